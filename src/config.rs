@@ -1,0 +1,340 @@
+//! Every option of the serving router, once: its flag, its environment variable, its default, its meaning.
+//!
+//! Flags keep the names and defaults of the Go kthena-router. Environment variables mirror the flags with the
+//! prefix `KTHENA_`, except for those that the Go router already reads (`POD_NAMESPACE`, `DRAIN_TIMEOUT`, …). The
+//! prefix is not `KTHENA_ROUTER_` because Kubernetes sets `KTHENA_ROUTER_PORT=tcp://…` in every Pod beside a Service
+//! called `kthena-router`.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use thiserror::Error;
+
+/// The options of a router that serves.
+#[derive(Args, Clone, Debug)]
+#[group(skip)]
+pub struct Config {
+    /// Serve from a directory of Kubernetes YAML instead of a cluster; changes to its files take effect at once
+    #[arg(long, env = "KTHENA_MANIFESTS", value_name = "DIR")]
+    pub manifests: Option<PathBuf>,
+
+    /// Which sockets to open and how to speak on them.
+    #[command(flatten)]
+    pub listen: ListenConfig,
+
+    /// Which APIs to serve.
+    #[command(flatten)]
+    pub apis: ApiConfig,
+
+    /// What one request may cost.
+    #[command(flatten)]
+    pub limits: LimitConfig,
+
+    /// How the router stops.
+    #[command(flatten)]
+    pub drain: DrainConfig,
+
+    /// How engines are reached and observed.
+    #[command(flatten)]
+    pub engines: EngineConfig,
+
+    /// The access log.
+    #[command(flatten)]
+    pub access_log: AccessLogConfig,
+}
+
+/// Which sockets to open and how to speak on them.
+#[derive(Args, Clone, Debug)]
+#[group(skip)]
+pub struct ListenConfig {
+    /// Address on which inference and metrics ports are opened
+    #[arg(long, env = "KTHENA_BIND_ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED), value_name = "IP")]
+    pub bind_address: IpAddr,
+
+    /// Inference port: the default Gateway's listener, or the only port when the Gateway API is off
+    #[arg(long, env = "KTHENA_PORT", default_value_t = 8080, value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: u16,
+
+    /// PEM file with the certificate chain for the inference port; needs --tls-key
+    #[arg(long, env = "KTHENA_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// PEM file with the private key for the inference port; needs --tls-cert
+    #[arg(long, env = "KTHENA_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+
+    /// Port of /metrics, /healthz and /readyz
+    #[arg(long, env = "KTHENA_METRICS_PORT", default_value_t = 9090, value_parser = clap::value_parser!(u16).range(1..))]
+    pub metrics_port: u16,
+
+    /// Port of /debug, opened on the loopback address only
+    #[arg(long, env = "KTHENA_DEBUG_PORT", default_value_t = 15000, value_parser = clap::value_parser!(u16).range(1..))]
+    pub debug_port: u16,
+
+    /// Worker threads per inference port [default: as many as the process may use CPUs]
+    #[arg(long, env = "KTHENA_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub workers: Option<u16>,
+}
+
+/// Which APIs to serve, and as whom.
+#[derive(Args, Clone, Debug)]
+#[group(skip)]
+pub struct ApiConfig {
+    /// Serve Gateways; ModelRoutes then need parentRefs [default: true with --manifests, else false]
+    #[arg(
+        long, env = "KTHENA_ENABLE_GATEWAY_API", value_name = "BOOL", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub enable_gateway_api: Option<bool>,
+
+    /// Serve HTTPRoutes and InferencePools; needs the Gateway API
+    #[arg(
+        long, env = "KTHENA_ENABLE_GATEWAY_API_INFERENCE_EXTENSION", value_name = "BOOL", num_args = 0..=1,
+        require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set
+    )]
+    pub enable_gateway_api_inference_extension: bool,
+
+    /// Namespace of the router, and so of the default Gateway
+    #[arg(long, env = "POD_NAMESPACE", default_value = "default", value_name = "NAMESPACE")]
+    pub pod_namespace: String,
+
+    /// Requests per second to the Kubernetes API server; 0 leaves it to the client
+    #[arg(long, env = "KTHENA_KUBE_API_QPS", default_value_t = 0.0, value_name = "N")]
+    pub kube_api_qps: f32,
+
+    /// Requests to the Kubernetes API server that may exceed --kube-api-qps for a moment; 0 leaves it to the client
+    #[arg(long, env = "KTHENA_KUBE_API_BURST", default_value_t = 0, value_name = "N")]
+    pub kube_api_burst: u32,
+}
+
+/// What one request, and all of them together, may cost.
+#[derive(Args, Clone, Debug)]
+#[group(skip)]
+pub struct LimitConfig {
+    /// Largest request body in bytes; larger ones are answered with 413
+    #[arg(long, env = "KTHENA_MAX_BODY_BYTES", default_value_t = 64 << 20, value_name = "BYTES")]
+    pub max_body_bytes: usize,
+
+    /// Requests in flight per inference port; more are answered with 429
+    #[arg(long, env = "KTHENA_MAX_INFLIGHT", default_value_t = 65_536, value_name = "N")]
+    pub max_inflight: usize,
+
+    /// Time in which a client must send its request head, and the longest pause between two pieces of its body
+    #[arg(long, env = "KTHENA_CLIENT_TIMEOUT", default_value = "30s", value_parser = duration, value_name = "DURATION")]
+    pub client_timeout: Duration,
+}
+
+/// How the router stops after SIGTERM.
+#[derive(Args, Clone, Debug)]
+#[group(skip)]
+pub struct DrainConfig {
+    /// Time between reporting not ready and closing the ports, for load balancers to look elsewhere
+    #[arg(long, env = "KTHENA_DRAIN_DELAY", default_value = "0s", value_parser = duration, value_name = "DURATION")]
+    pub drain_delay: Duration,
+
+    /// Time that requests in flight get to finish after the ports are closed
+    #[arg(long, env = "DRAIN_TIMEOUT", default_value = "5m", value_parser = duration, value_name = "DURATION")]
+    pub drain_timeout: Duration,
+}
+
+/// How engines are reached and observed.
+#[derive(Args, Clone, Debug)]
+#[group(skip)]
+pub struct EngineConfig {
+    /// Time between two scrapes of an engine's metrics
+    #[arg(long, env = "METRICS_SCRAPE_INTERVAL", default_value = "1s", value_parser = duration, value_name = "DURATION")]
+    pub metrics_scrape_interval: Duration,
+
+    /// Time to establish a connection to an engine
+    #[arg(long, env = "KTHENA_CONNECT_TIMEOUT", default_value = "3s", value_parser = duration, value_name = "DURATION")]
+    pub connect_timeout: Duration,
+
+    /// PEM file with the CA certificates that https engines are verified against; without it they are not verified
+    #[arg(long, env = "KTHENA_ENGINE_CA_CERT", value_name = "FILE")]
+    pub engine_ca_cert: Option<PathBuf>,
+}
+
+/// Where and how each request is logged.
+#[derive(Args, Clone, Debug)]
+#[group(skip)]
+pub struct AccessLogConfig {
+    /// Write one line per request
+    #[arg(
+        long, env = "ACCESS_LOG_ENABLED", value_name = "BOOL", num_args = 0..=1, require_equals = true,
+        default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set
+    )]
+    pub access_log_enabled: bool,
+
+    /// Shape of an access log line
+    #[arg(long, env = "ACCESS_LOG_FORMAT", value_enum, default_value_t = AccessLogFormat::Text, value_name = "FORMAT")]
+    pub access_log_format: AccessLogFormat,
+
+    /// `stdout`, `stderr`, or a file to append to
+    #[arg(long, env = "ACCESS_LOG_OUTPUT", default_value = "stdout", value_name = "OUTPUT")]
+    pub access_log_output: String,
+}
+
+/// The shape of an access log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AccessLogFormat {
+    /// One line of `key=value` fields.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// Values that contradict each other or cannot be used.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum ConfigError {
+    /// A certificate without its key, or a key without its certificate.
+    #[error("`--tls-cert` and `--tls-key` need each other: only `{given}` is set")]
+    HalfTls {
+        /// The flag that is set.
+        given: &'static str,
+    },
+    /// The inference extension is built on the Gateway API.
+    #[error("`--enable-gateway-api-inference-extension` needs `--enable-gateway-api`")]
+    ExtensionWithoutGatewayApi,
+    /// Two sockets want one port.
+    #[error("`{first}` and `{second}` are both {port}")]
+    SamePort {
+        /// One flag.
+        first: &'static str,
+        /// The other flag.
+        second: &'static str,
+        /// Their value.
+        port: u16,
+    },
+    /// A value outside its bounds.
+    #[error("`{flag}` must be greater than zero")]
+    Zero {
+        /// The flag.
+        flag: &'static str,
+    },
+    /// A value outside its bounds.
+    #[error("`{flag}` must be a finite number and not negative")]
+    NotANumber {
+        /// The flag.
+        flag: &'static str,
+    },
+}
+
+impl Config {
+    /// Returns whether Gateways are served: as the flag says, or by default only without a cluster.
+    pub fn gateway_api(&self) -> bool {
+        self.apis.enable_gateway_api.unwrap_or(self.manifests.is_some())
+    }
+
+    /// Returns every contradiction at once, so that an operator fixes all of them in one go.
+    pub fn faults(&self) -> Vec<ConfigError> {
+        let mut faults = Vec::new();
+        match (&self.listen.tls_cert, &self.listen.tls_key) {
+            (Some(_), None) => faults.push(ConfigError::HalfTls { given: "--tls-cert" }),
+            (None, Some(_)) => faults.push(ConfigError::HalfTls { given: "--tls-key" }),
+            _ => {}
+        }
+        if self.apis.enable_gateway_api_inference_extension && !self.gateway_api() {
+            faults.push(ConfigError::ExtensionWithoutGatewayApi);
+        }
+        let ports =
+            [("--port", self.listen.port), ("--metrics-port", self.listen.metrics_port), ("--debug-port", self.listen.debug_port)];
+        for (index, (first, port)) in ports.iter().enumerate() {
+            for (second, other) in &ports[index + 1..] {
+                if port == other {
+                    faults.push(ConfigError::SamePort { first, second, port: *port });
+                }
+            }
+        }
+        let positive = [
+            ("--max-body-bytes", self.limits.max_body_bytes == 0),
+            ("--max-inflight", self.limits.max_inflight == 0),
+            ("--client-timeout", self.limits.client_timeout.is_zero()),
+            ("--drain-timeout", self.drain.drain_timeout.is_zero()),
+            ("--metrics-scrape-interval", self.engines.metrics_scrape_interval.is_zero()),
+            ("--connect-timeout", self.engines.connect_timeout.is_zero()),
+        ];
+        faults.extend(positive.into_iter().filter(|(_, zero)| *zero).map(|(flag, _)| ConfigError::Zero { flag }));
+        if !self.apis.kube_api_qps.is_finite() || self.apis.kube_api_qps < 0.0 {
+            faults.push(ConfigError::NotANumber { flag: "--kube-api-qps" });
+        }
+        faults
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
+    humantime::parse_duration(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        config: Config,
+    }
+
+    fn config(flags: &[&str]) -> Config {
+        Cli::try_parse_from([&["kthena-router"], flags].concat()).expect("flags parse").config
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_go_router() {
+        let config = config(&[]);
+        assert_eq!((config.listen.port, config.listen.metrics_port, config.listen.debug_port), (8080, 9090, 15000));
+        assert_eq!(config.drain.drain_timeout, Duration::from_secs(300));
+        assert_eq!(config.engines.metrics_scrape_interval, Duration::from_secs(1));
+        assert_eq!(config.limits.max_body_bytes, 64 * 1024 * 1024);
+        assert!(config.access_log.access_log_enabled);
+        assert!(!config.gateway_api());
+        assert_eq!(config.faults(), []);
+    }
+
+    #[test]
+    fn the_gateway_api_is_on_by_default_only_without_a_cluster() {
+        for (flags, expected) in [
+            (&["--manifests", "dir"][..], true),
+            (&["--manifests", "dir", "--enable-gateway-api=false"], false),
+            (&["--enable-gateway-api"], true),
+            (&["--enable-gateway-api=true"], true),
+        ] {
+            assert_eq!(config(flags).gateway_api(), expected, "{flags:?}");
+        }
+    }
+
+    #[test]
+    fn all_contradictions_are_reported_at_once() {
+        let faults = config(&[
+            "--tls-cert=a.pem",
+            "--enable-gateway-api-inference-extension",
+            "--port=9090",
+            "--max-body-bytes=0",
+            "--drain-timeout=0s",
+            "--kube-api-qps=-1",
+        ])
+        .faults();
+        assert_eq!(
+            faults,
+            [
+                ConfigError::HalfTls { given: "--tls-cert" },
+                ConfigError::ExtensionWithoutGatewayApi,
+                ConfigError::SamePort { first: "--port", second: "--metrics-port", port: 9090 },
+                ConfigError::Zero { flag: "--max-body-bytes" },
+                ConfigError::Zero { flag: "--drain-timeout" },
+                ConfigError::NotANumber { flag: "--kube-api-qps" },
+            ]
+        );
+    }
+
+    #[test]
+    fn a_port_of_zero_or_a_bad_duration_does_not_parse() {
+        for flag in ["--port=0", "--port=70000", "--drain-timeout=soon", "--access-log-format=xml", "--bind-address=host"] {
+            assert!(Cli::try_parse_from(["kthena-router", flag]).is_err(), "{flag}");
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Hostnames of listeners, and the host that a request names.
+//!
+//! Source: Gateway API, `Listener.hostname`: an exact name, or a wildcard `*.` in place of one or more leading
+//! labels; without one, every host matches. Comparison ignores case, and a request's port is not part of its host.
+
+use std::borrow::Cow;
+
+/// What hosts a listener serves.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Hostname {
+    /// Exactly this host, in lower case.
+    Exact(String),
+    /// Every host that ends in this suffix, which begins with a dot and is in lower case: `.example.com`.
+    Wildcard(String),
+    /// Every host.
+    Any,
+}
+
+impl Hostname {
+    /// Reads a listener's `hostname`; absent and empty mean every host.
+    pub fn parse(hostname: Option<&str>) -> Self {
+        match hostname.map(str::to_ascii_lowercase) {
+            None => Self::Any,
+            Some(hostname) if hostname.is_empty() => Self::Any,
+            Some(hostname) => match hostname.strip_prefix('*') {
+                Some(suffix) => Self::Wildcard(suffix.to_owned()),
+                None => Self::Exact(hostname),
+            },
+        }
+    }
+
+    /// Returns whether `host`, as [`request_host`] returns it, is one of these hosts.
+    pub fn matches(&self, host: &str) -> bool {
+        match self {
+            Self::Exact(name) => name == host,
+            Self::Wildcard(suffix) => host.len() > suffix.len() && host.ends_with(suffix.as_str()),
+            Self::Any => true,
+        }
+    }
+}
+
+/// Returns the host of a `Host` header or authority: without port, IPv6 brackets and trailing dot, in lower case.
+pub fn request_host(authority: &str) -> Cow<'_, str> {
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').map_or(rest, |(address, _)| address),
+        None => authority.split_once(':').map_or(authority, |(host, _)| host),
+    };
+    let host = host.strip_suffix('.').unwrap_or(host);
+    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(host.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(host)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wildcards_match_one_or_more_labels_but_not_the_bare_suffix() {
+        let wildcard = Hostname::parse(Some("*.Example.com"));
+        for (host, expected) in [
+            ("a.example.com", true),
+            ("a.b.example.com", true),
+            ("example.com", false),
+            (".example.com", false),
+            ("aexample.com", false),
+            ("a.example.com.evil.org", false),
+        ] {
+            assert_eq!(wildcard.matches(host), expected, "{host}");
+        }
+    }
+
+    #[test]
+    fn the_host_of_a_request_is_found_in_every_spelling() {
+        for (authority, expected) in [
+            ("example.com", "example.com"),
+            ("Example.COM:8080", "example.com"),
+            ("example.com.", "example.com"),
+            ("[::1]:8080", "::1"),
+            ("[::1]", "::1"),
+            ("127.0.0.1:80", "127.0.0.1"),
+            ("", ""),
+        ] {
+            assert_eq!(request_host(authority), expected, "{authority}");
+        }
+    }
+
+    #[test]
+    fn an_absent_hostname_matches_every_host() {
+        assert!(Hostname::parse(None).matches("anything"));
+        assert!(Hostname::parse(Some("")).matches(""));
+        assert!(!Hostname::parse(Some("a.org")).matches("b.org"));
+    }
+}

@@ -1,0 +1,8 @@
+//! What the router knows of inference: the API's paths and bodies, the engines' metrics, the choice of an endpoint.
+
+pub mod api;
+pub mod exposition;
+pub mod picker;
+pub mod pool;
+pub mod request;
+pub mod usage;

@@ -1,0 +1,116 @@
+use std::net::{IpAddr, Ipv4Addr};
+
+use proptest::prelude::*;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use super::*;
+use crate::inference::exposition::EndpointMetrics;
+use crate::inference::pool::{Endpoint, Observation};
+use crate::object::ObjectKey;
+
+struct Case {
+    in_flight: u32,
+    elsewhere: u32,
+    set_aside: bool,
+    tried: bool,
+}
+
+const IDLE: Case = Case { in_flight: 0, elsewhere: 0, set_aside: false, tried: false };
+
+fn endpoints(count: usize) -> Vec<Endpoint> {
+    (0..count)
+        .map(|index| Endpoint {
+            pod: ObjectKey::new("default", format!("pod-{index}")),
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: 8000,
+        })
+        .collect()
+}
+
+fn observations(cases: &[Case]) -> Vec<Observation> {
+    cases
+        .iter()
+        .map(|case| Observation {
+            metrics: Some(EndpointMetrics { running: case.elsewhere, ..EndpointMetrics::default() }),
+            in_flight_at_scrape: 0,
+            set_aside: case.set_aside,
+        })
+        .collect()
+}
+
+fn pick(cases: &[Case], seed: u64) -> Result<usize, PickError> {
+    let endpoints = endpoints(cases.len());
+    let observations = observations(cases);
+    let mut candidates = cases
+        .iter()
+        .enumerate()
+        .map(|(position, case)| Candidate {
+            endpoint: &endpoints[position],
+            position,
+            in_flight: case.in_flight,
+            observation: &observations[position],
+            tried: case.tried,
+        })
+        .collect();
+    Picker::default().pick(&mut candidates, &mut StdRng::seed_from_u64(seed)).map(|candidate| candidate.position)
+}
+
+#[test]
+fn the_endpoint_with_the_fewest_requests_is_picked() {
+    for (name, cases, expected) in [
+        ("own requests count", [Case { in_flight: 3, ..IDLE }, Case { in_flight: 1, ..IDLE }], Ok(1)),
+        ("requests from elsewhere count", [Case { elsewhere: 1, ..IDLE }, Case { elsewhere: 9, ..IDLE }], Ok(0)),
+        ("a tried endpoint is out", [Case { tried: true, ..IDLE }, Case { in_flight: 9, ..IDLE }], Ok(1)),
+        ("one set aside is out", [Case { set_aside: true, ..IDLE }, Case { in_flight: 9, ..IDLE }], Ok(1)),
+        (
+            "one set aside is the last resort",
+            [Case { set_aside: true, ..IDLE }, Case { set_aside: true, tried: true, ..IDLE }],
+            Ok(0),
+        ),
+        ("all tried", [Case { tried: true, ..IDLE }, Case { tried: true, ..IDLE }], Err(PickError::AllTried)),
+    ] {
+        assert_eq!(pick(&cases, 7), expected, "{name}");
+    }
+    assert_eq!(pick(&[], 7), Err(PickError::NoEndpoints));
+}
+
+#[test]
+fn this_routers_own_share_of_the_scraped_requests_is_not_counted_twice() {
+    let endpoint = &endpoints(1)[0];
+    let metrics = EndpointMetrics { running: 5, waiting: 2, ..EndpointMetrics::default() };
+    let observation = Observation { metrics: Some(metrics), in_flight_at_scrape: 4, set_aside: false };
+    let candidate = Candidate { endpoint, position: 0, in_flight: 1, observation: &observation, tried: false };
+    assert_eq!(candidate.load(), 4);
+}
+
+#[test]
+fn equally_good_endpoints_share_the_traffic() {
+    let mut counts = [0_u32; 4];
+    for seed in 0..4000 {
+        counts[pick(&[IDLE, IDLE, IDLE, IDLE], seed).expect("all are idle")] += 1;
+    }
+    assert!(counts.iter().all(|count| (850..1150).contains(count)), "{counts:?}");
+}
+
+proptest! {
+    #[test]
+    fn a_pick_is_never_a_tried_endpoint(
+        cases in prop::collection::vec((0_u32..50, 0_u32..50, any::<bool>(), any::<bool>()), 0..70),
+        seed in any::<u64>(),
+    ) {
+        let cases: Vec<_> = cases
+            .into_iter()
+            .map(|(in_flight, elsewhere, set_aside, tried)| Case { in_flight, elsewhere, set_aside, tried })
+            .collect();
+        let untried = cases.iter().filter(|case| !case.tried).count();
+        match pick(&cases, seed) {
+            Ok(position) => {
+                prop_assert!(!cases[position].tried);
+                let serving = cases.iter().any(|case| !case.tried && !case.set_aside);
+                prop_assert!(!serving || !cases[position].set_aside, "a serving endpoint was passed over");
+            }
+            Err(_) => prop_assert_eq!(untried, 0),
+        }
+    }
+}

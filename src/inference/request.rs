@@ -1,0 +1,366 @@
+//! What the router reads in an OpenAI-style JSON body, and the two edits it makes.
+//!
+//! The chat, completion, embedding, response, message, rerank and score
+//! endpoints of vLLM and SGLang all take one JSON object whose `model` names
+//! what has to answer; `stream` asks for server-sent events, and
+//! `stream_options.include_usage` for one more event with the token counts.
+//! The body is checked as a whole, so that an engine never sees what the router
+//! understood differently, but nothing of it is copied: an edit replaces the
+//! bytes that must change and leaves whitespace, key order, number literals and
+//! escapes of all others as the client wrote them.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::str;
+
+use serde::Deserialize;
+use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use thiserror::Error;
+
+#[cfg(test)]
+mod tests;
+
+/// A client's body, read as far as routing needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InferenceRequest<'a> {
+    /// The model or adapter that the client names; never blank. Borrowed unless
+    /// the client wrote it with escapes.
+    pub model: Cow<'a, str>,
+    /// Whether the client asks for a stream: `stream` is the literal `true`.
+    pub stream: bool,
+    model_value: Range<usize>,
+    wants_usage: bool,
+    usage_splice: Option<Splice>,
+}
+
+/// What has to change in a body before an engine gets it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Edit<'a> {
+    /// The model name that the engine knows, if not the client's.
+    pub model: Option<&'a str>,
+    /// Whether the engine has to report usage at the end of the stream.
+    pub include_usage: bool,
+}
+
+/// Why a body cannot be routed; the text is what the API user reads.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ParseError {
+    /// The body is not JSON, or more than one JSON value.
+    #[error("request body is not valid JSON: {message} at line {line}, column {column}")]
+    Json {
+        /// Line of the fault, from 1.
+        line: usize,
+        /// Column of the fault in bytes, from 1; 0 is the end of the line before.
+        column: usize,
+        /// What the parser met.
+        message: String,
+    },
+    /// The body is JSON, but an array, string, number, boolean or null.
+    #[error("request body must be a JSON object")]
+    NotAnObject,
+    /// The object has no `model`.
+    #[error("request body has no field `model`")]
+    MissingModel,
+    /// The `model` is of another JSON type.
+    #[error("field `model` must be a string")]
+    ModelNotAString,
+    /// The `model` is empty or white space.
+    #[error("field `model` must not be blank")]
+    BlankModel,
+    /// A field that the router reads occurs twice, and the engine might take
+    /// the other one.
+    #[error("field `{field}` occurs more than once in the request body")]
+    DuplicateField {
+        /// Path of the field.
+        field: &'static str,
+    },
+}
+
+/// One replacement of bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Splice {
+    at: Range<usize>,
+    text: &'static str,
+}
+
+/// The values of the top-level fields that the router reads.
+#[derive(Default)]
+struct Fields<'a> {
+    model: Option<&'a RawValue>,
+    stream: Option<&'a RawValue>,
+    stream_options: Option<&'a RawValue>,
+    duplicate: Option<&'static str>,
+}
+
+/// The content of a `stream_options` object.
+#[derive(Default)]
+struct StreamOptions<'a> {
+    include_usage: Option<&'a RawValue>,
+    empty: bool,
+    duplicate: bool,
+}
+
+/// A top-level key.
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum Field {
+    Model,
+    Stream,
+    StreamOptions,
+    #[serde(other)]
+    Other,
+}
+
+/// A key of `stream_options`.
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum StreamOption {
+    IncludeUsage,
+    #[serde(other)]
+    Other,
+}
+
+struct FieldsVisitor;
+
+struct StreamOptionsVisitor;
+
+/// A string that is borrowed where it has no escapes.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// Counts what is written.
+struct Length(usize);
+
+impl InferenceRequest<'_> {
+    /// Whether the client itself asked for the usage event of a stream:
+    /// `stream_options.include_usage` is `true`.
+    pub fn wants_usage(&self) -> bool {
+        self.wants_usage
+    }
+
+    /// Whether [`Edit::include_usage`] changes this body. Exactly then the usage
+    /// event is the router's and has to be taken out of the answer; a client
+    /// that asked, or whose `stream_options` the engine is going to refuse, gets
+    /// what the engine sends.
+    pub fn lacks_usage(&self) -> bool {
+        self.usage_splice.is_some()
+    }
+
+    /// Returns the body with the edit made, or `None` when no byte changes.
+    ///
+    /// `body` is the slice that was parsed.
+    pub fn apply(&self, body: &[u8], edit: &Edit<'_>) -> Option<Vec<u8>> {
+        let model = edit.model.filter(|name| *name != self.model);
+        let usage = self.usage_splice.as_ref().filter(|_| edit.include_usage);
+        if model.is_none() && usage.is_none() {
+            return None;
+        }
+        let grown = model.map_or(0, quoted_length) + usage.map_or(0, |splice| splice.text.len());
+        let removed = model.map_or(0, |_| self.model_value.len()) + usage.map_or(0, |splice| splice.at.len());
+        let mut edited = Vec::with_capacity(body.len() + grown - removed);
+        let mut copied = 0;
+        let before = usage.filter(|splice| splice.at.start < self.model_value.start);
+        let after = usage.filter(|splice| splice.at.start > self.model_value.start);
+        if let Some(splice) = before {
+            splice.copy(body, &mut copied, &mut edited);
+        }
+        if let Some(model) = model {
+            edited.extend_from_slice(&body[copied..self.model_value.start]);
+            write_quoted(&mut edited, model);
+            copied = self.model_value.end;
+        }
+        if let Some(splice) = after {
+            splice.copy(body, &mut copied, &mut edited);
+        }
+        edited.extend_from_slice(&body[copied..]);
+        Some(edited)
+    }
+}
+
+impl Splice {
+    /// Copies the body from `copied` to this splice, then the new text.
+    fn copy(&self, body: &[u8], copied: &mut usize, edited: &mut Vec<u8>) {
+        edited.extend_from_slice(&body[*copied..self.at.start]);
+        edited.extend_from_slice(self.text.as_bytes());
+        *copied = self.at.end;
+    }
+}
+
+impl<'de> Visitor<'de> for FieldsVisitor {
+    type Value = Fields<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
+        let mut fields = Fields::default();
+        while let Some(field) = map.next_key::<Field>()? {
+            let (slot, name) = match field {
+                Field::Model => (&mut fields.model, "model"),
+                Field::Stream => (&mut fields.stream, "stream"),
+                Field::StreamOptions => (&mut fields.stream_options, "stream_options"),
+                Field::Other => {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+            };
+            if slot.replace(map.next_value()?).is_some() {
+                fields.duplicate = Some(name);
+            }
+        }
+        Ok(fields)
+    }
+}
+
+impl<'de> Visitor<'de> for StreamOptionsVisitor {
+    type Value = StreamOptions<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<StreamOptions<'de>, A::Error> {
+        let mut options = StreamOptions { empty: true, ..StreamOptions::default() };
+        while let Some(option) = map.next_key::<StreamOption>()? {
+            options.empty = false;
+            match option {
+                StreamOption::IncludeUsage => {
+                    options.duplicate |= options.include_usage.replace(map.next_value()?).is_some();
+                }
+                StreamOption::Other => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(options)
+    }
+}
+
+impl io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Reads a request body.
+///
+/// # Errors
+///
+/// Everything but exactly one JSON object with a non-blank string `model` is
+/// refused, and so is a body that names a field twice which the router reads.
+/// Nesting may be of any depth.
+pub fn parse(body: &[u8]) -> Result<InferenceRequest<'_>, ParseError> {
+    let text = str::from_utf8(body).map_err(|error| fault_at(body, error.valid_up_to(), "invalid UTF-8".to_owned()))?;
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let fields = (&mut deserializer).deserialize_map(FieldsVisitor).and_then(|fields| {
+        deserializer.end()?;
+        Ok(fields)
+    });
+    let fields = fields.map_err(|error| body_error(&error))?;
+    if let Some(field) = fields.duplicate {
+        return Err(ParseError::DuplicateField { field });
+    }
+    let (model_value, model) = read_model(body, fields.model)?;
+    let closing_brace = body.trim_ascii_end().len() - 1;
+    let (wants_usage, usage_splice) = match fields.stream_options {
+        None => {
+            let text = r#","stream_options":{"include_usage":true}"#;
+            (false, Some(Splice { at: closing_brace..closing_brace, text }))
+        }
+        Some(options) => read_stream_options(body, options)?,
+    };
+    let stream = fields.stream.is_some_and(|value| value.get() == "true");
+    Ok(InferenceRequest { model, stream, model_value, wants_usage, usage_splice })
+}
+
+fn read_model<'a>(body: &[u8], value: Option<&'a RawValue>) -> Result<(Range<usize>, Cow<'a, str>), ParseError> {
+    let raw = value.ok_or(ParseError::MissingModel)?.get();
+    let at = range_in(body, raw);
+    if !raw.starts_with('"') {
+        return Err(ParseError::ModelNotAString);
+    }
+    // Skipping over a string does not look at surrogates: decoding does.
+    let Text(model) = serde_json::from_str(raw)
+        .map_err(|error| fault_at(body, at.start + error.column().saturating_sub(1), message_of(&error)))?;
+    if model.trim().is_empty() {
+        return Err(ParseError::BlankModel);
+    }
+    Ok((at, model))
+}
+
+/// Says whether the client asked for usage and, if not, what to write where.
+fn read_stream_options(body: &[u8], value: &RawValue) -> Result<(bool, Option<Splice>), ParseError> {
+    let raw = value.get();
+    let at = range_in(body, raw);
+    if raw == "null" {
+        return Ok((false, Some(Splice { at, text: r#"{"include_usage":true}"# })));
+    }
+    if !raw.starts_with('{') {
+        return Ok((false, None));
+    }
+    let options = serde_json::Deserializer::from_str(raw)
+        .deserialize_map(StreamOptionsVisitor)
+        .map_err(|error| body_error(&error))?;
+    if options.duplicate {
+        return Err(ParseError::DuplicateField { field: "stream_options.include_usage" });
+    }
+    let brace = at.end - 1;
+    let splice = match options.include_usage.map(RawValue::get) {
+        None if options.empty => Some(Splice { at: brace..brace, text: r#""include_usage":true"# }),
+        None => Some(Splice { at: brace..brace, text: r#","include_usage":true"# }),
+        Some(flag @ ("false" | "null")) => Some(Splice { at: range_in(body, flag), text: "true" }),
+        Some("true") => return Ok((true, None)),
+        Some(_) => None,
+    };
+    Ok((false, splice))
+}
+
+/// The place of `part`, which is borrowed from `body`.
+fn range_in(body: &[u8], part: &str) -> Range<usize> {
+    let start = part.as_ptr().addr() - body.as_ptr().addr();
+    start..start + part.len()
+}
+
+fn body_error(error: &serde_json::Error) -> ParseError {
+    if error.is_data() {
+        // The only thing asked of the value as a whole is to be an object.
+        return ParseError::NotAnObject;
+    }
+    ParseError::Json { line: error.line(), column: error.column(), message: message_of(error) }
+}
+
+/// The parser's message without the position that it appends.
+fn message_of(error: &serde_json::Error) -> String {
+    let mut message = error.to_string();
+    if let Some(end) = message.rfind(" at line ") {
+        message.truncate(end);
+    }
+    message
+}
+
+fn fault_at(body: &[u8], offset: usize, message: String) -> ParseError {
+    let before = &body[..offset];
+    let line_start = memchr::memrchr(b'\n', before).map_or(0, |newline| newline + 1);
+    let line = 1 + memchr::memchr_iter(b'\n', before).count();
+    ParseError::Json { line, column: offset - line_start + 1, message }
+}
+
+/// The length of `text` as a JSON string.
+fn quoted_length(text: &str) -> usize {
+    let mut length = Length(0);
+    serde_json::to_writer(&mut length, text).expect("counting does not fail");
+    length.0
+}
+
+fn write_quoted(out: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(out, text).expect("writing to memory does not fail");
+}

@@ -1,0 +1,341 @@
+use proptest::collection::vec;
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+
+use super::*;
+
+fn edited(body: &str, model: Option<&str>, include_usage: bool) -> Option<String> {
+    let request = parse(body.as_bytes()).unwrap();
+    let edited = request.apply(body.as_bytes(), &Edit { model, include_usage })?;
+    assert_eq!(edited.len(), edited.capacity(), "one allocation of the right size for {body}");
+    Some(String::from_utf8(edited).unwrap())
+}
+
+#[test]
+fn reads_model_stream_and_usage_option() {
+    let deep = format!(r#"{{"model":"m","x":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
+    let cases = [
+        ("smallest", r#"{"model":"m"}"#, "m", false, false),
+        ("stream", r#"{"model":"m","stream":true}"#, "m", true, false),
+        ("stream is not a boolean", r#"{"model":"m","stream":"true"}"#, "m", false, false),
+        ("escaped key and value", "{\"mod\\u0065l\" : \"a\\/b\\u00e9\", \"stream\":\ttrue}\n", "a/bé", true, false),
+        ("nested names do not count", r#"{"x":{"model":1,"stream":true},"model":"m"}"#, "m", false, false),
+        ("usage wanted", r#"{"stream_options":{"include_usage":true},"model":"m"}"#, "m", false, true),
+        ("usage of a wrong type", r#"{"stream_options":{"include_usage":1},"model":"m"}"#, "m", false, false),
+        ("white space around", " \r\n\t{\"model\": \" m \"} \n", " m ", false, false),
+        ("other keys may occur twice", r#"{"model":"m","n":1,"n":2}"#, "m", false, false),
+        ("nesting does not end the stack", &deep, "m", false, false),
+    ];
+    for (name, body, model, stream, wants_usage) in cases {
+        let request = parse(body.as_bytes()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!((&*request.model, request.stream, request.wants_usage()), (model, stream, wants_usage), "{name}");
+    }
+}
+
+#[test]
+fn says_where_the_json_is_wrong() {
+    let cases: [(&str, &[u8], &str, usize, usize); 8] = [
+        ("empty", b"", "EOF while parsing a value", 1, 0),
+        ("cut off", b"{\"model\":\"m\"", "EOF while parsing an object", 1, 12),
+        ("second value", b"{\"model\":\"m\"}\n{}", "trailing characters", 2, 1),
+        ("trailing comma", b"{\"model\":\"m\",}", "trailing comma", 1, 14),
+        ("bare word", b"{\"model\":m}", "expected value", 1, 10),
+        ("not UTF-8", b"{\n\"a\":\"\xff\"}", "invalid UTF-8", 2, 6),
+        ("half a surrogate pair in the model", b"{\"model\":\"\\ud800\"}", "unexpected end of hex escape", 1, 17),
+        ("half a surrogate pair in a key", b"{\"\\ud800\":1}", "unexpected end of hex escape", 1, 9),
+    ];
+    for (name, body, message, line, column) in cases {
+        assert_eq!(parse(body), Err(ParseError::Json { line, column, message: message.to_owned() }), "{name}");
+    }
+    let shown = parse(b"{").map_err(|error| error.to_string());
+    let expected = "request body is not valid JSON: EOF while parsing an object at line 1, column 1";
+    assert_eq!(shown, Err(expected.to_owned()));
+}
+
+#[test]
+fn says_which_field_is_wrong() {
+    let cases = [
+        ("array", "[1]", "request body must be a JSON object"),
+        ("string", "\"model\"", "request body must be a JSON object"),
+        ("number", "12", "request body must be a JSON object"),
+        ("null", "null", "request body must be a JSON object"),
+        ("no model", "{}", "request body has no field `model`"),
+        ("model null", r#"{"model":null}"#, "field `model` must be a string"),
+        ("model number", r#"{"model":1}"#, "field `model` must be a string"),
+        ("model empty", r#"{"model":""}"#, "field `model` must not be blank"),
+        ("model blank", r#"{"model":" \n"}"#, "field `model` must not be blank"),
+        ("two models", r#"{"model":"a","\u006dodel":"a"}"#, "field `model` occurs more than once in the request body"),
+        (
+            "two streams",
+            r#"{"model":"a","stream":true,"stream":true}"#,
+            "field `stream` occurs more than once in the request body",
+        ),
+        (
+            "two option objects",
+            r#"{"stream_options":{},"stream_options":{},"model":"a"}"#,
+            "field `stream_options` occurs more than once in the request body",
+        ),
+        (
+            "two usage flags",
+            r#"{"stream_options":{"include_usage":true,"include_usage":false},"model":"a"}"#,
+            "field `stream_options.include_usage` occurs more than once in the request body",
+        ),
+    ];
+    for (name, body, message) in cases {
+        assert_eq!(parse(body.as_bytes()).map_err(|error| error.to_string()), Err(message.to_owned()), "{name}");
+    }
+}
+
+#[test]
+fn model_edit_changes_only_the_value() {
+    let body = "{ \"n\":1.50e0,\"model\" :\t\"a\\u0062\" , \"é\":\"\\u00e9\"}\r\n";
+    let cases = [
+        ("longer", "qwen/7b", Some("{ \"n\":1.50e0,\"model\" :\t\"qwen/7b\" , \"é\":\"\\u00e9\"}\r\n")),
+        (
+            "escaped",
+            "a\"\\\n\u{1}é",
+            Some("{ \"n\":1.50e0,\"model\" :\t\"a\\\"\\\\\\n\\u0001é\" , \"é\":\"\\u00e9\"}\r\n"),
+        ),
+        ("the same name in other letters", "ab", None),
+    ];
+    for (name, model, expected) in cases {
+        assert_eq!(edited(body, Some(model), false).as_deref(), expected, "{name}");
+    }
+    assert_eq!(edited(body, None, false), None);
+}
+
+#[test]
+fn usage_edit_changes_only_the_option() {
+    let cases = [
+        (
+            "absent",
+            "{\"model\":\"m\" \n}\n",
+            Some("{\"model\":\"m\" \n,\"stream_options\":{\"include_usage\":true}}\n"),
+        ),
+        (
+            "null",
+            r#"{"stream_options": null ,"model":"m"}"#,
+            Some(r#"{"stream_options": {"include_usage":true} ,"model":"m"}"#),
+        ),
+        (
+            "empty",
+            r#"{"model":"m","stream_options":{ }}"#,
+            Some(r#"{"model":"m","stream_options":{ "include_usage":true}}"#),
+        ),
+        (
+            "other option",
+            r#"{"model":"m","stream_options":{"continuous_usage_stats":false}}"#,
+            Some(r#"{"model":"m","stream_options":{"continuous_usage_stats":false,"include_usage":true}}"#),
+        ),
+        (
+            "false, under an escaped key",
+            r#"{"model":"m","stream_options":{"x":[],"includ\u0065_usage" : false }}"#,
+            Some(r#"{"model":"m","stream_options":{"x":[],"includ\u0065_usage" : true }}"#),
+        ),
+        (
+            "null flag",
+            r#"{"stream_options":{"include_usage":null},"model":"m"}"#,
+            Some(r#"{"stream_options":{"include_usage":true},"model":"m"}"#),
+        ),
+        ("true", r#"{"model":"m","stream_options":{"include_usage":true}}"#, None),
+        ("flag of another type", r#"{"model":"m","stream_options":{"include_usage":"yes"}}"#, None),
+        ("options of another type", r#"{"model":"m","stream_options":[]}"#, None),
+    ];
+    for (name, body, expected) in cases {
+        assert_eq!(edited(body, None, true).as_deref(), expected, "{name}");
+        assert_eq!(parse(body.as_bytes()).unwrap().lacks_usage(), expected.is_some(), "{name}");
+    }
+}
+
+#[test]
+fn both_edits_in_either_order() {
+    let cases = [
+        (r#"{"model":"m"}"#, r#"{"model":"n","stream_options":{"include_usage":true}}"#),
+        (
+            r#"{"stream_options":{},"model":"m","a":1}"#,
+            r#"{"stream_options":{"include_usage":true},"model":"n","a":1}"#,
+        ),
+    ];
+    for (body, expected) in cases {
+        assert_eq!(edited(body, Some("n"), true).as_deref(), Some(expected), "{body}");
+    }
+}
+
+/// JSON as a client may write it: `choices` decide on white space and escapes.
+struct Writer<'a> {
+    text: String,
+    choices: std::iter::Cycle<std::slice::Iter<'a, u8>>,
+    /// Where the top-level `model` is.
+    model: Range<usize>,
+}
+
+impl Writer<'_> {
+    fn space(&mut self) {
+        let spaces = ["", "", "", " ", "\n", "\t\r\n "];
+        let choice = usize::from(*self.choices.next().unwrap());
+        self.text.push_str(spaces[choice % spaces.len()]);
+    }
+
+    fn token(&mut self, token: &str) {
+        self.space();
+        self.text.push_str(token);
+        self.space();
+    }
+
+    fn string(&mut self, text: &str) {
+        self.text.push('"');
+        for letter in text.chars() {
+            if self.choices.next().unwrap().is_multiple_of(8) {
+                let mut units = [0; 2];
+                for unit in letter.encode_utf16(&mut units) {
+                    self.text.push_str(&format!("\\u{unit:04x}"));
+                }
+            } else {
+                let quoted = json!(letter.to_string()).to_string();
+                self.text.push_str(&quoted[1..quoted.len() - 1]);
+            }
+        }
+        self.text.push('"');
+    }
+
+    fn value(&mut self, value: &Value, top: bool) {
+        match value {
+            Value::String(text) => self.string(text),
+            Value::Array(items) => {
+                self.token("[");
+                for (index, item) in items.iter().enumerate() {
+                    if index > 0 {
+                        self.token(",");
+                    }
+                    self.value(item, false);
+                }
+                self.token("]");
+            }
+            Value::Object(fields) => {
+                self.token("{");
+                for (index, (key, field)) in fields.iter().enumerate() {
+                    if index > 0 {
+                        self.token(",");
+                    }
+                    self.string(key);
+                    self.token(":");
+                    let start = self.text.len();
+                    self.value(field, false);
+                    if top && key == "model" {
+                        self.model = start..self.text.len();
+                    }
+                }
+                self.token("}");
+            }
+            scalar => self.text.push_str(&scalar.to_string()),
+        }
+    }
+}
+
+fn any_value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<i32>().prop_map(|eighths| Value::from(f64::from(eighths) / 8.0)),
+        any::<String>().prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 24, 4, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..4).prop_map(Value::from),
+            vec((key(), inner), 0..4).prop_map(|fields| Value::Object(fields.into_iter().collect())),
+        ]
+    })
+}
+
+fn key() -> impl Strategy<Value = String> {
+    prop_oneof![any::<String>(), "(model|stream|stream_options|include_usage|[a-c])"]
+}
+
+/// An object with a proper model and every kind of `stream_options`.
+fn any_body() -> impl Strategy<Value = Map<String, Value>> {
+    let options = prop_oneof![
+        Just(None),
+        any_value().prop_map(Some),
+        (any_value(), any::<Option<bool>>(), any::<bool>()).prop_map(|(other, flag, named)| {
+            let mut options = json!({ "other": other });
+            if named {
+                options["include_usage"] = json!(flag);
+            }
+            Some(options)
+        }),
+    ];
+    (vec((key(), any_value()), 0..5), "[a-z\\\\\"/é字]{1,9}", options).prop_map(|(fields, model, options)| {
+        let mut body: Map<String, Value> = fields.into_iter().collect();
+        body.insert("model".to_owned(), json!(model));
+        body.remove("stream_options");
+        body.extend(options.map(|options| ("stream_options".to_owned(), options)));
+        body
+    })
+}
+
+/// What [`Edit::include_usage`] has to make of a body, said on values.
+fn include_usage(body: &mut Map<String, Value>) {
+    let options = body.entry("stream_options").or_insert(Value::Null);
+    if options.is_null() {
+        *options = json!({});
+    }
+    if let Some(flag) = options.as_object_mut().map(|options| options.entry("include_usage").or_insert(Value::Null))
+        && (flag.is_null() || *flag == json!(false))
+    {
+        *flag = json!(true);
+    }
+}
+
+proptest! {
+    #[test]
+    fn edits_change_the_edited_fields_and_nothing_else(
+        mut body in any_body(),
+        choices in vec(any::<u8>(), 1..64),
+        model in proptest::option::of(any::<String>()),
+        usage in any::<bool>(),
+    ) {
+        let mut writer = Writer { text: String::new(), choices: choices.iter().cycle(), model: 0..0 };
+        writer.value(&Value::Object(body.clone()), true);
+        let (text, at) = (writer.text, writer.model);
+        let request = parse(text.as_bytes()).unwrap();
+        prop_assert_eq!(&*request.model, body["model"].as_str().unwrap());
+        prop_assert_eq!(request.stream, body.get("stream") == Some(&json!(true)));
+
+        let result = request.apply(text.as_bytes(), &Edit { model: model.as_deref(), include_usage: usage });
+        let result = result.map_or_else(|| text.clone(), |bytes| String::from_utf8(bytes).unwrap());
+        if let Some(model) = &model && !usage && *model != *request.model {
+            let expected = format!("{}{}{}", &text[..at.start], json!(model), &text[at.end..]);
+            prop_assert_eq!(&result, &expected);
+        }
+        if let Some(model) = model {
+            body["model"] = json!(model);
+        }
+        if usage {
+            include_usage(&mut body);
+        }
+        prop_assert_eq!(serde_json::from_str::<Value>(&result).unwrap(), Value::Object(body));
+    }
+
+    #[test]
+    fn accepts_what_the_json_parser_accepts(noise in vec(any::<u8>(), 0..24), at in any::<usize>(), mut body in any_body()) {
+        body.retain(|name, _| !name.starts_with("stream"));
+        let mut bytes = serde_json::to_vec(&body).unwrap();
+        let at = at % bytes.len();
+        bytes.splice(at..bytes.len().min(at + noise.len() / 2), noise);
+        match (parse(&bytes), serde_json::from_slice::<Value>(&bytes)) {
+            (Ok(request), Ok(Value::Object(fields))) => prop_assert_eq!(&*request.model, fields["model"].as_str().unwrap()),
+            (Ok(_), Ok(other)) => prop_assert!(false, "accepts {}", other),
+            // Out of range numbers and half surrogate pairs are for the engine to judge.
+            (Ok(_), Err(error)) => prop_assert!(serde_json::from_slice::<&RawValue>(&bytes).is_ok(), "accepts: {}", error),
+            (Err(ParseError::Json { .. }), parsed) => prop_assert!(parsed.is_err()),
+            (Err(_), _) => {}
+        }
+    }
+
+    #[test]
+    fn never_panics(bytes in vec(any::<u8>(), 0..64), text in "[{}\\[\\]\",:modeltrusn\\\\ ]{0,40}") {
+        let _ = parse(&bytes);
+        let _ = parse(text.as_bytes());
+    }
+}

@@ -1,0 +1,251 @@
+//! ModelServer: which pods serve a model, and how the router talks to them.
+//!
+//! The fields, defaults and bounds are those of `networking.serving.volcano.sh/v1alpha1`, with an upper bound on
+//! `retry.attempts` that the API leaves open.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::duration::{DurationError, parse_duration};
+
+/// The longest name of a served model, in characters.
+pub const MAX_MODEL: usize = 256;
+
+/// The most further attempts after a failed one.
+pub const MAX_RETRY_ATTEMPTS: u32 = 10;
+
+/// The further attempts after a failed one where a ModelServer does not say.
+pub const DEFAULT_RETRY_ATTEMPTS: u32 = 2;
+
+/// The pause before a further attempt where a ModelServer does not say.
+pub const DEFAULT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Selects the pods that serve a model.
+#[derive(Clone, CustomResource, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[kube(
+    group = "networking.serving.volcano.sh",
+    version = "v1alpha1",
+    kind = "ModelServer",
+    namespaced,
+    status = "ModelServerStatus",
+    derive = "PartialEq",
+    shortname = "ms",
+    category = "kthena",
+    doc = "Selects the pods that serve a model and says how to talk to them.",
+    printcolumn = r#"{"name":"Engine","type":"string","jsonPath":".spec.inferenceEngine"}"#,
+    printcolumn = r#"{"name":"Port","type":"integer","jsonPath":".spec.workloadPort.port"}"#,
+    printcolumn = r#"{"name":"Protocol","type":"string","jsonPath":".spec.workloadPort.protocol"}"#,
+    printcolumn = r#"{"name":"Ready endpoints","type":"integer","jsonPath":".status.readyEndpoints"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelServerSpec {
+    /// Name under which the engine knows the model. It replaces the request's `model` field, except in requests for a
+    /// LoRA adapter; the request's own name is passed on if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub model: Option<String>,
+
+    /// Engine that the pods run. It decides how their metrics are read.
+    pub inference_engine: InferenceEngine,
+
+    /// Which pods serve the model.
+    pub workload_selector: WorkloadSelector,
+
+    /// Port of the pods that takes requests and shows metrics.
+    pub workload_port: WorkloadPort,
+
+    /// How requests to the pods time out and are tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic_policy: Option<TrafficPolicy>,
+
+    /// How prefill pods hand their key-value cache to decode pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kv_connector: Option<KvConnector>,
+}
+
+/// An inference engine.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+pub enum InferenceEngine {
+    /// vLLM.
+    #[serde(rename = "vLLM")]
+    Vllm,
+    /// SGLang.
+    #[serde(rename = "SGLang")]
+    Sglang,
+}
+
+/// Selects pods in the ModelServer's namespace.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadSelector {
+    /// Labels that a pod must have, all of them. At least one is needed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub match_labels: BTreeMap<String, String>,
+
+    /// Tells prefill pods from decode pods, and which of them work together; every pod does both if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pd_group: Option<PdGroup>,
+}
+
+/// Tells prefill pods from decode pods.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PdGroup {
+    /// Key of the label whose value names the group: pods with equal values work together.
+    #[schemars(length(min = 1))]
+    pub group_key: String,
+
+    /// Labels that make a pod a prefill pod.
+    #[schemars(extend("minProperties" = 1))]
+    pub prefill_labels: BTreeMap<String, String>,
+
+    /// Labels that make a pod a decode pod.
+    #[schemars(extend("minProperties" = 1))]
+    pub decode_labels: BTreeMap<String, String>,
+}
+
+/// The port of the pods.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadPort {
+    /// Port number.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u16,
+
+    /// Protocol that the pods speak on the port.
+    #[serde(default)]
+    pub protocol: WorkloadProtocol,
+}
+
+/// A protocol that pods speak.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WorkloadProtocol {
+    /// Plain HTTP.
+    #[default]
+    Http,
+    /// HTTP over TLS.
+    Https,
+}
+
+/// How requests to the pods time out and are tried again.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TrafficPolicy {
+    /// Time that one attempt may take up to the response's headers, such as `30s` or `1m30s`. The response's body may
+    /// take longer. No limit if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^(0|([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$"))]
+    pub timeout: Option<String>,
+
+    /// When and how often a failed attempt is followed by another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+}
+
+/// How often a failed attempt is followed by another.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Retry {
+    /// Most further attempts after the first.
+    #[serde(default = "default_attempts")]
+    #[schemars(range(max = 10))]
+    pub attempts: u32,
+
+    /// Pause before each further attempt, such as `100ms`.
+    #[serde(default = "default_interval")]
+    #[schemars(regex(pattern = r"^(0|([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$"))]
+    pub retry_interval: String,
+}
+
+/// How prefill pods hand their key-value cache to decode pods.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KvConnector {
+    /// Name of the connector.
+    #[serde(default, rename = "type")]
+    pub kind: KvConnectorKind,
+}
+
+/// A way to hand a key-value cache from one pod to another.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KvConnectorKind {
+    /// The engine's own transfer, arranged over HTTP.
+    #[default]
+    Http,
+    /// LMCache.
+    Lmcache,
+    /// NIXL.
+    Nixl,
+    /// Mooncake.
+    Mooncake,
+}
+
+/// What the router makes of a ModelServer.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelServerStatus {
+    /// State of the ModelServer: `Accepted` and `Ready`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+
+    /// Generation of the ModelServer that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// Pods that the selector matches.
+    #[serde(default)]
+    pub endpoints: i32,
+
+    /// Pods that the selector matches and that can take requests.
+    #[serde(default)]
+    pub ready_endpoints: i32,
+}
+
+impl ModelServerSpec {
+    /// Returns the name that requests are rewritten to; an empty name counts as none.
+    pub fn served_model(&self) -> Option<&str> {
+        self.model.as_deref().filter(|name| !name.is_empty())
+    }
+
+    /// Returns how long one attempt may take up to the response's headers; `None` means without limit.
+    ///
+    /// # Errors
+    /// Returns what is wrong with `trafficPolicy.timeout` if it is no duration.
+    pub fn timeout(&self) -> Result<Option<Duration>, DurationError> {
+        self.traffic_policy.as_ref().and_then(|policy| policy.timeout.as_deref()).map(parse_duration).transpose()
+    }
+
+    /// Returns how many attempts may follow a failed first one.
+    pub fn retry_attempts(&self) -> u32 {
+        self.retry().map_or(DEFAULT_RETRY_ATTEMPTS, |retry| retry.attempts)
+    }
+
+    /// Returns the pause before each further attempt.
+    ///
+    /// # Errors
+    /// Returns what is wrong with `trafficPolicy.retry.retryInterval` if it is no duration.
+    pub fn retry_interval(&self) -> Result<Duration, DurationError> {
+        self.retry().map_or(Ok(DEFAULT_RETRY_INTERVAL), |retry| parse_duration(&retry.retry_interval))
+    }
+
+    fn retry(&self) -> Option<&Retry> {
+        self.traffic_policy.as_ref()?.retry.as_ref()
+    }
+}
+
+fn default_attempts() -> u32 {
+    DEFAULT_RETRY_ATTEMPTS
+}
+
+fn default_interval() -> String {
+    "100ms".to_owned()
+}

@@ -1,0 +1,100 @@
+//! Says type errors in the words of YAML instead of those of the deserializer.
+
+/// Rewrites a deserializer's message for someone who writes YAML.
+pub(super) fn explain(reason: &str) -> String {
+    let is_range = reason.starts_with("invalid value: ");
+    let found_and_expected = ["invalid type: ", "invalid value: "]
+        .iter()
+        .find_map(|prefix| reason.strip_prefix(prefix))
+        .and_then(|rest| rest.rsplit_once(", expected "));
+    match found_and_expected {
+        Some((found, expected)) => {
+            let expected = expectation(expected, is_range);
+            let is_bare = ["integer", "boolean", "float"].iter().any(|kind| found.starts_with(kind));
+            let hint = if expected == "a string" && is_bare { ": put it in quotes" } else { "" };
+            format!("expected {expected}, found {}{hint}", finding(found))
+        }
+        None => reason.trim_end_matches('.').to_owned(),
+    }
+}
+
+/// Says what the type wants, with the bounds of a number that is out of them.
+fn expectation(expected: &str, is_range: bool) -> String {
+    let bounds = match expected {
+        "u8" => Some((0, i64::from(u8::MAX))),
+        "u16" => Some((0, i64::from(u16::MAX))),
+        "u32" => Some((0, i64::from(u32::MAX))),
+        "i32" => Some((i64::from(i32::MIN), i64::from(i32::MAX))),
+        _ => None,
+    };
+    if let (Some((least, most)), true) = (bounds, is_range) {
+        return format!("a whole number from {least} to {most}");
+    }
+    let words = match expected {
+        "u8" | "u16" | "u32" | "u64" | "usize" | "i32" | "i64" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        "a boolean" => "`true` or `false`",
+        "a sequence" => "a list",
+        "a map" => "a mapping",
+        other if other.starts_with("struct ") || other.starts_with(char::is_uppercase) => "a mapping",
+        other => other,
+    };
+    words.to_owned()
+}
+
+/// Says what the file has.
+fn finding(found: &str) -> String {
+    match found.split_once(' ') {
+        Some(("string", text)) => {
+            let inner = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+            format!("the string `{inner}`")
+        }
+        Some(("integer" | "floating" | "float", text)) => {
+            format!("the number {}", text.trim_start_matches("point "))
+        }
+        Some(("boolean", text)) => format!("the boolean {text}"),
+        _ => match found {
+            "map" => "a mapping".to_owned(),
+            "sequence" => "a list".to_owned(),
+            "null" | "unit value" => "nothing".to_owned(),
+            other => other.to_owned(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn type_errors_are_said_in_the_words_of_yaml() {
+        let cases = [
+            ("invalid type: string \"ten\", expected u16", "expected a whole number, found the string `ten`"),
+            (
+                "invalid value: integer `70000`, expected u16",
+                "expected a whole number from 0 to 65535, found the number `70000`",
+            ),
+            ("invalid type: floating point `1.5`, expected u32", "expected a whole number, found the number `1.5`"),
+            (
+                "invalid type: integer `7`, expected a string",
+                "expected a string, found the number `7`: put it in quotes",
+            ),
+            (
+                "invalid type: boolean `true`, expected a string",
+                "expected a string, found the boolean `true`: put it in quotes",
+            ),
+            ("invalid type: map, expected a sequence", "expected a list, found a mapping"),
+            ("invalid type: sequence, expected struct RouteRule", "expected a mapping, found a list"),
+            ("invalid type: null, expected PodSpec", "expected a mapping, found nothing"),
+            (
+                "invalid type: string \"a, expected b\", expected a boolean",
+                "expected `true` or `false`, found the string `a, expected b`",
+            ),
+            ("missing field `rules`", "missing field `rules`"),
+            ("unknown variant `x`, expected `http` or `https`", "unknown variant `x`, expected `http` or `https`"),
+        ];
+        for (reason, expected) in cases {
+            assert_eq!(explain(reason), expected);
+        }
+    }
+}

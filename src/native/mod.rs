@@ -1,0 +1,4 @@
+//! The native API: ModelRoutes and ModelServers.
+
+pub mod attach;
+pub mod route;

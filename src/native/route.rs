@@ -1,0 +1,203 @@
+//! A ModelRoute, compiled once when it is observed: its predicates as matchers, its regular expressions built.
+//!
+//! Source: the ModelRoute API. The rules are tried in order, and the first whose predicates all hold applies. Regular
+//! expressions are searched for anywhere in the value, as the Go router does; `^` and `$` anchor them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use regex::Regex;
+
+use crate::kinds::duration::DurationError;
+use crate::kinds::faults::{Fault, compile_regex, model_route_faults, model_server_faults};
+use crate::kinds::model_route::{ModelMatch, ModelRouteSpec, RouteRule, StringMatch, TargetModel};
+use crate::kinds::model_server::{InferenceEngine, ModelServerSpec, WorkloadProtocol};
+use crate::object::ObjectKey;
+use crate::routing::request::RequestHead;
+
+/// A ModelRoute as the router keeps it.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The object.
+    pub key: ObjectKey,
+    /// When the object was created, in seconds since the epoch; 0 when unknown, as in a file.
+    pub created: i64,
+    /// The object's `metadata.generation`.
+    pub generation: i64,
+    /// The object's spec.
+    pub spec: Arc<ModelRouteSpec>,
+    /// The model name that the route serves, if it serves more than LoRA adapters.
+    pub model: Option<Arc<str>>,
+    /// The LoRA adapters that the route serves.
+    pub adapters: Vec<Arc<str>>,
+    /// The compiled rules, or why the spec cannot be used.
+    pub rules: Result<Arc<[CompiledRule]>, Vec<Fault>>,
+}
+
+/// One rule of a ModelRoute.
+#[derive(Clone, Debug)]
+pub struct CompiledRule {
+    headers: Vec<(String, TextMatcher)>,
+    uri: Option<TextMatcher>,
+    body_model: Option<String>,
+    /// The rule's targets in the order of the spec.
+    pub targets: Vec<RuleTarget>,
+}
+
+/// One target of a rule, by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleTarget {
+    /// The backend that the target names, in the route's namespace.
+    pub backend: BackendName,
+    /// The target's weight, 0 to 100.
+    pub weight: u32,
+}
+
+/// What a target names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BackendName {
+    /// A ModelServer.
+    ModelServer(String),
+    /// An ExternalModelProvider.
+    ExternalModelProvider(String),
+}
+
+/// A ModelServer as the router keeps it.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// The object.
+    pub key: ObjectKey,
+    /// The object's `metadata.generation`.
+    pub generation: i64,
+    /// The object's spec.
+    pub spec: Arc<ModelServerSpec>,
+    /// What its traffic policy says, or why the spec cannot be used.
+    pub policy: Result<Arc<PoolPolicy>, Vec<Fault>>,
+}
+
+/// How requests are sent to the endpoints of a pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolPolicy {
+    /// The model name that the engines know, which replaces the one in the request.
+    pub served_model: Option<String>,
+    /// The engine, and so the dialect of its metrics.
+    pub engine: InferenceEngine,
+    /// Whether the endpoints speak https.
+    pub https: bool,
+    /// Time from sending a request to its response head, for each attempt; `None` waits for ever.
+    pub timeout: Option<Duration>,
+    /// How many times a failed request is tried again, 0 or more.
+    pub retry_attempts: u32,
+    /// The pause before each retry.
+    pub retry_interval: Duration,
+}
+
+#[derive(Clone, Debug)]
+enum TextMatcher {
+    Exact(String),
+    Prefix(String),
+    Regex(Regex),
+}
+
+impl Route {
+    /// Compiles a ModelRoute; faults of its spec are kept, not returned, because they are reported by condition.
+    pub fn compile(key: ObjectKey, created: i64, generation: i64, spec: ModelRouteSpec) -> Self {
+        let faults = model_route_faults(&spec);
+        let rules = if faults.is_empty() { compile_rules(&spec) } else { Err(faults) };
+        let model = spec.served_model().map(Arc::from);
+        let adapters = spec.lora_adapters.iter().map(|name| Arc::from(name.as_str())).collect();
+        Self { key, created, generation, spec: Arc::new(spec), model, adapters, rules }
+    }
+}
+
+impl Server {
+    /// Reads a ModelServer's policy; faults of its spec are kept, because they are reported by condition.
+    pub fn compile(key: ObjectKey, generation: i64, spec: ModelServerSpec) -> Self {
+        let faults = model_server_faults(&spec);
+        let policy = if faults.is_empty() {
+            pool_policy(&spec).map(Arc::new).map_err(|error| {
+                vec![Fault { path: "spec.trafficPolicy".to_owned(), message: error.to_string() }]
+            })
+        } else {
+            Err(faults)
+        };
+        Self { key, generation, spec: Arc::new(spec), policy }
+    }
+}
+
+impl CompiledRule {
+    /// Returns whether every predicate of the rule holds for a request of `model`.
+    pub fn matches(&self, head: &RequestHead<'_>, model: &str) -> bool {
+        self.body_model.as_deref().is_none_or(|required| required == model)
+            && self.uri.as_ref().is_none_or(|uri| uri.matches(head.path))
+            && self.headers.iter().all(|(name, matcher)| head.headers.any(name, &mut |value| matcher.matches(value)))
+    }
+}
+
+impl TextMatcher {
+    fn compile(path: &str, matcher: &StringMatch) -> Result<Self, Fault> {
+        let StringMatch { exact, prefix, regex } = matcher;
+        Ok(match (exact, prefix, regex) {
+            (Some(exact), _, _) => Self::Exact(exact.clone()),
+            (_, Some(prefix), _) => Self::Prefix(prefix.clone()),
+            (_, _, Some(pattern)) => Self::Regex(
+                compile_regex(pattern).map_err(|message| Fault { path: format!("{path}.regex"), message })?,
+            ),
+            // A matcher without any field accepts every value.
+            (None, None, None) => Self::Prefix(String::new()),
+        })
+    }
+
+    fn matches(&self, value: &str) -> bool {
+        match self {
+            Self::Exact(exact) => value == exact,
+            Self::Prefix(prefix) => value.starts_with(prefix.as_str()),
+            Self::Regex(regex) => regex.is_match(value),
+        }
+    }
+}
+
+fn compile_rules(spec: &ModelRouteSpec) -> Result<Arc<[CompiledRule]>, Vec<Fault>> {
+    spec.rules.iter().enumerate().map(|(index, rule)| compile_rule(index, rule).map_err(|fault| vec![fault])).collect()
+}
+
+fn compile_rule(index: usize, rule: &RouteRule) -> Result<CompiledRule, Fault> {
+    let targets = rule.target_models.iter().map(RuleTarget::of).collect();
+    let Some(ModelMatch { headers, uri, body }) = &rule.model_match else {
+        return Ok(CompiledRule { headers: Vec::new(), uri: None, body_model: None, targets });
+    };
+    let path = format!("spec.rules[{index}].modelMatch");
+    let headers = headers
+        .iter()
+        .map(|(name, matcher)| {
+            let matcher = TextMatcher::compile(&format!("{path}.headers.{name}"), matcher)?;
+            Ok((name.to_ascii_lowercase(), matcher))
+        })
+        .collect::<Result<_, Fault>>()?;
+    let uri = uri.as_ref().map(|uri| TextMatcher::compile(&format!("{path}.uri"), uri)).transpose()?;
+    let body_model = body.as_ref().and_then(|body| body.model.clone());
+    Ok(CompiledRule { headers, uri, body_model, targets })
+}
+
+impl RuleTarget {
+    fn of(target: &TargetModel) -> Self {
+        let backend = match target.external_model_provider() {
+            Some(provider) => BackendName::ExternalModelProvider(provider.to_owned()),
+            None => BackendName::ModelServer(target.model_server().unwrap_or_default().to_owned()),
+        };
+        Self { backend, weight: target.weight }
+    }
+}
+
+fn pool_policy(spec: &ModelServerSpec) -> Result<PoolPolicy, DurationError> {
+    let paused = spec.traffic_policy.as_ref().is_some_and(|policy| policy.retry.is_some());
+    Ok(PoolPolicy {
+        served_model: spec.served_model().map(str::to_owned),
+        engine: spec.inference_engine,
+        https: spec.workload_port.protocol == WorkloadProtocol::Https,
+        timeout: spec.timeout()?,
+        retry_attempts: spec.retry_attempts(),
+        // Without a word about retries the next endpoint is asked at once: it has done nothing to be spared.
+        retry_interval: if paused { spec.retry_interval()? } else { Duration::ZERO },
+    })
+}

@@ -1,0 +1,196 @@
+//! What a plan reports of each object: the conditions that its status gets.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::PoolPlan;
+use crate::gateway::conditions::{Condition, kind, reason};
+use crate::gateway::listeners::OwnGateway;
+use crate::kinds::faults::Fault;
+use crate::kinds::parent_reference::ParentReference;
+use crate::native::route::Route;
+use crate::object::{Bind, ObjectKey};
+use crate::routing::table::RouteEntry;
+use crate::world::{BindState, World};
+
+/// The reports of all objects that a plan has something to say about.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reports {
+    /// Our Gateways.
+    pub gateways: BTreeMap<ObjectKey, GatewayReport>,
+    /// The ModelRoutes.
+    pub routes: BTreeMap<ObjectKey, RouteReport>,
+    /// The ModelServers.
+    pub servers: BTreeMap<ObjectKey, ServerReport>,
+}
+
+/// What is reported of a Gateway.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GatewayReport {
+    /// The generation that was looked at.
+    pub generation: i64,
+    /// `Accepted` and `Programmed`.
+    pub conditions: Vec<Condition>,
+    /// Its listeners in the order of the spec.
+    pub listeners: Vec<ListenerReport>,
+}
+
+/// What is reported of a listener.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListenerReport {
+    /// The listener's name.
+    pub name: String,
+    /// The number of routes attached to it.
+    pub attached_routes: usize,
+    /// `Accepted`, `Programmed`, `ResolvedRefs` and `Conflicted`.
+    pub conditions: Vec<Condition>,
+}
+
+/// What is reported of a ModelRoute.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RouteReport {
+    /// The generation that was looked at.
+    pub generation: i64,
+    /// `Accepted` and `ResolvedRefs`, of the route as a whole.
+    pub conditions: Vec<Condition>,
+    /// For each parentRef what it came to.
+    pub parents: Vec<ParentReport>,
+    /// What the route asks for and does not get, although it serves.
+    pub warnings: Vec<&'static str>,
+}
+
+/// What is reported of a route for one of its parents.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParentReport {
+    /// The parentRef as the route has it.
+    pub parent: ParentReference,
+    /// `Accepted` and `ResolvedRefs`.
+    pub conditions: Vec<Condition>,
+}
+
+/// What is reported of a ModelServer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServerReport {
+    /// The generation that was looked at.
+    pub generation: i64,
+    /// `Ready`.
+    pub conditions: Vec<Condition>,
+    /// The Pods that it selects.
+    pub endpoints: usize,
+    /// Those of them that are ready.
+    pub ready_endpoints: usize,
+    /// What the server asks for and does not get, although it serves.
+    pub warnings: Vec<&'static str>,
+}
+
+impl RouteReport {
+    /// Starts the report of a route some of whose targets may be unresolved.
+    pub(super) fn new(route: &Route, unresolved: &[String]) -> Self {
+        let accepted = match &route.rules {
+            Ok(_) => Condition::holds(kind::ACCEPTED, reason::ACCEPTED),
+            Err(faults) => Condition::fails(kind::ACCEPTED, reason::UNSUPPORTED_VALUE, join(faults)),
+        };
+        let resolved = if unresolved.is_empty() {
+            Condition::holds(kind::RESOLVED_REFS, reason::RESOLVED_REFS)
+        } else {
+            Condition::fails(kind::RESOLVED_REFS, reason::BACKEND_NOT_FOUND, unresolved.join("; "))
+        };
+        let warnings =
+            if route.spec.rate_limit.is_some() { vec!["`spec.rateLimit` is not enforced"] } else { Vec::new() };
+        Self { generation: route.generation, conditions: vec![accepted, resolved], parents: Vec::new(), warnings }
+    }
+
+    /// Notes that the route has no parentRef although it needs one.
+    pub(super) fn note_missing_parents(&mut self, missing: bool) {
+        let message = "`spec.parentRefs` is required while the Gateway API is on; the route is ignored";
+        self.refuse(missing, message);
+    }
+
+    /// Notes that the route has parentRefs although there are no Gateways.
+    pub(super) fn note_parents_without_gateway_api(&mut self, present: bool) {
+        let message = "`spec.parentRefs` needs the Gateway API, which is off; the route is ignored";
+        self.refuse(present, message);
+    }
+
+    fn refuse(&mut self, refused: bool, message: &'static str) {
+        if refused && self.conditions[0].status {
+            self.conditions[0] = Condition::fails(kind::ACCEPTED, reason::NO_MATCHING_PARENT, message);
+        }
+    }
+
+    /// Adds what one parentRef came to.
+    pub(super) fn add_parent(&mut self, parent: &ParentReference, attached: Condition) {
+        let [own, resolved] = [&self.conditions[0], &self.conditions[1]];
+        let accepted = if own.status { attached } else { own.clone() };
+        let conditions = vec![accepted, resolved.clone()];
+        self.parents.push(ParentReport { parent: parent.clone(), conditions });
+    }
+
+    /// Returns everything about the route that does not hold, each as a sentence.
+    pub fn complaints(&self) -> impl Iterator<Item = String> {
+        let own = self.conditions.iter();
+        let parents = self.parents.iter().flat_map(|parent| &parent.conditions);
+        let mut said = Vec::new();
+        for condition in own.chain(parents).filter(|condition| !condition.status) {
+            let sentence = format!("{} is False ({}): {}", condition.kind, condition.reason, condition.message);
+            if !said.contains(&sentence) {
+                said.push(sentence);
+            }
+        }
+        said.into_iter()
+    }
+}
+
+/// Reports our Gateways; `attached` has the routes of each listener in the same order.
+pub(super) fn gateways(
+    gateways: &[OwnGateway<'_>],
+    attached: &[Vec<Vec<Arc<RouteEntry>>>],
+    binds: &HashMap<Bind, BindState>,
+) -> BTreeMap<ObjectKey, GatewayReport> {
+    let report = |(gateway, attached): (&OwnGateway<'_>, &Vec<Vec<_>>)| {
+        let listeners = gateway.listeners.iter().zip(attached).map(|(listener, routes)| ListenerReport {
+            name: listener.name.to_owned(),
+            attached_routes: routes.len(),
+            conditions: listener.conditions(binds),
+        });
+        let report = GatewayReport {
+            generation: gateway.generation,
+            conditions: gateway.conditions(binds),
+            listeners: listeners.collect(),
+        };
+        (gateway.key.clone(), report)
+    };
+    gateways.iter().zip(attached).map(report).collect()
+}
+
+/// Reports the ModelServers.
+pub(super) fn servers(world: &World, pools: &[PoolPlan]) -> BTreeMap<ObjectKey, ServerReport> {
+    let pools: HashMap<&ObjectKey, &PoolPlan> = pools.iter().map(|pool| (&pool.key.object, pool)).collect();
+    let report = |server: &crate::native::route::Server| {
+        let pool = pools.get(&server.key);
+        let ready_endpoints = pool.map_or(0, |pool| pool.endpoints.len());
+        let ready = match &server.policy {
+            Err(faults) => Condition::fails(kind::READY, reason::UNSUPPORTED_VALUE, join(faults)),
+            Ok(_) if ready_endpoints == 0 => {
+                let message = "no Pod with the labels of `spec.workloadSelector` is ready";
+                Condition::fails(kind::READY, reason::NO_READY_ENDPOINTS, message)
+            }
+            Ok(_) => Condition::holds(kind::READY, reason::READY),
+        };
+        let disaggregated = server.spec.workload_selector.pd_group.is_some();
+        let warning = "`spec.workloadSelector.pdGroup` is not used: every selected Pod serves whole requests";
+        ServerReport {
+            generation: server.generation,
+            conditions: vec![ready],
+            endpoints: pool.map_or(0, |pool| pool.selected),
+            ready_endpoints,
+            warnings: if disaggregated { vec![warning] } else { Vec::new() },
+        }
+    };
+    world.model_servers.iter().map(|(key, server)| (key.clone(), report(server))).collect()
+}
+
+fn join(faults: &[Fault]) -> String {
+    let sentences: Vec<_> = faults.iter().map(|fault| format!("`{}`: {}", fault.path, fault.message)).collect();
+    sentences.join("; ")
+}

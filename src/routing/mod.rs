@@ -1,0 +1,5 @@
+//! From a request's head to a pool.
+
+pub mod backend;
+pub mod request;
+pub mod table;

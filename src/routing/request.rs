@@ -1,0 +1,32 @@
+//! What routing sees of a request: its head, borrowed from whatever HTTP library received it.
+
+/// The head of a request.
+#[derive(Clone, Copy)]
+pub struct RequestHead<'a> {
+    /// The host that the request names, as [`request_host`](crate::gateway::hostname::request_host) returns it.
+    pub host: &'a str,
+    /// The path, without the query, as it was sent.
+    pub path: &'a str,
+    /// The headers.
+    pub headers: &'a dyn Headers,
+}
+
+/// Looks up the headers of a request.
+pub trait Headers {
+    /// Returns whether any value of the header `name`, which is in lower case, passes `test`; values that are not
+    /// UTF-8 are passed over.
+    fn any(&self, name: &str, test: &mut dyn FnMut(&str) -> bool) -> bool;
+}
+
+/// Headers as pairs of a lower-case name and a value, for tests and tools.
+impl Headers for [(&str, &str)] {
+    fn any(&self, name: &str, test: &mut dyn FnMut(&str) -> bool) -> bool {
+        self.iter().any(|(candidate, value)| *candidate == name && test(value))
+    }
+}
+
+impl<const N: usize> Headers for [(&str, &str); N] {
+    fn any(&self, name: &str, test: &mut dyn FnMut(&str) -> bool) -> bool {
+        self.as_slice().any(name, test)
+    }
+}
