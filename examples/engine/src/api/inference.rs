@@ -1,0 +1,170 @@
+//! One inference request from its arrival to its answer.
+
+use std::sync::Arc;
+
+use actix_web::{
+    HttpRequest, HttpResponse, HttpResponseBuilder, ResponseError,
+    http::{
+        StatusCode,
+        header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue},
+    },
+    web,
+};
+
+use super::{
+    Api, ApiError,
+    answer::Answer,
+    events::Transcript,
+    request::{InferenceRequest, read_body},
+    stream::{Cut, TokenStream, broken_body},
+};
+use crate::{
+    admission::Visit,
+    connection::Connection,
+    faults::{Breakage, FAULT_HEADER, FaultPlan},
+    state::EngineState,
+};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
+const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What is decided before anything waits.
+struct Task {
+    answer: Answer,
+    plan: FaultPlan,
+    streams: bool,
+    includes_usage: bool,
+}
+
+/// Answers one request.
+pub(crate) async fn serve(
+    api: Api,
+    request: HttpRequest,
+    payload: web::Payload,
+    engine: web::Data<EngineState>,
+) -> HttpResponse {
+    let engine = engine.into_inner();
+    let mut visit = Visit::begin(Arc::clone(&engine));
+    let body = match read_body(payload).await {
+        Ok(body) => body,
+        Err(error) => {
+            // A body that ends early is a client that left.
+            if matches!(error, ApiError::TooLarge(_)) {
+                visit.finish();
+            }
+            return refuse(&request, &error);
+        }
+    };
+    engine.record(&request, &body);
+    match prepare(api, &request, &body, &engine) {
+        Ok(mut task) => {
+            task.answer.number = visit.number;
+            run(api, &request, visit, task).await
+        }
+        Err(error) => {
+            visit.finish();
+            refuse(&request, &error)
+        }
+    }
+}
+
+fn prepare(api: Api, request: &HttpRequest, body: &[u8], engine: &EngineState) -> Result<Task, ApiError> {
+    let plan = match request.headers().get(FAULT_HEADER) {
+        Some(directive) => FaultPlan::parse(&String::from_utf8_lossy(directive.as_bytes()))?,
+        None => engine.faults.plan(),
+    };
+    if let Some(status) = plan.status {
+        return Err(ApiError::Simulated(status));
+    }
+    let wanted = InferenceRequest::parse(body)?;
+    let Some(model) = engine.models.find(&wanted.model) else {
+        return Err(ApiError::UnknownModel(wanted.model.into_owned()));
+    };
+    let mut answer = Answer::new(model, wanted.prompt_tokens(), wanted.items());
+    answer.limit(engine.config.output_tokens, wanted.max_tokens());
+    Ok(Task { answer, plan, streams: wanted.streams() && api.generates(), includes_usage: wanted.includes_usage() })
+}
+
+async fn run(api: Api, request: &HttpRequest, visit: Visit, task: Task) -> HttpResponse {
+    match task.plan.refusal {
+        Some(Breakage::Reset) => return reset(request, visit).await,
+        Some(Breakage::Hang) => {
+            let model = Arc::clone(&task.answer.model);
+            let _slot = visit.admit(model, task.answer.prompt_tokens).await;
+            return std::future::pending().await;
+        }
+        None => {}
+    }
+    let connection = request.conn_data::<Connection>();
+    let cut = task.plan.cut.map(|(after, breakage)| Cut {
+        after,
+        breakage,
+        connection: connection.and_then(|connection| connection.duplicate().ok()),
+    });
+    if task.streams {
+        return stream(api, request, visit, task, cut);
+    }
+    answer_whole(api, request, visit, task.answer, cut).await
+}
+
+/// Breaks the connection without an answer.
+async fn reset(request: &HttpRequest, mut visit: Visit) -> HttpResponse {
+    visit.finish();
+    match request.conn_data::<Connection>().map(Connection::sever) {
+        // The server takes the severed connection for a client that left, and drops this future.
+        Some(Ok(())) => std::future::pending().await,
+        _ => refuse(request, &ApiError::Simulated(StatusCode::INTERNAL_SERVER_ERROR)),
+    }
+}
+
+async fn answer_whole(
+    api: Api,
+    request: &HttpRequest,
+    mut visit: Visit,
+    answer: Answer,
+    cut: Option<Cut>,
+) -> HttpResponse {
+    let model = Arc::clone(&answer.model);
+    let mut slot = visit.admit(model, answer.prompt_tokens).await;
+    slot.first_token(&visit).await;
+    if api.generates() {
+        slot.further_tokens(answer.tokens.saturating_sub(1)).await;
+    }
+    let body = answer.render(api);
+    let mut response = begin(request, StatusCode::OK);
+    response.insert_header((CONTENT_TYPE, JSON));
+    if let Some(cut) = cut {
+        return response.body(broken_body(&body.into(), cut, visit, slot));
+    }
+    visit.finish();
+    response.body(body)
+}
+
+fn stream(api: Api, request: &HttpRequest, visit: Visit, task: Task, cut: Option<Cut>) -> HttpResponse {
+    let transcript = Transcript::new(api, task.answer, task.includes_usage);
+    let answer = TokenStream::new(visit, transcript, cut);
+    begin(request, StatusCode::OK)
+        .insert_header((CONTENT_TYPE, EVENT_STREAM))
+        .insert_header((CACHE_CONTROL, NO_CACHE))
+        .streaming(answer.into_chunks())
+}
+
+/// Begins a response that carries the identifier of its request.
+fn begin(request: &HttpRequest, status: StatusCode) -> HttpResponseBuilder {
+    let mut response = HttpResponse::build(status);
+    if let Some(identifier) = request.headers().get(REQUEST_ID) {
+        response.insert_header((REQUEST_ID, identifier.clone()));
+    }
+    response
+}
+
+fn refuse(request: &HttpRequest, error: &ApiError) -> HttpResponse {
+    let mut response = error.error_response();
+    if let Some(identifier) = request.headers().get(REQUEST_ID) {
+        let headers = response.headers_mut();
+        headers.insert(REQUEST_ID, identifier.clone());
+    }
+    response
+}

@@ -1,0 +1,157 @@
+//! What one simulated engine serves, where, and how fast.
+//!
+//! The struct is a group of command-line flags and at the same time the value
+//! that tests and the demo write by hand; [`EngineConfig::new`] gives the
+//! defaults of the flags.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
+
+use clap::{Args, ValueEnum};
+
+/// Names under which an engine publishes its metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Dialect {
+    /// `vllm:num_requests_running` and the rest of that family.
+    #[default]
+    Vllm,
+    /// `sglang:num_running_reqs` and the rest of that family.
+    Sglang,
+}
+
+/// Configuration of one simulated engine.
+#[derive(Args, Clone, Debug, PartialEq)]
+pub struct EngineConfig {
+    /// Address to serve on; may be repeated.
+    #[arg(long = "address", value_name = "IP", default_value = "127.0.0.1")]
+    pub addresses: Vec<IpAddr>,
+
+    /// Port to serve on, on every address; may be repeated; 0 lets the system choose.
+    #[arg(long = "port", value_name = "PORT", default_value = "8000")]
+    pub ports: Vec<u16>,
+
+    /// Name of the served model.
+    #[arg(long, value_name = "NAME")]
+    pub model: String,
+
+    /// Names of the metrics.
+    #[arg(long, value_enum, default_value = "vllm")]
+    pub dialect: Dialect,
+
+    /// Time from admission to the first token.
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
+    pub time_to_first_token: Duration,
+
+    /// Time from one token to the next.
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
+    pub time_per_output_token: Duration,
+
+    /// Length of every answer in tokens (words); the sentence is repeated or
+    /// cut to it, and a smaller `max_tokens` of a request ends it earlier.
+    /// Without it, the sentence is always whole.
+    #[arg(long, value_name = "COUNT")]
+    pub output_tokens: Option<u64>,
+
+    /// Requests that run at once, more wait in a queue; 0 is no limit.
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    pub max_concurrency: usize,
+
+    /// Capacity of the simulated KV cache in tokens.
+    #[arg(long, value_name = "COUNT", default_value_t = 131_072)]
+    pub kv_cache_tokens: u64,
+
+    /// Share of the inference requests that fail, from 0 to 1.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    pub error_rate: f64,
+
+    /// Status of the requests that `--error-rate` fails, from 400 to 599.
+    #[arg(long, value_name = "STATUS", default_value_t = 500)]
+    pub error_status: u16,
+
+    /// LoRA adapter that is loaded at start; may be repeated.
+    #[arg(long = "lora", value_name = "NAME")]
+    pub loras: Vec<String>,
+
+    /// Threads that serve; 0 counts as 1.
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    pub workers: usize,
+
+    /// Keep the last inference request for `Engine::last_request`.
+    #[arg(long)]
+    pub record: bool,
+}
+
+impl EngineConfig {
+    /// Returns the configuration that the flags give by default, but on a port
+    /// that the system chooses.
+    #[must_use]
+    pub fn new(model: impl Into<String>) -> Self {
+        Self {
+            addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
+            ports: vec![0],
+            model: model.into(),
+            dialect: Dialect::Vllm,
+            time_to_first_token: Duration::ZERO,
+            time_per_output_token: Duration::ZERO,
+            output_tokens: None,
+            max_concurrency: 0,
+            kv_cache_tokens: 131_072,
+            error_rate: 0.0,
+            error_status: 500,
+            loras: Vec::new(),
+            workers: 1,
+            record: false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        engine: EngineConfig,
+    }
+
+    fn parse(arguments: &[&str]) -> EngineConfig {
+        let line = std::iter::once(&"engine").chain(arguments);
+        Command::try_parse_from(line).unwrap().engine
+    }
+
+    #[test]
+    fn flags_and_constructor_agree_on_the_defaults() {
+        assert_eq!(parse(&["--model", "m", "--port", "0"]), EngineConfig::new("m"));
+    }
+
+    #[test]
+    fn every_flag_reaches_its_field() {
+        let flags = "--address 127.0.0.2 --address ::1 --port 1 --port 2 --model m --dialect sglang \
+            --time-to-first-token 150ms --time-per-output-token 2ms --output-tokens 7 \
+            --max-concurrency 3 --kv-cache-tokens 9 --error-rate 0.5 --error-status 503 \
+            --lora a --lora b --workers 2 --record";
+        let expected = EngineConfig {
+            addresses: vec!["127.0.0.2".parse().unwrap(), "::1".parse().unwrap()],
+            ports: vec![1, 2],
+            model: "m".to_owned(),
+            dialect: Dialect::Sglang,
+            time_to_first_token: Duration::from_millis(150),
+            time_per_output_token: Duration::from_millis(2),
+            output_tokens: Some(7),
+            max_concurrency: 3,
+            kv_cache_tokens: 9,
+            error_rate: 0.5,
+            error_status: 503,
+            loras: vec!["a".to_owned(), "b".to_owned()],
+            workers: 2,
+            record: true,
+        };
+        let arguments: Vec<&str> = flags.split_whitespace().collect();
+        assert_eq!(parse(&arguments), expected);
+    }
+}

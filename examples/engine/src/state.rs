@@ -1,0 +1,96 @@
+//! What every worker thread of one engine shares.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use actix_web::{HttpRequest, web::Bytes};
+use tokio::sync::Semaphore;
+
+use crate::{
+    config::EngineConfig,
+    faults::{FaultError, Faults},
+    gauges::Gauges,
+    models::{Model, ModelSet},
+};
+
+/// An inference request as it arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordedRequest {
+    /// Method, in capitals.
+    pub method: String,
+    /// Path with the query, as sent.
+    pub path: String,
+    /// Names in small letters with their values, repeated names together.
+    pub headers: Vec<(String, String)>,
+    /// Body, complete.
+    pub body: Bytes,
+}
+
+/// One engine, as its handlers see it.
+#[derive(Debug)]
+pub(crate) struct EngineState {
+    /// Configuration at the start.
+    pub config: EngineConfig,
+    /// Live figures.
+    pub gauges: Gauges,
+    /// Faults on demand.
+    pub faults: Faults,
+    /// Models that requests may name.
+    pub models: ModelSet,
+    /// Places for running requests; none when their number is unlimited.
+    pub places: Option<Arc<Semaphore>>,
+    last_request: Mutex<Option<RecordedRequest>>,
+}
+
+impl EngineState {
+    /// Makes the state of an idle engine with the adapters of the configuration.
+    pub(crate) fn new(config: EngineConfig) -> Result<Self, FaultError> {
+        let now = seconds_since_epoch();
+        let models = ModelSet::new(Model::new(&config.model, &config.model, None, now));
+        for name in &config.loras {
+            models.load(name, name, now);
+        }
+        let places = config.max_concurrency.min(Semaphore::MAX_PERMITS);
+        Ok(Self {
+            gauges: Gauges::default(),
+            faults: Faults::new(config.error_rate, config.error_status)?,
+            models,
+            places: (places > 0).then(|| Arc::new(Semaphore::new(places))),
+            last_request: Mutex::new(None),
+            config,
+        })
+    }
+
+    /// Keeps a request when the configuration asks for it.
+    pub(crate) fn record(&self, request: &HttpRequest, body: &Bytes) {
+        if !self.config.record {
+            return;
+        }
+        let headers = request.headers().iter().map(|(name, value)| {
+            let value = String::from_utf8_lossy(value.as_bytes());
+            (name.as_str().to_owned(), value.into_owned())
+        });
+        let recorded = RecordedRequest {
+            method: request.method().to_string(),
+            path: request.uri().to_string(),
+            headers: headers.collect(),
+            body: body.clone(),
+        };
+        let mut last = self.last_request.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = Some(recorded);
+    }
+
+    /// Returns the request that was kept last.
+    pub(crate) fn last_request(&self) -> Option<RecordedRequest> {
+        let last = self.last_request.lock().unwrap_or_else(PoisonError::into_inner);
+        last.clone()
+    }
+}
+
+/// Reads the clock, as APIs write it.
+pub(crate) fn seconds_since_epoch() -> u64 {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH);
+    elapsed.map_or(0, |elapsed| elapsed.as_secs())
+}

@@ -1,0 +1,7 @@
+//! Engines on loopback, seen by a client.
+
+mod faults;
+mod generation;
+mod life;
+mod queueing;
+mod support;
