@@ -1,0 +1,82 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use kthena_router::config::Config;
+use simulated_engine::EngineConfig;
+
+/// The exit code of a command line that cannot be used: EX_USAGE.
+pub const EXIT_USAGE: u8 = 64;
+
+/// Inference router and Gateway for Kubernetes
+#[derive(Debug, Parser)]
+#[command(name = "kthena-router", version, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// What to do; without a command, the router serves.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// The options of the serving router.
+    #[command(flatten)]
+    pub config: Config,
+}
+
+/// What to do other than serve.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start simulated engines and a router in front of them, and show how to talk to them
+    Demo(Box<Demo>),
+    /// Run a simulated inference engine
+    Engine(EngineConfig),
+    /// Check manifests without serving them: report every fault with its file and line
+    Check(Check),
+    /// Print the CustomResourceDefinitions of ModelRoute and ModelServer
+    Crds,
+}
+
+/// The options of the demo.
+#[derive(Args, Debug)]
+pub struct Demo {
+    /// The options of the serving router; the manifests default to `examples/quickstart`.
+    #[command(flatten)]
+    pub config: Config,
+}
+
+/// The options of the check.
+#[derive(Args, Debug)]
+pub struct Check {
+    /// Manifest files, or directories of them
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+
+    /// Check for a router whose Gateway API is on
+    #[arg(
+        long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true,
+        default_missing_value = "true", action = clap::ArgAction::Set
+    )]
+    pub enable_gateway_api: bool,
+
+    /// Namespace of the router, and so of the default Gateway
+    #[arg(long, env = "POD_NAMESPACE", default_value = "default", value_name = "NAMESPACE")]
+    pub pod_namespace: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_bare_call_serves() {
+        let cli = Cli::try_parse_from(["kthena-router", "--manifests", "dir"]).unwrap();
+        assert!(cli.command.is_none());
+        assert_eq!(cli.config.manifests, Some(PathBuf::from("dir")));
+    }
+}

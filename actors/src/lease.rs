@@ -1,0 +1,49 @@
+//! The right to send one request to an endpoint.
+
+use std::sync::Arc;
+
+use actix::WeakRecipient;
+use kthena_router::inference::pool::Endpoint;
+
+use crate::pool_keeper::ConnectionRefused;
+use crate::published::{Member, Pool};
+
+/// A reservation of an endpoint, given back when it is dropped: at the end of the answer, on an error, and when the
+/// asker is gone before the reply reaches it.
+#[derive(Debug)]
+pub struct Lease {
+    pool: Arc<Pool>,
+    member: Member,
+}
+
+impl Lease {
+    /// Reserves a member of a pool.
+    pub(crate) fn new(pool: Arc<Pool>, member: Member) -> Self {
+        member.cell.reserve();
+        Self { pool, member }
+    }
+
+    /// Returns the reserved endpoint.
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.member.endpoint
+    }
+
+    /// Notes that the endpoint answered, whatever it said.
+    pub fn note_answer(&self) {
+        self.member.cell.note_answer();
+    }
+
+    /// Notes that the endpoint refused the connection, and tells the pool's keeper.
+    pub fn note_refusal(&self) {
+        let in_a_row = self.member.cell.note_refusal();
+        if let Some(keeper) = self.pool.view().keeper.as_ref().and_then(WeakRecipient::upgrade) {
+            keeper.do_send(ConnectionRefused { address: self.member.endpoint.socket(), in_a_row });
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.member.cell.give_back();
+    }
+}

@@ -1,0 +1,78 @@
+//! The actors and edges of kthena-router.
+//!
+//! ```text
+//!  directory ──> ManifestDirectory ──> Watcher<K> ──Observed<K>──> RouteRegistry ──plan()──┬─> Snapshot ───────read───┐
+//!                                                                   ^                      ├─> ListenerFleet          │
+//!                                                     BindReported  │                      │     └─> Listener (a bind)│
+//!                                                                   └──────────────────────┼──────────┘ workers ──────┤
+//!                                                                                          └─> PoolKeeper (a pool)    │
+//!  engine /metrics ─────────────────> MetricsScraper ──Scraped──> PoolKeeper ──PoolView──────────┐                    │
+//!                                                                                                v                    v
+//!  client ──────────────────────────> request handler ──PickEndpoint──> Scheduler (the worker's own) ──Lease──> engine
+//! ```
+//!
+//! | message | from, to | how | meaning |
+//! |---|---|---|---|
+//! | [`registry::Observed`] | Watcher, RouteRegistry | do_send | a fact about objects of one kind |
+//! | [`registry::BindReported`] | Listener, RouteRegistry | do_send, weak | a socket was opened, or could not be |
+//! | [`fleet::EnsureBinds`] | RouteRegistry, ListenerFleet | do_send | the sockets to have open, all of them |
+//! | [`listener::Drain`] | Overseer, ListenerFleet, Listener | send | stop accepting, finish, close |
+//! | [`pool_keeper::SetEndpoints`] | RouteRegistry, PoolKeeper | do_send | the endpoints of a pool, all of them |
+//! | [`scraper::WatchEndpoints`] | PoolKeeper, MetricsScraper | do_send | the endpoints to scrape, all of them |
+//! | [`pool_keeper::Scraped`] | MetricsScraper, PoolKeeper | try_send | an engine's figures; a lost one is replaced |
+//! | [`pool_keeper::ConnectionRefused`] | Lease, PoolKeeper | do_send, weak | an endpoint refused a connection |
+//! | [`scheduler::PickEndpoint`] | request handler, Scheduler | send, same thread | choose an endpoint and reserve it |
+//! | [`access_logger::LogLines`] | HTTP worker, AccessLogger | try_send | lines to write |
+//! | [`manifest_directory::FilesChanged`] | file system, ManifestDirectory | do_send, weak | look again |
+//! | [`overseer::Shutdown`] | signals, Overseer | do_send | drain, then end |
+//! | [`observe::Observe`] | admin pages, anyone | send, with timeout | a snapshot of a state |
+//!
+//! Only a parent holds the address of an actor that may be replaced; everyone else reaches it by way of a published
+//! snapshot, or not at all.
+
+pub mod access_logger;
+pub mod admin;
+pub mod check;
+pub mod cli;
+pub mod demo;
+pub mod engine;
+pub mod fleet;
+pub mod lease;
+pub mod listener;
+pub mod load;
+pub mod manifest_directory;
+pub mod metrics;
+pub mod observe;
+pub mod overseer;
+pub mod pool_keeper;
+pub mod proxy;
+pub mod published;
+pub mod registry;
+pub mod router;
+pub mod scheduler;
+pub mod scraper;
+pub mod serve;
+pub mod telemetry;
+pub mod tls;
+pub mod upstream;
+pub mod vitals;
+pub mod watcher;
+
+/// The names of all actors.
+pub const CAST: [&str; 15] = [
+    overseer::Overseer::NAME,
+    manifest_directory::ManifestDirectory::NAME,
+    watcher::Watcher::<gateway_api::experimental::gatewayclasses::GatewayClass>::name(),
+    watcher::Watcher::<gateway_api::experimental::gateways::Gateway>::name(),
+    watcher::Watcher::<kthena_router::kinds::ModelRoute>::name(),
+    watcher::Watcher::<kthena_router::kinds::ModelServer>::name(),
+    watcher::Watcher::<k8s_openapi::api::core::v1::Namespace>::name(),
+    watcher::Watcher::<k8s_openapi::api::core::v1::Pod>::name(),
+    registry::RouteRegistry::NAME,
+    fleet::ListenerFleet::NAME,
+    listener::Listener::NAME,
+    scheduler::Scheduler::NAME,
+    pool_keeper::PoolKeeper::NAME,
+    scraper::MetricsScraper::NAME,
+    access_logger::AccessLogger::NAME,
+];

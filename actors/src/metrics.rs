@@ -1,0 +1,356 @@
+//! Every metric of the router: families, names, labels and buckets, registered once.
+//!
+//! Names begin with `kthena_router_`; those of requests are the Go router's, so that its dashboards keep working.
+//! Labels have bounded values: names of objects that exist, constants of the program, never text of a request.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use kthena_router::object::Kind;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Metric, Registry};
+
+/// The buckets of request durations, in seconds: the Go router's.
+const REQUEST_BUCKETS: [f64; 13] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+/// The buckets of what the router itself takes, in seconds.
+const OVERHEAD_BUCKETS: [f64; 12] =
+    [0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.1, 1.0];
+
+/// A histogram family whose buckets are known.
+pub type HistogramFamily<L> = Family<L, Histogram, Buckets>;
+
+/// The metrics of one process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    started: Instant,
+    last_facts: [AtomicU64; Kind::ALL.len()],
+    last_fact_ages: Family<KindLabel, Gauge<f64, AtomicU64>>,
+    /// Requests, by what became of them.
+    pub requests: Family<RequestLabels, Counter>,
+    /// Seconds from a request's head to the end of its answer.
+    pub request_seconds: HistogramFamily<DurationLabels>,
+    /// Tokens of prompts and answers.
+    pub tokens: Family<TokenLabels, Counter>,
+    /// Requests in flight, everywhere.
+    pub active_requests: Gauge,
+    /// Requests in flight by the model they ask for.
+    pub active_downstream: Family<ModelLabel, Gauge>,
+    /// Requests in flight at engines.
+    pub active_upstream: Family<UpstreamLabels, Gauge>,
+    /// Seconds that the router adds to a request: all but reading its body and waiting for the engine.
+    pub overhead_seconds: Histogram,
+    /// Attempts to have a request answered by an engine.
+    pub attempts: Family<AttemptLabels, Counter>,
+    /// Requests in flight by the port they came in on.
+    pub listener_in_flight: Family<BindLabel, Gauge>,
+    /// Whether a port is open.
+    pub listener_open: Family<BindLabel, Gauge>,
+    /// Endpoints by their state.
+    pub endpoints: Family<EndpointLabels, Gauge>,
+    /// Times that an endpoint was set aside.
+    pub set_aside: Family<PoolLabel, Counter>,
+    /// Scrapes of engines' metrics.
+    pub scrapes: Family<ScrapeLabels, Counter>,
+    /// Faults in the manifests at this moment.
+    pub manifest_faults: Gauge,
+    /// Readings of the manifest directory.
+    pub manifest_loads: Counter,
+    /// Plans made.
+    pub plans: Counter,
+    /// Seconds to make a plan.
+    pub plan_seconds: Histogram,
+    /// Access log lines that were lost because their output could not keep up.
+    pub access_log_dropped: Counter,
+    /// Actors alive.
+    pub actors_running: Family<ActorLabel, Gauge>,
+    /// Messages handled.
+    pub actor_messages: Family<MessageLabels, Counter>,
+    /// Seconds to handle a message.
+    pub actor_message_seconds: HistogramFamily<MessageLabels>,
+    /// Seconds from asking an actor to having its answer.
+    pub actor_ask_seconds: HistogramFamily<ActorLabel>,
+    /// Actors that took the place of a dead one.
+    pub actor_restarts: Family<RestartLabels, Counter>,
+    /// Panics in actors.
+    pub actor_panics: Family<MessageLabels, Counter>,
+}
+
+/// Makes histograms with fixed buckets.
+#[derive(Clone, Copy, Debug)]
+pub struct Buckets(&'static [f64]);
+
+/// A text that many label sets share.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Text(pub Arc<str>);
+
+/// Labels of a finished request.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[expect(missing_docs, reason = "the fields are the labels")]
+pub struct RequestLabels {
+    pub model: Text,
+    pub path: &'static str,
+    pub status_code: u16,
+    pub error_type: &'static str,
+    pub model_route: Text,
+    pub backend_type: &'static str,
+    pub backend_name: Text,
+    pub upstream_model: Text,
+}
+
+/// Labels of a request's duration.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[expect(missing_docs, reason = "the fields are the labels")]
+pub struct DurationLabels {
+    pub model: Text,
+    pub path: &'static str,
+    pub status_code: u16,
+    pub model_route: Text,
+    pub backend_type: &'static str,
+    pub backend_name: Text,
+    pub upstream_model: Text,
+}
+
+/// Labels of tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[expect(missing_docs, reason = "the fields are the labels")]
+pub struct TokenLabels {
+    pub model: Text,
+    pub path: &'static str,
+    pub token_type: &'static str,
+    pub model_route: Text,
+    pub backend_type: &'static str,
+    pub backend_name: Text,
+    pub upstream_model: Text,
+}
+
+/// Labels of requests at engines.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[expect(missing_docs, reason = "the fields are the labels")]
+pub struct UpstreamLabels {
+    pub model_server: Text,
+    pub model_route: Text,
+    pub backend_type: &'static str,
+    pub backend_name: Text,
+    pub upstream_model: Text,
+}
+
+/// The label of a model.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[expect(missing_docs, reason = "the field is the label")]
+pub struct ModelLabel {
+    pub model: Text,
+}
+
+/// Labels of attempts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[expect(missing_docs, reason = "the fields are the labels")]
+pub struct AttemptLabels {
+    pub outcome: &'static str,
+}
+
+/// The label of a port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[expect(missing_docs, reason = "the field is the label")]
+pub struct BindLabel {
+    pub bind: String,
+}
+
+/// The label of a pool.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[expect(missing_docs, reason = "the field is the label")]
+pub struct PoolLabel {
+    pub pool: String,
+}
+
+/// Labels of endpoints.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[expect(missing_docs, reason = "the fields are the labels")]
+pub struct EndpointLabels {
+    pub pool: String,
+    pub state: &'static str,
+}
+
+/// Labels of scrapes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[expect(missing_docs, reason = "the fields are the labels")]
+pub struct ScrapeLabels {
+    pub pool: String,
+    pub outcome: &'static str,
+}
+
+/// The label of a kind of object.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[expect(missing_docs, reason = "the field is the label")]
+pub struct KindLabel {
+    pub kind: &'static str,
+}
+
+/// The label of an actor.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[expect(missing_docs, reason = "the field is the label")]
+pub struct ActorLabel {
+    pub actor: &'static str,
+}
+
+/// Labels of an actor's messages.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[expect(missing_docs, reason = "the fields are the labels")]
+pub struct MessageLabels {
+    pub actor: &'static str,
+    pub message: &'static str,
+}
+
+/// Labels of restarts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[expect(missing_docs, reason = "the fields are the labels")]
+pub struct RestartLabels {
+    pub actor: &'static str,
+    pub cause: &'static str,
+}
+
+impl MetricConstructor<Histogram> for Buckets {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new(self.0.iter().copied())
+    }
+}
+
+impl From<&str> for Text {
+    fn from(text: &str) -> Self {
+        Self(Arc::from(text))
+    }
+}
+
+impl EncodeLabelValue for Text {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        EncodeLabelValue::encode(&self.0.as_ref(), encoder)
+    }
+}
+
+impl Metrics {
+    /// Registers every family.
+    pub fn new() -> Arc<Self> {
+        let mut families = Families(Registry::with_prefix("kthena_router"));
+        let requests = families.add("requests", "Requests by what became of them", Family::default());
+        let metrics = Self {
+            requests,
+            request_seconds: families.histograms("request_duration_seconds", "Duration of requests", &REQUEST_BUCKETS),
+            tokens: families.add("tokens", "Tokens of prompts (input) and answers (output)", Family::default()),
+            active_requests: families.add("active_requests", "Requests in flight", Gauge::default()),
+            active_downstream: families.add(
+                "active_downstream_requests",
+                "Requests in flight by the model they ask for",
+                Family::default(),
+            ),
+            active_upstream: families.add(
+                "active_upstream_requests",
+                "Requests in flight at engines",
+                Family::default(),
+            ),
+            overhead_seconds: families.add(
+                "overhead_seconds",
+                "What the router adds to a request: all but reading its body and waiting for the engine",
+                Histogram::new(OVERHEAD_BUCKETS),
+            ),
+            attempts: families.add("upstream_attempts", "Attempts to have a request answered", Family::default()),
+            listener_in_flight: families.add(
+                "listener_inflight_requests",
+                "Requests in flight by the port they came in on",
+                Family::default(),
+            ),
+            listener_open: families.add(
+                "listener_open",
+                "1 while a port is open, 0 while it cannot be",
+                Family::default(),
+            ),
+            endpoints: families.add("endpoints", "Endpoints by state", Family::default()),
+            set_aside: families.add("endpoint_set_aside", "Times an endpoint was set aside", Family::default()),
+            scrapes: families.add("scrapes", "Scrapes of engines' metrics by outcome", Family::default()),
+            manifest_faults: families.add("manifest_faults", "Faults in the manifest files now", Gauge::default()),
+            manifest_loads: families.add("manifest_loads", "Readings of the manifest directory", Counter::default()),
+            plans: families.add("plans", "Plans made", Counter::default()),
+            plan_seconds: families.add("plan_seconds", "Time to make a plan", Histogram::new(OVERHEAD_BUCKETS)),
+            access_log_dropped: families.add("access_log_dropped_lines", "Access log lines lost", Counter::default()),
+            actors_running: families.add("actors_running", "Actors alive", Family::default()),
+            actor_messages: families.add("actor_messages", "Messages handled", Family::default()),
+            actor_message_seconds: families.histograms(
+                "actor_message_seconds",
+                "Time to handle a message",
+                &OVERHEAD_BUCKETS,
+            ),
+            actor_ask_seconds: families.histograms(
+                "actor_ask_seconds",
+                "Time from asking an actor to its answer, mailbox wait included",
+                &OVERHEAD_BUCKETS,
+            ),
+            actor_restarts: families.add("actor_restarts", "Actors that took a dead one's place", Family::default()),
+            actor_panics: families.add("actor_panics", "Panics in actors", Family::default()),
+            last_fact_ages: families.add(
+                "watcher_last_fact_age_seconds",
+                "Time since the last fact about a kind of object",
+                Family::default(),
+            ),
+            last_facts: Default::default(),
+            started: Instant::now(),
+            registry: families.0,
+        };
+        Arc::new(metrics)
+    }
+
+    /// Notes that a fact about objects of `kind` has just arrived.
+    pub fn note_fact(&self, kind: Kind) {
+        // 0 means never, so that the first millisecond counts as the second.
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
+        self.last_facts[kind as usize].store(now, Ordering::Relaxed);
+    }
+
+    /// Returns how many of each of these actors are alive.
+    pub fn running(&self, actors: &[&'static str]) -> BTreeMap<&'static str, i64> {
+        let running = |actor| self.actors_running.get(&ActorLabel { actor }).map_or(0, |running| running.get());
+        actors.iter().map(|actor| (*actor, running(actor))).collect()
+    }
+
+    /// Writes all metrics in the OpenMetrics text format.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when a metric cannot be written as text.
+    pub fn encode(&self) -> Result<String, std::fmt::Error> {
+        let now = self.started.elapsed().as_secs_f64();
+        for kind in Kind::ALL {
+            let last = self.last_facts[kind as usize].load(Ordering::Relaxed);
+            if last > 0 {
+                let label = KindLabel { kind: kind.as_str() };
+                #[expect(clippy::cast_precision_loss, reason = "an uptime in milliseconds is far below 2^52")]
+                self.last_fact_ages.get_or_create(&label).set(now - last as f64 / 1000.0);
+            }
+        }
+        let mut text = String::with_capacity(16 << 10);
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+struct Families(Registry);
+
+impl Families {
+    fn add<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
+        self.0.register(name, help, metric.clone());
+        metric
+    }
+
+    fn histograms<L>(&mut self, name: &str, help: &str, buckets: &'static [f64]) -> HistogramFamily<L>
+    where
+        HistogramFamily<L>: Metric,
+        L: Clone + std::hash::Hash + Eq,
+    {
+        self.add(name, help, Family::new_with_constructor(Buckets(buckets)))
+    }
+}

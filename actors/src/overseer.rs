@@ -1,0 +1,171 @@
+//! Overseer: starts the cast, looks after it, and ends it.
+//!
+//! # State
+//! The wards: everyone it looks after. Whether the router is stopping.
+//!
+//! # Messages
+//! In: [`Shutdown`] from signals. Out: [`Drain`] to the ListenerFleet.
+//!
+//! # Supervision
+//! The first of the cast. Each second it looks whether its wards are alive: a dead member of the spine ends the process
+//! with exit code 70, anyone else is replaced by a fresh one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{
+    Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, MessageResult, Recipient, System, WrapFuture,
+};
+use kthena_router::config::DrainConfig;
+use serde::Serialize;
+use tokio::time::{sleep, timeout};
+use tracing::{error, info, warn};
+
+use crate::access_logger::Flush;
+use crate::listener::Drain;
+use crate::metrics::Metrics;
+use crate::observe::Observe;
+use crate::vitals::{Vitals, note_restart};
+
+/// The exit code of a process whose spine is broken: EX_SOFTWARE.
+pub const EXIT_BROKEN: i32 = 70;
+/// What draining may take longer than `--drain-timeout`: HTTP servers look at their clocks once a second.
+const DRAIN_SLACK: Duration = Duration::from_secs(3);
+
+/// Looks after the cast.
+pub struct Overseer {
+    wards: Vec<Ward>,
+    drain: DrainConfig,
+    fleet: Recipient<Drain>,
+    access_log: Option<Recipient<Flush>>,
+    draining: bool,
+    vitals: Vitals,
+}
+
+/// Someone to look after.
+pub struct Ward {
+    name: &'static str,
+    alive: Box<dyn Fn() -> bool>,
+    /// Starts a fresh one; members of the spine have none.
+    revive: Option<Box<dyn Fn() -> Box<dyn Fn() -> bool>>>,
+}
+
+/// Stop: drain, then end the process.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Shutdown;
+
+/// The overseer's state.
+#[derive(Clone, Debug, Serialize)]
+pub struct OverseerState {
+    /// Whether the router is stopping.
+    pub draining: bool,
+    /// Everyone it looks after, and whether they are alive.
+    pub wards: Vec<(&'static str, bool)>,
+}
+
+impl Ward {
+    /// Makes a ward whose death ends the process.
+    pub fn spine<A: Actor<Context = Context<A>>>(name: &'static str, address: Addr<A>) -> Self {
+        Self { name, alive: Box::new(move || address.connected()), revive: None }
+    }
+
+    /// Makes a ward that `start` starts, now and again when it is dead.
+    pub fn replaceable<A>(name: &'static str, start: impl Fn() -> Addr<A> + 'static) -> Self
+    where
+        A: Actor<Context = Context<A>>,
+    {
+        let revive = move || -> Box<dyn Fn() -> bool> {
+            let address = start();
+            Box::new(move || address.connected())
+        };
+        Self { name, alive: revive(), revive: Some(Box::new(revive)) }
+    }
+}
+
+impl Overseer {
+    /// The actor's name.
+    pub const NAME: &str = "Overseer";
+
+    /// Makes the overseer of these wards.
+    pub fn new(
+        wards: Vec<Ward>,
+        drain: DrainConfig,
+        fleet: Recipient<Drain>,
+        access_log: Option<Recipient<Flush>>,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
+        let vitals = Vitals::new(Self::NAME, metrics);
+        Self { wards, drain, fleet, access_log, draining: false, vitals }
+    }
+
+    fn look_after_wards(&mut self) {
+        let _handling = self.vitals.handling("Look");
+        for ward in self.wards.iter_mut().filter(|ward| !(ward.alive)()) {
+            match &ward.revive {
+                Some(revive) => {
+                    warn!(actor = ward.name, "actor died, starting a fresh one");
+                    note_restart(self.vitals.metrics(), ward.name, "died");
+                    ward.alive = revive();
+                }
+                None => {
+                    error!(actor = ward.name, "actor of the spine died, ending the process");
+                    System::current().stop_with_code(EXIT_BROKEN);
+                }
+            }
+        }
+    }
+}
+
+impl Actor for Overseer {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.run_interval(Duration::from_secs(1), |overseer, _| overseer.look_after_wards());
+    }
+}
+
+impl Handler<Shutdown> for Overseer {
+    type Result = ();
+
+    fn handle(&mut self, _: Shutdown, context: &mut Self::Context) {
+        let _handling = self.vitals.handling("Shutdown");
+        if std::mem::replace(&mut self.draining, true) {
+            warn!("told to stop a second time, stopping at once");
+            System::current().stop_with_code(1);
+            return;
+        }
+        let DrainConfig { drain_delay, drain_timeout } = self.drain.clone();
+        info!(?drain_delay, ?drain_timeout, "stopping");
+        let (fleet, access_log) = (self.fleet.clone(), self.access_log.clone());
+        let drained = async move {
+            sleep(drain_delay).await;
+            let drained = timeout(drain_timeout + DRAIN_SLACK, fleet.send(Drain)).await;
+            if let Some(access_log) = access_log
+                && let Err(error) = access_log.send(Flush).timeout(Duration::from_secs(1)).await
+            {
+                warn!(%error, "the last lines of the access log may be lost");
+            }
+            drained.is_ok()
+        };
+        context.spawn(drained.into_actor(self).map(|in_time, overseer, _| {
+            let cut_off = overseer.vitals.metrics().active_requests.get();
+            if in_time && cut_off == 0 {
+                info!("stopped");
+            } else {
+                warn!(cut_off, "stopped before every request was finished");
+            }
+            System::current().stop_with_code(0);
+        }));
+    }
+}
+
+impl Handler<Observe<OverseerState>> for Overseer {
+    type Result = MessageResult<Observe<OverseerState>>;
+
+    fn handle(&mut self, _: Observe<OverseerState>, _: &mut Self::Context) -> Self::Result {
+        let _handling = self.vitals.handling("Observe");
+        let wards = self.wards.iter().map(|ward| (ward.name, (ward.alive)())).collect();
+        MessageResult(OverseerState { draining: self.draining, wards })
+    }
+}

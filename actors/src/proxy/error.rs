@@ -1,0 +1,195 @@
+//! Why the router answers a request itself, with what status and in what words.
+//!
+//! The body has OpenAI's shape, `{"error":{"message","type","param","code"}}`, because clients parse it.
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use kthena_router::inference::request::ParseError;
+use kthena_router::object::ObjectKey;
+use serde_json::json;
+use thiserror::Error;
+
+/// After how many seconds a client may try again when the router or its engines are busy.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+
+/// Why the router answers a request itself.
+#[derive(Debug, Error)]
+pub enum ProxyError {
+    /// The body is not what an inference API takes.
+    #[error(transparent)]
+    Parse(#[from] ParseError),
+    /// The client's body did not arrive whole.
+    #[error("the request body could not be read")]
+    BodyRead(#[source] actix_web::error::PayloadError),
+    /// The client stopped sending its body.
+    #[error("the request body did not arrive in time")]
+    BodyTimeout,
+    /// The body is larger than allowed.
+    #[error("the request body is larger than {limit} bytes")]
+    BodyTooLarge {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The path is not part of the inference API.
+    #[error("`{method} {path}` is not served here: the router serves `GET /v1/models` and inference by `POST /v1/…`")]
+    NotServed {
+        /// The request's method.
+        method: String,
+        /// The request's path.
+        path: String,
+    },
+    /// No listener serves the host.
+    #[error("no listener serves the host `{host}`")]
+    NoListener {
+        /// The request's host.
+        host: String,
+    },
+    /// No route serves the model.
+    #[error("route not found: no ModelRoute of this listener serves the model `{model}`")]
+    RouteNotFound {
+        /// The requested model.
+        model: String,
+    },
+    /// A route serves the model, but nothing is there to serve it.
+    #[error("no endpoint of the ModelRoute `{route}` is ready")]
+    NoReadyEndpoint {
+        /// The route.
+        route: ObjectKey,
+    },
+    /// Too many requests are in flight.
+    #[error("too many requests are in flight")]
+    Overloaded,
+    /// Every attempt failed.
+    #[error("all {attempts} attempts failed; the last endpoint {failure}")]
+    AllAttemptsFailed {
+        /// The number of attempts.
+        attempts: usize,
+        /// What the last endpoint did.
+        failure: AttemptFailure,
+    },
+    /// The engine took too long to answer.
+    #[error("the engine did not begin to answer within the timeout")]
+    UpstreamTimeout,
+    /// The scheduler is gone, and so is the one that took its place.
+    #[error("the scheduler does not answer")]
+    SchedulerGone,
+}
+
+/// How an attempt failed that another endpoint may do better.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum AttemptFailure {
+    /// No connection could be made.
+    #[error("refused the connection")]
+    Refused,
+    /// The connection broke before the answer began.
+    #[error("closed the connection before it answered")]
+    Broken,
+    /// It answered that it cannot serve now.
+    #[error("answered with status {0}")]
+    Status(u16),
+}
+
+impl ProxyError {
+    /// Returns the status that the client gets.
+    pub const fn status(&self) -> StatusCode {
+        match self {
+            Self::Parse(_) | Self::BodyRead(_) => StatusCode::BAD_REQUEST,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NotServed { .. } | Self::NoListener { .. } | Self::RouteNotFound { .. } => StatusCode::NOT_FOUND,
+            Self::Overloaded => StatusCode::TOO_MANY_REQUESTS,
+            Self::NoReadyEndpoint { .. } | Self::AllAttemptsFailed { .. } | Self::SchedulerGone => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    /// Returns the reason in one word, for logs, metrics and the answer's `code`; the Go router's where it has one.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Parse(_) => "request_parsing",
+            Self::BodyRead(_) => "body_read",
+            Self::BodyTimeout => "body_timeout",
+            Self::BodyTooLarge { .. } => "body_too_large",
+            Self::NotServed { .. } => "path_not_served",
+            Self::NoListener { .. } => "listener_not_found",
+            Self::RouteNotFound { .. } => "route_not_found",
+            Self::NoReadyEndpoint { .. } => "pod_discovery",
+            Self::Overloaded => "overloaded",
+            Self::AllAttemptsFailed { .. } => "proxy",
+            Self::UpstreamTimeout => "upstream_timeout",
+            Self::SchedulerGone => "scheduling",
+        }
+    }
+
+    /// Returns whether the client may try again soon.
+    const fn is_passing(&self) -> bool {
+        matches!(
+            self,
+            Self::Overloaded | Self::NoReadyEndpoint { .. } | Self::AllAttemptsFailed { .. } | Self::SchedulerGone
+        )
+    }
+
+    /// Returns whether the rest of the request is still on its way, so that the connection cannot be used again.
+    const fn leaves_body_unread(&self) -> bool {
+        matches!(self, Self::BodyRead(_) | Self::BodyTimeout | Self::BodyTooLarge { .. })
+    }
+
+    /// Makes the answer.
+    pub fn response(&self) -> HttpResponse {
+        let kind = match self.status() {
+            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+            status if status.is_client_error() => "invalid_request_error",
+            _ => "server_error",
+        };
+        let param = matches!(self, Self::RouteNotFound { .. }).then_some("model");
+        let mut response = HttpResponse::build(self.status());
+        if self.is_passing() {
+            response.insert_header((header::RETRY_AFTER, RETRY_AFTER));
+        }
+        if self.leaves_body_unread() {
+            response.force_close();
+        }
+        response.json(json!({
+            "error": {"message": self.to_string(), "type": kind, "param": param, "code": self.reason()}
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::body::{MessageBody, to_bytes};
+
+    use super::*;
+
+    #[actix_web::test]
+    async fn errors_have_the_shape_that_openai_clients_parse() {
+        let error = ProxyError::RouteNotFound { model: "gpt \"x\"".to_owned() };
+        let response = error.response();
+        assert_eq!(response.status(), StatusCode::NOT_FOUND);
+        let body = to_bytes(response.into_body().boxed()).await.expect("the body is in memory");
+        let body: serde_json::Value = serde_json::from_slice(&body).expect("the body is JSON");
+        assert_eq!(body["error"]["type"], "invalid_request_error");
+        assert_eq!(body["error"]["code"], "route_not_found");
+        assert_eq!(body["error"]["param"], "model");
+        assert!(body["error"]["message"].as_str().is_some_and(|message| message.contains("route not found")));
+    }
+
+    #[test]
+    fn only_passing_troubles_invite_another_try() {
+        for (error, status, retry) in [
+            (ProxyError::Overloaded, 429, true),
+            (ProxyError::NoReadyEndpoint { route: ObjectKey::new("a", "b") }, 503, true),
+            (ProxyError::AllAttemptsFailed { attempts: 3, failure: AttemptFailure::Refused }, 503, true),
+            (ProxyError::UpstreamTimeout, 504, false),
+            (ProxyError::BodyTooLarge { limit: 1 }, 413, false),
+            (ProxyError::BodyTimeout, 408, false),
+        ] {
+            let response = error.response();
+            assert_eq!(response.status().as_u16(), status, "{error}");
+            assert_eq!(response.headers().contains_key(header::RETRY_AFTER), retry, "{error}");
+        }
+    }
+}

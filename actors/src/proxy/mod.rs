@@ -1,0 +1,17 @@
+//! The request path: from a request's head to the last byte of its answer, on one worker thread.
+
+mod access_log;
+mod answer;
+mod body;
+mod error;
+mod exchange;
+mod forward;
+mod handle;
+mod headers;
+mod models;
+mod series;
+mod worker;
+
+pub use error::ProxyError;
+pub use handle::handle;
+pub use worker::{Door, Serving, Worker};

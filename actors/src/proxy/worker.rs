@@ -1,0 +1,146 @@
+//! What the requests of one worker thread share.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use actix::{Actor, Addr, MailboxError, Recipient};
+use awc::Client;
+use kthena_router::config::Config;
+use kthena_router::inference::picker::PickError;
+use kthena_router::object::Bind;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use rustls::ServerConfig;
+
+use super::access_log::LogBuffer;
+use super::error::ProxyError;
+use super::series::SeriesCache;
+use crate::access_logger::LogLines;
+use crate::lease::Lease;
+use crate::metrics::{ActorLabel, BindLabel, Metrics};
+use crate::published::Reader;
+use crate::scheduler::{PickEndpoint, Scheduler};
+use crate::upstream::Upstream;
+use crate::vitals::note_restart;
+
+/// What all listeners serve with.
+pub struct Serving {
+    /// The router's options.
+    pub config: Config,
+    /// Worker threads for each listener.
+    pub workers: usize,
+    /// The routes and pools.
+    pub reader: Reader,
+    /// How engines are reached.
+    pub upstream: Upstream,
+    /// The certificate of the inference port.
+    pub server_tls: Option<Arc<ServerConfig>>,
+    /// Where access log lines go; `None` when there is no access log.
+    pub access_log: Option<Recipient<LogLines>>,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+}
+
+/// One bind, as its workers share it.
+pub struct Door {
+    /// The bind that requests come in on.
+    pub bind: Bind,
+    /// What is served with.
+    pub serving: Arc<Serving>,
+    in_flight: AtomicUsize,
+    in_flight_shown: Gauge,
+}
+
+/// What the requests of one worker thread of one bind share.
+pub struct Worker {
+    /// The bind.
+    pub(super) door: Arc<Door>,
+    /// Connections to engines.
+    pub(super) client: Client,
+    /// The handles of metrics that were used before.
+    pub(super) series: SeriesCache,
+    /// Access log lines that were not sent yet.
+    pub(super) log: Option<Rc<LogBuffer>>,
+    scheduler: RefCell<Addr<Scheduler>>,
+    asks: Histogram,
+    rng: RefCell<SmallRng>,
+}
+
+/// One of the requests that a bind may have in flight.
+pub(super) struct Admission(Arc<Door>);
+
+impl Door {
+    /// Makes a door with nobody inside.
+    pub fn new(bind: Bind, serving: Arc<Serving>) -> Arc<Self> {
+        let label = BindLabel { bind: bind.to_string() };
+        let in_flight_shown = serving.metrics.listener_in_flight.get_or_create_owned(&label);
+        Arc::new(Self { bind, serving, in_flight: AtomicUsize::new(0), in_flight_shown })
+    }
+
+    /// Lets a request in, unless too many are in flight.
+    pub(super) fn admit(self: &Arc<Self>) -> Result<Admission, ProxyError> {
+        if self.in_flight.fetch_add(1, Ordering::Relaxed) >= self.serving.config.limits.max_inflight {
+            self.in_flight.fetch_sub(1, Ordering::Relaxed);
+            return Err(ProxyError::Overloaded);
+        }
+        self.in_flight_shown.inc();
+        Ok(Admission(Arc::clone(self)))
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.0.in_flight_shown.dec();
+    }
+}
+
+impl Worker {
+    /// Makes the worker of the current thread.
+    pub fn new(door: Arc<Door>) -> Rc<Self> {
+        let serving = &door.serving;
+        let asks = serving.metrics.actor_ask_seconds.get_or_create_owned(&ActorLabel { actor: Scheduler::NAME });
+        let log = serving.access_log.clone().map(|logger| LogBuffer::start(logger, Arc::clone(&serving.metrics)));
+        Rc::new(Self {
+            client: serving.upstream.client(),
+            series: SeriesCache::new(Arc::clone(&serving.metrics)),
+            log,
+            scheduler: RefCell::new(Scheduler::new(&serving.metrics).start()),
+            asks,
+            rng: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
+            door,
+        })
+    }
+
+    /// Returns a random number below `bound`, which must not be 0.
+    pub(super) fn draw(&self, bound: u64) -> u64 {
+        self.rng.borrow_mut().random_range(0..bound)
+    }
+
+    /// Asks the thread's scheduler for an endpoint; one that died is replaced and asked again.
+    pub(super) async fn pick(&self, ask: impl Fn() -> PickEndpoint) -> Result<Result<Lease, PickError>, ProxyError> {
+        let started = std::time::Instant::now();
+        let scheduler = self.scheduler.borrow().clone();
+        let answer = match scheduler.send(ask()).await {
+            Err(MailboxError::Closed) => self.fresh_scheduler().send(ask()).await,
+            answer => answer,
+        };
+        self.asks.observe(started.elapsed().as_secs_f64());
+        answer.map_err(|_| ProxyError::SchedulerGone)
+    }
+
+    fn fresh_scheduler(&self) -> Addr<Scheduler> {
+        let metrics = &self.door.serving.metrics;
+        let mut scheduler = self.scheduler.borrow_mut();
+        if !scheduler.connected() {
+            tracing::warn!(bind = %self.door.bind, "scheduler died, starting a fresh one");
+            note_restart(metrics, Scheduler::NAME, "died");
+            *scheduler = Scheduler::new(metrics).start();
+        }
+        scheduler.clone()
+    }
+}

@@ -1,0 +1,119 @@
+//! What the control plane publishes to the HTTP workers: one snapshot of routes and pools, swapped as a whole.
+
+use std::sync::Arc;
+
+use actix::WeakRecipient;
+use arc_swap::ArcSwap;
+use kthena_router::inference::pool::{Endpoint, Observation};
+use kthena_router::object::PoolKey;
+use kthena_router::routing::backend::Availability;
+use kthena_router::routing::table::{PoolIndex, RouteTable};
+
+use crate::load::LoadCell;
+use crate::pool_keeper::ConnectionRefused;
+
+/// Everything that a worker needs to route a request.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// Grows with each snapshot; 0 before the first plan.
+    pub generation: u64,
+    /// The routes.
+    pub table: RouteTable,
+    /// The pools, in the order of [`RouteTable::pools`].
+    pub pools: Vec<Arc<Pool>>,
+}
+
+/// A pool, the same value for as long as its backend object exists.
+#[derive(Debug)]
+pub struct Pool {
+    /// The pool's name.
+    pub key: PoolKey,
+    view: ArcSwap<PoolView>,
+}
+
+/// What is known of a pool at one moment.
+#[derive(Debug, Default)]
+pub struct PoolView {
+    /// The endpoints.
+    pub members: Vec<Member>,
+    /// The keeper of the pool, which wants to know of refused connections.
+    pub keeper: Option<WeakRecipient<ConnectionRefused>>,
+}
+
+/// One endpoint of a pool.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// Where it is.
+    pub endpoint: Arc<Endpoint>,
+    /// Its load, which all views of the pool share.
+    pub cell: Arc<LoadCell>,
+    /// What was observed of it.
+    pub observation: Observation,
+}
+
+/// The one writer of the snapshot.
+#[derive(Debug)]
+pub struct Publisher(Arc<ArcSwap<Snapshot>>);
+
+/// A reader of the snapshot.
+#[derive(Clone, Debug)]
+pub struct Reader(Arc<ArcSwap<Snapshot>>);
+
+/// Makes a writer and a reader of an empty snapshot.
+pub fn channel() -> (Publisher, Reader) {
+    let shared = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
+    (Publisher(Arc::clone(&shared)), Reader(shared))
+}
+
+impl Publisher {
+    /// Publishes a snapshot; requests in flight keep the one they began with.
+    pub fn publish(&self, snapshot: Snapshot) {
+        self.0.store(Arc::new(snapshot));
+    }
+}
+
+impl Reader {
+    /// Returns the snapshot of this moment.
+    pub fn load(&self) -> Arc<Snapshot> {
+        self.0.load_full()
+    }
+}
+
+impl Snapshot {
+    /// Returns what a pool can serve now.
+    pub fn availability(&self, pool: PoolIndex) -> Availability {
+        self.pools.get(pool.0).map_or(Availability::Empty, |pool| pool.availability())
+    }
+}
+
+impl Pool {
+    /// Makes a pool of these endpoints.
+    pub fn new(key: PoolKey, endpoints: &[Endpoint]) -> Arc<Self> {
+        let members = endpoints.iter().map(Member::new).collect();
+        Arc::new(Self { key, view: ArcSwap::from_pointee(PoolView { members, keeper: None }) })
+    }
+
+    /// Returns what is known of the pool.
+    pub fn view(&self) -> arc_swap::Guard<Arc<PoolView>> {
+        self.view.load()
+    }
+
+    /// Publishes what is known of the pool; only its keeper does so.
+    pub(crate) fn publish(&self, view: PoolView) {
+        self.view.store(Arc::new(view));
+    }
+
+    fn availability(&self) -> Availability {
+        let view = self.view.load();
+        let of =
+            |member: &Member| if member.observation.set_aside { Availability::SetAside } else { Availability::Ready };
+        view.members.iter().map(of).max().unwrap_or(Availability::Empty)
+    }
+}
+
+impl Member {
+    /// Makes a member of which nothing is observed yet.
+    pub(crate) fn new(endpoint: &Endpoint) -> Self {
+        Self { endpoint: Arc::new(endpoint.clone()), cell: Arc::default(), observation: Observation::default() }
+    }
+}

@@ -1,0 +1,163 @@
+//! The configuration as the debug pages show it, in the Go router's JSON shapes.
+
+use std::collections::BTreeMap;
+
+use kthena_router::gateway::conditions::Condition;
+use kthena_router::inference::exposition::HistogramTotals;
+use kthena_router::kinds::model_server::InferenceEngine;
+use kthena_router::object::ObjectKey;
+use kthena_router::plan::Reports;
+use kthena_router::selector::has_all;
+use kthena_router::world::World;
+use serde_json::{Value, json};
+
+use crate::published::{Member, Pool};
+
+/// The objects of each kind, by the name that the debug pages give the kind.
+#[derive(Clone, Debug, Default)]
+pub struct ConfigDump(pub BTreeMap<&'static str, Vec<Value>>);
+
+/// Dumps the world with what was made of it.
+pub(super) fn dump(world: &World, reports: &Reports, pools: &BTreeMap<&ObjectKey, &Pool>) -> ConfigDump {
+    ConfigDump(BTreeMap::from([
+        ("gateways", gateways(world, reports)),
+        ("httproutes", Vec::new()),
+        ("inferencepools", Vec::new()),
+        ("modelroutes", model_routes(world, reports)),
+        ("modelservers", model_servers(world, reports)),
+        ("pods", pods(world, pools)),
+    ]))
+}
+
+fn gateways(world: &World, reports: &Reports) -> Vec<Value> {
+    // The default Gateway is reported even where nobody wrote it.
+    reports
+        .gateways
+        .iter()
+        .map(|(key, report)| {
+            let listeners: Vec<_> = report
+                .listeners
+                .iter()
+                .map(|listener| {
+                    json!({
+                        "name": listener.name,
+                        "attachedRoutes": listener.attached_routes,
+                        "conditions": conditions(&listener.conditions),
+                    })
+                })
+                .collect();
+            json!({
+                "name": key.name,
+                "namespace": key.namespace,
+                "spec": world.gateways.find(key).map(|gateway| gateway.spec.as_ref()),
+                "status": {"conditions": conditions(&report.conditions), "listeners": listeners},
+            })
+        })
+        .collect()
+}
+
+fn model_routes(world: &World, reports: &Reports) -> Vec<Value> {
+    world
+        .model_routes
+        .iter()
+        .map(|(key, route)| {
+            let report = reports.routes.get(key);
+            let parents: Vec<_> = report
+                .iter()
+                .flat_map(|report| &report.parents)
+                .map(|parent| json!({"parentRef": parent.parent, "conditions": conditions(&parent.conditions)}))
+                .collect();
+            json!({
+                "name": key.name,
+                "namespace": key.namespace,
+                "spec": route.spec.as_ref(),
+                "status": {"conditions": report.map(|report| conditions(&report.conditions)), "parents": parents},
+            })
+        })
+        .collect()
+}
+
+fn model_servers(world: &World, reports: &Reports) -> Vec<Value> {
+    world
+        .model_servers
+        .iter()
+        .map(|(key, server)| {
+            let required = &server.spec.workload_selector.match_labels;
+            let pods: Vec<_> = world
+                .pods
+                .iter()
+                .filter(|(pod, facts)| pod.namespace == key.namespace && has_all(&facts.labels, required))
+                .map(|(pod, _)| pod.to_string())
+                .collect();
+            json!({
+                "name": key.name,
+                "namespace": key.namespace,
+                "spec": server.spec.as_ref(),
+                "status": {"conditions": reports.servers.get(key).map(|report| conditions(&report.conditions))},
+                "associatedPods": pods,
+            })
+        })
+        .collect()
+}
+
+fn pods(world: &World, pools: &BTreeMap<&ObjectKey, &Pool>) -> Vec<Value> {
+    let mut members: BTreeMap<ObjectKey, Vec<(&ObjectKey, Member)>> = BTreeMap::new();
+    for (server, pool) in pools {
+        for member in &pool.view().members {
+            members.entry(member.endpoint.pod.clone()).or_default().push((server, member.clone()));
+        }
+    }
+    world
+        .pods
+        .iter()
+        .filter_map(|(key, facts)| {
+            let serving = members.get(key)?;
+            let (server, member) = serving.first()?;
+            let metrics = member.observation.metrics.unwrap_or_default();
+            let engine = world.model_servers.find(server).map(|server| server.spec.inference_engine);
+            Some(json!({
+                "name": key.name,
+                "namespace": key.namespace,
+                "engine": match engine {
+                    Some(InferenceEngine::Sglang) => "SGLang",
+                    Some(InferenceEngine::Vllm) | None => "vLLM",
+                },
+                "metrics": {
+                    "gpuCacheUsage": metrics.kv_cache_usage,
+                    "requestWaitingNum": metrics.waiting,
+                    "requestRunningNum": metrics.running,
+                    "tpot": mean(metrics.inter_token_latency),
+                    "ttft": mean(metrics.time_to_first_token),
+                },
+                "inFlight": member.cell.in_flight(),
+                "setAside": member.observation.set_aside,
+                "models": [],
+                "modelServers": serving.iter().map(|(server, _)| server.to_string()).collect::<Vec<_>>(),
+                "podInfo": {
+                    "podIP": facts.address,
+                    "nodeName": facts.node,
+                    "phase": facts.phase,
+                    "labels": facts.labels,
+                },
+            }))
+        })
+        .collect()
+}
+
+fn mean(totals: HistogramTotals) -> f64 {
+    totals.mean_since(&HistogramTotals::default()).unwrap_or_default()
+}
+
+fn conditions(conditions: &[Condition]) -> Vec<Value> {
+    conditions
+        .iter()
+        .map(|condition| {
+            json!({
+                "type": condition.kind,
+                "status": if condition.status { "True" } else { "False" },
+                "reason": condition.reason,
+                "message": condition.message,
+            })
+        })
+        .collect()
+}

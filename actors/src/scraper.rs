@@ -1,0 +1,171 @@
+//! MetricsScraper: reads the metrics of one pool's engines.
+//!
+//! # State
+//! An HTTP client with kept-alive connections, and which endpoints are being scraped at the moment.
+//!
+//! # Messages
+//! In: [`WatchEndpoints`] from the PoolKeeper. Out: [`Scraped`] to the PoolKeeper; a lost one is replaced by the next.
+//!
+//! # Supervision
+//! Started by the pool's PoolKeeper, which starts a fresh one in place of a dead one. It ends with its keeper.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, WeakRecipient, WrapFuture};
+use awc::Client;
+use awc::error::SendRequestError;
+use kthena_router::inference::exposition::{Dialect, EndpointMetrics, ExpositionError, parse};
+use kthena_router::inference::pool::Endpoint;
+use thiserror::Error;
+use tracing::debug;
+
+use crate::metrics::{Metrics, ScrapeLabels};
+use crate::pool_keeper::Scraped;
+use crate::upstream::Upstream;
+use crate::vitals::Vitals;
+
+/// How long one scrape may take, whatever the interval is.
+const SCRAPE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The largest metrics page that is read, in bytes.
+const MAX_PAGE: usize = 8 << 20;
+
+/// Scrapes the endpoints of one pool.
+pub struct MetricsScraper {
+    scraping: Scraping,
+    client: Client,
+    keeper: WeakRecipient<Scraped>,
+    endpoints: Vec<Arc<Endpoint>>,
+    busy: HashSet<SocketAddr>,
+    vitals: Vitals,
+}
+
+/// What to scrape and how.
+#[derive(Clone, Debug)]
+pub struct Scraping {
+    /// The pool's name, for metrics.
+    pub pool: String,
+    /// The engines' names for their figures.
+    pub dialect: Dialect,
+    /// Whether the engines speak https.
+    pub https: bool,
+    /// The time between two scrapes of an endpoint.
+    pub interval: Duration,
+    /// How engines are reached.
+    pub upstream: Upstream,
+}
+
+/// The endpoints to scrape: all of them, not a difference.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct WatchEndpoints(pub Vec<Arc<Endpoint>>);
+
+/// Why a scrape yielded nothing.
+#[derive(Debug, Error)]
+pub enum ScrapeFault {
+    /// No connection could be made.
+    #[error("no connection")]
+    Connect,
+    /// The engine did not answer, or not in time.
+    #[error("no answer")]
+    Answer,
+    /// The engine answered with an error.
+    #[error("status {0}")]
+    Status(u16),
+    /// The page is not the metrics of this engine.
+    #[error("unreadable metrics")]
+    Page(#[from] ExpositionError),
+}
+
+impl MetricsScraper {
+    /// The actor's name.
+    pub const NAME: &str = "MetricsScraper";
+
+    /// Makes a scraper; it must be made on the thread that it runs on.
+    pub fn new(scraping: Scraping, keeper: WeakRecipient<Scraped>, metrics: &Arc<Metrics>) -> Self {
+        Self {
+            client: scraping.upstream.client(),
+            scraping,
+            keeper,
+            endpoints: Vec::new(),
+            busy: HashSet::new(),
+            vitals: Vitals::new(Self::NAME, metrics),
+        }
+    }
+
+    /// Starts a scrape of every endpoint whose last one is over, so that a slow engine delays no other.
+    fn scrape_all(&mut self, context: &mut Context<Self>) {
+        let _handling = self.vitals.handling("Tick");
+        if self.keeper.upgrade().is_none() {
+            context.stop();
+            return;
+        }
+        for endpoint in self.endpoints.clone() {
+            let address = endpoint.socket();
+            if self.busy.insert(address) {
+                let scrape = scrape(self.client.clone(), address, self.scraping.https, self.scraping.dialect);
+                context.spawn(scrape.into_actor(self).map(move |outcome, scraper, _| scraper.report(address, outcome)));
+            }
+        }
+    }
+
+    fn report(&mut self, address: SocketAddr, outcome: Result<EndpointMetrics, ScrapeFault>) {
+        self.busy.remove(&address);
+        if let Err(error) = &outcome {
+            debug!(pool = self.scraping.pool, endpoint = %address, %error, "scrape failed");
+        }
+        let label = match &outcome {
+            Ok(_) => "ok",
+            Err(ScrapeFault::Connect) => "connect",
+            Err(ScrapeFault::Answer) => "answer",
+            Err(ScrapeFault::Status(_)) => "status",
+            Err(ScrapeFault::Page(_)) => "page",
+        };
+        let labels = ScrapeLabels { pool: self.scraping.pool.clone(), outcome: label };
+        self.vitals.metrics().scrapes.get_or_create(&labels).inc();
+        if let Some(keeper) = self.keeper.upgrade() {
+            // A sample that does not fit is replaced by the next one.
+            drop(keeper.try_send(Scraped { address, outcome }));
+        }
+    }
+}
+
+impl Actor for MetricsScraper {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.run_interval(self.scraping.interval, Self::scrape_all);
+    }
+}
+
+impl Handler<WatchEndpoints> for MetricsScraper {
+    type Result = ();
+
+    fn handle(&mut self, WatchEndpoints(endpoints): WatchEndpoints, context: &mut Self::Context) {
+        let _handling = self.vitals.handling("WatchEndpoints");
+        self.endpoints = endpoints;
+        // New endpoints are known at once and not only after an interval.
+        self.scrape_all(context);
+    }
+}
+
+async fn scrape(
+    client: Client,
+    address: SocketAddr,
+    https: bool,
+    dialect: Dialect,
+) -> Result<EndpointMetrics, ScrapeFault> {
+    let scheme = if https { "https" } else { "http" };
+    let request = client.get(format!("{scheme}://{address}/metrics")).timeout(SCRAPE_TIMEOUT);
+    let mut response = request.send().await.map_err(|error| match error {
+        SendRequestError::Connect(_) => ScrapeFault::Connect,
+        _ => ScrapeFault::Answer,
+    })?;
+    if !response.status().is_success() {
+        return Err(ScrapeFault::Status(response.status().as_u16()));
+    }
+    let page = response.body().limit(MAX_PAGE).await.map_err(|_| ScrapeFault::Answer)?;
+    Ok(parse(&page, dialect)?)
+}
