@@ -238,8 +238,11 @@ impl Config {
         if self.apis.enable_gateway_api_inference_extension && !self.gateway_api() {
             faults.push(ConfigError::ExtensionWithoutGatewayApi);
         }
-        let ports =
-            [("--port", self.listen.port), ("--metrics-port", self.listen.metrics_port), ("--debug-port", self.listen.debug_port)];
+        let ports = [
+            ("--port", self.listen.port),
+            ("--metrics-port", self.listen.metrics_port),
+            ("--debug-port", self.listen.debug_port),
+        ];
         for (index, (first, port)) in ports.iter().enumerate() {
             for (second, other) in &ports[index + 1..] {
                 if port == other {
@@ -333,7 +336,9 @@ mod tests {
 
     #[test]
     fn a_port_of_zero_or_a_bad_duration_does_not_parse() {
-        for flag in ["--port=0", "--port=70000", "--drain-timeout=soon", "--access-log-format=xml", "--bind-address=host"] {
+        for flag in
+            ["--port=0", "--port=70000", "--drain-timeout=soon", "--access-log-format=xml", "--bind-address=host"]
+        {
             assert!(Cli::try_parse_from(["kthena-router", flag]).is_err(), "{flag}");
         }
     }

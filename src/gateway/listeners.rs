@@ -73,11 +73,8 @@ pub fn own_gateways<'w>(world: &'w World, controller: &Controller) -> Vec<OwnGat
     if !controller.gateway_api {
         return Vec::new();
     }
-    let mut ours: Vec<(&ObjectKey, &GatewayFacts)> = world
-        .gateways
-        .iter()
-        .filter(|(_, gateway)| is_own_class(world, &gateway.spec.gateway_class_name))
-        .collect();
+    let mut ours: Vec<(&ObjectKey, &GatewayFacts)> =
+        world.gateways.iter().filter(|(_, gateway)| is_own_class(world, &gateway.spec.gateway_class_name)).collect();
     ours.sort_by_key(|(key, gateway)| (gateway.created, *key));
     let mut gateways: Vec<_> = ours
         .into_iter()
@@ -131,7 +128,13 @@ fn listeners<'w>(specs: &'w [GatewayListeners], controller: &Controller) -> Vec<
                 None
             };
             let bind = Bind { address: controller.bind_address, port: port.unwrap_or_default() };
-            Listener { name: &spec.name, bind, hostname, admission: Admission::Allowed(spec.allowed_routes.as_ref()), fault }
+            Listener {
+                name: &spec.name,
+                bind,
+                hostname,
+                admission: Admission::Allowed(spec.allowed_routes.as_ref()),
+                fault,
+            }
         })
         .collect()
 }

@@ -68,7 +68,11 @@ impl Picker {
     /// # Errors
     ///
     /// Returns a [`PickError`] when no candidate is left.
-    pub fn pick<'e>(&self, candidates: &mut Vec<Candidate<'e>>, rng: &mut impl Rng) -> Result<Candidate<'e>, PickError> {
+    pub fn pick<'e>(
+        &self,
+        candidates: &mut Vec<Candidate<'e>>,
+        rng: &mut impl Rng,
+    ) -> Result<Candidate<'e>, PickError> {
         if candidates.is_empty() {
             return Err(PickError::NoEndpoints);
         }

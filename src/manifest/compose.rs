@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-use serde_saphyr::granit_parser::{self, Event, Marker, Parser, ScalarStyle, ScanError, StrInput, Tag};
+use serde_saphyr::granit_parser::{self, ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, StrInput, Tag};
 
 use super::scalar::resolve;
 use super::tree::{Content, Entry, Mark, Node};
@@ -179,7 +179,7 @@ impl<'a> Composer<'a> {
         if self.open.len() + height <= MAX_DEPTH {
             return Ok(());
         }
-        Err(Trouble(mark, format!("lists and mappings may be {MAX_DEPTH} levels deep, not more")))
+        Err(Trouble(mark, too_deep()))
     }
 
     fn forget(&mut self) {
@@ -237,9 +237,16 @@ impl From<Marker> for Mark {
 
 impl From<&ScanError> for Trouble {
     fn from(error: &ScanError) -> Self {
-        let reason = error.info().replace(char::is_control, " ");
-        Self(Mark::from(*error.marker()), format!("not valid YAML: {reason}"))
+        let message = match error.kind() {
+            ErrorKind::RecursionLimitExceeded => too_deep(),
+            _ => format!("not valid YAML: {}", error.info().replace(char::is_control, " ")),
+        };
+        Self(Mark::from(*error.marker()), message)
     }
+}
+
+fn too_deep() -> String {
+    format!("lists and mappings may be {MAX_DEPTH} levels deep, not more")
 }
 
 /// Makes a value of a scalar; a quoted one is a string unless its tag says otherwise.

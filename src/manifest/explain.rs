@@ -1,7 +1,13 @@
-//! Says type errors in the words of YAML instead of those of the deserializer.
+//! Says in the words of YAML what the deserializer says in those of Rust.
+
+/// The most fields that are listed when none is similar to an unknown one.
+const MAX_LISTED: usize = 12;
+
+/// The most edits between an unknown field and one that may be meant.
+const MAX_EDITS: usize = 2;
 
 /// Rewrites a deserializer's message for someone who writes YAML.
-pub(super) fn explain(reason: &str) -> String {
+pub(super) fn type_error(reason: &str) -> String {
     let is_range = reason.starts_with("invalid value: ");
     let found_and_expected = ["invalid type: ", "invalid value: "]
         .iter()
@@ -16,6 +22,36 @@ pub(super) fn explain(reason: &str) -> String {
         }
         None => reason.trim_end_matches('.').to_owned(),
     }
+}
+
+/// Says of a field that the type does not know which known one was probably meant.
+pub(super) fn unknown_field(name: &str, known: &[&str]) -> String {
+    let closest = known.iter().map(|field| (edits(name, field), *field)).min();
+    match closest {
+        Some((edits, field)) if edits <= MAX_EDITS.min(field.len() / 2) => {
+            format!("unknown field `{name}`, did you mean `{field}`?")
+        }
+        Some(_) if known.len() <= MAX_LISTED => {
+            format!("unknown field `{name}`, expected one of `{}`", known.join("`, `"))
+        }
+        _ => format!("unknown field `{name}`"),
+    }
+}
+
+/// Counts the characters to insert, delete or replace to make one text of the other; case does not count.
+fn edits(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.to_lowercase().chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (index, letter) in one.to_lowercase().chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = index + 1;
+        for column in 0..other.len() {
+            let replaced = diagonal + usize::from(other[column] != letter);
+            diagonal = row[column + 1];
+            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
+        }
+    }
+    row[other.len()]
 }
 
 /// Says what the type wants, with the bounds of a number that is out of them.
@@ -94,7 +130,35 @@ mod tests {
             ("unknown variant `x`, expected `http` or `https`", "unknown variant `x`, expected `http` or `https`"),
         ];
         for (reason, expected) in cases {
-            assert_eq!(explain(reason), expected);
+            assert_eq!(type_error(reason), expected);
+        }
+    }
+
+    #[test]
+    fn edits_are_counted_without_regard_to_case() {
+        for (one, other, expected) in [
+            ("", "", 0),
+            ("a", "", 1),
+            ("weigth", "weight", 2),
+            ("modelname", "modelName", 0),
+            ("kitten", "sitting", 3),
+        ] {
+            assert_eq!(edits(one, other), expected, "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_field_gets_the_known_one_that_is_closest() {
+        let many: Vec<&str> = vec!["field"; 13];
+        let cases: [(&str, &[&str], &str); 5] = [
+            ("weigth", &["name", "weight"], "unknown field `weigth`, did you mean `weight`?"),
+            ("method", &["body", "uri"], "unknown field `method`, expected one of `body`, `uri`"),
+            ("ux", &["ip", "uri"], "unknown field `ux`, expected one of `ip`, `uri`"),
+            ("other", &many, "unknown field `other`"),
+            ("other", &[], "unknown field `other`"),
+        ];
+        for (name, known, expected) in cases {
+            assert_eq!(unknown_field(name, known), expected);
         }
     }
 }

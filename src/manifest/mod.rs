@@ -12,6 +12,7 @@
 
 mod compose;
 mod decode;
+mod deserializer;
 mod explain;
 mod object;
 mod path;
@@ -20,7 +21,6 @@ mod place;
 mod properties;
 mod read;
 mod scalar;
-mod suggest;
 #[cfg(test)]
 mod tests;
 mod tree;

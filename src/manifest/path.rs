@@ -15,6 +15,20 @@ pub(super) enum Step {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct FieldPath(pub(super) Vec<Step>);
 
+/// The way from an object to a value, kept on the call stack while a value is gone through.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Trail<'a> {
+    parent: Option<&'a Trail<'a>>,
+    step: Option<StepRef<'a>>,
+}
+
+/// One step of a trail.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum StepRef<'a> {
+    Key(&'a str),
+    Index(usize),
+}
+
 impl FieldPath {
     /// Reads a path; a text that is none gives the steps up to where it goes wrong.
     pub(super) fn parse(text: &str) -> Self {
@@ -38,16 +52,33 @@ impl FieldPath {
         Self(steps)
     }
 
-    /// Returns the path to the value that contains this one; the root's is the root.
-    pub(super) fn parent(&self) -> Self {
-        Self(self.0[..self.0.len().saturating_sub(1)].to_vec())
-    }
-
     /// Returns the path to the value of a key inside this one.
     pub(super) fn child(&self, key: &str) -> Self {
         let mut steps = self.0.clone();
         steps.push(Step::Key(key.to_owned()));
         Self(steps)
+    }
+}
+
+impl Trail<'_> {
+    /// Goes one step further.
+    pub(super) fn then<'a>(&'a self, step: StepRef<'a>) -> Trail<'a> {
+        Trail { parent: Some(self), step: Some(step) }
+    }
+
+    /// Returns the path to where the trail has come.
+    pub(super) fn to_path(self) -> FieldPath {
+        let mut steps = Vec::new();
+        let mut here = Some(&self);
+        while let Some(trail) = here {
+            steps.extend(trail.step.map(|step| match step {
+                StepRef::Key(key) => Step::Key(key.to_owned()),
+                StepRef::Index(index) => Step::Index(index),
+            }));
+            here = trail.parent;
+        }
+        steps.reverse();
+        FieldPath(steps)
     }
 }
 
@@ -64,44 +95,6 @@ impl fmt::Display for FieldPath {
             }
         }
         Ok(())
-    }
-}
-
-impl From<&serde_path_to_error::Path> for FieldPath {
-    fn from(path: &serde_path_to_error::Path) -> Self {
-        use serde_path_to_error::Segment;
-        let steps = path.iter().filter_map(|segment| match segment {
-            Segment::Seq { index } => Some(Step::Index(*index)),
-            Segment::Map { key } => Some(Step::Key(key.clone())),
-            Segment::Enum { variant } => Some(Step::Key(variant.clone())),
-            Segment::Unknown => None,
-        });
-        Self(steps.collect())
-    }
-}
-
-impl From<&serde_ignored::Path<'_>> for FieldPath {
-    fn from(path: &serde_ignored::Path<'_>) -> Self {
-        use serde_ignored::Path;
-        let mut steps = Vec::new();
-        let mut here = path;
-        loop {
-            let parent = match here {
-                Path::Root => break,
-                Path::Seq { parent, index } => {
-                    steps.push(Step::Index(*index));
-                    parent
-                }
-                Path::Map { parent, key } => {
-                    steps.push(Step::Key(key.clone()));
-                    parent
-                }
-                Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => parent,
-            };
-            here = parent;
-        }
-        steps.reverse();
-        Self(steps)
     }
 }
 

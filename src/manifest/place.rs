@@ -6,7 +6,7 @@ use std::rc::Rc;
 use serde_json::{Map, Value};
 
 use super::LineFault;
-use super::path::{FieldPath, Step};
+use super::path::{FieldPath, Step, StepRef, Trail};
 use super::tree::{Content, Entry, Mark, Node};
 
 /// Where a value and everything inside it stands.
@@ -23,19 +23,6 @@ enum Inside {
     /// The items, each with the index that it has in the text.
     List(Vec<(usize, Place)>),
     Map(BTreeMap<String, Place>),
-}
-
-/// The way from the root to a node, as a list that grows on the call stack.
-#[derive(Clone, Copy)]
-struct Trail<'a> {
-    parent: Option<&'a Trail<'a>>,
-    step: Option<StepRef<'a>>,
-}
-
-#[derive(Clone, Copy)]
-enum StepRef<'a> {
-    Key(&'a str),
-    Index(usize),
 }
 
 impl Place {
@@ -106,31 +93,11 @@ impl Place {
     }
 }
 
-impl<'a> Trail<'a> {
-    fn then(&'a self, step: StepRef<'a>) -> Self {
-        Self { parent: Some(self), step: Some(step) }
-    }
-
-    fn to_path(self) -> FieldPath {
-        let mut steps = Vec::new();
-        let mut here = Some(&self);
-        while let Some(trail) = here {
-            steps.extend(trail.step.map(|step| match step {
-                StepRef::Key(key) => Step::Key(key.to_owned()),
-                StepRef::Index(index) => Step::Index(index),
-            }));
-            here = trail.parent;
-        }
-        steps.reverse();
-        FieldPath(steps)
-    }
-}
-
 /// Separates an object into its JSON value and its places, and reports the keys that repeat, of which the last counts.
 ///
 /// Keys without a value are left out of the JSON, as an API server leaves them out.
 pub(super) fn separate(node: Node, faults: &mut Vec<LineFault>) -> (Value, Place) {
-    convert(node, Trail { parent: None, step: None }, faults)
+    convert(node, Trail::default(), faults)
 }
 
 fn convert(node: Node, trail: Trail<'_>, faults: &mut Vec<LineFault>) -> (Value, Place) {

@@ -110,6 +110,11 @@ mod tests {
             ("e5", json!("e5")),
             ("1e", json!("1e")),
             ("infinity", json!("infinity")),
+            ("0X1f", json!(31)),
+            ("+0b1", json!(1)),
+            ("0_7", json!(7)),
+            ("09.5", json!(9.5)),
+            ("_1", json!("_1")),
         ];
         for (text, expected) in cases {
             let found = match resolve(text) {

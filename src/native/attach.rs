@@ -78,9 +78,7 @@ impl<'w> Parents<'w> {
         let gateway = &self.gateways[place].key.namespace;
         let allowed: Vec<_> = candidates
             .into_iter()
-            .filter(|(_, listener)| {
-                listener.allows(Kind::ModelRoute, &route.key.namespace, gateway, self.namespaces)
-            })
+            .filter(|(_, listener)| listener.allows(Kind::ModelRoute, &route.key.namespace, gateway, self.namespaces))
             .collect();
         if allowed.is_empty() {
             let message = format!("no listener allows a ModelRoute of the namespace `{}`", route.key.namespace);

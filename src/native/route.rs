@@ -115,9 +115,9 @@ impl Server {
     pub fn compile(key: ObjectKey, generation: i64, spec: ModelServerSpec) -> Self {
         let faults = model_server_faults(&spec);
         let policy = if faults.is_empty() {
-            pool_policy(&spec).map(Arc::new).map_err(|error| {
-                vec![Fault { path: "spec.trafficPolicy".to_owned(), message: error.to_string() }]
-            })
+            pool_policy(&spec)
+                .map(Arc::new)
+                .map_err(|error| vec![Fault { path: "spec.trafficPolicy".to_owned(), message: error.to_string() }])
         } else {
             Err(faults)
         };
@@ -140,9 +140,9 @@ impl TextMatcher {
         Ok(match (exact, prefix, regex) {
             (Some(exact), _, _) => Self::Exact(exact.clone()),
             (_, Some(prefix), _) => Self::Prefix(prefix.clone()),
-            (_, _, Some(pattern)) => Self::Regex(
-                compile_regex(pattern).map_err(|message| Fault { path: format!("{path}.regex"), message })?,
-            ),
+            (_, _, Some(pattern)) => {
+                Self::Regex(compile_regex(pattern).map_err(|message| Fault { path: format!("{path}.regex"), message })?)
+            }
             // A matcher without any field accepts every value.
             (None, None, None) => Self::Prefix(String::new()),
         })

@@ -151,10 +151,9 @@ impl WorldKind for Pod {
 
     fn digest(self) -> Self::Stored {
         let status = self.status.unwrap_or_default();
-        let ready = status
-            .conditions
-            .filter(|conditions| !conditions.is_empty())
-            .map(|conditions| conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"));
+        let ready = status.conditions.filter(|conditions| !conditions.is_empty()).map(|conditions| {
+            conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+        });
         PodFacts {
             labels: self.metadata.labels.unwrap_or_default(),
             address: status.pod_ip.and_then(|address| address.parse().ok()),

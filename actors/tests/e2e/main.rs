@@ -1,0 +1,13 @@
+//! The router as its users meet it: real sockets on loopback, simulated engines, manifests in a directory.
+//!
+//! Each test has a network of its own, `127.77.n.0/24`, so that all of them run at once with the ports that users see.
+
+mod changes;
+mod disturbances;
+mod failures;
+mod harness;
+mod limits;
+mod pages;
+mod process;
+mod routing;
+mod streaming;
