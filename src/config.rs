@@ -224,7 +224,7 @@ pub enum ConfigError {
 impl Config {
     /// Returns whether Gateways are served: as the flag says, or by default only without a cluster.
     pub fn gateway_api(&self) -> bool {
-        self.apis.enable_gateway_api.unwrap_or(self.manifests.is_some())
+        self.apis.enable_gateway_api.unwrap_or_else(|| self.manifests.is_some())
     }
 
     /// Returns every contradiction at once, so that an operator fixes all of them in one go.

@@ -10,6 +10,8 @@
 //! values come out. Everything that acts on them is in the crate `kthena-router-actors`.
 
 pub mod config;
+#[cfg(test)]
+mod fixtures;
 pub mod gateway;
 pub mod inference;
 pub mod kinds;

@@ -32,7 +32,7 @@ pub enum Command {
     /// Check manifests without serving them: report every fault with its file and line
     Check(Check),
     /// Print the CustomResourceDefinitions of ModelRoute and ModelServer
-    Crds,
+    Crds(Crds),
 }
 
 /// The options of the demo.
@@ -41,6 +41,14 @@ pub struct Demo {
     /// The options of the serving router; the manifests default to `examples/quickstart`.
     #[command(flatten)]
     pub config: Config,
+}
+
+/// The options of the CRDs.
+#[derive(Args, Debug)]
+pub struct Crds {
+    /// Write one file for each CustomResourceDefinition into this directory instead
+    #[arg(long, value_name = "DIR")]
+    pub write_to: Option<PathBuf>,
 }
 
 /// The options of the check.

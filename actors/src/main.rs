@@ -1,15 +1,16 @@
 //! kthena-router: an inference router and Gateway for Kubernetes.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use kthena_router::kinds::crds_yaml;
+use kthena_router::kinds::{crd_files, crds_yaml};
 use kthena_router_actors::check::check;
 use kthena_router_actors::cli::{Cli, Command, EXIT_USAGE};
 use kthena_router_actors::demo::demo;
 use kthena_router_actors::engine::engine;
-use kthena_router_actors::serve::serve;
+use kthena_router_actors::serve::{complain, serve};
 use mimalloc::MiMalloc;
 
 #[global_allocator]
@@ -29,9 +30,21 @@ fn main() -> ExitCode {
         Some(Command::Demo(options)) => demo(*options),
         Some(Command::Engine(config)) => engine(config),
         Some(Command::Check(options)) => check(&options),
-        Some(Command::Crds) => match io::stdout().write_all(crds_yaml().as_bytes()) {
+        Some(Command::Crds(options)) => match write_crds(options.write_to.as_deref()) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::FAILURE,
+            Err(error) => {
+                complain(&error);
+                ExitCode::FAILURE
+            }
         },
+    }
+}
+
+fn write_crds(directory: Option<&Path>) -> io::Result<()> {
+    match directory {
+        None => io::stdout().write_all(crds_yaml().as_bytes()),
+        Some(directory) => {
+            crd_files().into_iter().try_for_each(|(name, yaml)| std::fs::write(directory.join(name), yaml))
+        }
     }
 }

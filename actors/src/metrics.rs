@@ -10,12 +10,15 @@ use std::time::Instant;
 
 use kthena_router::object::Kind;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
+
+pub use labels::*;
+
+mod labels;
 
 /// The buckets of request durations, in seconds: the Go router's.
 const REQUEST_BUCKETS: [f64; 13] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
@@ -69,168 +72,34 @@ pub struct Metrics {
     pub plan_seconds: Histogram,
     /// Access log lines that were lost because their output could not keep up.
     pub access_log_dropped: Counter,
+    /// The metrics of the actors.
+    pub actors: ActorMetrics,
+}
+
+/// The metrics of the actors.
+#[derive(Debug)]
+pub struct ActorMetrics {
     /// Actors alive.
-    pub actors_running: Family<ActorLabel, Gauge>,
+    pub running: Family<ActorLabel, Gauge>,
     /// Messages handled.
-    pub actor_messages: Family<MessageLabels, Counter>,
+    pub messages: Family<MessageLabels, Counter>,
     /// Seconds to handle a message.
-    pub actor_message_seconds: HistogramFamily<MessageLabels>,
+    pub message_seconds: HistogramFamily<MessageLabels>,
     /// Seconds from asking an actor to having its answer.
-    pub actor_ask_seconds: HistogramFamily<ActorLabel>,
+    pub ask_seconds: HistogramFamily<ActorLabel>,
     /// Actors that took the place of a dead one.
-    pub actor_restarts: Family<RestartLabels, Counter>,
+    pub restarts: Family<RestartLabels, Counter>,
     /// Panics in actors.
-    pub actor_panics: Family<MessageLabels, Counter>,
+    pub panics: Family<MessageLabels, Counter>,
 }
 
 /// Makes histograms with fixed buckets.
 #[derive(Clone, Copy, Debug)]
 pub struct Buckets(&'static [f64]);
 
-/// A text that many label sets share.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Text(pub Arc<str>);
-
-/// Labels of a finished request.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-#[expect(missing_docs, reason = "the fields are the labels")]
-pub struct RequestLabels {
-    pub model: Text,
-    pub path: &'static str,
-    pub status_code: u16,
-    pub error_type: &'static str,
-    pub model_route: Text,
-    pub backend_type: &'static str,
-    pub backend_name: Text,
-    pub upstream_model: Text,
-}
-
-/// Labels of a request's duration.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-#[expect(missing_docs, reason = "the fields are the labels")]
-pub struct DurationLabels {
-    pub model: Text,
-    pub path: &'static str,
-    pub status_code: u16,
-    pub model_route: Text,
-    pub backend_type: &'static str,
-    pub backend_name: Text,
-    pub upstream_model: Text,
-}
-
-/// Labels of tokens.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-#[expect(missing_docs, reason = "the fields are the labels")]
-pub struct TokenLabels {
-    pub model: Text,
-    pub path: &'static str,
-    pub token_type: &'static str,
-    pub model_route: Text,
-    pub backend_type: &'static str,
-    pub backend_name: Text,
-    pub upstream_model: Text,
-}
-
-/// Labels of requests at engines.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-#[expect(missing_docs, reason = "the fields are the labels")]
-pub struct UpstreamLabels {
-    pub model_server: Text,
-    pub model_route: Text,
-    pub backend_type: &'static str,
-    pub backend_name: Text,
-    pub upstream_model: Text,
-}
-
-/// The label of a model.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-#[expect(missing_docs, reason = "the field is the label")]
-pub struct ModelLabel {
-    pub model: Text,
-}
-
-/// Labels of attempts.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-#[expect(missing_docs, reason = "the fields are the labels")]
-pub struct AttemptLabels {
-    pub outcome: &'static str,
-}
-
-/// The label of a port.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-#[expect(missing_docs, reason = "the field is the label")]
-pub struct BindLabel {
-    pub bind: String,
-}
-
-/// The label of a pool.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-#[expect(missing_docs, reason = "the field is the label")]
-pub struct PoolLabel {
-    pub pool: String,
-}
-
-/// Labels of endpoints.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-#[expect(missing_docs, reason = "the fields are the labels")]
-pub struct EndpointLabels {
-    pub pool: String,
-    pub state: &'static str,
-}
-
-/// Labels of scrapes.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-#[expect(missing_docs, reason = "the fields are the labels")]
-pub struct ScrapeLabels {
-    pub pool: String,
-    pub outcome: &'static str,
-}
-
-/// The label of a kind of object.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-#[expect(missing_docs, reason = "the field is the label")]
-pub struct KindLabel {
-    pub kind: &'static str,
-}
-
-/// The label of an actor.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-#[expect(missing_docs, reason = "the field is the label")]
-pub struct ActorLabel {
-    pub actor: &'static str,
-}
-
-/// Labels of an actor's messages.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-#[expect(missing_docs, reason = "the fields are the labels")]
-pub struct MessageLabels {
-    pub actor: &'static str,
-    pub message: &'static str,
-}
-
-/// Labels of restarts.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-#[expect(missing_docs, reason = "the fields are the labels")]
-pub struct RestartLabels {
-    pub actor: &'static str,
-    pub cause: &'static str,
-}
-
 impl MetricConstructor<Histogram> for Buckets {
     fn new_metric(&self) -> Histogram {
         Histogram::new(self.0.iter().copied())
-    }
-}
-
-impl From<&str> for Text {
-    fn from(text: &str) -> Self {
-        Self(Arc::from(text))
-    }
-}
-
-impl EncodeLabelValue for Text {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
-        EncodeLabelValue::encode(&self.0.as_ref(), encoder)
     }
 }
 
@@ -278,20 +147,7 @@ impl Metrics {
             plans: families.add("plans", "Plans made", Counter::default()),
             plan_seconds: families.add("plan_seconds", "Time to make a plan", Histogram::new(OVERHEAD_BUCKETS)),
             access_log_dropped: families.add("access_log_dropped_lines", "Access log lines lost", Counter::default()),
-            actors_running: families.add("actors_running", "Actors alive", Family::default()),
-            actor_messages: families.add("actor_messages", "Messages handled", Family::default()),
-            actor_message_seconds: families.histograms(
-                "actor_message_seconds",
-                "Time to handle a message",
-                &OVERHEAD_BUCKETS,
-            ),
-            actor_ask_seconds: families.histograms(
-                "actor_ask_seconds",
-                "Time from asking an actor to its answer, mailbox wait included",
-                &OVERHEAD_BUCKETS,
-            ),
-            actor_restarts: families.add("actor_restarts", "Actors that took a dead one's place", Family::default()),
-            actor_panics: families.add("actor_panics", "Panics in actors", Family::default()),
+            actors: ActorMetrics::new(&mut families),
             last_fact_ages: families.add(
                 "watcher_last_fact_age_seconds",
                 "Time since the last fact about a kind of object",
@@ -313,7 +169,7 @@ impl Metrics {
 
     /// Returns how many of each of these actors are alive.
     pub fn running(&self, actors: &[&'static str]) -> BTreeMap<&'static str, i64> {
-        let running = |actor| self.actors_running.get(&ActorLabel { actor }).map_or(0, |running| running.get());
+        let running = |actor| self.actors.running.get(&ActorLabel { actor }).map_or(0, |running| running.get());
         actors.iter().map(|actor| (*actor, running(actor))).collect()
     }
 
@@ -335,6 +191,27 @@ impl Metrics {
         let mut text = String::with_capacity(16 << 10);
         encode(&mut text, &self.registry)?;
         Ok(text)
+    }
+}
+
+impl ActorMetrics {
+    fn new(families: &mut Families) -> Self {
+        Self {
+            running: families.add("actors_running", "Actors alive", Family::default()),
+            messages: families.add("actor_messages", "Messages handled", Family::default()),
+            message_seconds: families.histograms(
+                "actor_message_seconds",
+                "Time to handle a message",
+                &OVERHEAD_BUCKETS,
+            ),
+            ask_seconds: families.histograms(
+                "actor_ask_seconds",
+                "Time from asking an actor to its answer, mailbox wait included",
+                &OVERHEAD_BUCKETS,
+            ),
+            restarts: families.add("actor_restarts", "Actors that took a dead one's place", Family::default()),
+            panics: families.add("actor_panics", "Panics in actors", Family::default()),
+        }
     }
 }
 

@@ -45,10 +45,13 @@ pub struct Overseer {
 /// Someone to look after.
 pub struct Ward {
     name: &'static str,
-    alive: Box<dyn Fn() -> bool>,
+    alive: Pulse,
     /// Starts a fresh one; members of the spine have none.
-    revive: Option<Box<dyn Fn() -> Box<dyn Fn() -> bool>>>,
+    revive: Option<Box<dyn Fn() -> Pulse>>,
 }
+
+/// Tells whether an actor is alive.
+type Pulse = Box<dyn Fn() -> bool>;
 
 /// Stop: drain, then end the process.
 #[derive(Message)]
@@ -75,7 +78,7 @@ impl Ward {
     where
         A: Actor<Context = Context<A>>,
     {
-        let revive = move || -> Box<dyn Fn() -> bool> {
+        let revive = move || -> Pulse {
             let address = start();
             Box::new(move || address.connected())
         };

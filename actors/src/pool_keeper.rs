@@ -179,7 +179,7 @@ impl PoolKeeper {
 
     fn publish_soon(&mut self, context: &mut Context<Self>) {
         if !std::mem::replace(&mut self.publish_pending, true) {
-            context.run_later(PUBLISH_QUIET, |keeper, context| keeper.publish(context));
+            context.run_later(PUBLISH_QUIET, Self::publish);
         }
     }
 
@@ -207,7 +207,7 @@ impl Actor for PoolKeeper {
             self.probe(address, context);
         }
         self.look_after_scraper(context);
-        context.run_interval(Duration::from_secs(1), |keeper, context| keeper.look_after_scraper(context));
+        context.run_interval(Duration::from_secs(1), Self::look_after_scraper);
         self.publish(context);
     }
 

@@ -97,18 +97,18 @@ impl Router {
     /// # Errors
     ///
     /// Returns a [`StartError`] for what would also be wrong at every other try; ports of Gateways are tried again.
-    pub fn start(config: Config) -> Result<Self, StartError> {
+    pub fn start(config: &Config) -> Result<Self, StartError> {
         let Some(directory) = config.manifests.clone() else { return Err(StartError::NoSource) };
         std::fs::metadata(&directory)
             .map_err(|source| StartError::Manifests { path: directory.display().to_string(), source })?;
         let metrics = Metrics::new();
         let arbiters = vec![Arbiter::new(), Arbiter::new(), Arbiter::new()];
         let [scheduling, scraping, logging] = [arbiters[0].handle(), arbiters[1].handle(), arbiters[2].handle()];
-        let access_log = start_access_log(&config, &logging, &metrics)?;
+        let access_log = start_access_log(config, &logging, &metrics)?;
         let upstream =
             Upstream::new(config.engines.connect_timeout, tls::client(config.engines.engine_ca_cert.as_deref())?);
         let (publisher, reader) = published::channel();
-        let serving = serving(&config, reader, upstream.clone(), access_log.as_ref(), &metrics)?;
+        let serving = serving(config, reader, upstream.clone(), access_log.as_ref(), &metrics)?;
 
         // The two need each other's address, and an address exists before its actor does.
         let (registry_context, fleet_context) = (Context::<RouteRegistry>::new(), Context::<ListenerFleet>::new());
@@ -116,7 +116,7 @@ impl Router {
         fleet_context.run(ListenerFleet::new(serving, registry.downgrade().recipient()));
         let keeping = Keeping { scheduling, scraping, engines: config.engines.clone(), upstream };
         registry_context.run(RouteRegistry::new(
-            controller(&config),
+            controller(config),
             publisher,
             fleet.clone().recipient(),
             keeping,
@@ -129,7 +129,7 @@ impl Router {
         let flush = access_log.map(Addr::recipient);
         let overseer = Overseer::new(wards, config.drain.clone(), fleet.recipient(), flush, &metrics).start();
         let admin = Admin { metrics: Arc::clone(&metrics), overseer: overseer.clone(), registry: registry.clone() };
-        let pages = open_pages(&admin, &config)?;
+        let pages = open_pages(&admin, config)?;
         Ok(Self { overseer, registry, metrics, arbiters, pages })
     }
 

@@ -34,7 +34,7 @@ where
     let started = system.block_on(async {
         let kept = prepare.await?;
         info!(?config, "starting");
-        let router = Router::start(config.clone())?;
+        let router = Router::start(config)?;
         stop_on_signals(&router).map_err(|source| StartError::Signals { source })?;
         Ok((kept, router))
     });

@@ -49,7 +49,7 @@ pub fn handling_here() -> Option<(&'static str, &'static str)> {
 impl Vitals {
     /// Makes the vitals of one actor called `actor`.
     pub fn new(actor: &'static str, metrics: &Arc<Metrics>) -> Self {
-        let running = metrics.actors_running.get_or_create_owned(&ActorLabel { actor });
+        let running = metrics.actors.running.get_or_create_owned(&ActorLabel { actor });
         running.inc();
         Self { actor, metrics: Arc::clone(metrics), running }
     }
@@ -63,8 +63,8 @@ impl Vitals {
     pub fn message(&self, message: &'static str) -> MessageVitals {
         let labels = MessageLabels { actor: self.actor, message };
         MessageVitals {
-            handled: self.metrics.actor_messages.get_or_create_owned(&labels),
-            seconds: self.metrics.actor_message_seconds.get_or_create_owned(&labels),
+            handled: self.metrics.actors.messages.get_or_create_owned(&labels),
+            seconds: self.metrics.actors.message_seconds.get_or_create_owned(&labels),
             metrics: Arc::clone(&self.metrics),
             labels,
         }
@@ -111,7 +111,7 @@ impl Drop for Handling<'_> {
     fn drop(&mut self) {
         HANDLING.set(self.outer);
         if thread::panicking() {
-            self.vitals.metrics.actor_panics.get_or_create(&self.vitals.labels).inc();
+            self.vitals.metrics.actors.panics.get_or_create(&self.vitals.labels).inc();
         }
         self.vitals.handled.inc();
         self.vitals.seconds.observe(self.started.elapsed().as_secs_f64());
@@ -120,5 +120,5 @@ impl Drop for Handling<'_> {
 
 /// Counts an actor that takes the place of a dead one.
 pub fn note_restart(metrics: &Metrics, actor: &'static str, cause: &'static str) {
-    metrics.actor_restarts.get_or_create(&RestartLabels { actor, cause }).inc();
+    metrics.actors.restarts.get_or_create(&RestartLabels { actor, cause }).inc();
 }

@@ -13,8 +13,11 @@ use kube::CustomResourceExt;
 use super::model_route::ModelRoute;
 use super::model_server::ModelServer;
 
+/// The largest 32-bit unsigned integer, as schemas write numbers.
+const MAX_UINT32: f64 = u32::MAX as f64;
+
 /// The first line of every generated file.
-const HEADER: &str = "# Generated from the types in src/kinds; `cargo run -- crds` prints it anew.\n";
+const HEADER: &str = "# Generated from the types in src/kinds; `just crds` writes it anew.\n";
 
 /// Returns the CRDs of the router's own kinds, ordered by name.
 pub fn crds() -> Vec<CustomResourceDefinition> {
@@ -55,7 +58,7 @@ fn settle(schema: &mut JSONSchemaProps) {
         // All bounds of the smaller unsigned integers fit the signed format.
         Some("uint8" | "uint16") => schema.format = Some("int32".to_owned()),
         Some("uint32") => {
-            let maximum = schema.maximum.unwrap_or(f64::from(u32::MAX));
+            let maximum = schema.maximum.unwrap_or(MAX_UINT32);
             let fits = maximum <= i32::MAX.into();
             schema.maximum = Some(maximum);
             schema.format = Some(if fits { "int32" } else { "int64" }.to_owned());

@@ -1,7 +1,7 @@
 //! The kinds of `networking.serving.volcano.sh/v1alpha1` that the router reads, as types.
 //!
-//! The types are the single source: the CRDs are generated from them ([`crds`]), objects are deserialized into them, and
-//! what a schema cannot say is checked by [`faults`]. Section and field names are those of the API.
+//! The types are the single source: the CRDs are generated from them ([`crds()`]), objects are deserialized into them,
+//! and what a schema cannot say is checked by [`faults`].
 
 pub mod crds;
 pub mod duration;

@@ -100,7 +100,7 @@ pub struct RouteRule {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ModelMatch {
-    /// Conditions on the request's headers, by header name. A header that the request lacks counts as empty.
+    /// Conditions on the request's headers, by header name. A header that the request lacks does not match.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     pub headers: BTreeMap<String, StringMatch>,

@@ -22,9 +22,6 @@ pub const MAX_RETRY_ATTEMPTS: u32 = 10;
 /// The further attempts after a failed one where a ModelServer does not say.
 pub const DEFAULT_RETRY_ATTEMPTS: u32 = 2;
 
-/// The pause before a further attempt where a ModelServer does not say.
-pub const DEFAULT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
-
 /// Selects the pods that serve a model.
 #[derive(Clone, CustomResource, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[kube(
@@ -229,12 +226,13 @@ impl ModelServerSpec {
         self.retry().map_or(DEFAULT_RETRY_ATTEMPTS, |retry| retry.attempts)
     }
 
-    /// Returns the pause before each further attempt.
+    /// Returns the pause before each further attempt: none without a word about retries, because the next endpoint has
+    /// done nothing to be spared.
     ///
     /// # Errors
     /// Returns what is wrong with `trafficPolicy.retry.retryInterval` if it is no duration.
     pub fn retry_interval(&self) -> Result<Duration, DurationError> {
-        self.retry().map_or(Ok(DEFAULT_RETRY_INTERVAL), |retry| parse_duration(&retry.retry_interval))
+        self.retry().map_or(Ok(Duration::ZERO), |retry| parse_duration(&retry.retry_interval))
     }
 
     fn retry(&self) -> Option<&Retry> {

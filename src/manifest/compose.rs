@@ -196,9 +196,10 @@ impl<'a> Composer<'a> {
     }
 
     fn fault(&self, Trouble(mark, message): Trouble, offset: Option<usize>) -> LineFault {
+        const ENDS: [char; 2] = ['\n', '\r'];
         let before = offset.and_then(|offset| self.text.get(..offset)).unwrap_or_default();
-        let line = &self.text[before.rfind('\n').map_or(0, |end| end + 1)..];
-        let is_template = line.lines().next().is_some_and(|line| line.contains("{{"));
+        let line = &self.text[before.rfind(ENDS).map_or(0, |end| end + 1)..];
+        let is_template = line.split(ENDS).next().is_some_and(|line| line.contains("{{"));
         let hint = if is_template { " (a template must be rendered first)" } else { "" };
         LineFault {
             line: mark.line,

@@ -10,6 +10,11 @@
 //! text ──compose──> values with marks ──place──> JSON + places of the fields ──decode──> object, faults
 //! ```
 
+use std::fmt;
+
+use path::FieldPath;
+use place::Place;
+
 mod compose;
 mod decode;
 mod deserializer;
@@ -25,13 +30,8 @@ mod scalar;
 mod tests;
 mod tree;
 
-use std::fmt;
-
 pub use object::{DEFAULT_NAMESPACE, Object};
 pub use read::read;
-
-use path::FieldPath;
-use place::Place;
 
 /// The most levels of lists and mappings inside each other.
 pub const MAX_DEPTH: usize = 128;

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::read::count_lines;
 use super::{MAX_DEPTH, read};
 
 /// Objects with most of what a manifest can hold.
@@ -84,7 +85,7 @@ fn mutated() -> impl Strategy<Value = String> {
 
 /// Checks what holds for every text.
 fn check(text: &str) -> Result<(), TestCaseError> {
-    let lines = text.lines().count().max(1);
+    let lines = count_lines(text);
     let manifest = read(text);
     let mut last = 0;
     for fault in &manifest.faults {
@@ -104,6 +105,13 @@ fn check(text: &str) -> Result<(), TestCaseError> {
 }
 
 proptest! {
+    #[test]
+    fn lines_are_counted_alike_for_every_line_end(text in mutated(), end in "\r\n|\r") {
+        let text = text.replace('\r', "");
+        let other = read(&text.replace('\n', &end));
+        prop_assert_eq!(read(&text).faults, other.faults);
+    }
+
     #[test]
     fn any_text_is_read_without_a_panic(text in "\\PC*|[-\\[\\]{}:,#&*!|>'\"%@`? a\n\t\r\u{feff}\u{85}\u{2028}]{0,60}") {
         check(&text)?;

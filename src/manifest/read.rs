@@ -12,6 +12,9 @@ use super::{IgnoredKind, LineFault, Located, Manifest};
 use crate::kinds::names::{is_dns_label, is_dns_subdomain};
 use crate::object::Kind;
 
+/// What a name may be made of.
+const NAME_RULE: &str = "expected lower-case letters, digits and inner hyphens";
+
 /// What a value says of itself, or its list of it.
 #[derive(Clone, Debug, Default)]
 struct Header {
@@ -32,12 +35,22 @@ pub fn read(text: &str) -> Manifest {
         }
     }
     // A parser may find at the end of the text what it sees as the start of a further line.
-    let lines = text.lines().count().max(1);
+    let lines = count_lines(text);
     for fault in &mut manifest.faults {
         fault.line = fault.line.clamp(1, lines);
     }
     manifest.faults.sort_by_key(|fault| (fault.line, fault.column));
     manifest
+}
+
+/// Counts lines as YAML does: a line ends with LF, CR or both; an empty text has one.
+pub(super) fn count_lines(text: &str) -> usize {
+    let mut ends = 0;
+    let mut bytes = text.bytes().peekable();
+    while let Some(byte) = bytes.next() {
+        ends += usize::from(byte == b'\n' || (byte == b'\r' && bytes.peek() != Some(&b'\n')));
+    }
+    (ends + usize::from(!text.ends_with(['\n', '\r']))).max(1)
 }
 
 impl Manifest {
@@ -70,7 +83,10 @@ impl Manifest {
     fn absorb_object(&mut self, node: Node, header: Header) {
         let missing = if header.kind.is_none() { "kind" } else { "apiVersion" };
         let (Some(api_version), Some(name)) = (header.api_version, header.kind) else {
-            let message = format!("missing field `{missing}`: an object names its apiVersion and its kind");
+            let message = match node.get(missing).map(|value| value.content().description()) {
+                Some(found) => format!("expected a string, found {found}"),
+                None => format!("missing field `{missing}`: an object names its apiVersion and its kind"),
+            };
             return self.fault(&node, missing, message);
         };
         match recognize(&api_version, &name) {
@@ -92,7 +108,9 @@ impl Manifest {
         value["apiVersion"] = api_version.into();
         value["kind"] = kind.as_str().into();
         // Without metadata there is no name, and that is what is reported.
-        value.as_object_mut().map(|fields| fields.entry("metadata").or_insert_with(|| Value::Object(Map::new())));
+        if value["metadata"].is_null() {
+            value["metadata"] = Value::Object(Map::new());
+        }
         let has_name = self.check_name(kind, &value, &places);
         let Some(object) = Object::from_json(kind, value, &places, &mut self.faults) else {
             self.unreadable += 1;
@@ -142,9 +160,6 @@ impl Manifest {
         self.faults.push(LineFault { line: mark.line, column: Some(mark.column), path, message });
     }
 }
-
-/// What a name may be made of.
-const NAME_RULE: &str = "expected lower-case letters, digits and inner hyphens";
 
 impl Header {
     fn of(node: &Node) -> Self {

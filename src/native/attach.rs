@@ -25,6 +25,9 @@ pub struct Attachment {
     pub accepted: Condition,
 }
 
+/// Listeners of one of our Gateways, each with its place there.
+type Candidates<'w> = Vec<(usize, &'w Listener<'w>)>;
+
 /// Our Gateways as parents of routes.
 pub struct Parents<'w> {
     gateways: &'w [OwnGateway<'w>],
@@ -52,7 +55,7 @@ impl<'w> Parents<'w> {
         &self,
         route_namespace: &str,
         parent: &ParentReference,
-    ) -> Result<(usize, Vec<(usize, &Listener<'w>)>), Condition> {
+    ) -> Result<(usize, Candidates<'w>), Condition> {
         let refuse = |message: String| Err(Condition::fails(kind::ACCEPTED, reason::NO_MATCHING_PARENT, message));
         if !parent.is_gateway() {
             return refuse(format!("parents of kind `{}` in group `{}` are not served", parent.kind, parent.group));
@@ -74,7 +77,7 @@ impl<'w> Parents<'w> {
         Ok((place, candidates))
     }
 
-    fn admit(&self, route: &Route, place: usize, candidates: Vec<(usize, &Listener<'w>)>) -> Attachment {
+    fn admit(&self, route: &Route, place: usize, candidates: Candidates<'w>) -> Attachment {
         let gateway = &self.gateways[place].key.namespace;
         let allowed: Vec<_> = candidates
             .into_iter()

@@ -190,14 +190,12 @@ impl RuleTarget {
 }
 
 fn pool_policy(spec: &ModelServerSpec) -> Result<PoolPolicy, DurationError> {
-    let paused = spec.traffic_policy.as_ref().is_some_and(|policy| policy.retry.is_some());
     Ok(PoolPolicy {
         served_model: spec.served_model().map(str::to_owned),
         engine: spec.inference_engine,
         https: spec.workload_port.protocol == WorkloadProtocol::Https,
         timeout: spec.timeout()?,
         retry_attempts: spec.retry_attempts(),
-        // Without a word about retries the next endpoint is asked at once: it has done nothing to be spared.
-        retry_interval: if paused { spec.retry_interval()? } else { Duration::ZERO },
+        retry_interval: spec.retry_interval()?,
     })
 }

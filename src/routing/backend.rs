@@ -19,12 +19,12 @@ pub enum Availability {
 ///
 /// `draw(n)` must return a uniformly random number below `n`; it is called at most once, and with at least 1.
 /// Returns `None` when no backend with a weight has any endpoint.
-pub fn choose<'b, B>(
-    backends: &'b [B],
+pub fn choose<B>(
+    backends: &[B],
     weight: impl Fn(&B) -> u32,
     availability: impl Fn(&B) -> Availability,
     draw: impl FnOnce(u64) -> u64,
-) -> Option<&'b B> {
+) -> Option<&B> {
     let best = backends.iter().filter(|backend| weight(backend) > 0).map(&availability).max()?;
     if best == Availability::Empty {
         return None;

@@ -17,16 +17,3 @@ pub trait Headers {
     /// UTF-8 are passed over.
     fn any(&self, name: &str, test: &mut dyn FnMut(&str) -> bool) -> bool;
 }
-
-/// Headers as pairs of a lower-case name and a value, for tests and tools.
-impl Headers for [(&str, &str)] {
-    fn any(&self, name: &str, test: &mut dyn FnMut(&str) -> bool) -> bool {
-        self.iter().any(|(candidate, value)| *candidate == name && test(value))
-    }
-}
-
-impl<const N: usize> Headers for [(&str, &str); N] {
-    fn any(&self, name: &str, test: &mut dyn FnMut(&str) -> bool) -> bool {
-        self.as_slice().any(name, test)
-    }
-}

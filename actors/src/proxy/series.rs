@@ -55,8 +55,11 @@ pub(super) struct Series {
     pub upstream: Gauge,
     /// The names that logs and metrics give the request's parts.
     pub names: Names,
-    outcomes: RefCell<HashMap<(Option<Api>, u16, &'static str), Rc<Outcome>>>,
+    outcomes: RefCell<HashMap<Ending, Rc<Outcome>>>,
 }
+
+/// The API, the status and the reason of a request that has ended.
+type Ending = (Option<Api>, u16, &'static str);
 
 /// The names that logs and metrics give a request's parts.
 #[derive(Clone)]

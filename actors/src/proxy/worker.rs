@@ -103,7 +103,7 @@ impl Worker {
     /// Makes the worker of the current thread.
     pub fn new(door: Arc<Door>) -> Rc<Self> {
         let serving = &door.serving;
-        let asks = serving.metrics.actor_ask_seconds.get_or_create_owned(&ActorLabel { actor: Scheduler::NAME });
+        let asks = serving.metrics.actors.ask_seconds.get_or_create_owned(&ActorLabel { actor: Scheduler::NAME });
         let log = serving.access_log.clone().map(|logger| LogBuffer::start(logger, Arc::clone(&serving.metrics)));
         Rc::new(Self {
             client: serving.upstream.client(),

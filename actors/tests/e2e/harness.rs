@@ -107,7 +107,7 @@ impl Network {
         let arguments = own.into_iter().chain(flags.iter().map(ToString::to_string));
         let config = Cli::try_parse_from(arguments).unwrap().config;
         assert_eq!(config.faults(), []);
-        let router = Router::start(config).unwrap();
+        let router = Router::start(&config).unwrap();
         let harness =
             Harness { router, manifests: self.manifests, network: self.number, metrics_port, client: client() };
         harness.until("the router is ready", async || harness.get_metrics_page("/readyz").await.status == 200).await;

@@ -2,6 +2,8 @@
 //!
 //! Each test has a network of its own, `127.77.n.0/24`, so that all of them run at once with the ports that users see.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod changes;
 mod disturbances;
 mod failures;

@@ -1,3 +1,5 @@
+//! The CRDs are those of the API, and of the repository.
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -34,11 +36,7 @@ fn the_files_in_the_repository_are_those_of_the_types() {
     for (name, yaml) in crd_files() {
         let path = folder.join(&name);
         let file = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(
-            file == yaml,
-            "{name} differs from the types in src/kinds: print the CRDs anew with `cargo run -- crds`, one document \
-             for each file of manifests/crds"
-        );
+        assert!(file == yaml, "{name} differs from the types in src/kinds: write the CRDs anew with `just crds`");
     }
 }
 

@@ -1,3 +1,5 @@
+//! Each rule of the API finds what breaks it, at its field.
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -53,7 +55,7 @@ fn a_route_without_faults_has_none() {
     });
     check("full", &model_route_faults(&full), &[]);
     let external = route(|spec| {
-        spec["rules"][0]["targetModels"] = json!([{"modelServerName": "", "externalModelProviderName": "e"}])
+        spec["rules"][0]["targetModels"] = json!([{"modelServerName": "", "externalModelProviderName": "e"}]);
     });
     check("external", &model_route_faults(&external), &[]);
 }
@@ -103,7 +105,7 @@ fn names_and_parents_of_a_route_are_checked() {
 #[test]
 fn rules_of_a_route_are_checked() {
     let target = json!({"modelServerName": "s"});
-    let cases: [(&str, Value, Expected<'_>); 9] = [
+    let cases: [(&str, Value, Expected<'_>); 8] = [
         ("no rules", json!([]), &[("spec.rules", "at least one rule is required")]),
         (
             "no target",
@@ -143,29 +145,28 @@ fn rules_of_a_route_are_checked() {
             json!([{"targetModels": [{"modelServerName": "s", "weight": 0}, {"modelServerName": "t", "weight": 0}]}]),
             &[("spec.rules[0].targetModels", "the sum of the weights must be more than 0")],
         ),
-        (
-            "matches",
-            json!([{
-                "modelMatch": {
-                    "headers": {"a b": {"exact": "x"}, "x-re": {"regex": "(", "exact": "x"}},
-                    "uri": {"regex": "\\w{1000}{1000}"},
-                },
-                "targetModels": [target.clone()],
-            }]),
-            &[
-                ("spec.rules[0].modelMatch.headers[a b]", "`a b` is not a header name"),
-                (
-                    "spec.rules[0].modelMatch.headers[x-re]",
-                    "at most one of `exact`, `prefix` and `regex` may be set, found `exact` and `regex`",
-                ),
-                ("spec.rules[0].modelMatch.headers[x-re].regex", "regex `(` does not compile: unclosed group"),
-                ("spec.rules[0].modelMatch.uri.regex", "regex `\\w{1000}{1000}` needs more than 1048576 bytes"),
-            ],
-        ),
     ];
     for (case, rules, expected) in cases {
         check(case, &model_route_faults(&route(|spec| spec["rules"] = rules)), expected);
     }
+}
+
+#[test]
+fn matches_of_a_rule_are_checked() {
+    let spec = route(|spec| {
+        spec["rules"][0]["modelMatch"] = json!({
+            "headers": {"a b": {"exact": "x"}, "x-re": {"regex": "(", "exact": "x"}},
+            "uri": {"regex": "\\w{1000}{1000}"},
+        });
+    });
+    let both = "at most one of `exact`, `prefix` and `regex` may be set, found `exact` and `regex`";
+    let expected: Expected<'_> = &[
+        ("spec.rules[0].modelMatch.headers[a b]", "`a b` is not a header name"),
+        ("spec.rules[0].modelMatch.headers[x-re]", both),
+        ("spec.rules[0].modelMatch.headers[x-re].regex", "regex `(` does not compile: unclosed group"),
+        ("spec.rules[0].modelMatch.uri.regex", "regex `\\w{1000}{1000}` needs more than 1048576 bytes"),
+    ];
+    check("matches", &model_route_faults(&spec), expected);
 }
 
 #[test]
@@ -252,9 +253,10 @@ fn fields_of_a_server_are_checked() {
 fn absent_fields_have_the_defaults_of_the_api() {
     let bare = server(|_| {});
     assert_eq!((bare.timeout(), bare.retry_attempts()), (Ok(None), 2));
-    assert_eq!(bare.retry_interval(), Ok(Duration::from_millis(100)));
+    assert_eq!(bare.retry_interval(), Ok(Duration::ZERO));
     let spec = server(|spec| spec["trafficPolicy"] = json!({"timeout": "30s", "retry": {}}));
     assert_eq!((spec.timeout(), spec.retry_attempts()), (Ok(Some(Duration::from_secs(30))), 2));
+    assert_eq!(spec.retry_interval(), Ok(Duration::from_millis(100)));
     let spec = server(|spec| spec["trafficPolicy"] = json!({"retry": {"attempts": 0, "retryInterval": "x"}}));
     assert_eq!((spec.retry_attempts(), spec.retry_interval().is_err()), (0, true));
     let route = route(|spec| spec["parentRefs"] = json!([{"name": "g"}]));

@@ -1,0 +1,183 @@
+//! What the pure decisions cost: a plan of a large world, and for each request the decision, the pick and the reading of
+//! its body. Figures are in docs/benchmarks.md.
+
+use std::fmt::Write;
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr};
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use gateway_api::experimental::gateways::Gateway;
+use k8s_openapi::api::core::v1::Pod;
+use kthena_router::inference::exposition::EndpointMetrics;
+use kthena_router::inference::picker::Picker;
+use kthena_router::inference::pool::{Candidate, Endpoint, Observation};
+use kthena_router::inference::request::{Edit, parse};
+use kthena_router::kinds::{ModelRoute, ModelServer};
+use kthena_router::manifest::{Object, read};
+use kthena_router::object::{Bind, ObjectKey};
+use kthena_router::plan::{Controller, plan};
+use kthena_router::routing::backend::Availability;
+use kthena_router::routing::request::{Headers, RequestHead};
+use kthena_router::world::{Fact, World, WorldKind};
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+
+const GATEWAYS: usize = 1_000;
+const ROUTES: usize = 5_000;
+const SERVERS: usize = 200;
+const PODS: usize = 2_000;
+
+struct NoHeaders;
+
+impl Headers for NoHeaders {
+    fn any(&self, _: &str, _: &mut dyn FnMut(&str) -> bool) -> bool {
+        false
+    }
+}
+
+/// Writes a world of many Gateways, each on a port of its own, many routes, servers and Pods.
+fn manifest() -> String {
+    let mut text = String::new();
+    for index in 0..GATEWAYS {
+        let port = 10_000 + index;
+        let spec =
+            format!("{{gatewayClassName: kthena-router, listeners: [{{name: http, port: {port}, protocol: HTTP}}]}}");
+        object(&mut text, "gateway.networking.k8s.io/v1", "Gateway", &format!("name: gateway-{index}"), &spec);
+    }
+    for index in 0..SERVERS {
+        let spec = format!(
+            "{{model: served-{index}, inferenceEngine: vLLM, workloadSelector: {{matchLabels: {{app: server-{index}}}}}, \
+             workloadPort: {{port: 8000}}}}"
+        );
+        object(&mut text, NATIVE, "ModelServer", &format!("name: server-{index}"), &spec);
+    }
+    for index in 0..ROUTES {
+        let (gateway, server, other) = (index % GATEWAYS, index % SERVERS, (index + 1) % SERVERS);
+        let spec = format!(
+            "{{modelName: model-{index}, parentRefs: [{{name: gateway-{gateway}}}], rules: [\
+             {{modelMatch: {{headers: {{tier: {{regex: '^premium'}}}}}}, targetModels: [{{modelServerName: server-{other}}}]}}, \
+             {{targetModels: [{{modelServerName: server-{server}, weight: 70}}, {{modelServerName: server-{other}, weight: 30}}]}}]}}"
+        );
+        object(&mut text, NATIVE, "ModelRoute", &format!("name: route-{index}"), &spec);
+    }
+    for index in 0..PODS {
+        let labels = format!("name: pod-{index}, labels: {{app: server-{}, tier: inference}}", index % SERVERS);
+        let status = format!("{{podIP: 10.{}.{}.1}}", index / 250, index % 250);
+        let document = format!("{{apiVersion: v1, kind: Pod, metadata: {{{labels}}}, status: {status}}}\n---\n");
+        text.push_str(&document);
+    }
+    text
+}
+
+const NATIVE: &str = "networking.serving.volcano.sh/v1alpha1";
+
+fn object(text: &mut String, api_version: &str, kind: &str, metadata: &str, spec: &str) {
+    let document =
+        format!("{{apiVersion: {api_version}, kind: {kind}, metadata: {{{metadata}}}, spec: {spec}}}\n---\n");
+    text.push_str(&document);
+}
+
+fn world() -> World {
+    let mut world = World::default();
+    for located in read(&manifest()).objects {
+        match located.object {
+            Object::Gateway(object) => apply::<Gateway>(&mut world, *object),
+            Object::ModelRoute(object) => apply::<ModelRoute>(&mut world, *object),
+            Object::ModelServer(object) => apply::<ModelServer>(&mut world, *object),
+            Object::Pod(object) => apply::<Pod>(&mut world, *object),
+            Object::GatewayClass(_) | Object::Namespace(_) => {}
+        }
+    }
+    world
+}
+
+fn apply<K: WorldKind>(world: &mut World, object: K) {
+    world.absorb::<K>(Fact::Applied(object.key(), object.digest()));
+}
+
+fn controller() -> Controller {
+    Controller {
+        gateway_api: true,
+        namespace: "default".to_owned(),
+        bind_address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        port: 8080,
+        tls: false,
+        trust_pods_without_conditions: true,
+    }
+}
+
+fn planning(criterion: &mut Criterion) {
+    let (world, controller) = (world(), controller());
+    criterion.bench_function("plan, 5000 ModelRoutes on 1000 Gateways, 200 ModelServers, 2000 Pods", |bencher| {
+        bencher.iter(|| plan(black_box(&world), &controller));
+    });
+    let plan = plan(&world, &controller);
+    let bind = Bind { address: controller.bind_address, port: 10_321 };
+    let head = RequestHead { host: "example.org", path: "/v1/chat/completions", headers: &NoHeaders };
+    criterion.bench_function("decide, among them", |bencher| {
+        bencher.iter(|| {
+            plan.table.decide(
+                bind,
+                black_box(&head),
+                black_box("model-3321"),
+                |_| Availability::Ready,
+                |bound| bound / 2,
+            )
+        });
+    });
+}
+
+fn picking(criterion: &mut Criterion) {
+    let endpoints: Vec<_> = (0..64)
+        .map(|index| Endpoint {
+            pod: ObjectKey::new("default", format!("pod-{index}")),
+            address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, index)),
+            port: 8000,
+        })
+        .collect();
+    let observation = |index: u32| Observation {
+        metrics: Some(EndpointMetrics { running: index % 7, waiting: index % 3, ..EndpointMetrics::default() }),
+        in_flight_at_scrape: index % 5,
+        set_aside: false,
+    };
+    let observations: Vec<_> = (0..64).map(observation).collect();
+    let (picker, mut rng) = (Picker::default(), SmallRng::seed_from_u64(1));
+    criterion.bench_function("pick, 64 endpoints", |bencher| {
+        bencher.iter(|| {
+            let mut candidates = endpoints
+                .iter()
+                .zip(&observations)
+                .enumerate()
+                .map(|(position, (endpoint, observation))| Candidate {
+                    endpoint,
+                    position,
+                    in_flight: 3,
+                    observation,
+                    tried: false,
+                })
+                .collect();
+            picker.pick(black_box(&mut candidates), &mut rng).map(|candidate| candidate.position)
+        });
+    });
+}
+
+fn reading(criterion: &mut Criterion) {
+    for length in [1_000, 100_000] {
+        let mut content = String::new();
+        while content.len() < length {
+            let _ = write!(content, "What is the {}th thing to know about Kubernetes? ", content.len());
+        }
+        let body = format!(
+            "{{\"model\": \"model-1\", \"stream\": true, \"messages\": [{{\"role\": \"user\", \"content\": \"{content}\"}}]}}"
+        );
+        criterion.bench_function(&format!("read and rewrite a body of {length} bytes"), |bencher| {
+            bencher.iter(|| {
+                let request = parse(black_box(body.as_bytes())).expect("the body is valid");
+                request.apply(body.as_bytes(), &Edit { model: Some("served-1"), include_usage: true })
+            });
+        });
+    }
+}
+
+criterion_group!(benches, planning, picking, reading);
+criterion_main!(benches);

@@ -1,0 +1,228 @@
+"""The engines, and the two proxies in front of them."""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+import pwd
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from string import Template
+
+from processes import (
+    BenchError,
+    Started,
+    accepts,
+    children_of,
+    free_ports,
+    started,
+    wait_until,
+)
+
+HERE = Path(__file__).resolve().parent
+ADDRESSES = ["127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"]
+SERVED_MODEL = "bench-served"
+STREAM_TOKENS = 200
+TOKEN_PACE = "10ms"
+TOKEN_COUNTS = re.compile(
+    r"^vllm:(?:time_to_first_token|inter_token_latency)_seconds_count\{.*\} (\d+)$",
+    re.MULTILINE,
+)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a kind of request is sent, and the model that it names there."""
+
+    port: int
+    model: str
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Something that answers requests; without a process, the engine itself."""
+
+    name: str
+    pid: int | None
+    whole: Target
+    stream: Target
+    paced: Target
+
+
+@dataclass(frozen=True)
+class Engines:
+    """Ports of the simulated engines: as fast as they can, and at a model's pace."""
+
+    port: int
+    paced_port: int
+
+    def tokens(self) -> int:
+        """Returns how many tokens all engines have produced until now."""
+        total = 0
+        for port in (self.port, self.paced_port):
+            for address in ADDRESSES:
+                page = read(f"http://{address}:{port}/metrics")
+                total += sum(int(count) for count in TOKEN_COUNTS.findall(page))
+        return total
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Everything that runs while measuring."""
+
+    engines: Engines
+    contenders: list[Contender]
+
+
+@contextmanager
+def running(
+    router: Path, proxy_core: int, load_core: int, directory: Path
+) -> Iterator[Bench]:
+    """Runs engines, nginx and the router for as long as the context lasts."""
+    with ExitStack() as stack:
+        engines = Engines(*free_ports(ADDRESSES, 2))
+        for name, port, pace in (
+            ("engines", engines.port, "0s"),
+            ("paced-engines", engines.paced_port, TOKEN_PACE),
+        ):
+            command = engine_command(router, port, pace)
+            process = stack.enter_context(started(name, load_core, command, directory))
+            wait_until(name, process, partial(all_accept, port))
+        contenders = [
+            direct(engines),
+            start_nginx(stack, engines, proxy_core, directory),
+            start_router(stack, router, engines, proxy_core, directory),
+        ]
+        for contender in contenders:
+            probe(contender)
+        yield Bench(engines, contenders)
+
+
+def all_accept(port: int) -> bool:
+    """Says whether a port takes connections on every address of the engines."""
+    return all(accepts(address, port) for address in ADDRESSES)
+
+
+def engine_command(router: Path, port: int, pace: str) -> list[str]:
+    """Returns the command of one process that serves as four engines."""
+    addresses = [option for address in ADDRESSES for option in ("--address", address)]
+    return [
+        *(str(router), "engine", *addresses, "--port", str(port)),
+        *("--model", SERVED_MODEL, "--workers", "1"),
+        *("--output-tokens", str(STREAM_TOKENS), "--time-per-output-token", pace),
+    ]
+
+
+def direct(engines: Engines) -> Contender:
+    """Returns the first engine as it is without a proxy."""
+    fast = Target(engines.port, SERVED_MODEL)
+    return Contender(
+        "direct", None, fast, fast, Target(engines.paced_port, SERVED_MODEL)
+    )
+
+
+def start_nginx(
+    stack: ExitStack, engines: Engines, core: int, directory: Path
+) -> Contender:
+    """Starts nginx; its worker process is what is measured."""
+    whole_port, stream_port, paced_stream_port = free_ports(ADDRESSES[:1], 3)
+    config = directory / "nginx.conf"
+    fill(
+        "nginx.conf.template",
+        config,
+        directory=str(directory),
+        # The worker has to read and write in the temporary directory.
+        user=pwd.getpwuid(os.getuid()).pw_name,
+        group=grp.getgrgid(os.getgid()).gr_name,
+        engine_port=str(engines.port),
+        paced_port=str(engines.paced_port),
+        whole_port=str(whole_port),
+        stream_port=str(stream_port),
+        paced_stream_port=str(paced_stream_port),
+    )
+    error_log = str(directory / "nginx-error.log")
+    command = ["nginx", "-p", str(directory), "-e", error_log, "-c", str(config)]
+    process = stack.enter_context(started("nginx", core, command, directory))
+    wait_until("nginx", process, lambda: accepts(ADDRESSES[0], whole_port))
+    wait_until("nginx", process, lambda: len(children_of(process.pid)) == 1)
+    return Contender(
+        "nginx",
+        children_of(process.pid)[0],
+        Target(whole_port, SERVED_MODEL),
+        Target(stream_port, SERVED_MODEL),
+        Target(paced_stream_port, SERVED_MODEL),
+    )
+
+
+def start_router(
+    stack: ExitStack, router: Path, engines: Engines, core: int, directory: Path
+) -> Contender:
+    """Starts the router with its access log and metrics on."""
+    port, metrics_port, debug_port = free_ports(ADDRESSES[:1], 3)
+    manifests = directory / "manifests"
+    manifests.mkdir()
+    fill(
+        "manifests.yaml.template",
+        manifests / "bench.yaml",
+        served_model=SERVED_MODEL,
+        engine_port=str(engines.port),
+        paced_port=str(engines.paced_port),
+    )
+    command = [
+        *(str(router), "--manifests", str(manifests), "--workers", "1"),
+        *("--bind-address", ADDRESSES[0], "--port", str(port)),
+        *("--metrics-port", str(metrics_port), "--debug-port", str(debug_port)),
+        *("--access-log-output", str(directory / "router-access.log")),
+        # Streams that were cut off at the end are nothing to wait for.
+        *("--drain-timeout", "1s"),
+    ]
+    process = stack.enter_context(started("router", core, command, directory))
+    url = f"http://{ADDRESSES[0]}:{metrics_port}/readyz"
+    wait_until("the router", process, lambda: is_ready(process, url))
+    fast = Target(port, "bench")
+    return Contender("router", process.pid, fast, fast, Target(port, "bench-paced"))
+
+
+def is_ready(process: Started, url: str) -> bool:
+    """Says whether a process that is still alive answers that it is ready."""
+    try:
+        return process.poll() is None and bool(read(url))
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return False
+
+
+def probe(contender: Contender) -> None:
+    """Has a request answered, so that nothing else than the intended is measured."""
+    for target in (contender.whole, contender.stream, contender.paced):
+        message = {"role": "user", "content": "Hello"}
+        body = {"model": target.model, "max_tokens": 6, "messages": [message]}
+        url = f"http://{ADDRESSES[0]}:{target.port}/v1/chat/completions"
+        try:
+            answer = read(url, json.dumps(body).encode())
+        except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
+            raise BenchError(f"{contender.name} does not answer: {error}") from error
+        if f"message from {SERVED_MODEL}" not in answer:
+            raise BenchError(f"{contender.name} answers something else: {answer}")
+
+
+def read(url: str, body: bytes | None = None) -> str:
+    """Sends a request around any proxy of the environment, and returns the answer."""
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(url, data=body, headers=headers)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(request, timeout=5.0) as response:
+        content: bytes = response.read()
+    return content.decode()
+
+
+def fill(template: str, destination: Path, **values: str) -> None:
+    """Writes a template that lies beside this file with its values filled in."""
+    text = Template((HERE / template).read_text()).substitute(values)
+    destination.write_text(text)

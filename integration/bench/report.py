@@ -1,0 +1,104 @@
+"""Medians of the rounds, as Markdown tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from statistics import median
+
+from load import Job, Sample
+
+Samples = dict[tuple[str, str], list[Sample]]
+"""The samples of each job and contender, one for each round that counts."""
+
+
+def cost_table(jobs: list[Job], samples: Samples) -> list[str]:
+    """Returns CPU and throughput of each job."""
+    lines = [
+        "| job | nginx µs | router µs | router / nginx (rounds) "
+        "| user µs nginx, router | nginx /s | router /s | direct /s |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for job in jobs:
+        nginx, router, direct = (
+            samples[job.name, name] for name in ("nginx", "router", "direct")
+        )
+        cells = [
+            f"{job.title}, per {job.unit}",
+            f"{middle(nginx, cost_of):.1f}",
+            f"{middle(router, cost_of):.1f}",
+            ratio(router, nginx),
+            f"{middle(nginx, user_cost_of):.1f}, {middle(router, user_cost_of):.1f}",
+            *(thousands(middle(each, rate_of)) for each in (nginx, router, direct)),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def latency_table(jobs: list[Job], samples: Samples) -> list[str]:
+    """Returns how long whole answers take on one connection."""
+    lines = [
+        "| latency in µs | direct p50, p99 | nginx p50, p99 | router p50, p99 |",
+        "|---|--:|--:|--:|",
+    ]
+    single = [job for job in jobs if job.connections == 1]
+    for job in single:
+        cells = [job.title]
+        for name in ("direct", "nginx", "router"):
+            runs = samples[job.name, name]
+            cells.append(f"{middle(runs, p50_of):.0f}, {middle(runs, p99_of):.0f}")
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines if single else []
+
+
+def noise(samples: Samples) -> str:
+    """Returns how much others used the proxies' core."""
+    shares = [sample.foreign for runs in samples.values() for sample in runs]
+    typical, worst = median(shares) * 100, max(shares) * 100
+    return (
+        "Used by others on the proxies' core: "
+        f"{typical:.0f} % of a run, at most {worst:.0f} %."
+    )
+
+
+def ratio(router: list[Sample], nginx: list[Sample]) -> str:
+    """Returns the ratio of the medians, and the range of the rounds' ratios."""
+    rounds = [
+        ours.cost / theirs.cost for ours, theirs in zip(router, nginx, strict=True)
+    ]
+    whole = middle(router, cost_of) / middle(nginx, cost_of)
+    return f"{whole:.2f} ({min(rounds):.2f} to {max(rounds):.2f})"
+
+
+def middle(runs: list[Sample], figure: Callable[[Sample], float]) -> float:
+    """Returns the median of one figure."""
+    return median(figure(sample) for sample in runs)
+
+
+def cost_of(sample: Sample) -> float:
+    """Returns the CPU time per unit."""
+    return sample.cost
+
+
+def user_cost_of(sample: Sample) -> float:
+    """Returns the CPU time per unit that was spent outside of the kernel."""
+    return sample.cost * sample.user_share
+
+
+def rate_of(sample: Sample) -> float:
+    """Returns the units per second."""
+    return sample.rate
+
+
+def p50_of(sample: Sample) -> float:
+    """Returns the median latency of the run."""
+    return sample.p50
+
+
+def p99_of(sample: Sample) -> float:
+    """Returns the latency that one in a hundred exceeds."""
+    return sample.p99
+
+
+def thousands(number: float) -> str:
+    """Writes a rate."""
+    return f"{number / 1000:.1f}k" if number >= 1000 else f"{number:.0f}"

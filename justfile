@@ -1,0 +1,63 @@
+# `just` lists the recipes.
+default:
+    @just --list
+
+# Everything that must hold before a commit: format, lints, budgets, spelling, docs, licences.
+check: fmt clippy pure lines words logs spelling docs licences
+
+# The format of all code.
+fmt:
+    cargo fmt --all --check
+
+# Lints; a warning is a failure.
+clippy:
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# The library builds alone: features of the other crates must not hold it up.
+pure:
+    cargo check --package kthena-router --locked
+
+# No source file over 400 lines.
+lines:
+    scripts/check-lines 400
+
+# No promise without an issue, no path of one machine.
+words:
+    scripts/check-words
+
+# Log messages are constant, begin in lower case and have no period.
+logs:
+    scripts/check-logs
+
+# Spelling of code and prose.
+spelling:
+    typos
+
+# Documentation builds without a warning.
+docs:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --document-private-items
+
+# Licences, sources and duplicates of dependencies.
+licences:
+    cargo deny --all-features check bans licenses sources
+
+# All tests: the README's test command.
+test:
+    cargo test
+
+# Write the CustomResourceDefinitions anew from the types.
+crds:
+    cargo run -- crds --write-to manifests/crds
+
+# The quickstart.
+demo:
+    cargo run --release -- demo
+
+# What the decisions cost.
+bench:
+    cargo bench --package kthena-router
+
+# What a request costs, beside nginx.
+bench-proxy:
+    cargo build --release
+    python3 integration/bench/proxy_cost.py

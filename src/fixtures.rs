@@ -1,0 +1,92 @@
+//! Worlds and requests for tests, written as a user writes them.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use gateway_api::experimental::gatewayclasses::GatewayClass;
+use gateway_api::experimental::gateways::Gateway;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+
+use crate::gateway::hostname::request_host;
+use crate::kinds::{ModelRoute, ModelServer};
+use crate::manifest::{Object, read};
+use crate::object::Bind;
+use crate::plan::{Controller, Plan, plan};
+use crate::routing::backend::Availability;
+use crate::routing::request::RequestHead;
+use crate::routing::table::{PoolIndex, Refusal};
+use crate::world::{Fact, World, WorldKind};
+
+/// Returns a world of the objects in a manifest.
+pub(crate) fn world(manifest: &str) -> World {
+    let mut world = World::default();
+    let manifest = read(manifest);
+    assert_eq!(manifest.unreadable, 0, "{:?}", manifest.faults);
+    for located in manifest.objects {
+        absorb(&mut world, located.object);
+    }
+    world
+}
+
+/// Adds an object to a world.
+pub(crate) fn absorb(world: &mut World, object: Object) {
+    match object {
+        Object::GatewayClass(object) => apply::<GatewayClass>(world, *object),
+        Object::Gateway(object) => apply::<Gateway>(world, *object),
+        Object::ModelRoute(object) => apply::<ModelRoute>(world, *object),
+        Object::ModelServer(object) => apply::<ModelServer>(world, *object),
+        Object::Namespace(object) => apply::<Namespace>(world, *object),
+        Object::Pod(object) => apply::<Pod>(world, *object),
+    }
+}
+
+/// Returns a controller with the Gateway API on, in the namespace `default`, with the port 8080.
+pub(crate) fn controller() -> Controller {
+    Controller {
+        gateway_api: true,
+        namespace: "default".to_owned(),
+        bind_address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        port: 8080,
+        tls: false,
+        trust_pods_without_conditions: true,
+    }
+}
+
+/// Returns the bind of a port of [`controller`].
+pub(crate) fn bind(port: u16) -> Bind {
+    Bind { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), port }
+}
+
+/// Plans for a manifest with [`controller`].
+pub(crate) fn plan_of(manifest: &str) -> Plan {
+    plan(&world(manifest), &controller())
+}
+
+/// Returns the route and the pool that a request leads to, as `route -> pool`, or the reason why it leads nowhere.
+///
+/// The request is `model` at `host`, which may have a port, on `port`; of several targets the first one is drawn.
+pub(crate) fn decision(plan: &Plan, port: u16, host: &str, model: &str, headers: &[(&str, &str)]) -> String {
+    let host = request_host(host);
+    let head = RequestHead { host: &host, path: "/v1/completions", headers: &Pairs(headers) };
+    let availability = |pool: PoolIndex| match plan.pools[pool.0].endpoints.len() {
+        0 => Availability::Empty,
+        _ => Availability::Ready,
+    };
+    match plan.table.decide(bind(port), &head, model, availability, |_| 0) {
+        Ok(forward) => format!("{} -> {}", forward.route.key.name, plan.pools[forward.pool.0].key.object.name),
+        Err(Refusal::NoListener) => "no listener".to_owned(),
+        Err(Refusal::NoRoute { .. }) => "no route".to_owned(),
+        Err(Refusal::NoEndpoints { route, .. }) => format!("{} -> no endpoints", route.key.name),
+    }
+}
+
+struct Pairs<'a>(&'a [(&'a str, &'a str)]);
+
+impl crate::routing::request::Headers for Pairs<'_> {
+    fn any(&self, name: &str, test: &mut dyn FnMut(&str) -> bool) -> bool {
+        self.0.iter().any(|(candidate, value)| *candidate == name && test(value))
+    }
+}
+
+fn apply<K: WorldKind>(world: &mut World, object: K) {
+    world.absorb::<K>(Fact::Applied(object.key(), object.digest()));
+}
