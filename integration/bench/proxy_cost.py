@@ -147,7 +147,7 @@ def run_rounds(bench: Bench, options: argparse.Namespace) -> Samples:
 def show(bench: Bench, options: argparse.Namespace, samples: Samples) -> None:
     """Prints the tables."""
     print(f"{processor()}; Linux {platform.release()}; {nginx_version()}.")
-    print(f"Medians of {options.rounds - 1} rounds of {options.seconds} s.\n")
+    print(f"Rounds that count: {options.rounds - 1}; runs of {options.seconds} s.\n")
     print("\n".join(cost_table(options.jobs, samples)))
     latencies = latency_table(options.jobs, samples)
     if latencies:

@@ -24,10 +24,10 @@ def cost_table(jobs: list[Job], samples: Samples) -> list[str]:
         )
         cells = [
             f"{job.title}, per {job.unit}",
-            f"{middle(nginx, cost_of):.1f}",
-            f"{middle(router, cost_of):.1f}",
+            micros(middle(nginx, cost_of)),
+            micros(middle(router, cost_of)),
             ratio(router, nginx),
-            f"{middle(nginx, user_cost_of):.1f}, {middle(router, user_cost_of):.1f}",
+            f"{micros(middle(nginx, user_cost_of))}, {micros(middle(router, user_cost_of))}",
             *(thousands(middle(each, rate_of)) for each in (nginx, router, direct)),
         ]
         lines.append("| " + " | ".join(cells) + " |")
@@ -97,6 +97,11 @@ def p50_of(sample: Sample) -> float:
 def p99_of(sample: Sample) -> float:
     """Returns the latency that one in a hundred exceeds."""
     return sample.p99
+
+
+def micros(number: float) -> str:
+    """Writes a duration with about three digits."""
+    return f"{number:.3f}" if number < 1 else f"{number:.1f}"
 
 
 def thousands(number: float) -> str:
