@@ -153,7 +153,10 @@ fn uri(outbound: &Outbound<'_>, address: SocketAddr) -> Option<Uri> {
 
 fn count(worker: &Worker, outcome: &Result<ClientResponse, Failed>) {
     let outcome = match outcome {
-        Ok(_) => "answered",
+        Ok(_) => {
+            worker.answered.inc();
+            return;
+        }
         Err(Failed::Timeout) => "timeout",
         Err(Failed::Attempt(AttemptFailure::Refused)) => "refused",
         Err(Failed::Attempt(AttemptFailure::Broken)) => "broken",

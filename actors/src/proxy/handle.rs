@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use actix_web::dev::Payload;
+use actix_web::http::header;
+use actix_web::http::uri::Authority;
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse};
 use kthena_router::gateway::hostname::request_host;
@@ -94,8 +96,7 @@ async fn reply(
 
 fn list_models(worker: &Worker, request: &HttpRequest) -> Result<HttpResponse, ProxyError> {
     let snapshot = worker.door.serving.reader.load();
-    let authority = authority(request);
-    let host = request_host(&authority);
+    let host = request_host(authority(request));
     match snapshot.table.listeners(worker.door.bind, &host) {
         [] => Err(ProxyError::NoListener { host: host.into_owned() }),
         listeners => Ok(models::list(listeners)),
@@ -112,8 +113,7 @@ fn decide(
 ) -> Result<Decided, ProxyError> {
     let parsed = parse(body)?;
     exchange.model = parsed.model.clone().into_owned();
-    let authority = authority(request);
-    let host = request_host(&authority);
+    let host = request_host(authority(request));
     let head = RequestHead { host: &host, path: request.path(), headers: &Received(request.headers()) };
     let decision = snapshot.table.decide(
         worker.door.bind,
@@ -166,6 +166,9 @@ fn shape(forward: &Forward<'_>, parsed: &InferenceRequest<'_>, body: &[u8], api:
 }
 
 /// Returns the host and port that the request names: of an absolute target, else of the `Host` header.
-fn authority(request: &HttpRequest) -> String {
-    request.connection_info().host().to_owned()
+///
+/// Headers like `X-Forwarded-Host` are not asked: with them any client could choose another tenant's listener.
+fn authority(request: &HttpRequest) -> &str {
+    let named = || request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    request.uri().authority().map(Authority::as_str).or_else(named).unwrap_or_default()
 }

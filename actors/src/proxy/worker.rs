@@ -10,6 +10,7 @@ use awc::Client;
 use kthena_router::config::Config;
 use kthena_router::inference::picker::PickError;
 use kthena_router::object::Bind;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use rand::rngs::SmallRng;
@@ -21,7 +22,7 @@ use super::error::ProxyError;
 use super::series::SeriesCache;
 use crate::access_logger::LogLines;
 use crate::lease::Lease;
-use crate::metrics::{ActorLabel, BindLabel, Metrics};
+use crate::metrics::{ActorLabel, AttemptLabels, BindLabel, Metrics};
 use crate::published::Reader;
 use crate::scheduler::{PickEndpoint, Scheduler};
 use crate::upstream::Upstream;
@@ -65,6 +66,8 @@ pub struct Worker {
     pub(super) series: SeriesCache,
     /// Access log lines that were not sent yet.
     pub(super) log: Option<Rc<LogBuffer>>,
+    /// Attempts that were answered: the one outcome that is frequent.
+    pub(super) answered: Counter,
     scheduler: RefCell<Addr<Scheduler>>,
     asks: Histogram,
     rng: RefCell<SmallRng>,
@@ -109,6 +112,7 @@ impl Worker {
             client: serving.upstream.client(),
             series: SeriesCache::new(Arc::clone(&serving.metrics)),
             log,
+            answered: serving.metrics.attempts.get_or_create_owned(&AttemptLabels { outcome: "answered" }),
             scheduler: RefCell::new(Scheduler::new(&serving.metrics).start()),
             asks,
             rng: RefCell::new(SmallRng::from_rng(&mut rand::rng())),

@@ -30,6 +30,7 @@ pub(crate) struct Harness {
     pub(crate) manifests: TempDir,
     network: u8,
     metrics_port: u16,
+    debug_port: u16,
     client: Client,
 }
 
@@ -56,7 +57,7 @@ impl Network {
 
     /// Returns the address of the host with this number; the router is host 1, engines are from 10 on.
     pub(crate) fn host(&self, host: u8) -> IpAddr {
-        IpAddr::V4(Ipv4Addr::new(127, 77, self.number, host))
+        address(self.number, host)
     }
 
     /// Starts an engine on a host.
@@ -109,7 +110,7 @@ impl Network {
         assert_eq!(config.faults(), []);
         let router = Router::start(&config).unwrap();
         let harness =
-            Harness { router, manifests: self.manifests, network: self.number, metrics_port, client: client() };
+            Harness { router, manifests: self.manifests, network: self.number, metrics_port, debug_port, client: client() };
         harness.until("the router is ready", async || harness.get_metrics_page("/readyz").await.status == 200).await;
         harness
     }
@@ -118,7 +119,7 @@ impl Network {
 impl Harness {
     /// Returns the address of the host with this number.
     pub(crate) fn host(&self, host: u8) -> IpAddr {
-        IpAddr::V4(Ipv4Addr::new(127, 77, self.network, host))
+        address(self.network, host)
     }
 
     /// Writes a manifest file of the running router.
@@ -159,6 +160,17 @@ impl Harness {
     pub(crate) async fn get_metrics_page(&self, path: &str) -> Answer {
         let url = format!("http://{}{path}", SocketAddr::new(self.host(1), self.metrics_port));
         read(self.client.get(url).send().await.unwrap()).await
+    }
+
+    /// Fetches a page of the router's debug port.
+    pub(crate) async fn get_debug_page(&self, path: &str) -> Answer {
+        let url = format!("http://{}{path}", SocketAddr::new(Ipv4Addr::LOCALHOST.into(), self.debug_port));
+        read(self.client.get(url).send().await.unwrap()).await
+    }
+
+    /// Fetches a part of the configuration dump.
+    pub(crate) async fn dump(&self, what: &str) -> Answer {
+        self.get_debug_page(&format!("/debug/config_dump/{what}")).await
     }
 
     /// Returns the sum of a metric over all series whose labels contain all of `labels`.
@@ -281,6 +293,12 @@ fn write(directory: &TempDir, name: &str, text: &str) {
     let draft = directory.path().join(format!(".{name}.draft"));
     std::fs::write(&draft, text).unwrap();
     std::fs::rename(draft, path).unwrap();
+}
+
+/// Returns the address of a host of a network; test processes that run at the same time have different ones.
+fn address(network: u8, host: u8) -> IpAddr {
+    let process = u8::try_from(std::process::id() % 200).unwrap();
+    IpAddr::V4(Ipv4Addr::new(127, 32 + process, network, host))
 }
 
 fn client() -> Client {

@@ -1,6 +1,6 @@
 //! The router as its users meet it: real sockets on loopback, simulated engines, manifests in a directory.
 //!
-//! Each test has a network of its own, `127.77.n.0/24`, so that all of them run at once with the ports that users see.
+//! Each test has a network of its own, `127.p.n.0/24`, so that all of them run at once with the ports that users see.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
