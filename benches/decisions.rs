@@ -22,6 +22,10 @@ use kthena_router::world::{Fact, World, WorldKind};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
+/// The program's own allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const GATEWAYS: usize = 1_000;
 const ROUTES: usize = 5_000;
 const SERVERS: usize = 200;

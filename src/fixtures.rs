@@ -72,10 +72,10 @@ pub(crate) fn decision(plan: &Plan, port: u16, host: &str, model: &str, headers:
         _ => Availability::Ready,
     };
     match plan.table.decide(bind(port), &head, model, availability, |_| 0) {
-        Ok(forward) => format!("{} -> {}", forward.route.key.name, plan.pools[forward.pool.0].key.object.name),
+        Ok(forward) => format!("{} -> {}", forward.route.key().name, plan.pools[forward.pool.0].key.object.name),
         Err(Refusal::NoListener) => "no listener".to_owned(),
         Err(Refusal::NoRoute { .. }) => "no route".to_owned(),
-        Err(Refusal::NoEndpoints { route, .. }) => format!("{} -> no endpoints", route.key.name),
+        Err(Refusal::NoEndpoints { route, .. }) => format!("{} -> no endpoints", route.key().name),
     }
 }
 

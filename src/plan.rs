@@ -4,16 +4,18 @@
 //! Invalid input is not an error here: it becomes a condition of the object, and all other objects are planned as if
 //! the invalid one did not exist.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
+
+use foldhash::{HashMap, HashMapExt};
 
 use crate::gateway::hostname::Hostname;
 use crate::gateway::listeners::{OwnGateway, own_gateways};
 use crate::inference::pool::Endpoint;
 use crate::native::attach::{ListenerPlace, Parents};
 use crate::native::route::{BackendName, PoolPolicy, Route, RuleTarget};
-use crate::object::{Bind, Kind, ObjectKey, PoolKey};
+use crate::object::{Bind, ObjectKey};
 use crate::routing::table::{ListenerTable, PoolEntry, PoolIndex, RouteEntry, RouteTable};
 use crate::world::World;
 
@@ -74,7 +76,7 @@ pub struct BindPlan {
 impl Controller {
     /// Returns the key of the default Gateway.
     pub fn default_gateway(&self) -> ObjectKey {
-        ObjectKey::new(&self.namespace, DEFAULT_GATEWAY)
+        ObjectKey::new(&*self.namespace, DEFAULT_GATEWAY)
     }
 
     fn bind_plan(&self, bind: Bind) -> BindPlan {
@@ -87,20 +89,21 @@ pub fn plan(world: &World, controller: &Controller) -> Plan {
     let gateways = own_gateways(world, controller);
     let pools = pools::pools(world, controller);
     let entries = pools.iter().map(|pool| PoolEntry { key: pool.key.clone(), policy: Arc::clone(&pool.policy) });
-    let indices: HashMap<&PoolKey, PoolIndex> =
-        pools.iter().enumerate().map(|(index, pool)| (&pool.key, PoolIndex(index))).collect();
+    let indices: HashMap<&ObjectKey, PoolIndex> =
+        pools.iter().enumerate().map(|(index, pool)| (&pool.key.object, PoolIndex(index))).collect();
 
     let mut draft = Draft {
         controller,
         parents: Parents::new(&gateways, &world.namespaces.objects),
         attached: gateways.iter().map(|gateway| vec![Vec::new(); gateway.listeners.len()]).collect(),
         plain: Vec::new(),
-        reports: BTreeMap::new(),
+        reports: HashMap::with_capacity(world.model_routes.objects.len()),
     };
-    let mut routes: Vec<&Route> = world.model_routes.objects.values().collect();
-    routes.sort_by_key(|route| (route.created, &route.key));
+    let mut routes: Vec<&Arc<Route>> = world.model_routes.objects.values().collect();
+    // They are in the order of their keys, and a stable sort keeps it among those of one age.
+    routes.sort_by_key(|route| route.created);
     for route in routes {
-        draft.add(route, &|target| resolve(&route.key.namespace, target, &indices));
+        draft.add(route, &|target| resolve(target, &indices));
     }
 
     let mut table = RouteTable::new(entries.collect());
@@ -139,14 +142,13 @@ fn add_listeners(
 }
 
 /// Returns the pool of a target, or why it has none.
-fn resolve(namespace: &str, target: &RuleTarget, pools: &HashMap<&PoolKey, PoolIndex>) -> Result<PoolIndex, String> {
+fn resolve(target: &RuleTarget, pools: &HashMap<&ObjectKey, PoolIndex>) -> Result<PoolIndex, String> {
     match &target.backend {
-        BackendName::ModelServer(name) => {
-            let key = PoolKey { kind: Kind::ModelServer, object: ObjectKey::new(namespace, name) };
-            pools.get(&key).copied().ok_or_else(|| format!("there is no usable ModelServer `{}`", key.object))
+        BackendName::ModelServer(key) => {
+            pools.get(key).copied().ok_or_else(|| format!("there is no usable ModelServer `{key}`"))
         }
-        BackendName::ExternalModelProvider(name) => {
-            Err(format!("ExternalModelProvider `{namespace}/{name}` cannot be used: external providers are not served"))
+        BackendName::ExternalModelProvider(key) => {
+            Err(format!("ExternalModelProvider `{key}` cannot be used: external providers are not served"))
         }
     }
 }
@@ -159,32 +161,29 @@ struct Draft<'p> {
     attached: Vec<Vec<Vec<Arc<RouteEntry>>>>,
     /// The routes of the plain port.
     plain: Vec<Arc<RouteEntry>>,
-    reports: BTreeMap<ObjectKey, RouteReport>,
+    reports: HashMap<ObjectKey, RouteReport>,
 }
 
 impl Draft<'_> {
-    fn add(&mut self, route: &Route, resolve: &dyn Fn(&RuleTarget) -> Result<PoolIndex, String>) {
+    fn add(&mut self, route: &Arc<Route>, resolve: &dyn Fn(&RuleTarget) -> Result<PoolIndex, String>) {
         let mut unresolved = Vec::new();
-        let entry = route.rules.as_ref().map(|rules| {
-            Arc::new(RouteEntry::new(route, rules, |target| {
-                resolve(target).map_err(|reason| unresolved.push(reason)).ok()
-            }))
+        let entry = route.rules.is_ok().then(|| {
+            Arc::new(RouteEntry::new(route, |target| resolve(target).map_err(|reason| unresolved.push(reason)).ok()))
         });
         let mut report = RouteReport::new(route, &unresolved);
         if self.controller.gateway_api {
-            let parents: Vec<_> = route.spec.parent_refs.iter().collect();
-            report.note_missing_parents(parents.is_empty());
-            for parent in parents {
+            report.note_missing_parents(route.spec.parent_refs.is_empty());
+            for parent in &route.spec.parent_refs {
                 let attachment = self.parents.attach(route, parent);
-                if let Ok(entry) = &entry {
+                if let Some(entry) = &entry {
                     self.attach(&attachment.listeners, entry);
                 }
-                report.add_parent(parent, attachment.accepted);
+                report.add_parent(attachment.accepted);
             }
         } else {
             let detached = !route.spec.parent_refs.is_empty();
             report.note_parents_without_gateway_api(detached);
-            if let (Ok(entry), false) = (entry, detached) {
+            if let (Some(entry), false) = (entry, detached) {
                 self.plain.push(entry);
             }
         }

@@ -3,7 +3,10 @@
 //! Facts arrive in any order and are absorbed one by one; nothing is decided here. Each object is digested once, when it
 //! is observed, so that [`plan`](crate::plan::plan) reads compiled routes and not raw ones.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use crate::native::route::{Route, Server};
 use crate::object::{Bind, Kind, ObjectKey};
@@ -20,7 +23,7 @@ pub struct World {
     /// The Gateways, of every class.
     pub gateways: Table<GatewayFacts>,
     /// The ModelRoutes.
-    pub model_routes: Table<Route>,
+    pub model_routes: Table<Arc<Route>>,
     /// The ModelServers.
     pub model_servers: Table<Server>,
     /// The labels of the Namespaces.

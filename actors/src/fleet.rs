@@ -22,6 +22,7 @@ use kthena_router::plan::BindPlan;
 use tracing::{info, warn};
 
 use crate::listener::{Drain, Listener};
+use crate::metrics::BindLabel;
 use crate::proxy::Serving;
 use crate::registry::BindReported;
 use crate::vitals::{Vitals, note_restart};
@@ -62,12 +63,18 @@ impl ListenerFleet {
 
     /// Drains a listener; its port is free at once, its requests end by themselves.
     fn close(&self, open: OpenListener, context: &mut Context<Self>) {
-        info!(bind = %open.plan.bind, "draining listener");
+        let bind = open.plan.bind;
+        info!(%bind, "draining listener");
         let drained = async move { open.listener.send(Drain).await }.into_actor(self);
-        context.spawn(drained.map(|_, _, _| ()));
+        context.spawn(drained.map(move |_, fleet, _| {
+            if !fleet.listeners.contains_key(&bind) {
+                fleet.serving.metrics.listener_in_flight.remove(&BindLabel { bind: bind.to_string() });
+            }
+        }));
     }
 
     fn look_after_listeners(&mut self) {
+        let _handling = self.vitals.handling("Look");
         let dead: Vec<_> =
             self.listeners.values().filter(|open| !open.listener.connected()).map(|open| open.plan).collect();
         for plan in dead {
@@ -125,3 +132,9 @@ impl Handler<Drain> for ListenerFleet {
         })
     }
 }
+
+#[cfg(test)]
+crate::supervision_tests::panics_in_tests!(ListenerFleet, vitals, |fleet| fleet
+    .listeners
+    .values()
+    .map(|open| &open.listener));

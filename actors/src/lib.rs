@@ -52,6 +52,8 @@ pub mod router;
 pub mod scheduler;
 pub mod scraper;
 pub mod serve;
+#[cfg(test)]
+mod supervision_tests;
 pub mod telemetry;
 pub mod tls;
 pub mod upstream;

@@ -34,6 +34,9 @@ use crate::vitals::Vitals;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// How long the server goes on reading a request that was refused before its end. Closing at once would reset the
+/// connection, and a client that sends its whole body first would lose the answer.
+const LINGER: Duration = Duration::from_secs(10);
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 4096;
 
@@ -76,9 +79,12 @@ impl Listener {
                 self.pause = FIRST_PAUSE;
                 self.server = Some(server.handle());
                 self.report(BindState::Open);
-                context.spawn(server.into_actor(self).map(|ended, listener, context| {
+                // On its own, so that what is served does not end with the actor.
+                let serving = actix::spawn(server).into_actor(self);
+                context.spawn(serving.map(|ended, listener, context| {
                     // After a drain the handle is gone, and the end is what was asked for.
                     if listener.server.take().is_some() {
+                        let ended = ended.map_err(io::Error::other).flatten();
                         let error = ended.err().map_or_else(|| "server ended".to_owned(), |error| error.to_string());
                         warn!(bind = %listener.plan.bind, error, "http server ended, opening the port again");
                         listener.report(BindState::Failed(error));
@@ -104,11 +110,14 @@ impl Actor for Listener {
     fn started(&mut self, context: &mut Self::Context) {
         self.open(context);
     }
+}
 
-    fn stopped(&mut self, _: &mut Self::Context) {
-        let label = BindLabel { bind: self.plan.bind.to_string() };
-        self.serving.metrics.listener_open.remove(&label);
-        self.serving.metrics.listener_in_flight.remove(&label);
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // A listener that dies frees its port for the one that takes its place, and lets its requests end.
+        if let Some(server) = self.server.take() {
+            drop(server.stop(true));
+        }
     }
 }
 
@@ -117,6 +126,8 @@ impl Handler<Drain> for Listener {
 
     fn handle(&mut self, _: Drain, context: &mut Self::Context) -> Self::Result {
         let _handling = self.vitals.handling("Drain");
+        // Not only at the end: while the last streams run, the port may have been opened anew by another listener.
+        self.serving.metrics.listener_open.remove(&BindLabel { bind: self.plan.bind.to_string() });
         match self.server.take() {
             Some(server) => {
                 let address = context.address();
@@ -146,6 +157,11 @@ impl Handler<Closed> for Listener {
     }
 }
 
+/// Returns a time in seconds, rounded up: nothing is cut off early.
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
 /// Opens the socket and starts the HTTP server of a bind.
 fn serve(plan: BindPlan, serving: &Arc<Serving>) -> io::Result<Server> {
     let config = &serving.config;
@@ -165,7 +181,8 @@ fn serve(plan: BindPlan, serving: &Arc<Serving>) -> io::Result<Server> {
     // Otherwise a client that leaves during a long prefill goes unnoticed until the first token.
     .h1_allow_half_closed(false)
     .client_request_timeout(config.limits.client_timeout)
-    .shutdown_timeout(config.drain.drain_timeout.as_secs().max(1))
+    .client_disconnect_timeout(config.limits.client_timeout.min(LINGER))
+    .shutdown_timeout(whole_seconds(config.drain.drain_timeout))
     .disable_signals();
     let server = match (plan.tls, &serving.server_tls) {
         (true, Some(tls)) => server.bind_rustls_0_23(plan.bind.socket(), tls.as_ref().clone())?,
@@ -173,3 +190,6 @@ fn serve(plan: BindPlan, serving: &Arc<Serving>) -> io::Result<Server> {
     };
     Ok(server.run())
 }
+
+#[cfg(test)]
+crate::supervision_tests::panics_in_tests!(Listener, vitals);

@@ -50,7 +50,8 @@ pub type Objects = Option<Arc<Vec<Object>>>;
 pub struct ManifestDirectory {
     path: PathBuf,
     files: Files,
-    seen: Fingerprint,
+    /// `None` before the first look: an empty directory has to be read, too.
+    seen: Option<Fingerprint>,
     objects: watch::Sender<Objects>,
     watcher: Option<RecommendedWatcher>,
     /// Whether a reading is about to start.
@@ -67,7 +68,8 @@ pub type Files = BTreeMap<PathBuf, ManifestFile>;
 /// What is known of one file.
 #[derive(Clone, Debug, Default)]
 pub struct ManifestFile {
-    text: Arc<str>,
+    /// `None` while it cannot be read.
+    text: Option<Arc<str>>,
     objects: Arc<Vec<Object>>,
     /// What is wrong with the present text, each with its line.
     pub faults: Vec<String>,
@@ -100,7 +102,7 @@ impl ManifestDirectory {
         Self {
             path,
             files: Files::new(),
-            seen: Fingerprint::new(),
+            seen: None,
             objects,
             watcher: None,
             waiting: false,
@@ -114,8 +116,8 @@ impl ManifestDirectory {
         let path = self.path.clone();
         let fingerprint = spawn_blocking(move || fingerprint(&path)).into_actor(self);
         context.spawn(fingerprint.map(|found, directory, context| match found {
-            Ok(Ok(fingerprint)) if fingerprint != directory.seen => {
-                directory.seen = fingerprint;
+            Ok(Ok(fingerprint)) if directory.seen.as_ref() != Some(&fingerprint) => {
+                directory.seen = Some(fingerprint);
                 directory.read(context);
             }
             Ok(Ok(_)) => {}
@@ -268,9 +270,9 @@ pub fn read_files(path: &Path, known: &Files) -> io::Result<Files> {
     let read = |path: PathBuf| {
         let before = known.get(&path).cloned().unwrap_or_default();
         let file = match std::fs::read_to_string(&path) {
-            Ok(text) if *text == *before.text && known.contains_key(&path) => before,
+            Ok(text) if before.text.as_deref() == Some(&text) => before,
             Ok(text) => parse(&text, &before),
-            Err(error) => ManifestFile { faults: vec![format!("file cannot be read: {error}")], ..before },
+            Err(error) => ManifestFile { text: None, faults: vec![format!("file cannot be read: {error}")], ..before },
         };
         (path, file)
     };
@@ -286,7 +288,7 @@ fn parse(text: &str, before: &ManifestFile) -> ManifestFile {
         faults.push("the file's last good objects stay in use".to_owned());
         Arc::clone(&before.objects)
     };
-    ManifestFile { text: text.into(), objects, faults }
+    ManifestFile { text: Some(text.into()), objects, faults }
 }
 
 /// Returns the objects of all files; of those with one name the last is kept, and the others are faults.

@@ -10,6 +10,7 @@
 //! The first of the cast. Each second it looks whether its wards are alive: a dead member of the spine ends the process
 //! with exit code 70, anyone else is replaced by a fresh one.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,10 @@ use crate::vitals::{Vitals, note_restart};
 pub const EXIT_BROKEN: i32 = 70;
 /// What draining may take longer than `--drain-timeout`: HTTP servers look at their clocks once a second.
 const DRAIN_SLACK: Duration = Duration::from_secs(3);
+/// How long before the end of `--drain-timeout` the requests are counted that will be cut off.
+const COUNTED_BEFORE: Duration = Duration::from_millis(50);
+/// How long the requests that were cut off may take to be logged.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Looks after the cast.
 pub struct Overseer {
@@ -141,19 +146,25 @@ impl Handler<Shutdown> for Overseer {
         let DrainConfig { drain_delay, drain_timeout } = self.drain.clone();
         info!(?drain_delay, ?drain_timeout, "stopping");
         let (fleet, access_log) = (self.fleet.clone(), self.access_log.clone());
+        let metrics = Arc::clone(self.vitals.metrics());
         let drained = async move {
             sleep(drain_delay).await;
-            let drained = timeout(drain_timeout + DRAIN_SLACK, fleet.send(Drain)).await;
+            let mut drained = pin!(fleet.send(Drain));
+            let in_time = timeout(drain_timeout.saturating_sub(COUNTED_BEFORE), &mut drained).await.is_ok();
+            let cut_off = if in_time { 0 } else { metrics.active_requests.get() };
+            if !in_time {
+                drop(timeout(COUNTED_BEFORE + DRAIN_SLACK, drained).await);
+                drop(timeout(LAST_WORDS, nobody_left(&metrics)).await);
+            }
             if let Some(access_log) = access_log
                 && let Err(error) = access_log.send(Flush).timeout(Duration::from_secs(1)).await
             {
                 warn!(%error, "the last lines of the access log may be lost");
             }
-            drained.is_ok()
+            cut_off
         };
-        context.spawn(drained.into_actor(self).map(|in_time, overseer, _| {
-            let cut_off = overseer.vitals.metrics().active_requests.get();
-            if in_time && cut_off == 0 {
+        context.spawn(drained.into_actor(self).map(|cut_off, _, _| {
+            if cut_off == 0 {
                 info!("stopped");
             } else {
                 warn!(cut_off, "stopped before every request was finished");
@@ -170,5 +181,12 @@ impl Handler<Observe<OverseerState>> for Overseer {
         let _handling = self.vitals.handling("Observe");
         let wards = self.wards.iter().map(|ward| (ward.name, (ward.alive)())).collect();
         MessageResult(OverseerState { draining: self.draining, wards })
+    }
+}
+
+/// Waits until no request is in flight.
+async fn nobody_left(metrics: &Metrics) {
+    while metrics.active_requests.get() > 0 {
+        sleep(Duration::from_millis(10)).await;
     }
 }

@@ -116,6 +116,7 @@ impl PoolKeeper {
     }
 
     fn look_after_scraper(&mut self, context: &mut Context<Self>) {
+        let _handling = self.vitals.handling("Look");
         if self.scraper.as_ref().is_some_and(Addr::connected) {
             return;
         }
@@ -271,3 +272,6 @@ impl Handler<ConnectionRefused> for PoolKeeper {
         }
     }
 }
+
+#[cfg(test)]
+crate::supervision_tests::panics_in_tests!(PoolKeeper, vitals, |keeper| &keeper.scraper);

@@ -233,6 +233,7 @@ impl RouteRegistry {
     }
 
     fn look_after_keepers(&mut self) {
+        let _handling = self.vitals.handling("Look");
         let dead: Vec<_> =
             self.pools.iter().filter(|(_, kept)| !kept.keeper.connected()).map(|(key, _)| key.clone()).collect();
         for key in dead {
@@ -338,3 +339,9 @@ impl Handler<Observe<ConfigDump>> for RouteRegistry {
         MessageResult(dump::dump(&self.world, &self.reports, &pools))
     }
 }
+
+#[cfg(test)]
+crate::supervision_tests::panics_in_tests!(RouteRegistry, vitals, |registry| registry
+    .pools
+    .values()
+    .map(|kept| &kept.keeper));

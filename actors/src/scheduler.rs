@@ -88,3 +88,6 @@ impl Handler<PickEndpoint> for Scheduler {
         )
     }
 }
+
+#[cfg(test)]
+crate::supervision_tests::panics_in_tests!(Scheduler, _vitals);

@@ -169,3 +169,6 @@ async fn scrape(
     let page = response.body().limit(MAX_PAGE).await.map_err(|_| ScrapeFault::Answer)?;
     Ok(parse(&page, dialect)?)
 }
+
+#[cfg(test)]
+crate::supervision_tests::panics_in_tests!(MetricsScraper, vitals);

@@ -18,16 +18,19 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
 from contenders import HERE, Bench, running
 from load import JOBS, Job, measure
-from processes import BenchError, resident_megabytes
+from processes import BenchError, core_busy, resident_megabytes
 from report import Samples, cost_table, latency_table, noise
 
 DEFAULT_ROUTER = HERE.parent.parent / "target" / "release" / "kthena-router"
+QUIET_SECONDS = 1.0
+QUIET_SHARE = 0.15
 PACKAGES = {"nginx": "nginx", "wrk": "wrk", "taskset": "util-linux"}
 
 
@@ -83,6 +86,13 @@ def read_options() -> argparse.Namespace:
         metavar="NAME,...",
         help=f"some of: {names} (default: all)",
     )
+    parser.add_argument(
+        "--patience",
+        type=bounded(0, 3600),
+        default=0,
+        metavar="SECONDS",
+        help="how long to wait, in all, for others to leave the cores (default: 0)",
+    )
     parser.add_argument("--proxy-core", type=int, default=0, metavar="CORE")
     parser.add_argument("--load-core", type=int, default=1, metavar="CORE")
     return parser.parse_args()
@@ -132,16 +142,30 @@ def run_rounds(bench: Bench, options: argparse.Namespace) -> Samples:
     """Measures all contenders in turn, and returns the rounds that count."""
     samples: Samples = {}
     cores = (options.proxy_core, options.load_core)
+    patience = float(options.patience)
     for number in range(options.rounds):
         print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
         # Whoever comes first in one round comes last in the next.
         order = bench.contenders[:: -1 if number % 2 else 1]
         for job in options.jobs:
+            patience -= wait_for_quiet(cores, patience)
             for contender in order:
                 sample = measure(job, contender, bench.engines, options.seconds, cores)
                 if number > 0:
                     samples.setdefault((job.name, contender.name), []).append(sample)
     return samples
+
+
+def wait_for_quiet(cores: tuple[int, int], patience: float) -> float:
+    """Waits until nobody else uses the cores, and returns the seconds it took."""
+    began = time.monotonic()
+    while time.monotonic() - began + QUIET_SECONDS < patience:
+        busy = sum(core_busy(core) for core in cores)
+        time.sleep(QUIET_SECONDS)
+        busy = sum(core_busy(core) for core in cores) - busy
+        if busy < QUIET_SHARE * QUIET_SECONDS * 1e6:
+            break
+    return time.monotonic() - began
 
 
 def show(bench: Bench, options: argparse.Namespace, samples: Samples) -> None:

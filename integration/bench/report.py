@@ -14,8 +14,8 @@ Samples = dict[tuple[str, str], list[Sample]]
 def cost_table(jobs: list[Job], samples: Samples) -> list[str]:
     """Returns CPU and throughput of each job."""
     lines = [
-        "| job | nginx µs | router µs | router / nginx (rounds) "
-        "| user µs nginx, router | nginx /s | router /s | direct /s |",
+        "| job | nginx µs | router µs | router / nginx (rounds) | user µs nginx, router"
+        + " | nginx /s | router /s | direct /s |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for job in jobs:

@@ -4,8 +4,9 @@
 //! and hostname are all conflicted. Listeners of different Gateways may share a port and even a hostname; requests are
 //! then offered to the older Gateway first. Only HTTP listeners are served as yet.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
+use foldhash::{HashMap, HashMapExt};
 use gateway_api::experimental::gateways::{
     GatewayListeners, GatewayListenersAllowedRoutes, GatewayListenersAllowedRoutesNamespaces,
     GatewayListenersAllowedRoutesNamespacesFrom,
@@ -75,7 +76,8 @@ pub fn own_gateways<'w>(world: &'w World, controller: &Controller) -> Vec<OwnGat
     }
     let mut ours: Vec<(&ObjectKey, &GatewayFacts)> =
         world.gateways.iter().filter(|(_, gateway)| is_own_class(world, &gateway.spec.gateway_class_name)).collect();
-    ours.sort_by_key(|(key, gateway)| (gateway.created, *key));
+    // They are in the order of their keys, and a stable sort keeps it among those of one age.
+    ours.sort_by_key(|(_, gateway)| gateway.created);
     let mut gateways: Vec<_> = ours
         .into_iter()
         .map(|(key, gateway)| OwnGateway {

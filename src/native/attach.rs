@@ -6,9 +6,11 @@
 
 use std::collections::BTreeMap;
 
+use foldhash::HashMap;
+
 use super::route::Route;
 use crate::gateway::conditions::{Condition, kind, reason};
-use crate::gateway::listeners::{Listener, OwnGateway};
+use crate::gateway::listeners::OwnGateway;
 use crate::kinds::parent_reference::ParentReference;
 use crate::object::{Kind, ObjectKey};
 use crate::selector::Labels;
@@ -25,13 +27,10 @@ pub struct Attachment {
     pub accepted: Condition,
 }
 
-/// Listeners of one of our Gateways, each with its place there.
-type Candidates<'w> = Vec<(usize, &'w Listener<'w>)>;
-
 /// Our Gateways as parents of routes.
 pub struct Parents<'w> {
     gateways: &'w [OwnGateway<'w>],
-    places: BTreeMap<&'w ObjectKey, usize>,
+    places: HashMap<&'w ObjectKey, usize>,
     namespaces: &'w BTreeMap<ObjectKey, Labels>,
 }
 
@@ -44,53 +43,43 @@ impl<'w> Parents<'w> {
 
     /// Attaches `route` by one of its parentRefs.
     pub fn attach(&self, route: &Route, parent: &ParentReference) -> Attachment {
-        match self.candidates(&route.key.namespace, parent) {
-            Err(condition) => Attachment { listeners: Vec::new(), accepted: condition },
-            Ok((place, candidates)) => self.admit(route, place, candidates),
-        }
+        let (listeners, accepted) = match self.listeners(route, parent) {
+            Ok(listeners) => (listeners, Condition::holds(kind::ACCEPTED, reason::ACCEPTED)),
+            Err((reason, message)) => (Vec::new(), Condition::fails(kind::ACCEPTED, reason, message)),
+        };
+        Attachment { listeners, accepted }
     }
 
-    /// Returns the listeners that a parentRef names, or why there are none.
-    fn candidates(
-        &self,
-        route_namespace: &str,
-        parent: &ParentReference,
-    ) -> Result<(usize, Candidates<'w>), Condition> {
-        let refuse = |message: String| Err(Condition::fails(kind::ACCEPTED, reason::NO_MATCHING_PARENT, message));
+    /// Returns the listeners that a parentRef names and that allow the route, or a reason and a message why none does.
+    fn listeners(&self, route: &Route, parent: &ParentReference) -> Result<Vec<ListenerPlace>, (&'static str, String)> {
+        let refuse = |message: String| Err((reason::NO_MATCHING_PARENT, message));
         if !parent.is_gateway() {
             return refuse(format!("parents of kind `{}` in group `{}` are not served", parent.kind, parent.group));
         }
-        let key = ObjectKey::new(parent.namespace.as_deref().unwrap_or(route_namespace), &parent.name);
+        let own = &*route.key.namespace;
+        let key = ObjectKey::new(parent.namespace.as_deref().unwrap_or(own), &*parent.name);
         let Some(place) = self.places.get(&key).copied() else {
             return refuse(format!("there is no Gateway `{key}` of this router"));
         };
-        let candidates: Vec<_> = self.gateways[place]
-            .listeners
-            .iter()
-            .enumerate()
-            .filter(|(_, listener)| parent.section_name.as_deref().is_none_or(|section| section == listener.name))
-            .filter(|(_, listener)| parent.port.is_none_or(|port| port == listener.bind.port))
-            .collect();
-        if candidates.is_empty() {
-            return refuse(format!("the Gateway `{key}` has no listener with the parentRef's sectionName and port"));
+        let mut named = false;
+        let mut attached = Vec::new();
+        for (index, listener) in self.gateways[place].listeners.iter().enumerate() {
+            let is_named = parent.section_name.as_deref().is_none_or(|section| section == listener.name)
+                && parent.port.is_none_or(|port| port == listener.bind.port);
+            named |= is_named;
+            if is_named && listener.allows(Kind::ModelRoute, own, &key.namespace, self.namespaces) {
+                attached.push((place, index));
+            }
         }
-        Ok((place, candidates))
-    }
-
-    fn admit(&self, route: &Route, place: usize, candidates: Candidates<'w>) -> Attachment {
-        let gateway = &self.gateways[place].key.namespace;
-        let allowed: Vec<_> = candidates
-            .into_iter()
-            .filter(|(_, listener)| listener.allows(Kind::ModelRoute, &route.key.namespace, gateway, self.namespaces))
-            .collect();
-        if allowed.is_empty() {
-            let message = format!("no listener allows a ModelRoute of the namespace `{}`", route.key.namespace);
-            let accepted = Condition::fails(kind::ACCEPTED, reason::NOT_ALLOWED_BY_LISTENERS, message);
-            return Attachment { listeners: Vec::new(), accepted };
-        }
-        Attachment {
-            listeners: allowed.into_iter().map(|(listener, _)| (place, listener)).collect(),
-            accepted: Condition::holds(kind::ACCEPTED, reason::ACCEPTED),
+        match (named, attached.is_empty()) {
+            (false, _) => {
+                refuse(format!("the Gateway `{key}` has no listener with the parentRef's sectionName and port"))
+            }
+            (true, true) => {
+                let message = format!("no listener allows a ModelRoute of the namespace `{own}`");
+                Err((reason::NOT_ALLOWED_BY_LISTENERS, message))
+            }
+            (true, false) => Ok(attached),
         }
     }
 }

@@ -25,13 +25,13 @@ pub struct Route {
     /// The object's `metadata.generation`.
     pub generation: i64,
     /// The object's spec.
-    pub spec: Arc<ModelRouteSpec>,
+    pub spec: ModelRouteSpec,
     /// The model name that the route serves, if it serves more than LoRA adapters.
     pub model: Option<Arc<str>>,
     /// The LoRA adapters that the route serves.
     pub adapters: Vec<Arc<str>>,
     /// The compiled rules, or why the spec cannot be used.
-    pub rules: Result<Arc<[CompiledRule]>, Vec<Fault>>,
+    pub rules: Result<Vec<CompiledRule>, Vec<Fault>>,
 }
 
 /// One rule of a ModelRoute.
@@ -47,7 +47,7 @@ pub struct CompiledRule {
 /// One target of a rule, by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleTarget {
-    /// The backend that the target names, in the route's namespace.
+    /// The backend that the target names.
     pub backend: BackendName,
     /// The target's weight, 0 to 100.
     pub weight: u32,
@@ -56,10 +56,10 @@ pub struct RuleTarget {
 /// What a target names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BackendName {
-    /// A ModelServer.
-    ModelServer(String),
-    /// An ExternalModelProvider.
-    ExternalModelProvider(String),
+    /// A ModelServer of the route's namespace.
+    ModelServer(ObjectKey),
+    /// An ExternalModelProvider of the route's namespace.
+    ExternalModelProvider(ObjectKey),
 }
 
 /// A ModelServer as the router keeps it.
@@ -103,10 +103,10 @@ impl Route {
     /// Compiles a ModelRoute; faults of its spec are kept, not returned, because they are reported by condition.
     pub fn compile(key: ObjectKey, created: i64, generation: i64, spec: ModelRouteSpec) -> Self {
         let faults = model_route_faults(&spec);
-        let rules = if faults.is_empty() { compile_rules(&spec) } else { Err(faults) };
+        let rules = if faults.is_empty() { compile_rules(&key, &spec) } else { Err(faults) };
         let model = spec.served_model().map(Arc::from);
         let adapters = spec.lora_adapters.iter().map(|name| Arc::from(name.as_str())).collect();
-        Self { key, created, generation, spec: Arc::new(spec), model, adapters, rules }
+        Self { key, created, generation, spec, model, adapters, rules }
     }
 }
 
@@ -157,12 +157,13 @@ impl TextMatcher {
     }
 }
 
-fn compile_rules(spec: &ModelRouteSpec) -> Result<Arc<[CompiledRule]>, Vec<Fault>> {
-    spec.rules.iter().enumerate().map(|(index, rule)| compile_rule(index, rule).map_err(|fault| vec![fault])).collect()
+fn compile_rules(route: &ObjectKey, spec: &ModelRouteSpec) -> Result<Vec<CompiledRule>, Vec<Fault>> {
+    let rules = spec.rules.iter().enumerate();
+    rules.map(|(index, rule)| compile_rule(route, index, rule).map_err(|fault| vec![fault])).collect()
 }
 
-fn compile_rule(index: usize, rule: &RouteRule) -> Result<CompiledRule, Fault> {
-    let targets = rule.target_models.iter().map(RuleTarget::of).collect();
+fn compile_rule(route: &ObjectKey, index: usize, rule: &RouteRule) -> Result<CompiledRule, Fault> {
+    let targets = rule.target_models.iter().map(|target| RuleTarget::of(route, target)).collect();
     let Some(ModelMatch { headers, uri, body }) = &rule.model_match else {
         return Ok(CompiledRule { headers: Vec::new(), uri: None, body_model: None, targets });
     };
@@ -180,10 +181,11 @@ fn compile_rule(index: usize, rule: &RouteRule) -> Result<CompiledRule, Fault> {
 }
 
 impl RuleTarget {
-    fn of(target: &TargetModel) -> Self {
+    fn of(route: &ObjectKey, target: &TargetModel) -> Self {
+        let beside = |name: &str| ObjectKey { namespace: Arc::clone(&route.namespace), name: name.into() };
         let backend = match target.external_model_provider() {
-            Some(provider) => BackendName::ExternalModelProvider(provider.to_owned()),
-            None => BackendName::ModelServer(target.model_server().unwrap_or_default().to_owned()),
+            Some(provider) => BackendName::ExternalModelProvider(beside(provider)),
+            None => BackendName::ModelServer(beside(target.model_server().unwrap_or_default())),
         };
         Self { backend, weight: target.weight }
     }

@@ -2,8 +2,9 @@
 //!
 //! Source: the ModelServer API, `workloadSelector`: Pods of the same namespace that have every label of `matchLabels`.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use super::{Controller, Endpoint, PoolPolicy};
 use crate::native::route::Server;
@@ -24,50 +25,44 @@ pub struct PoolPlan {
     pub selected: usize,
 }
 
-/// Pods by one of their labels, so that a selector looks at few of them.
-type PodsByLabel<'w> = HashMap<(&'w str, &'w str, &'w str), Vec<(&'w ObjectKey, &'w PodFacts)>>;
+/// The servers that may select a Pod with a label: namespace, key and value.
+type ServersByLabel<'w> = HashMap<(&'w str, &'w str, &'w str), Vec<usize>>;
 
 /// Returns the pool of every valid ModelServer, in the order of their keys.
 pub(super) fn pools(world: &World, controller: &Controller) -> Vec<PoolPlan> {
-    let by_label = pods_by_label(world);
-    world
-        .model_servers
-        .iter()
-        .filter_map(|(key, server)| {
-            let policy = server.policy.as_ref().ok()?;
-            let (endpoints, selected) = endpoints(server, &by_label, controller);
-            let key = PoolKey { kind: Kind::ModelServer, object: key.clone() };
-            Some(PoolPlan { key, policy: Arc::clone(policy), endpoints, selected })
-        })
-        .collect()
-}
-
-fn pods_by_label(world: &World) -> PodsByLabel<'_> {
-    let mut by_label = PodsByLabel::new();
-    for (key, pod) in world.pods.iter() {
-        for (label, value) in &pod.labels {
-            by_label.entry((&key.namespace, label, value)).or_default().push((key, pod));
+    let servers = world.model_servers.iter().filter_map(|(_, server)| Some((server, server.policy.as_ref().ok()?)));
+    let (servers, mut pools): (Vec<&Server>, Vec<PoolPlan>) =
+        servers.map(|(server, policy)| (server, pool(server, policy))).unzip();
+    // A Pod that a server selects has every label of its selector, so that looking for one of them finds the server.
+    let mut by_label = ServersByLabel::default();
+    for (place, server) in servers.iter().enumerate() {
+        if let Some((label, value)) = server.spec.workload_selector.match_labels.first_key_value() {
+            by_label.entry((&server.key.namespace, label, value)).or_default().push(place);
         }
     }
-    by_label
+    for (key, pod) in world.pods.iter() {
+        for (label, value) in &pod.labels {
+            for place in by_label.get(&(&*key.namespace, label.as_str(), value.as_str())).into_iter().flatten() {
+                offer(&mut pools[*place], servers[*place], key, pod, controller);
+            }
+        }
+    }
+    pools
 }
 
-/// Returns the ready endpoints of a server and the number of Pods that it selects.
-fn endpoints(server: &Server, by_label: &PodsByLabel<'_>, controller: &Controller) -> (Vec<Endpoint>, usize) {
-    let required = &server.spec.workload_selector.match_labels;
-    // The rarest label of the selector has the shortest list, and every selected Pod is in it.
-    let shortest = required
-        .iter()
-        .map(|(label, value)| by_label.get(&(server.key.namespace.as_str(), label.as_str(), value.as_str())))
-        .min_by_key(|pods| pods.map_or(0, Vec::len));
-    let Some(Some(pods)) = shortest else { return (Vec::new(), 0) };
-    let selected: Vec<_> = pods.iter().filter(|(_, pod)| has_all(&pod.labels, required)).collect();
-    let ready = |pod: &PodFacts| !pod.terminating && pod.ready.unwrap_or(controller.trust_pods_without_conditions);
-    let port = server.spec.workload_port.port;
-    let endpoints = selected
-        .iter()
-        .filter(|(_, pod)| ready(pod))
-        .filter_map(|(key, pod)| Some(Endpoint { pod: (*key).clone(), address: pod.address?, port }))
-        .collect();
-    (endpoints, selected.len())
+fn pool(server: &Server, policy: &Arc<PoolPolicy>) -> PoolPlan {
+    let key = PoolKey { kind: Kind::ModelServer, object: server.key.clone() };
+    PoolPlan { key, policy: Arc::clone(policy), endpoints: Vec::new(), selected: 0 }
+}
+
+/// Adds a Pod to the pool of a server, if that selects it and it is ready.
+fn offer(pool: &mut PoolPlan, server: &Server, key: &ObjectKey, pod: &PodFacts, controller: &Controller) {
+    if !has_all(&pod.labels, &server.spec.workload_selector.match_labels) {
+        return;
+    }
+    pool.selected += 1;
+    let ready = !pod.terminating && pod.ready.unwrap_or(controller.trust_pods_without_conditions);
+    if let (true, Some(address)) = (ready, pod.address) {
+        pool.endpoints.push(Endpoint { pod: key.clone(), address, port: server.spec.workload_port.port });
+    }
 }

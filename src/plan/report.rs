@@ -1,13 +1,14 @@
 //! What a plan reports of each object: the conditions that its status gets.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use super::PoolPlan;
 use crate::gateway::conditions::{Condition, kind, reason};
 use crate::gateway::listeners::OwnGateway;
 use crate::kinds::faults::Fault;
-use crate::kinds::parent_reference::ParentReference;
 use crate::native::route::Route;
 use crate::object::{Bind, ObjectKey};
 use crate::routing::table::RouteEntry;
@@ -19,7 +20,7 @@ pub struct Reports {
     /// Our Gateways.
     pub gateways: BTreeMap<ObjectKey, GatewayReport>,
     /// The ModelRoutes.
-    pub routes: BTreeMap<ObjectKey, RouteReport>,
+    pub routes: HashMap<ObjectKey, RouteReport>,
     /// The ModelServers.
     pub servers: BTreeMap<ObjectKey, ServerReport>,
 }
@@ -52,8 +53,8 @@ pub struct RouteReport {
     /// The generation that was looked at.
     pub generation: i64,
     /// `Accepted` and `ResolvedRefs`, of the route as a whole.
-    pub conditions: Vec<Condition>,
-    /// For each parentRef what it came to.
+    pub conditions: [Condition; 2],
+    /// For each entry of `spec.parentRefs`, in their order, what it came to.
     pub parents: Vec<ParentReport>,
     /// What the route asks for and does not get, although it serves.
     pub warnings: Vec<&'static str>,
@@ -62,10 +63,8 @@ pub struct RouteReport {
 /// What is reported of a route for one of its parents.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParentReport {
-    /// The parentRef as the route has it.
-    pub parent: ParentReference,
     /// `Accepted` and `ResolvedRefs`.
-    pub conditions: Vec<Condition>,
+    pub conditions: [Condition; 2],
 }
 
 /// What is reported of a ModelServer.
@@ -97,7 +96,7 @@ impl RouteReport {
         };
         let warnings =
             if route.spec.rate_limit.is_some() { vec!["`spec.rateLimit` is not enforced"] } else { Vec::new() };
-        Self { generation: route.generation, conditions: vec![accepted, resolved], parents: Vec::new(), warnings }
+        Self { generation: route.generation, conditions: [accepted, resolved], parents: Vec::new(), warnings }
     }
 
     /// Notes that the route has no parentRef although it needs one.
@@ -119,11 +118,11 @@ impl RouteReport {
     }
 
     /// Adds what one parentRef came to.
-    pub(super) fn add_parent(&mut self, parent: &ParentReference, attached: Condition) {
+    pub(super) fn add_parent(&mut self, attached: Condition) {
         let [own, resolved] = [&self.conditions[0], &self.conditions[1]];
         let accepted = if own.status { attached } else { own.clone() };
-        let conditions = vec![accepted, resolved.clone()];
-        self.parents.push(ParentReport { parent: parent.clone(), conditions });
+        let conditions = [accepted, resolved.clone()];
+        self.parents.push(ParentReport { conditions });
     }
 
     /// Returns everything about the route that does not hold, each as a sentence.

@@ -289,7 +289,7 @@ fn only_ready_pods_with_an_address_are_endpoints() {
     for (trust, expected) in [(true, vec!["no-conditions", "ready"]), (false, vec!["ready"])] {
         let controller = Controller { trust_pods_without_conditions: trust, ..controller() };
         let plan = plan(&world(&manifest), &controller);
-        let names: Vec<_> = plan.pools[0].endpoints.iter().map(|endpoint| endpoint.pod.name.as_str()).collect();
+        let names: Vec<_> = plan.pools[0].endpoints.iter().map(|endpoint| &*endpoint.pod.name).collect();
         assert_eq!(names, expected, "trust {trust}");
         assert_eq!(plan.pools[0].selected, 4);
     }

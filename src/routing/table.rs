@@ -5,8 +5,9 @@
 //! first; the exact model name before LoRA names; the oldest ModelRoute first, then by namespace and name; its rules
 //! in order; the target by weight. A route none of whose rules match passes the request on to the next route.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+
+use foldhash::{HashMap, HashMapExt};
 
 use super::backend::{Availability, choose};
 use super::request::RequestHead;
@@ -56,17 +57,9 @@ pub struct ListenerTable {
 /// A ModelRoute whose targets are resolved.
 #[derive(Debug)]
 pub struct RouteEntry {
-    /// The ModelRoute.
-    pub key: ObjectKey,
-    /// When it was created, in seconds since the epoch.
-    pub created: i64,
-    /// The name it serves, if it serves more than LoRA adapters.
-    pub model: Option<Arc<str>>,
-    /// The LoRA adapters it serves.
-    pub adapters: Vec<Arc<str>>,
-    rules: Arc<[CompiledRule]>,
-    /// For each rule its targets, in the rule's order.
-    targets: Vec<Vec<Target>>,
+    route: Arc<Route>,
+    /// The targets of its rules, those of the first rule first.
+    targets: Vec<Target>,
 }
 
 /// One resolved target of a rule.
@@ -182,12 +175,14 @@ struct Found<'t> {
 impl ListenerTable {
     /// Makes a listener of `routes`, which must be in the order in which they are to be asked.
     pub fn new<'r>(gateway: Option<Arc<str>>, routes: impl IntoIterator<Item = &'r Arc<RouteEntry>>) -> Self {
-        let mut listener = Self { gateway, models: HashMap::new(), adapters: HashMap::new() };
+        let routes = routes.into_iter();
+        let models = HashMap::with_capacity(routes.size_hint().0);
+        let mut listener = Self { gateway, models, adapters: HashMap::new() };
         for route in routes {
-            if let Some(model) = &route.model {
+            if let Some(model) = &route.route.model {
                 listener.models.entry(Arc::clone(model)).or_default().push(Arc::clone(route));
             }
-            for adapter in &route.adapters {
+            for adapter in &route.route.adapters {
                 listener.adapters.entry(Arc::clone(adapter)).or_default().push(Arc::clone(route));
             }
         }
@@ -196,7 +191,7 @@ impl ListenerTable {
 
     /// Returns every name that a request may give as its model, with the creation time of the route that serves it.
     pub fn models(&self) -> impl Iterator<Item = (&Arc<str>, i64)> {
-        let created = |routes: &Vec<Arc<RouteEntry>>| routes.first().map_or(0, |route| route.created);
+        let created = |routes: &Vec<Arc<RouteEntry>>| routes.first().map_or(0, |entry| entry.route.created);
         self.models.iter().chain(&self.adapters).map(move |(name, routes)| (name, created(routes)))
     }
 
@@ -206,37 +201,43 @@ impl ListenerTable {
             None => (self.adapters.get(model)?, true),
         };
         routes.iter().find_map(|route| {
-            let rule = route.rules.iter().position(|rule| rule.matches(head, model))?;
-            Some(Found { route, targets: &route.targets[rule], adapter })
+            let targets = route.find(head, model)?;
+            Some(Found { route, targets, adapter })
         })
     }
 }
 
 impl RouteEntry {
-    /// Makes an entry; `resolve` finds the pool of a target, or `None` when it has none.
-    pub fn new(
-        route: &Route,
-        rules: &Arc<[CompiledRule]>,
-        mut resolve: impl FnMut(&RuleTarget) -> Option<PoolIndex>,
-    ) -> Self {
-        let targets = rules
-            .iter()
-            .map(|rule| {
-                rule.targets.iter().map(|target| Target { pool: resolve(target), weight: target.weight }).collect()
-            })
-            .collect();
-        Self {
-            key: route.key.clone(),
-            created: route.created,
-            model: route.model.clone(),
-            adapters: route.adapters.clone(),
-            rules: Arc::clone(rules),
-            targets,
-        }
+    /// Makes an entry of a valid route; `resolve` finds the pool of a target, or `None` when it has none.
+    pub fn new(route: &Arc<Route>, mut resolve: impl FnMut(&RuleTarget) -> Option<PoolIndex>) -> Self {
+        let targets = rules(route).iter().flat_map(|rule| &rule.targets);
+        let targets = targets.map(|target| Target { pool: resolve(target), weight: target.weight }).collect();
+        Self { route: Arc::clone(route), targets }
+    }
+
+    /// Returns the route's namespace and name.
+    pub fn key(&self) -> &ObjectKey {
+        &self.route.key
     }
 
     /// Returns the route's own copy of a name that it serves.
     pub fn name_of(&self, model: &str) -> Option<&Arc<str>> {
-        self.model.iter().chain(&self.adapters).find(|name| ***name == *model)
+        self.route.model.iter().chain(&self.route.adapters).find(|name| ***name == *model)
     }
+
+    /// Returns the targets of the first rule that matches.
+    fn find(&self, head: &RequestHead<'_>, model: &str) -> Option<&[Target]> {
+        let mut first = 0;
+        for rule in rules(&self.route) {
+            if rule.matches(head, model) {
+                return self.targets.get(first..first + rule.targets.len());
+            }
+            first += rule.targets.len();
+        }
+        None
+    }
+}
+
+fn rules(route: &Route) -> &[CompiledRule] {
+    route.rules.as_deref().unwrap_or_default()
 }

@@ -55,7 +55,7 @@ impl WorldKind for GatewayClass {
     type Stored = GatewayClassFacts;
 
     fn key(&self) -> ObjectKey {
-        ObjectKey { namespace: String::new(), ..ObjectKey::of(&self.metadata) }
+        ObjectKey { namespace: "".into(), ..ObjectKey::of(&self.metadata) }
     }
 
     fn digest(self) -> Self::Stored {
@@ -90,7 +90,7 @@ impl WorldKind for Gateway {
 
 impl WorldKind for ModelRoute {
     const KIND: Kind = Kind::ModelRoute;
-    type Stored = Route;
+    type Stored = Arc<Route>;
 
     fn key(&self) -> ObjectKey {
         ObjectKey::of(&self.metadata)
@@ -98,7 +98,8 @@ impl WorldKind for ModelRoute {
 
     fn digest(self) -> Self::Stored {
         let key = WorldKind::key(&self);
-        Route::compile(key, created(&self.metadata), self.metadata.generation.unwrap_or_default(), self.spec)
+        let generation = self.metadata.generation.unwrap_or_default();
+        Arc::new(Route::compile(key, created(&self.metadata), generation, self.spec))
     }
 
     fn table(world: &mut World) -> &mut Table<Self::Stored> {
@@ -129,7 +130,7 @@ impl WorldKind for Namespace {
     type Stored = Labels;
 
     fn key(&self) -> ObjectKey {
-        ObjectKey { namespace: String::new(), ..ObjectKey::of(&self.metadata) }
+        ObjectKey { namespace: "".into(), ..ObjectKey::of(&self.metadata) }
     }
 
     fn digest(self) -> Self::Stored {

@@ -146,11 +146,11 @@ impl<'e> Entry<'e> {
             ("model_name", Some(&exchange.model)),
             ("model_route", known(&self.names.model_route.0)),
             ("model_server", server),
-            ("selected_pod", exchange.endpoint.as_ref().map(|endpoint| endpoint.pod.name.as_str())),
+            ("selected_pod", exchange.endpoint.as_ref().map(|endpoint| &*endpoint.pod.name)),
             ("request_id", exchange.request_id.to_str().ok()),
             ("backend_type", server.map(|_| self.names.backend_type)),
+            ("backend_name", server),
             ("upstream_model", known(&self.names.upstream_model.0)),
-            ("gateway", exchange.gateway.as_deref()),
         ]
     }
 
@@ -169,8 +169,11 @@ impl<'e> Entry<'e> {
         if let Some(status) = self.exchange.upstream_status {
             write!(line, " upstream_status_code={status}")?;
         }
-        if self.exchange.attempts > 1 {
+        if self.exchange.attempts > 0 {
             write!(line, " upstream_attempts={}", self.exchange.attempts)?;
+        }
+        if let Some(gateway) = &self.exchange.gateway {
+            write_field(line, "gateway", gateway)?;
         }
         if let Some(usage) = self.exchange.usage {
             write!(line, " tokens={}/{}", usage.prompt_tokens, usage.completion_tokens)?;
@@ -201,6 +204,9 @@ impl<'e> Entry<'e> {
         }
         if exchange.attempts > 0 {
             add("upstream_attempts", json!(exchange.attempts));
+        }
+        if let Some(gateway) = &exchange.gateway {
+            add("gateway", json!(**gateway));
         }
         if let Some(usage) = exchange.usage {
             add("input_tokens", json!(usage.prompt_tokens));

@@ -41,6 +41,8 @@ pub(super) struct Answer {
 struct AnswerBody {
     response: ClientResponse,
     size: BodySize,
+    /// Bytes that the engine has announced and not sent yet; 0 if it announced none.
+    missing: u64,
     status: u16,
     /// What is left of the answer's reading; `None` once it has ended.
     tap: Option<UsageTap>,
@@ -60,21 +62,27 @@ impl Answer {
         let Engine { response, lease } = self.engine;
         let status = response.status();
         let streamed = is_event_stream(&response);
-        let tap = match self.reading {
-            Reading::StreamWithAddedUsage if streamed => UsageTap::strip(),
-            Reading::Stream if streamed => UsageTap::observe(),
+        let length = content_length(&response);
+        let size = length.map_or(BodySize::Stream, BodySize::Sized);
+        let (tap, size) = match self.reading {
+            // An announced length counts the event that is taken out.
+            Reading::StreamWithAddedUsage if streamed => (UsageTap::strip(), BodySize::Stream),
+            Reading::Stream if streamed => (UsageTap::observe(), size),
             // Errors, and answers of engines that do not stream, are whole bodies whatever was asked for.
-            _ => UsageTap::whole_body(),
+            _ => (UsageTap::whole_body(), size),
         };
-        let size = content_length(&response).map_or(BodySize::Stream, BodySize::Sized);
         let mut builder = HttpResponse::build(status);
         let mut passed = builder.finish();
         copy_end_to_end(response.headers(), passed.headers_mut(), |name| *name == header::CONTENT_LENGTH);
         passed.headers_mut().insert(REQUEST_ID, exchange.request_id.clone());
         let status = status.as_u16();
-        passed
-            .set_body(AnswerBody { response, size, status, tap: Some(tap), exchange, _lease: lease })
-            .map_into_boxed_body()
+        let missing = length.unwrap_or_default();
+        let mut body = AnswerBody { response, size, missing, status, tap: Some(tap), exchange, _lease: lease };
+        if size == BodySize::Sized(0) {
+            // The server never asks for a body of which it knows that it is empty.
+            body.end();
+        }
+        passed.set_body(body).map_into_boxed_body()
     }
 }
 
@@ -85,6 +93,13 @@ impl AnswerBody {
         self.exchange.usage = usage;
         self.exchange.completes(self.status);
         leftover.map(Bytes::from)
+    }
+
+    /// Notes that the engine broke the answer off, so that the client's connection breaks as well.
+    fn break_off(&mut self, error: PayloadError) -> PayloadError {
+        self.exchange.usage = self.tap.as_ref().and_then(UsageTap::usage);
+        self.exchange.breaks_off(self.status);
+        error
     }
 }
 
@@ -100,14 +115,14 @@ impl MessageBody for AnswerBody {
         loop {
             let Some(tap) = &mut this.tap else { return Poll::Ready(None) };
             let chunk = match ready!(Pin::new(&mut this.response).poll_next(context)) {
-                None => return Poll::Ready(this.end().map(Ok)),
-                Some(Err(error)) => {
-                    this.exchange.usage = tap.usage();
-                    this.exchange.breaks_off(this.status);
-                    return Poll::Ready(Some(Err(error)));
+                None if this.missing > 0 => {
+                    return Poll::Ready(Some(Err(this.break_off(PayloadError::Incomplete(None)))));
                 }
+                None => return Poll::Ready(this.end().map(Ok)),
+                Some(Err(error)) => return Poll::Ready(Some(Err(this.break_off(error)))),
                 Some(Ok(chunk)) => chunk,
             };
+            this.missing = this.missing.saturating_sub(chunk.len() as u64);
             let passed = match tap.feed(&chunk) {
                 Fed::Unchanged => chunk,
                 Fed::Slice(range) => chunk.slice(range),

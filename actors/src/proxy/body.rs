@@ -1,7 +1,10 @@
 //! Reads a request's body into memory, up to a limit.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::Payload;
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::web::{Bytes, BytesMut};
@@ -12,6 +15,35 @@ use super::error::ProxyError;
 
 /// How much is reserved at once on the word of a Content-Length that may be a lie.
 const TRUSTED: usize = 1 << 20;
+
+/// The router's own answer, with what is left of the body that it answers.
+///
+/// The server closes a connection whose request was not read to its end, and before that reads on for a moment, so that
+/// a client that is still sending finds the answer. If the body were dropped, the server would do so without a time
+/// limit for a body in chunks.
+pub(super) struct WithUnread {
+    answer: BoxBody,
+    _unread: Payload,
+}
+
+impl WithUnread {
+    /// Makes an answer to a request of which `unread` is left.
+    pub(super) fn new(answer: BoxBody, unread: Payload) -> Self {
+        Self { answer, _unread: unread }
+    }
+}
+
+impl MessageBody for WithUnread {
+    type Error = <BoxBody as MessageBody>::Error;
+
+    fn size(&self) -> BodySize {
+        self.answer.size()
+    }
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Pin::new(&mut self.get_mut().answer).poll_next(context)
+    }
+}
 
 /// Reads the body; each piece of it must arrive within `pause` after the one before.
 pub(super) async fn read(

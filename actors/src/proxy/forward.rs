@@ -13,7 +13,7 @@ use actix_web::http::header;
 use actix_web::http::uri::{PathAndQuery, Uri};
 use actix_web::web::Bytes;
 use awc::ClientResponse;
-use awc::error::SendRequestError;
+use awc::error::{ConnectError, SendRequestError};
 use kthena_router::inference::picker::PickError;
 use kthena_router::native::route::PoolPolicy;
 
@@ -133,6 +133,8 @@ async fn attempt(
             }
         }
         Err(SendRequestError::Timeout) => Err(Failed::Timeout),
+        // An established connection that ends before the answer, which is no refusal.
+        Err(SendRequestError::Connect(ConnectError::Disconnected)) => Err(Failed::Attempt(AttemptFailure::Broken)),
         Err(SendRequestError::Connect(_)) => {
             lease.note_refusal();
             Err(Failed::Attempt(AttemptFailure::Refused))

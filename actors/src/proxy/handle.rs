@@ -30,22 +30,21 @@ use crate::published::Snapshot;
 ///
 /// When the client leaves, this future or the answer that it returned is dropped, and with it everything that is under
 /// way for the request: the connection to the engine, the lease, the admission.
-pub async fn handle(worker: Rc<Worker>, request: HttpRequest, payload: Payload) -> HttpResponse {
+pub async fn handle(worker: Rc<Worker>, request: HttpRequest, mut payload: Payload) -> HttpResponse {
     let mut exchange = Exchange::begin(&worker, request.clone());
-    match reply(&worker, &request, payload, &mut exchange).await {
-        Ok(Reply::Engine(answer)) => answer.into_response(exchange),
-        Ok(Reply::Own(mut response)) => {
+    let mut response = match reply(&worker, &request, &mut payload, &mut exchange).await {
+        Ok(Reply::Engine(answer)) => return answer.into_response(exchange),
+        Ok(Reply::Own(response)) => {
             exchange.completes(response.status().as_u16());
-            response.headers_mut().insert(REQUEST_ID, exchange.request_id.clone());
             response
         }
         Err(error) => {
             exchange.fails(&error);
-            let mut response = error.response();
-            response.headers_mut().insert(REQUEST_ID, exchange.request_id.clone());
-            response
+            error.response()
         }
-    }
+    };
+    response.headers_mut().insert(REQUEST_ID, exchange.request_id.clone());
+    response.map_body(|_, answer| body::WithUnread::new(answer, payload)).map_into_boxed_body()
 }
 
 enum Reply {
@@ -65,7 +64,7 @@ struct Decided {
 async fn reply(
     worker: &Rc<Worker>,
     request: &HttpRequest,
-    mut payload: Payload,
+    payload: &mut Payload,
     exchange: &mut Exchange,
 ) -> Result<Reply, ProxyError> {
     let serving = &worker.door.serving;
@@ -80,7 +79,7 @@ async fn reply(
     exchange.api = Some(api);
     exchange.admit()?;
     let limits = &serving.config.limits;
-    let body = body::read(request.headers(), &mut payload, limits.max_body_bytes, limits.client_timeout).await?;
+    let body = body::read(request.headers(), payload, limits.max_body_bytes, limits.client_timeout).await?;
     exchange.marks.body_read = Some(Instant::now());
     let snapshot = serving.reader.load();
     let decided = decide(worker, request, &body, api, &snapshot, exchange)?;
@@ -137,7 +136,7 @@ fn decide(
             note_listener(exchange, listener);
             exchange
                 .concerns(snapshot, Subject { model: route.name_of(&parsed.model), route: Some(route), pool: None });
-            Err(ProxyError::NoReadyEndpoint { route: route.key.clone() })
+            Err(ProxyError::NoReadyEndpoint { route: route.key().clone() })
         }
     }
 }

@@ -152,7 +152,7 @@ impl Names {
         let served = pool.and_then(|pool| pool.policy.served_model.as_deref());
         Self {
             model: subject.model.map_or_else(|| Text::from(UNKNOWN), |model| Text(Arc::clone(model))),
-            model_route: subject.route.map_or_else(|| Text::from(NONE), |route| Text::from(&*route.key.to_string())),
+            model_route: subject.route.map_or_else(|| Text::from(NONE), |route| Text::from(&*route.key().to_string())),
             backend_type: if pool.is_some() { "model_server" } else { "unresolved" },
             backend_name: pool.map_or_else(|| Text::from(NONE), |pool| Text::from(&*pool.key.object.to_string())),
             upstream_model: Text::from(served.unwrap_or(NONE)),

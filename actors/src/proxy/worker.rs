@@ -148,3 +148,6 @@ impl Worker {
         scheduler.clone()
     }
 }
+
+#[cfg(test)]
+mod tests;

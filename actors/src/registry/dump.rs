@@ -47,8 +47,8 @@ fn gateways(world: &World, reports: &Reports) -> Vec<Value> {
                 })
                 .collect();
             json!({
-                "name": key.name,
-                "namespace": key.namespace,
+                "name": &*key.name,
+                "namespace": &*key.namespace,
                 "spec": world.gateways.find(key).map(|gateway| gateway.spec.as_ref()),
                 "status": {"conditions": conditions(&report.conditions), "listeners": listeners},
             })
@@ -64,13 +64,13 @@ fn model_routes(world: &World, reports: &Reports) -> Vec<Value> {
             let report = reports.routes.get(key);
             let parents: Vec<_> = report
                 .iter()
-                .flat_map(|report| &report.parents)
-                .map(|parent| json!({"parentRef": parent.parent, "conditions": conditions(&parent.conditions)}))
+                .flat_map(|report| route.spec.parent_refs.iter().zip(&report.parents))
+                .map(|(parent, report)| json!({"parentRef": parent, "conditions": conditions(&report.conditions)}))
                 .collect();
             json!({
-                "name": key.name,
-                "namespace": key.namespace,
-                "spec": route.spec.as_ref(),
+                "name": &*key.name,
+                "namespace": &*key.namespace,
+                "spec": route.spec,
                 "status": {"conditions": report.map(|report| conditions(&report.conditions)), "parents": parents},
             })
         })
@@ -90,8 +90,8 @@ fn model_servers(world: &World, reports: &Reports) -> Vec<Value> {
                 .map(|(pod, _)| pod.to_string())
                 .collect();
             json!({
-                "name": key.name,
-                "namespace": key.namespace,
+                "name": &*key.name,
+                "namespace": &*key.namespace,
                 "spec": server.spec.as_ref(),
                 "status": {"conditions": reports.servers.get(key).map(|report| conditions(&report.conditions))},
                 "associatedPods": pods,
@@ -116,8 +116,8 @@ fn pods(world: &World, pools: &BTreeMap<&ObjectKey, &Pool>) -> Vec<Value> {
             let metrics = member.observation.metrics.unwrap_or_default();
             let engine = world.model_servers.find(server).map(|server| server.spec.inference_engine);
             Some(json!({
-                "name": key.name,
-                "namespace": key.namespace,
+                "name": &*key.name,
+                "namespace": &*key.namespace,
                 "engine": match engine {
                     Some(InferenceEngine::Sglang) => "SGLang",
                     Some(InferenceEngine::Vllm) | None => "vLLM",

@@ -2,16 +2,15 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
 
-use actix_web::dev::ServerHandle;
 use actix_web::rt::task::JoinHandle;
-use actix_web::web::Bytes;
-use actix_web::{App, HttpResponse, HttpServer, web};
-use futures::stream::{StreamExt, unfold};
+use futures::StreamExt;
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use crate::harness::{ENGINE_PORT, Harness, Network, PORT, gateway_yaml, read, route_with, route_yaml};
@@ -71,33 +70,24 @@ impl Load {
     }
 }
 
-/// An engine that streams exactly what the test says, when it says so.
+/// An engine that streams to its first client exactly what the test says, when it says so.
 pub(crate) struct Puppet {
     chunks: Option<mpsc::UnboundedSender<&'static str>>,
-    server: ServerHandle,
+    serving: JoinHandle<()>,
 }
 
 impl Puppet {
-    pub(crate) fn start(network: &Network, host: u8) -> Self {
-        let (chunks, receiver) = mpsc::unbounded_channel::<&'static str>();
-        let receiver = Arc::new(Mutex::new(Some(receiver)));
-        let server = HttpServer::new(move || {
-            let receiver = Arc::clone(&receiver);
-            let stream = move || {
-                let chunks = receiver.lock().unwrap().take();
-                async move {
-                    let Some(chunks) = chunks else { return HttpResponse::NotFound().finish() };
-                    let body = unfold(chunks, async |mut chunks| Some((chunks.recv().await?, chunks)));
-                    let body = body.map(|chunk| Ok::<_, actix_web::Error>(Bytes::from_static(chunk.as_bytes())));
-                    HttpResponse::Ok().content_type("text/event-stream").streaming(body)
-                }
-            };
-            App::new().route("/v1/completions", web::post().to(stream))
+    pub(crate) async fn start(address: IpAddr) -> Self {
+        let (chunks, receiver) = mpsc::unbounded_channel();
+        let receiver = Rc::new(Cell::new(Some(receiver)));
+        let listener = tokio::net::TcpListener::bind((address, ENGINE_PORT)).await.unwrap();
+        let serving = actix_web::rt::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let receiver = Rc::clone(&receiver);
+                actix_web::rt::spawn(async move { drop(perform(stream, &receiver).await) });
+            }
         });
-        let server = server.workers(1).disable_signals().bind((network.host(host), ENGINE_PORT)).unwrap().run();
-        let handle = server.handle();
-        actix_web::rt::spawn(server);
-        Self { chunks: Some(chunks), server: handle }
+        Self { chunks: Some(chunks), serving }
     }
 
     /// Sends a chunk.
@@ -113,12 +103,36 @@ impl Puppet {
 
 impl Drop for Puppet {
     fn drop(&mut self) {
-        drop(self.server.stop(false));
+        self.serving.abort();
+    }
+}
+
+async fn perform(stream: TcpStream, chunks: &Cell<Option<mpsc::UnboundedReceiver<&'static str>>>) -> io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    loop {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if stream.read_line(&mut head).await? == 0 {
+                return Ok(());
+            }
+        }
+        let chunks = if head.starts_with("POST ") { chunks.take() } else { None };
+        let Some(mut chunks) = chunks else {
+            stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await?;
+            continue;
+        };
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+            .await?;
+        while let Some(chunk) = chunks.recv().await {
+            stream.write_all(format!("{:x}\r\n{chunk}\r\n", chunk.len()).as_bytes()).await?;
+        }
+        return stream.write_all(b"0\r\n\r\n").await;
     }
 }
 
 fn is_open(harness: &Harness, port: u16) -> bool {
-    TcpStream::connect(SocketAddr::new(harness.host(1), port)).is_ok()
+    std::net::TcpStream::connect(SocketAddr::new(harness.host(1), port)).is_ok()
 }
 
 /// Two engines, `a` and `b`, with a ModelServer each.
@@ -162,7 +176,7 @@ async fn swapping_two_model_servers_swaps_the_answers_and_fails_no_request() {
 #[actix_web::test]
 async fn a_gateway_opens_its_port_and_a_stream_outlives_it() {
     let network = Network::new();
-    let mut puppet = Puppet::start(&network, 10);
+    let mut puppet = Puppet::start(network.host(10)).await;
     network.model_server("a", "a", &[10]);
     network.write("route.yaml", &route_with("r", "modelName: m", "late", "- targetModels: [{modelServerName: a}]"));
     let harness = network.start(&[]).await;
@@ -170,23 +184,35 @@ async fn a_gateway_opens_its_port_and_a_stream_outlives_it() {
     assert!(!is_open(&harness, 8081), "the port is closed before there is a Gateway");
 
     harness.write("gateway.yaml", &gateway_yaml("late", &[(8081, None)]));
-    harness.until("the port is open", async || harness.metric("kthena_router_listener_open", &[&bind]).await == 1.0).await;
+    harness
+        .until("the port is open", async || harness.metric("kthena_router_listener_open", &[&bind]).await == 1.0)
+        .await;
+    assert!(is_open(&harness, 8081));
     puppet.say("data: first\n\n");
     let request = harness.post_to(8081, "/v1/completions");
-    let mut response = request.send_body(json!({"model": "m", "prompt": "x", "stream": true}).to_string()).await.unwrap();
+    let mut response =
+        request.send_body(json!({"model": "m", "prompt": "x", "stream": true}).to_string()).await.unwrap();
     assert_eq!(response.next().await.unwrap().unwrap(), "data: first\n\n");
 
     harness.remove("gateway.yaml");
     harness.until("the port is closed", async || !is_open(&harness, 8081)).await;
-    assert_eq!(harness.get_metrics_page("/metrics").await.text().lines().filter(|line| line.starts_with("kthena_router_listener_open") && line.contains(&bind)).count(), 0);
+    let page = harness.get_metrics_page("/metrics").await.text();
+    assert!(!page.contains(&format!("kthena_router_listener_open{{bind=\"{bind}\"}}")), "{page}");
+    assert_eq!(harness.metric("kthena_router_listener_inflight_requests", &[&bind]).await, 1.0);
     harness.write("gateway.yaml", &gateway_yaml("late", &[(8081, None)]));
     harness.until("the port is open again", async || is_open(&harness, 8081)).await;
 
     puppet.say("data: last\n\n");
     puppet.finish();
     assert_eq!(read(response).await.text(), "data: last\n\n");
-    harness.until("the old listener is gone", async || harness.metric("kthena_router_actors_running", &["\"Listener\""]).await == 2.0).await;
-    assert_eq!(harness.metric("kthena_router_listener_open", &[&bind]).await, 1.0, "it takes no metric of the new one along");
+    harness
+        .until("the old listener is gone", async || {
+            harness.metric("kthena_router_actors_running", &["\"Listener\""]).await == 2.0
+        })
+        .await;
+    assert_eq!(harness.metric("kthena_router_listener_open", &[&bind]).await, 1.0, "the new one's metrics stay");
+    let page = harness.get_metrics_page("/metrics").await.text();
+    assert!(page.contains(&format!("kthena_router_listener_inflight_requests{{bind=\"{bind}\"}} 0\n")), "{page}");
 }
 
 #[actix_web::test]
@@ -205,8 +231,9 @@ async fn a_taken_port_is_reported_and_opened_once_it_is_free() {
     };
     let page = harness.get_metrics_page("/metrics").await.text();
     assert!(page.contains(&format!("kthena_router_listener_open{{bind=\"{bind}\"}} 0\n")), "{page}");
+    harness.until("it is reported", async || condition("Accepted").await["status"] == "False").await;
     let accepted = condition("Accepted").await;
-    assert_eq!((&accepted["status"], &accepted["reason"]), (&json!("False"), &json!("PortUnavailable")));
+    assert_eq!(accepted["reason"], "PortUnavailable");
     assert!(accepted["message"].as_str().unwrap().contains(&bind), "{accepted}");
 
     drop(taken);
@@ -301,6 +328,10 @@ async fn parent_refs_are_for_routers_with_the_gateway_api() {
         assert_eq!((&accepted["type"], &accepted["status"]), (&json!("Accepted"), &json!("False")), "{flag}");
         assert!(accepted["message"].as_str().unwrap().contains("spec.parentRefs"), "{flag}: {accepted}");
         let gateways = harness.dump("gateways").await.json()["gateways"].as_array().unwrap().len();
-        assert_eq!((gateways, is_open(&harness, 8081)), if serves == "plain" { (0, false) } else { (2, true) }, "{flag}");
+        assert_eq!(
+            (gateways, is_open(&harness, 8081)),
+            if serves == "plain" { (0, false) } else { (2, true) },
+            "{flag}"
+        );
     }
 }

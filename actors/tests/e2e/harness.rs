@@ -1,7 +1,7 @@
 //! A router with engines and manifests of its own, for one test.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use simulated_engine::{Engine, EngineConfig};
 use tempfile::TempDir;
 
 /// How long a test waits for something to come true before it fails.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// The inference port of every router under test.
 pub(crate) const PORT: u16 = 8080;
 /// The port of every engine under test.
@@ -30,7 +30,7 @@ pub(crate) struct Harness {
     pub(crate) manifests: TempDir,
     network: u8,
     metrics_port: u16,
-    debug_port: u16,
+    pub(crate) debug_port: u16,
     client: Client,
 }
 
@@ -71,6 +71,11 @@ impl Network {
         simulated_engine::start(config).await.unwrap()
     }
 
+    /// Returns the directory of the manifests.
+    pub(crate) fn directory(&self) -> &Path {
+        self.manifests.path()
+    }
+
     /// Writes a manifest file.
     pub(crate) fn write(&self, name: &str, text: &str) {
         write(&self.manifests, name, text);
@@ -92,7 +97,7 @@ impl Network {
         server + &pods.collect::<String>()
     }
 
-    /// Starts the router on what was written, and waits until it is ready.
+    /// Starts the router on what was written, and waits until it is ready; `flags` take precedence over the tests' own.
     pub(crate) async fn start(self, flags: &[&str]) -> Harness {
         let (metrics_port, debug_port) = (free_port(self.host(1)), free_port(Ipv4Addr::LOCALHOST.into()));
         let own = [
@@ -105,12 +110,21 @@ impl Network {
             "--metrics-scrape-interval=100ms".to_owned(),
             format!("--access-log-output={}", self.manifests.path().join("access.log").display()),
         ];
-        let arguments = own.into_iter().chain(flags.iter().map(ToString::to_string));
+        let name = |flag: &str| flag.split('=').next().map(str::to_owned);
+        let is_given = |flag: &String| flags.iter().any(|given| name(given) == name(flag));
+        let own = own.into_iter().filter(|flag| !is_given(flag));
+        let arguments = own.chain(flags.iter().map(ToString::to_string));
         let config = Cli::try_parse_from(arguments).unwrap().config;
         assert_eq!(config.faults(), []);
         let router = Router::start(&config).unwrap();
-        let harness =
-            Harness { router, manifests: self.manifests, network: self.number, metrics_port, debug_port, client: client() };
+        let harness = Harness {
+            router,
+            manifests: self.manifests,
+            network: self.number,
+            metrics_port,
+            debug_port,
+            client: client(),
+        };
         harness.until("the router is ready", async || harness.get_metrics_page("/readyz").await.status == 200).await;
         harness
     }
@@ -301,11 +315,11 @@ fn address(network: u8, host: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(127, 32 + process, network, host))
 }
 
-fn client() -> Client {
+pub(crate) fn client() -> Client {
     let connector = Connector::new().limit(0).timeout(Duration::from_secs(5));
     Client::builder().connector(connector).disable_timeout().disable_redirects().finish()
 }
 
-fn free_port(address: IpAddr) -> u16 {
+pub(crate) fn free_port(address: IpAddr) -> u16 {
     TcpListener::bind((address, 0)).and_then(|listener| listener.local_addr()).unwrap().port()
 }

@@ -13,3 +13,4 @@ mod pages;
 mod process;
 mod routing;
 mod streaming;
+mod wire;
