@@ -39,7 +39,7 @@ docs:
 
 # Licences, sources and duplicates of dependencies.
 licences:
-    cargo deny --all-features check bans licenses sources
+    cargo deny --workspace --all-features check bans licenses sources
 
 # All tests: the README's test command.
 test:

@@ -161,7 +161,7 @@ async fn what_runs_longer_than_the_drain_timeout_is_cut_off() {
     assert_eq!(process.exit_code().await, Some(0));
     assert!(stream.chunk().await.is_err(), "the client learns that the stream is not whole");
     let log = process.printed("stderr");
-    assert!(log.contains("stopped before every request was finished"), "{log}");
+    assert!(log.contains("stopped before every request was finished cut_off=1"), "{log}");
     assert!(process.printed("stdout").contains(" 499 "), "{}", process.printed("stdout"));
 }
 
