@@ -6,19 +6,16 @@ use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use gateway_api::experimental::gateways::Gateway;
-use k8s_openapi::api::core::v1::Pod;
 use kthena_router::inference::exposition::EndpointMetrics;
 use kthena_router::inference::picker::Picker;
 use kthena_router::inference::pool::{Candidate, Endpoint, Observation};
 use kthena_router::inference::request::{Edit, parse};
-use kthena_router::kinds::{ModelRoute, ModelServer};
-use kthena_router::manifest::{Object, read};
+use kthena_router::manifest::read;
 use kthena_router::object::{Bind, ObjectKey};
 use kthena_router::plan::{Controller, plan};
 use kthena_router::routing::backend::Availability;
 use kthena_router::routing::request::{Headers, RequestHead};
-use kthena_router::world::{Fact, World, WorldKind};
+use kthena_router::world::World;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
@@ -84,19 +81,9 @@ fn object(text: &mut String, api_version: &str, kind: &str, metadata: &str, spec
 fn world() -> World {
     let mut world = World::default();
     for located in read(&manifest()).objects {
-        match located.object {
-            Object::Gateway(object) => apply::<Gateway>(&mut world, *object),
-            Object::ModelRoute(object) => apply::<ModelRoute>(&mut world, *object),
-            Object::ModelServer(object) => apply::<ModelServer>(&mut world, *object),
-            Object::Pod(object) => apply::<Pod>(&mut world, *object),
-            Object::GatewayClass(_) | Object::Namespace(_) => {}
-        }
+        world.apply(located.object);
     }
     world
-}
-
-fn apply<K: WorldKind>(world: &mut World, object: K) {
-    world.absorb::<K>(Fact::Applied(object.key(), object.digest()));
 }
 
 fn controller() -> Controller {

@@ -2,19 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use gateway_api::experimental::gatewayclasses::GatewayClass;
-use gateway_api::experimental::gateways::Gateway;
-use k8s_openapi::api::core::v1::{Namespace, Pod};
-
 use crate::gateway::hostname::request_host;
-use crate::kinds::{ModelRoute, ModelServer};
-use crate::manifest::{Object, read};
+use crate::manifest::read;
 use crate::object::Bind;
 use crate::plan::{Controller, Plan, plan};
 use crate::routing::backend::Availability;
 use crate::routing::request::RequestHead;
 use crate::routing::table::{PoolIndex, Refusal};
-use crate::world::{Fact, World, WorldKind};
+use crate::world::World;
 
 /// Returns a world of the objects in a manifest.
 pub(crate) fn world(manifest: &str) -> World {
@@ -22,21 +17,9 @@ pub(crate) fn world(manifest: &str) -> World {
     let manifest = read(manifest);
     assert_eq!(manifest.unreadable, 0, "{:?}", manifest.faults);
     for located in manifest.objects {
-        absorb(&mut world, located.object);
+        world.apply(located.object);
     }
     world
-}
-
-/// Adds an object to a world.
-pub(crate) fn absorb(world: &mut World, object: Object) {
-    match object {
-        Object::GatewayClass(object) => apply::<GatewayClass>(world, *object),
-        Object::Gateway(object) => apply::<Gateway>(world, *object),
-        Object::ModelRoute(object) => apply::<ModelRoute>(world, *object),
-        Object::ModelServer(object) => apply::<ModelServer>(world, *object),
-        Object::Namespace(object) => apply::<Namespace>(world, *object),
-        Object::Pod(object) => apply::<Pod>(world, *object),
-    }
 }
 
 /// Returns a controller with the Gateway API on, in the namespace `default`, with the port 8080.
@@ -85,8 +68,4 @@ impl crate::routing::request::Headers for Pairs<'_> {
     fn any(&self, name: &str, test: &mut dyn FnMut(&str) -> bool) -> bool {
         self.0.iter().any(|(candidate, value)| *candidate == name && test(value))
     }
-}
-
-fn apply<K: WorldKind>(world: &mut World, object: K) {
-    world.absorb::<K>(Fact::Applied(object.key(), object.digest()));
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use foldhash::HashMap;
 
+use crate::manifest::Object;
 use crate::native::route::{Route, Server};
 use crate::object::{Bind, Kind, ObjectKey};
 
@@ -94,6 +95,22 @@ impl World {
                 table.objects.remove(&key);
             }
         }
+    }
+
+    /// Takes in an object of a manifest as new or changed.
+    pub fn apply(&mut self, object: Object) {
+        match object {
+            Object::GatewayClass(object) => self.apply_one(*object),
+            Object::Gateway(object) => self.apply_one(*object),
+            Object::ModelRoute(object) => self.apply_one(*object),
+            Object::ModelServer(object) => self.apply_one(*object),
+            Object::Namespace(object) => self.apply_one(*object),
+            Object::Pod(object) => self.apply_one(*object),
+        }
+    }
+
+    fn apply_one<K: WorldKind>(&mut self, object: K) {
+        self.absorb::<K>(Fact::Applied(object.key(), object.digest()));
     }
 
     /// Returns the kinds of which no complete list was observed yet.

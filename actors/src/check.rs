@@ -9,15 +9,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use gateway_api::experimental::gatewayclasses::GatewayClass;
-use gateway_api::experimental::gateways::Gateway;
-use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kthena_router::gateway::conditions::{Condition, kind};
-use kthena_router::kinds::{ModelRoute, ModelServer};
-use kthena_router::manifest::{Located, Manifest, Object, read};
+use kthena_router::manifest::{Located, Manifest, read};
 use kthena_router::object::{Kind, ObjectKey};
 use kthena_router::plan::{Controller, Plan, plan};
-use kthena_router::world::{BindState, Fact, World, WorldKind};
+use kthena_router::world::{BindState, World};
 
 use crate::cli::Check;
 use crate::manifest_directory::list;
@@ -78,14 +74,7 @@ impl Findings {
                 self.faults.push((file.to_owned(), line, fault));
             }
             places.insert(name, (file.to_owned(), line));
-            match object {
-                Object::GatewayClass(object) => observe::<GatewayClass>(world, *object),
-                Object::Gateway(object) => observe::<Gateway>(world, *object),
-                Object::ModelRoute(object) => observe::<ModelRoute>(world, *object),
-                Object::ModelServer(object) => observe::<ModelServer>(world, *object),
-                Object::Namespace(object) => observe::<Namespace>(world, *object),
-                Object::Pod(object) => observe::<Pod>(world, *object),
-            }
+            world.apply(object);
         }
     }
 
@@ -155,10 +144,6 @@ impl Findings {
         }
         writeln!(out, "{} objects, {} faults, {} notes", self.objects, self.faults.len(), self.notes.len())
     }
-}
-
-fn observe<K: WorldKind>(world: &mut World, object: K) {
-    world.absorb::<K>(Fact::Applied(object.key(), object.digest()));
 }
 
 /// Returns whether a listener's condition tells of a fault: `Conflicted` is the one that should not hold.

@@ -34,8 +34,8 @@ pub const EXIT_BROKEN: i32 = 70;
 const DRAIN_SLACK: Duration = Duration::from_secs(3);
 /// How long before the end of `--drain-timeout` the requests are counted that will be cut off.
 const COUNTED_BEFORE: Duration = Duration::from_millis(50);
-/// How long the requests that were cut off may take to be logged.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How long the requests that were cut off get to be logged.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// Looks after the cast.
 pub struct Overseer {
@@ -154,7 +154,7 @@ impl Handler<Shutdown> for Overseer {
             let cut_off = if in_time { 0 } else { metrics.active_requests.get() };
             if !in_time {
                 drop(timeout(COUNTED_BEFORE + DRAIN_SLACK, drained).await);
-                drop(timeout(LAST_WORDS, nobody_left(&metrics)).await);
+                sleep(LAST_WORDS).await;
             }
             if let Some(access_log) = access_log
                 && let Err(error) = access_log.send(Flush).timeout(Duration::from_secs(1)).await
@@ -181,12 +181,5 @@ impl Handler<Observe<OverseerState>> for Overseer {
         let _handling = self.vitals.handling("Observe");
         let wards = self.wards.iter().map(|ward| (ward.name, (ward.alive)())).collect();
         MessageResult(OverseerState { draining: self.draining, wards })
-    }
-}
-
-/// Waits until no request is in flight.
-async fn nobody_left(metrics: &Metrics) {
-    while metrics.active_requests.get() > 0 {
-        sleep(Duration::from_millis(10)).await;
     }
 }

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
-use crate::fixtures::{absorb, bind, controller, decision, plan_of, world};
+use crate::fixtures::{bind, controller, decision, plan_of, world};
 use crate::gateway::conditions::{Condition, kind, reason};
 use crate::manifest::read;
 use crate::world::BindState;
@@ -308,10 +308,10 @@ proptest! {
         let mut world = World::default();
         for index in order {
             if !objects.is_empty() {
-                absorb(&mut world, objects.swap_remove(index.index(objects.len())));
+                world.apply(objects.swap_remove(index.index(objects.len())));
             }
         }
-        objects.into_iter().for_each(|object| absorb(&mut world, object));
+        objects.into_iter().for_each(|object| world.apply(object));
         let (shuffled, straight) = (plan(&world, &controller()), plan_of(&manifest));
         prop_assert_eq!(&shuffled.binds, &straight.binds);
         prop_assert_eq!(&shuffled.pools, &straight.pools);

@@ -1,10 +1,10 @@
 //! Something is wrong with a file, an object or an engine: everything else goes on, and the fault can be seen.
 
 use serde_json::json;
-use simulated_engine::Engine;
+use simulated_engine::{Engine, EngineConfig};
 
 use crate::changes::Load;
-use crate::harness::{Harness, Network, PORT, gateway_yaml, route_with, route_yaml};
+use crate::harness::{ENGINE_PORT, Harness, Network, PORT, gateway_yaml, route_with, route_yaml};
 
 /// A router with the models `a` and `b`, whose routes `first` and `second` are in files of their own.
 async fn two_routes() -> (Harness, [Engine; 2]) {
@@ -112,7 +112,8 @@ async fn an_invalid_regex_disturbs_no_other_route_and_is_reported() {
     let (harness, _engines) = two_routes().await;
     let rules = |regex: &str| {
         format!(
-            "- modelMatch: {{headers: {{x: {{regex: \"{regex}\"}}}}}}\n  targetModels: [{{modelServerName: a}}]\n- targetModels: [{{modelServerName: b}}]"
+            "- modelMatch: {{headers: {{x: {{regex: \"{regex}\"}}}}}}\n  targetModels: [{{modelServerName: a}}]\n\
+             - targetModels: [{{modelServerName: b}}]"
         )
     };
     let route = |regex: &str| route_with("matching", "modelName: matching", "default", &rules(regex));
@@ -164,7 +165,6 @@ async fn an_engine_that_dies_under_load_fails_no_request_and_comes_back() {
     let dying = network.engine(11, "m").await;
     network.model_server("s", "m", &[10, 11]);
     network.write("route.yaml", &route_yaml("r", "m", "s"));
-    let revived = network.model_server_yaml("s", "m", &[10, 11], "");
     let host = network.host(11);
     let harness = network.start(&[]).await;
     let endpoints = async |state: &str| {
@@ -187,12 +187,10 @@ async fn an_engine_that_dies_under_load_fails_no_request_and_comes_back() {
     let after = harness.metric("kthena_router_upstream_attempts_total", &["refused"]).await;
     assert_eq!(before, after, "an endpoint that is set aside is not tried");
 
-    let config = simulated_engine::EngineConfig::new("m");
-    let config = simulated_engine::EngineConfig { addresses: vec![host], ports: vec![8000], ..config };
+    let config = EngineConfig { addresses: vec![host], ports: vec![ENGINE_PORT], ..EngineConfig::new("m") };
     let back = simulated_engine::start(config).await.unwrap();
     harness.until("it serves again", async || back.requests() > 0).await;
     assert_eq!((endpoints("ready").await, endpoints("set_aside").await), (2.0, 0.0));
     let tally = load.tally().await;
     assert_eq!(tally.keys().collect::<Vec<_>>(), ["m"], "{tally:?}");
-    drop(revived);
 }

@@ -162,7 +162,6 @@ async fn what_runs_longer_than_the_drain_timeout_is_cut_off() {
     assert!(stream.chunk().await.is_err(), "the client learns that the stream is not whole");
     let log = process.printed("stderr");
     assert!(log.contains("stopped before every request was finished cut_off=1"), "{log}");
-    assert!(process.printed("stdout").contains(" 499 "), "{}", process.printed("stdout"));
 }
 
 #[actix_web::test]
