@@ -7,9 +7,10 @@
 //! In: [`Drain`] from the ListenerFleet. Out: [`BindReported`] to the RouteRegistry.
 //!
 //! # Supervision
-//! Started by the ListenerFleet, which starts a fresh one in place of a dead one. A socket that cannot be opened is tried
-//! again with growing pauses.
+//! Started by the ListenerFleet, which starts a fresh one in place of a dead one; the dead one's server finishes what
+//! runs. A socket that cannot be opened is tried again with growing pauses.
 
+use std::convert::Infallible;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,8 +20,10 @@ use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseFuture, WeakRecipient,
     WrapFuture,
 };
-use actix_web::dev::{Server, ServerHandle};
-use actix_web::{App, HttpRequest, HttpServer, web};
+use actix_http::Request;
+use actix_service::{fn_service, map_config};
+use actix_web::HttpServer;
+use actix_web::dev::{AppConfig, Server, ServerHandle};
 use kthena_router::plan::BindPlan;
 use kthena_router::world::BindState;
 use tracing::{info, warn};
@@ -167,12 +170,14 @@ fn serve(plan: BindPlan, serving: &Arc<Serving>) -> io::Result<Server> {
     let config = &serving.config;
     let door = Door::new(plan.bind, Arc::clone(serving));
     let server = HttpServer::new(move || {
-        // This closure runs once on each worker thread; what it makes stays there.
+        // This closure runs once on each worker thread; what it makes stays there. Requests go to the handler as they are:
+        // an `App` would route them a second time.
         let worker = Worker::new(Arc::clone(&door));
-        App::new().default_service(web::to(move |request: HttpRequest, payload: web::Payload| {
+        let handle = move |request: Request| {
             let worker = Rc::clone(&worker);
-            async move { proxy::handle(worker, request, payload.into_inner()).await }
-        }))
+            async move { Ok::<_, Infallible>(proxy::handle(worker, request).await) }
+        };
+        map_config(fn_service(handle), |_: AppConfig| ())
     })
     .workers(serving.workers)
     .backlog(BACKLOG)

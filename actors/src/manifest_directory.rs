@@ -142,17 +142,23 @@ impl ManifestDirectory {
             // A reading that was overtaken saw an older state of the directory.
             Ok(Ok(_)) if turn < directory.published => {}
             Ok(Ok(files)) => {
-                directory.published = turn;
-                directory.publish(files);
+                let is_first = std::mem::replace(&mut directory.published, turn) == 0;
+                directory.publish(files, is_first);
             }
             Ok(Err(error)) => error!(path = %directory.path.display(), %error, "manifest directory cannot be read"),
             Err(error) => error!(%error, "manifest directory was not read"),
         }));
     }
 
-    fn publish(&mut self, mut files: Files) {
+    fn publish(&mut self, mut files: Files, is_first: bool) {
         let _handling = self.vitals.handling("Publish");
+        let metrics = self.vitals.metrics();
+        metrics.manifest_loads.inc();
         let objects = merge(&mut files);
+        if !is_first && is_same(&self.files, &files) {
+            // Other files live in the directory, too, and some are written all the time.
+            return;
+        }
         let faults: usize = files.values().map(|file| file.faults.len()).sum();
         for (path, file) in &files {
             let known = self.files.get(path).map(|known| known.faults.as_slice()).unwrap_or_default();
@@ -161,8 +167,6 @@ impl ManifestDirectory {
             }
         }
         info!(files = files.len(), objects = objects.len(), faults, "manifests read");
-        let metrics = self.vitals.metrics();
-        metrics.manifest_loads.inc();
         metrics.manifest_faults.set(i64::try_from(faults).unwrap_or(i64::MAX));
         self.files = files;
         self.objects.send_replace(Some(Arc::new(objects)));
@@ -253,6 +257,15 @@ pub fn list(path: &Path) -> io::Result<Vec<PathBuf>> {
     }
     files.sort();
     Ok(files)
+}
+
+/// Returns whether files were read again and are as they were.
+fn is_same(before: &Files, now: &Files) -> bool {
+    let same = |before: &ManifestFile, now: &ManifestFile| {
+        Arc::ptr_eq(&before.objects, &now.objects) && before.faults == now.faults
+    };
+    before.len() == now.len()
+        && before.iter().zip(now).all(|((path, before), (other, now))| path == other && same(before, now))
 }
 
 fn fingerprint(path: &Path) -> io::Result<Fingerprint> {

@@ -20,16 +20,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from contenders import HERE, Bench, running
-from load import JOBS, Job, measure
+from contenders import HERE, Bench, Contender, running
+from load import JOBS, Job, Sample, measure
 from processes import BenchError, core_busy, resident_megabytes
 from report import Samples, cost_table, latency_table, noise
 
 DEFAULT_ROUTER = HERE.parent.parent / "target" / "release" / "kthena-router"
-QUIET_SECONDS = 1.0
 QUIET_SHARE = 0.15
 PACKAGES = {"nginx": "nginx", "wrk": "wrk", "taskset": "util-linux"}
 
@@ -91,7 +91,7 @@ def read_options() -> argparse.Namespace:
         type=bounded(0, 3600),
         default=0,
         metavar="SECONDS",
-        help="how long to wait, in all, for others to leave the cores (default: 0)",
+        help="time to wait for idle cores and to repeat disturbed runs (default: 0)",
     )
     parser.add_argument("--proxy-core", type=int, default=0, metavar="CORE")
     parser.add_argument("--load-core", type=int, default=1, metavar="CORE")
@@ -141,31 +141,51 @@ def check_surroundings(router: Path, cores: set[int]) -> None:
 def run_rounds(bench: Bench, options: argparse.Namespace) -> Samples:
     """Measures all contenders in turn, and returns the rounds that count."""
     samples: Samples = {}
-    cores = (options.proxy_core, options.load_core)
-    patience = float(options.patience)
+    patience = Patience(options.patience, (options.proxy_core, options.load_core))
     for number in range(options.rounds):
         print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
         # Whoever comes first in one round comes last in the next.
         order = bench.contenders[:: -1 if number % 2 else 1]
         for job in options.jobs:
-            patience -= wait_for_quiet(cores, patience)
-            for contender in order:
-                sample = measure(job, contender, bench.engines, options.seconds, cores)
+            measured = in_turn(bench, job, order, options.seconds, patience)
+            for contender, sample in zip(order, measured, strict=True):
                 if number > 0:
                     samples.setdefault((job.name, contender.name), []).append(sample)
     return samples
 
 
-def wait_for_quiet(cores: tuple[int, int], patience: float) -> float:
-    """Waits until nobody else uses the cores, and returns the seconds it took."""
-    began = time.monotonic()
-    while time.monotonic() - began + QUIET_SECONDS < patience:
-        busy = sum(core_busy(core) for core in cores)
-        time.sleep(QUIET_SECONDS)
-        busy = sum(core_busy(core) for core in cores) - busy
-        if busy < QUIET_SHARE * QUIET_SECONDS * 1e6:
-            break
-    return time.monotonic() - began
+def in_turn(
+    bench: Bench, job: Job, order: list[Contender], seconds: int, patience: Patience
+) -> list[Sample]:
+    """Measures one job, once more whenever others disturbed it and time is left."""
+    while True:
+        patience.wait()
+        began = time.monotonic()
+        measured = [
+            measure(job, contender, bench.engines, seconds, patience.cores)
+            for contender in order
+        ]
+        disturbed = max(sample.foreign for sample in measured) > QUIET_SHARE
+        if not disturbed or patience.seconds <= 0:
+            return measured
+        patience.seconds -= time.monotonic() - began
+
+
+@dataclass
+class Patience:
+    """What is left of the time in which a quiet machine is waited for."""
+
+    seconds: float
+    cores: tuple[int, int]
+
+    def wait(self) -> None:
+        """Waits until others leave the cores."""
+        busy = float("inf")
+        while self.seconds > 0 and busy > QUIET_SHARE:
+            before = sum(core_busy(core) for core in self.cores)
+            time.sleep(1.0)
+            busy = (sum(core_busy(core) for core in self.cores) - before) / 1e6
+            self.seconds -= 1.0
 
 
 def show(bench: Bench, options: argparse.Namespace, samples: Samples) -> None:

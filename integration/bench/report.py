@@ -27,7 +27,7 @@ def cost_table(jobs: list[Job], samples: Samples) -> list[str]:
             micros(middle(nginx, cost_of)),
             micros(middle(router, cost_of)),
             ratio(router, nginx),
-            f"{micros(middle(nginx, user_cost_of))}, {micros(middle(router, user_cost_of))}",
+            ", ".join(micros(middle(each, user_cost_of)) for each in (nginx, router)),
             *(thousands(middle(each, rate_of)) for each in (nginx, router, direct)),
         ]
         lines.append("| " + " | ".join(cells) + " |")

@@ -4,14 +4,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use actix_web::HttpRequest;
+use actix_http::{HttpMessage, Request};
 use actix_web::http::header::HeaderValue;
 use kthena_router::inference::api::Api;
 use kthena_router::inference::pool::Endpoint;
 use kthena_router::inference::usage::Usage;
 use uuid::Uuid;
 
-use super::access_log;
 use super::error::ProxyError;
 use super::headers::REQUEST_ID;
 use super::series::{Series, Subject};
@@ -29,7 +28,7 @@ pub(super) struct Exchange {
     admission: Option<Admission>,
     series: Option<Rc<Series>>,
     /// The request, for its log line.
-    pub request: HttpRequest,
+    pub request: Rc<Request>,
     /// The request's id: the client's, or one that was made.
     pub request_id: HeaderValue,
     /// The API that the request is for.
@@ -71,7 +70,7 @@ pub(super) struct End {
 
 impl Exchange {
     /// Begins a request; until it says otherwise it ends because its client left.
-    pub(super) fn begin(worker: &Rc<Worker>, request: HttpRequest) -> Self {
+    pub(super) fn begin(worker: &Rc<Worker>, request: Rc<Request>) -> Self {
         let request_id = request_id(&request);
         worker.door.serving.metrics.active_requests.inc();
         Self {
@@ -165,14 +164,14 @@ impl Drop for Exchange {
         }
         if let Some(log) = &self.worker.log {
             let format = self.worker.door.serving.config.access_log.access_log_format;
-            log.append(|line| access_log::write(line, format, self, self.end, &series.names, now));
+            log.append(format, self, self.end, &series.names, now);
         }
         self.leave_series();
     }
 }
 
 /// Returns the client's request id if it can be passed on and logged, or makes one.
-fn request_id(request: &HttpRequest) -> HeaderValue {
+fn request_id(request: &Request) -> HeaderValue {
     let given = request.headers().get(REQUEST_ID);
     let usable = |value: &&HeaderValue| {
         !value.is_empty() && value.len() <= MAX_REQUEST_ID && value.as_bytes().iter().all(u8::is_ascii_graphic)

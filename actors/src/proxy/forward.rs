@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use actix_web::HttpRequest;
+use actix_http::{HttpMessage, Request};
 use actix_web::http::header;
 use actix_web::http::uri::{PathAndQuery, Uri};
 use actix_web::web::Bytes;
@@ -29,7 +29,7 @@ use crate::scheduler::PickEndpoint;
 /// A request on its way to a pool.
 pub(super) struct Outbound<'r> {
     /// The client's request.
-    pub request: &'r HttpRequest,
+    pub request: &'r Request,
     /// The body to send.
     pub body: Bytes,
     /// The pool that it goes to.

@@ -4,11 +4,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use actix_http::{HttpMessage, Request};
+use actix_web::HttpResponse;
 use actix_web::dev::Payload;
 use actix_web::http::header;
 use actix_web::http::uri::Authority;
 use actix_web::web::Bytes;
-use actix_web::{HttpRequest, HttpResponse};
 use kthena_router::gateway::hostname::request_host;
 use kthena_router::inference::api::{Api, Call};
 use kthena_router::inference::request::{Edit, InferenceRequest, parse};
@@ -30,8 +31,10 @@ use crate::published::Snapshot;
 ///
 /// When the client leaves, this future or the answer that it returned is dropped, and with it everything that is under
 /// way for the request: the connection to the engine, the lease, the admission.
-pub async fn handle(worker: Rc<Worker>, request: HttpRequest, mut payload: Payload) -> HttpResponse {
-    let mut exchange = Exchange::begin(&worker, request.clone());
+pub async fn handle(worker: Rc<Worker>, mut request: Request) -> HttpResponse {
+    let mut payload = request.take_payload();
+    let request = Rc::new(request);
+    let mut exchange = Exchange::begin(&worker, Rc::clone(&request));
     let mut response = match reply(&worker, &request, &mut payload, &mut exchange).await {
         Ok(Reply::Engine(answer)) => return answer.into_response(exchange),
         Ok(Reply::Own(response)) => {
@@ -63,7 +66,7 @@ struct Decided {
 
 async fn reply(
     worker: &Rc<Worker>,
-    request: &HttpRequest,
+    request: &Request,
     payload: &mut Payload,
     exchange: &mut Exchange,
 ) -> Result<Reply, ProxyError> {
@@ -93,7 +96,7 @@ async fn reply(
     Ok(Reply::Engine(Answer::new(engine, decided.reading)))
 }
 
-fn list_models(worker: &Worker, request: &HttpRequest) -> Result<HttpResponse, ProxyError> {
+fn list_models(worker: &Worker, request: &Request) -> Result<HttpResponse, ProxyError> {
     let snapshot = worker.door.serving.reader.load();
     let host = request_host(authority(request));
     match snapshot.table.listeners(worker.door.bind, &host) {
@@ -104,7 +107,7 @@ fn list_models(worker: &Worker, request: &HttpRequest) -> Result<HttpResponse, P
 
 fn decide(
     worker: &Worker,
-    request: &HttpRequest,
+    request: &Request,
     body: &[u8],
     api: Api,
     snapshot: &Snapshot,
@@ -167,7 +170,7 @@ fn shape(forward: &Forward<'_>, parsed: &InferenceRequest<'_>, body: &[u8], api:
 /// Returns the host and port that the request names: of an absolute target, else of the `Host` header.
 ///
 /// Headers like `X-Forwarded-Host` are not asked: with them any client could choose another tenant's listener.
-fn authority(request: &HttpRequest) -> &str {
+fn authority(request: &Request) -> &str {
     let named = || request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     request.uri().authority().map(Authority::as_str).or_else(named).unwrap_or_default()
 }

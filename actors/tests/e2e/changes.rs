@@ -309,6 +309,30 @@ async fn removing_a_file_removes_its_objects() {
 }
 
 #[actix_web::test]
+async fn files_that_change_nothing_make_no_plan() {
+    let network = Network::new();
+    let _engines = two_models(&network).await;
+    network.write("route.yaml", &route_yaml("r", "m", "a"));
+    let harness = network.start(&[]).await;
+    let programmed = async || {
+        let gateway = harness.dump("namespaces/default/gateways/default").await.json();
+        gateway["status"]["conditions"][1]
+            == json!({"type": "Programmed", "status": "True", "reason": "Programmed", "message": ""})
+    };
+    harness.until("the first plans are made", programmed).await;
+    let before = harness.registry().await.generation;
+    let loads = async || harness.metric("kthena_router_manifest_loads_total", &[]).await;
+    for (file, text) in [("notes.txt", "kind: ModelRoute"), ("route.yaml", &route_yaml("r", "m", "a"))] {
+        let loads_before = loads().await;
+        harness.write(file, text);
+        harness.until(&format!("the directory is read because of {file}"), async || loads().await > loads_before).await;
+    }
+    harness.write("route.yaml", &route_yaml("r", "m", "b"));
+    harness.until("a change takes effect", async || harness.complete("m").await.answered_by() == "b").await;
+    assert_eq!(harness.registry().await.generation, before + 1, "one change makes one plan");
+}
+
+#[actix_web::test]
 async fn parent_refs_are_for_routers_with_the_gateway_api() {
     let attached = route_yaml("attached", "attached", "a");
     let plain = attached.replace("attached", "plain").replace("  parentRefs: [{name: default}]\n", "");

@@ -347,6 +347,18 @@ async fn the_demo_runs_the_quickstart() {
 }
 
 #[actix_web::test]
+async fn a_file_that_breaks_while_it_serves_is_logged_with_its_line() {
+    let network = Network::new();
+    network.write("broken.yaml", &route_yaml("r", "m", "a"));
+    let process = Process::serve(&network, &[], &[], &[]).await;
+    network.write("broken.yaml", &route_yaml("r", "m", "a").replace("rules:", "rules: none\n  other:"));
+    let file = format!("file={}", network.directory().join("broken.yaml").display());
+    let is_logged =
+        |line: &str| line.contains(" WARN ") && line.contains(&file) && line.contains("line 7: spec.rules:");
+    until("the fault is logged", async || process.printed("stderr").lines().any(is_logged)).await;
+}
+
+#[actix_web::test]
 async fn a_certificate_makes_the_inference_port_speak_https() {
     let network = Network::new();
     let _engine = network.engine(10, "a").await;
