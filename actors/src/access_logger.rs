@@ -7,24 +7,32 @@
 //! In: [`LogLines`] from the workers, [`Flush`] from the Overseer at the end.
 //!
 //! # Supervision
-//! Started by the Overseer on a thread of its own, since it may block.
+//! Started by the Overseer, which starts a fresh one in place of a dead one, on a thread of its own, since it may block.
+//! Workers reach it by way of an [`AccessLog`], which always has the living one.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use actix::{Actor, Context, Handler, Message};
+use actix::{Actor, Addr, Context, Handler, MailboxError, Message};
+use arc_swap::ArcSwapOption;
 use tracing::error;
 
 use crate::metrics::Metrics;
 use crate::vitals::Vitals;
 
-/// How many batches may wait for each worker before further ones are dropped.
+/// How many batches may wait before further ones are dropped.
 pub const WAITING_BATCHES: usize = 256;
+
+/// The way to the access logger of the moment.
+#[derive(Clone, Debug, Default)]
+pub struct AccessLog(Arc<ArcSwapOption<Addr<AccessLogger>>>);
 
 /// Writes access log lines.
 pub struct AccessLogger {
-    output: Output,
+    /// `None` while the output cannot be opened.
+    output: Option<Output>,
+    name: String,
     failing: bool,
     vitals: Vitals,
 }
@@ -77,9 +85,42 @@ impl AccessLogger {
     /// The actor's name.
     pub const NAME: &str = "AccessLogger";
 
-    /// Makes a logger that writes to `output`.
-    pub fn new(output: Output, metrics: &Arc<Metrics>) -> Self {
-        Self { output, failing: false, vitals: Vitals::new(Self::NAME, metrics) }
+    /// Makes a logger that writes to what `--access-log-output` names.
+    pub fn new(name: String, metrics: &Arc<Metrics>) -> Self {
+        Self { output: None, name, failing: false, vitals: Vitals::new(Self::NAME, metrics) }
+    }
+
+    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        let output = match self.output.take() {
+            Some(output) => output,
+            None => Output::open(&self.name)?,
+        };
+        self.output.insert(output).write(lines)
+    }
+}
+
+impl AccessLog {
+    /// Sends lines from now on to this logger.
+    pub fn lead_to(&self, logger: Addr<AccessLogger>) {
+        self.0.store(Some(Arc::new(logger)));
+    }
+
+    /// Sends lines to the logger; returns whether it takes them.
+    pub fn send(&self, lines: LogLines) -> bool {
+        // All threads send by the one address: the limit of a mailbox holds for each address by itself.
+        self.0.load().as_ref().is_some_and(|logger| logger.try_send(lines).is_ok())
+    }
+
+    /// Waits until everything sent before is written.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the logger is dead.
+    pub async fn flush(&self) -> Result<(), MailboxError> {
+        match self.0.load_full() {
+            Some(logger) => logger.send(Flush).await,
+            None => Ok(()),
+        }
     }
 }
 
@@ -96,7 +137,7 @@ impl Handler<LogLines> for AccessLogger {
 
     fn handle(&mut self, LogLines(lines): LogLines, _: &mut Self::Context) {
         let _handling = self.vitals.handling("LogLines");
-        let written = self.output.write(&lines);
+        let written = self.write(&lines);
         if let Err(error) = &written
             && !self.failing
         {

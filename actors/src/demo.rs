@@ -1,23 +1,24 @@
 //! The quickstart: simulated engines, a router in front of them, and what to try.
 
-use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use kthena_router::config::Config;
-use kthena_router::kinds::ModelServer;
-use kthena_router::manifest::{Object, read};
+use kthena_router::gateway::listeners::own_gateways;
+use kthena_router::kinds::ModelServerSpec;
+use kthena_router::kinds::model_server::InferenceEngine;
+use kthena_router::manifest::read;
 use kthena_router::object::ObjectKey;
 use kthena_router::selector::has_all;
-use kthena_router::world::{PodFacts, WorldKind};
+use kthena_router::world::World;
 use simulated_engine::{Dialect, Engine, EngineConfig, EngineError, start};
 
 use crate::cli::Demo;
 use crate::manifest_directory::list;
-use crate::router::StartError;
+use crate::router::{StartError, controller};
 use crate::serve::{complain, serve};
 
 /// Where the quickstart's manifests are in a checkout.
@@ -51,8 +52,10 @@ pub fn demo(mut options: Demo) -> ExitCode {
     config.manifests = Some(directory.clone());
     let config = options.config;
     serve(&config, async {
-        let engines = start_engines(&directory).await?;
-        introduce(&config, &directory, &engines);
+        let manifests = |source| StartError::Manifests { path: directory.display().to_string(), source };
+        let world = world(&directory).map_err(manifests)?;
+        let engines = start_engines(&world).await?;
+        introduce(&config, &directory, &world, &engines);
         Ok(engines)
     })
 }
@@ -71,28 +74,25 @@ fn quickstart() -> io::Result<PathBuf> {
     Ok(directory)
 }
 
-/// Starts an engine for each Pod of each ModelServer in the directory.
-async fn start_engines(directory: &Path) -> Result<Vec<(ObjectKey, Engine)>, StartError> {
-    let manifests = |source| StartError::Manifests { path: directory.display().to_string(), source };
-    let mut servers: BTreeMap<ObjectKey, ModelServer> = BTreeMap::new();
-    let mut pods: BTreeMap<ObjectKey, PodFacts> = BTreeMap::new();
-    for file in list(directory).map_err(manifests)? {
-        for located in read(&std::fs::read_to_string(&file).map_err(manifests)?).objects {
-            match located.object {
-                Object::ModelServer(server) => drop(servers.insert(WorldKind::key(server.as_ref()), *server)),
-                Object::Pod(pod) => drop(pods.insert(pod.key(), pod.digest())),
-                _ => {}
-            }
-        }
+/// Reads the directory's objects.
+fn world(directory: &Path) -> io::Result<World> {
+    let mut world = World::default();
+    for file in list(directory)? {
+        read(&std::fs::read_to_string(&file)?).objects.into_iter().for_each(|located| world.apply(located.object));
     }
+    Ok(world)
+}
+
+/// Starts an engine for each Pod of each ModelServer.
+async fn start_engines(world: &World) -> Result<Vec<(ObjectKey, Engine)>, StartError> {
     let mut engines = Vec::new();
     let mut failure = None;
-    for (key, server) in &servers {
+    for (key, server) in world.model_servers.iter() {
         let required = &server.spec.workload_selector.match_labels;
         let selected =
-            pods.iter().filter(|(pod, facts)| pod.namespace == key.namespace && has_all(&facts.labels, required));
+            world.pods.iter().filter(|(pod, facts)| pod.namespace == key.namespace && has_all(&facts.labels, required));
         for (pod, address) in selected.filter_map(|(pod, facts)| Some((pod, facts.address?))) {
-            match start(engine_config(server, address)).await {
+            match start(engine_config(&server.spec, address)).await {
                 Ok(engine) => engines.push((pod.clone(), engine)),
                 Err(error) => failure = Some(note(pod, error)),
             }
@@ -104,18 +104,17 @@ async fn start_engines(directory: &Path) -> Result<Vec<(ObjectKey, Engine)>, Sta
     }
 }
 
-fn engine_config(server: &ModelServer, address: IpAddr) -> EngineConfig {
-    let model = server.spec.served_model().unwrap_or("simulated");
+fn engine_config(spec: &ModelServerSpec, address: IpAddr) -> EngineConfig {
     EngineConfig {
         addresses: vec![address],
-        ports: vec![server.spec.workload_port.port],
-        dialect: match server.spec.inference_engine {
-            kthena_router::kinds::model_server::InferenceEngine::Sglang => Dialect::Sglang,
-            kthena_router::kinds::model_server::InferenceEngine::Vllm => Dialect::Vllm,
+        ports: vec![spec.workload_port.port],
+        dialect: match spec.inference_engine {
+            InferenceEngine::Sglang => Dialect::Sglang,
+            InferenceEngine::Vllm => Dialect::Vllm,
         },
         time_to_first_token: TIME_TO_FIRST_TOKEN,
         time_per_output_token: TIME_PER_OUTPUT_TOKEN,
-        ..EngineConfig::new(model)
+        ..EngineConfig::new(spec.served_model().unwrap_or("simulated"))
     }
 }
 
@@ -126,32 +125,50 @@ fn note(pod: &ObjectKey, error: EngineError) -> EngineError {
 }
 
 /// Says what runs where, and what to try.
-fn introduce(config: &Config, directory: &Path, engines: &[(ObjectKey, Engine)]) {
+fn introduce(config: &Config, directory: &Path, world: &World, engines: &[(ObjectKey, Engine)]) {
     let mut text = String::from("\nkthena-router demo\n\n  engines (simulated)\n");
     for (pod, engine) in engines {
         for address in engine.addresses() {
             text += &format!("    {address:<22} Pod {pod}\n");
         }
     }
-    let (port, metrics, debug) = (config.listen.port, config.listen.metrics_port, config.listen.debug_port);
-    let completion = |port: u16| {
-        format!(
-            "  curl -s http://127.0.0.1:{port}/v1/completions -H 'Content-Type: application/json' \
-             -d '{{\"model\": \"deepseek-r1\", \"prompt\": \"What is Kubernetes?\", \"max_tokens\": 100, \"temperature\": 0}}'\n"
-        )
+    let host = match config.listen.bind_address {
+        address if address.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        address => address,
     };
-    let manifests = directory.display();
+    text += "\n  router\n";
+    let mut ports = Vec::new();
+    for gateway in own_gateways(world, &controller(config)) {
+        for listener in gateway.listeners.iter().filter(|listener| listener.fault.is_none()) {
+            let socket = SocketAddr::new(host, listener.bind.port);
+            text += &format!("    {:<22} Gateway {}\n", socket.to_string(), gateway.key);
+            ports.push(socket);
+        }
+    }
+    ports.sort();
+    ports.dedup();
+    let metrics = SocketAddr::new(host, config.listen.metrics_port).to_string();
+    let debug = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), config.listen.debug_port).to_string();
+    text +=
+        &format!("    {metrics:<22} /metrics /readyz\n    {debug:<22} /debug/actors /debug/config_dump/modelroutes\n");
+    let model = world.model_routes.iter().find_map(|(_, route)| route.model.as_deref()).unwrap_or("deepseek-r1");
+    text += "\nOne model name on each Gateway; ask both:\n\n";
+    for port in ports.iter().take(2) {
+        text += &format!(
+            "  curl -s http://{port}/v1/completions -H 'Content-Type: application/json' \
+             -d '{{\"model\": \"{model}\", \"prompt\": \"What is Kubernetes?\", \"max_tokens\": 100}}'\n"
+        );
+    }
+    if let Some(port) = ports.first() {
+        text += &format!(
+            "\nWhat a Gateway serves, and a stream:\n\n  curl -s http://{port}/v1/models\n  \
+             curl -sN http://{port}/v1/chat/completions -H 'Content-Type: application/json' \
+             -d '{{\"model\": \"{model}\", \"stream\": true, \"messages\": [{{\"role\": \"user\", \"content\": \"Hi\"}}]}}'\n"
+        );
+    }
     text += &format!(
-        "\n  router\n    127.0.0.1:{port:<12} Gateway {namespace}/default\n    127.0.0.1:8081         Gateway default/kthena-gateway-8081\n    \
-         127.0.0.1:{metrics:<12} /metrics /readyz\n    127.0.0.1:{debug:<12} /debug/actors /debug/config_dump/modelroutes\n\n\
-         Two Gateways, one model name, two different models:\n\n{first}{second}\n\
-         What this Gateway serves, and a stream:\n\n  curl -s http://127.0.0.1:{port}/v1/models\n  \
-         curl -sN http://127.0.0.1:{port}/v1/chat/completions -H 'Content-Type: application/json' \
-         -d '{{\"model\": \"deepseek-r1\", \"stream\": true, \"messages\": [{{\"role\": \"user\", \"content\": \"Hi\"}}]}}'\n\n\
-         Edit {manifests}/3-routes.yaml and ask again. Requests are logged below; Ctrl-C stops.\n\n",
-        namespace = config.apis.pod_namespace,
-        first = completion(port),
-        second = completion(8081),
+        "\nEdit the files in {} and ask again. Requests are logged below; Ctrl-C stops.\n\n",
+        directory.display()
     );
     drop(io::stdout().write_all(text.as_bytes()));
 }

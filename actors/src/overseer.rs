@@ -22,7 +22,7 @@ use serde::Serialize;
 use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
-use crate::access_logger::Flush;
+use crate::access_logger::AccessLog;
 use crate::listener::Drain;
 use crate::metrics::Metrics;
 use crate::observe::Observe;
@@ -37,12 +37,15 @@ const COUNTED_BEFORE: Duration = Duration::from_millis(50);
 /// How long the requests that were cut off get to be logged.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
+/// What the access log may take to write its last lines.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Looks after the cast.
 pub struct Overseer {
     wards: Vec<Ward>,
     drain: DrainConfig,
     fleet: Recipient<Drain>,
-    access_log: Option<Recipient<Flush>>,
+    access_log: Option<AccessLog>,
     draining: bool,
     vitals: Vitals,
 }
@@ -100,7 +103,7 @@ impl Overseer {
         wards: Vec<Ward>,
         drain: DrainConfig,
         fleet: Recipient<Drain>,
-        access_log: Option<Recipient<Flush>>,
+        access_log: Option<AccessLog>,
         metrics: &Arc<Metrics>,
     ) -> Self {
         let vitals = Vitals::new(Self::NAME, metrics);
@@ -157,9 +160,9 @@ impl Handler<Shutdown> for Overseer {
                 sleep(LAST_WORDS).await;
             }
             if let Some(access_log) = access_log
-                && let Err(error) = access_log.send(Flush).timeout(Duration::from_secs(1)).await
+                && !matches!(timeout(FLUSH_TIMEOUT, access_log.flush()).await, Ok(Ok(())))
             {
-                warn!(%error, "the last lines of the access log may be lost");
+                warn!("the last lines of the access log may be lost");
             }
             cut_off
         };

@@ -249,6 +249,7 @@ impl Handler<Scraped> for PoolKeeper {
         let Some(member) = self.member(address) else { return };
         match outcome {
             Ok(metrics) => {
+                member.cell.note_answer();
                 member.observation.metrics = Some(metrics);
                 member.observation.in_flight_at_scrape = member.cell.in_flight();
             }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
-use actix::{Actor, Addr, Arbiter, AsyncContext, Context};
+use actix::{Actor, Addr, Arbiter, ArbiterHandle, AsyncContext, Context};
 use actix_web::dev::ServerHandle;
 use gateway_api::experimental::gatewayclasses::GatewayClass;
 use gateway_api::experimental::gateways::Gateway;
@@ -16,7 +16,7 @@ use kthena_router::plan::Controller;
 use thiserror::Error;
 use tokio::sync::watch;
 
-use crate::access_logger::{AccessLogger, Output};
+use crate::access_logger::{AccessLog, AccessLogger, Output};
 use crate::admin::Admin;
 use crate::fleet::ListenerFleet;
 use crate::manifest_directory::{DirectorySource, ManifestDirectory, ManifestKind};
@@ -104,11 +104,11 @@ impl Router {
         let metrics = Metrics::new();
         let arbiters = vec![Arbiter::new(), Arbiter::new(), Arbiter::new()];
         let [scheduling, scraping, logging] = [arbiters[0].handle(), arbiters[1].handle(), arbiters[2].handle()];
-        let access_log = start_access_log(config, &logging, &metrics)?;
+        let access_log = access_log(config)?;
         let upstream =
             Upstream::new(config.engines.connect_timeout, tls::client(config.engines.engine_ca_cert.as_deref())?);
         let (publisher, reader) = published::channel();
-        let serving = serving(config, reader, upstream.clone(), access_log.as_ref(), &metrics)?;
+        let serving = serving(config, reader, upstream.clone(), access_log.clone(), &metrics)?;
 
         // The two need each other's address, and an address exists before its actor does.
         let (registry_context, fleet_context) = (Context::<RouteRegistry>::new(), Context::<ListenerFleet>::new());
@@ -126,8 +126,8 @@ impl Router {
         let mut wards =
             vec![Ward::spine(RouteRegistry::NAME, registry.clone()), Ward::spine(ListenerFleet::NAME, fleet.clone())];
         wards.extend(watchers(directory, &registry, &metrics));
-        let flush = access_log.map(Addr::recipient);
-        let overseer = Overseer::new(wards, config.drain.clone(), fleet.recipient(), flush, &metrics).start();
+        wards.extend(access_log.clone().map(|log| access_logger(log, config, logging, &metrics)));
+        let overseer = Overseer::new(wards, config.drain.clone(), fleet.recipient(), access_log, &metrics).start();
         let admin = Admin { metrics: Arc::clone(&metrics), overseer: overseer.clone(), registry: registry.clone() };
         let pages = open_pages(&admin, config)?;
         Ok(Self { overseer, registry, metrics, arbiters, pages })
@@ -144,25 +144,33 @@ impl Router {
     }
 }
 
-fn start_access_log(
-    config: &Config,
-    arbiter: &actix::ArbiterHandle,
-    metrics: &Arc<Metrics>,
-) -> Result<Option<Addr<AccessLogger>>, StartError> {
+/// Returns the way to the access logger, unless there is no access log; its output must be one that can be opened.
+fn access_log(config: &Config) -> Result<Option<AccessLog>, StartError> {
     if !config.access_log.access_log_enabled {
         return Ok(None);
     }
     let output = config.access_log.access_log_output.clone();
-    let opened = Output::open(&output).map_err(|source| StartError::AccessLog { output, source })?;
-    let metrics = Arc::clone(metrics);
-    Ok(Some(AccessLogger::start_in_arbiter(arbiter, move |_| AccessLogger::new(opened, &metrics))))
+    match Output::open(&output) {
+        Ok(_) => Ok(Some(AccessLog::default())),
+        Err(source) => Err(StartError::AccessLog { output, source }),
+    }
+}
+
+fn access_logger(log: AccessLog, config: &Config, arbiter: ArbiterHandle, metrics: &Arc<Metrics>) -> Ward {
+    let (output, metrics) = (config.access_log.access_log_output.clone(), Arc::clone(metrics));
+    Ward::replaceable(AccessLogger::NAME, move || {
+        let (output, metrics) = (output.clone(), Arc::clone(&metrics));
+        let logger = AccessLogger::start_in_arbiter(&arbiter, move |_| AccessLogger::new(output, &metrics));
+        log.lead_to(logger.clone());
+        logger
+    })
 }
 
 fn serving(
     config: &Config,
     reader: Reader,
     upstream: Upstream,
-    access_log: Option<&Addr<AccessLogger>>,
+    access_log: Option<AccessLog>,
     metrics: &Arc<Metrics>,
 ) -> Result<Arc<Serving>, StartError> {
     let server_tls = match (&config.listen.tls_cert, &config.listen.tls_key) {
@@ -176,12 +184,13 @@ fn serving(
         reader,
         upstream,
         server_tls,
-        access_log: access_log.map(|logger| logger.clone().recipient()),
+        access_log,
         metrics: Arc::clone(metrics),
     }))
 }
 
-fn controller(config: &Config) -> Controller {
+/// Returns what plans depend on of the router's options.
+pub(crate) fn controller(config: &Config) -> Controller {
     Controller {
         gateway_api: config.gateway_api(),
         namespace: config.apis.pod_namespace.clone(),

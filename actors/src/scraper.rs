@@ -158,7 +158,7 @@ async fn scrape(
     dialect: Dialect,
 ) -> Result<EndpointMetrics, ScrapeFault> {
     let scheme = if https { "https" } else { "http" };
-    let request = client.get(format!("{scheme}://{address}/metrics")).timeout(SCRAPE_TIMEOUT);
+    let request = client.get(format!("{scheme}://{address}/metrics")).address(address).timeout(SCRAPE_TIMEOUT);
     let mut response = request.send().await.map_err(|error| match error {
         SendRequestError::Connect(_) => ScrapeFault::Connect,
         _ => ScrapeFault::Answer,

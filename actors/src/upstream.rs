@@ -9,6 +9,10 @@ use std::time::Duration;
 use awc::{Client, Connector};
 use rustls::ClientConfig;
 
+use self::connector::EngineConnector;
+
+mod connector;
+
 /// How long an idle connection is kept: less than the 5 s after which uvicorn, in front of vLLM and SGLang, closes it.
 const KEEP_ALIVE: Duration = Duration::from_secs(4);
 /// How long a connection may live in all; closing busy ones early would only cost handshakes.
@@ -30,6 +34,7 @@ impl Upstream {
     /// Makes a client for one thread; its connections are not shared with other clients.
     pub fn client(&self) -> Client {
         let connector = Connector::new()
+            .connector(EngineConnector::new())
             .timeout(self.connect_timeout)
             .handshake_timeout(self.connect_timeout)
             .rustls_0_23(Arc::clone(&self.tls))

@@ -9,12 +9,11 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::Recipient;
 use kthena_router::config::AccessLogFormat;
 
 use super::exchange::{End, Exchange};
 use super::series::Names;
-use crate::access_logger::LogLines;
+use crate::access_logger::{AccessLog, LogLines};
 use crate::metrics::Metrics;
 use entry::{Entry, Seconds};
 
@@ -28,7 +27,7 @@ const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
 /// The lines of one worker thread that were not sent yet.
 pub(super) struct LogBuffer {
     lines: RefCell<Lines>,
-    logger: Recipient<LogLines>,
+    log: AccessLog,
     metrics: Arc<Metrics>,
 }
 
@@ -41,8 +40,8 @@ struct Lines {
 
 impl LogBuffer {
     /// Makes a buffer that sends itself regularly for as long as it is in use.
-    pub(super) fn start(logger: Recipient<LogLines>, metrics: Arc<Metrics>) -> Rc<Self> {
-        let buffer = Rc::new(Self { lines: RefCell::default(), logger, metrics });
+    pub(super) fn start(log: AccessLog, metrics: Arc<Metrics>) -> Rc<Self> {
+        let buffer = Rc::new(Self { lines: RefCell::default(), log, metrics });
         let weak = Rc::downgrade(&buffer);
         actix::spawn(async move {
             let mut ticks = tokio::time::interval(FLUSH_INTERVAL);
@@ -80,7 +79,7 @@ impl LogBuffer {
         }
         let count = lines.iter().filter(|byte| **byte == b'\n').count();
         // A logger that cannot keep up loses lines rather than memory.
-        if self.logger.try_send(LogLines(lines)).is_err() {
+        if !self.log.send(LogLines(lines)) {
             self.metrics.access_log_dropped.inc_by(u64::try_from(count).unwrap_or(u64::MAX));
         }
     }

@@ -3,6 +3,7 @@
 //! The body is pulled by the client's connection: while a client does not read, nothing is read from its engine, and a
 //! client that leaves drops the body and with it the connection to the engine and the lease.
 
+use std::io::ErrorKind;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -43,6 +44,8 @@ struct AnswerBody {
     size: BodySize,
     /// Bytes that the engine has announced and not sent yet; 0 if it announced none.
     missing: u64,
+    /// Whether the end of the connection is the end of the answer.
+    ends_with_connection: bool,
     status: u16,
     /// What is left of the answer's reading; `None` once it has ended.
     tap: Option<UsageTap>,
@@ -76,8 +79,16 @@ impl Answer {
         copy_end_to_end(response.headers(), passed.headers_mut(), |name| *name == header::CONTENT_LENGTH);
         passed.headers_mut().insert(REQUEST_ID, exchange.request_id.clone());
         let status = status.as_u16();
-        let missing = length.unwrap_or_default();
-        let mut body = AnswerBody { response, size, missing, status, tap: Some(tap), exchange, _lease: lease };
+        let mut body = AnswerBody {
+            size,
+            missing: length.unwrap_or_default(),
+            ends_with_connection: length.is_none() && !response.headers().contains_key(header::TRANSFER_ENCODING),
+            response,
+            status,
+            tap: Some(tap),
+            exchange,
+            _lease: lease,
+        };
         if size == BodySize::Sized(0) {
             // The server never asks for a body of which it knows that it is empty.
             body.end();
@@ -119,6 +130,9 @@ impl MessageBody for AnswerBody {
                     return Poll::Ready(Some(Err(this.break_off(PayloadError::Incomplete(None)))));
                 }
                 None => return Poll::Ready(this.end().map(Ok)),
+                Some(Err(error)) if this.ends_with_connection && is_end(&error) => {
+                    return Poll::Ready(this.end().map(Ok));
+                }
                 Some(Err(error)) => return Poll::Ready(Some(Err(this.break_off(error)))),
                 Some(Ok(chunk)) => chunk,
             };
@@ -137,6 +151,11 @@ impl MessageBody for AnswerBody {
 fn is_event_stream(response: &ClientResponse) -> bool {
     let content_type = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     content_type.is_some_and(|content_type| content_type.starts_with("text/event-stream"))
+}
+
+/// Returns whether an error is no more than the end of the connection.
+fn is_end(error: &PayloadError) -> bool {
+    matches!(error, PayloadError::Incomplete(Some(error)) if error.kind() == ErrorKind::UnexpectedEof)
 }
 
 fn content_length(response: &ClientResponse) -> Option<u64> {

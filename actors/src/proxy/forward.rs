@@ -112,7 +112,9 @@ async fn attempt(
     let Some(uri) = uri(outbound, lease.endpoint().socket()) else {
         return Err(Failed::Attempt(AttemptFailure::Broken));
     };
-    let mut request = worker.client.request(outbound.request.method().clone(), uri).no_decompress();
+    let request = worker.client.request(outbound.request.method().clone(), uri).no_decompress();
+    // Given the address, the client resolves no name; that of an IPv6 address it could only resolve on another thread.
+    let mut request = request.address(lease.endpoint().socket());
     if let Some(timeout) = outbound.policy.timeout {
         request = request.timeout(timeout);
     }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use actix::{Actor, Addr, MailboxError, Recipient};
+use actix::{Actor, Addr, MailboxError};
 use awc::Client;
 use kthena_router::config::Config;
 use kthena_router::inference::picker::PickError;
@@ -20,7 +20,7 @@ use rustls::ServerConfig;
 use super::access_log::LogBuffer;
 use super::error::ProxyError;
 use super::series::SeriesCache;
-use crate::access_logger::LogLines;
+use crate::access_logger::AccessLog;
 use crate::lease::Lease;
 use crate::metrics::{ActorLabel, AttemptLabels, BindLabel, Metrics};
 use crate::published::Reader;
@@ -41,7 +41,7 @@ pub struct Serving {
     /// The certificate of the inference port.
     pub server_tls: Option<Arc<ServerConfig>>,
     /// Where access log lines go; `None` when there is no access log.
-    pub access_log: Option<Recipient<LogLines>>,
+    pub access_log: Option<AccessLog>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
 }
@@ -107,7 +107,7 @@ impl Worker {
     pub fn new(door: Arc<Door>) -> Rc<Self> {
         let serving = &door.serving;
         let asks = serving.metrics.actors.ask_seconds.get_or_create_owned(&ActorLabel { actor: Scheduler::NAME });
-        let log = serving.access_log.clone().map(|logger| LogBuffer::start(logger, Arc::clone(&serving.metrics)));
+        let log = serving.access_log.clone().map(|log| LogBuffer::start(log, Arc::clone(&serving.metrics)));
         Rc::new(Self {
             client: serving.upstream.client(),
             series: SeriesCache::new(Arc::clone(&serving.metrics)),

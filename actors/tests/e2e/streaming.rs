@@ -206,14 +206,17 @@ async fn a_stream_that_the_engine_resets_ends_broken() {
 #[actix_web::test]
 async fn an_answer_is_complete_exactly_when_the_engines_is() {
     let chunked = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
-    let whole = format!("{chunked}9\r\ndata: 1\n\n\r\n0\r\n\r\n");
+    let whole = format!("{chunked}9\r\ndata: 1\n\n\r\n0\r\n\r\n").leak();
+    let (without_end, half_a_chunk) = (&whole[..whole.len() - 5], &whole[..whole.len() - 10]);
     let usage = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2}}\n\ndata: [DONE]\n\n";
     let event_stream = "content-type: text/event-stream";
     let stripped =
         format!("HTTP/1.1 200 OK\r\n{event_stream}\r\ncontent-length: {}\r\n\r\n{usage}", usage.len()).leak();
     for (case, reply, expected) in [
         ("a body that is too short", Reply::Close("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{}"), None),
-        ("chunks with an end", Reply::Close(whole.leak()), Some((200, "data: 1\n\n"))),
+        ("chunks without an end", Reply::Close(without_end), None),
+        ("half a chunk", Reply::Close(half_a_chunk), None),
+        ("chunks with an end", Reply::Close(whole), Some((200, "data: 1\n\n"))),
         ("a body up to the end of the connection", Reply::Close("HTTP/1.0 200 OK\r\n\r\n{}"), Some((200, "{}"))),
         ("a shorter body than announced", Reply::Keep(stripped), Some((200, "data: [DONE]\n\n"))),
         ("an empty body", Reply::Keep("HTTP/1.1 422 No\r\ncontent-length: 0\r\n\r\n"), Some((422, ""))),
