@@ -1,5 +1,6 @@
 //! The figures that every actor of the cast shows: how many there are, what they handle and how long it takes them.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::thread;
@@ -31,13 +32,19 @@ pub struct MessageVitals {
     metrics: Arc<Metrics>,
     handled: Counter,
     seconds: Histogram,
+    /// Messages since the last one that was timed.
+    untimed: Cell<u8>,
 }
+
+/// How many frequent messages are handled for each one that is timed: a clock is read in a good part of the time that a
+/// pick takes.
+const TIMED_ONE_OF: u8 = 16;
 
 /// Counts and times a message for as long as it is held; held while unwinding, it counts a panic.
 #[must_use]
 pub struct Handling<'v> {
-    vitals: std::borrow::Cow<'v, MessageVitals>,
-    started: Instant,
+    vitals: Cow<'v, MessageVitals>,
+    started: Option<Instant>,
     outer: Option<(&'static str, &'static str)>,
 }
 
@@ -66,13 +73,14 @@ impl Vitals {
             handled: self.metrics.actors.messages.get_or_create_owned(&labels),
             seconds: self.metrics.actors.message_seconds.get_or_create_owned(&labels),
             metrics: Arc::clone(&self.metrics),
+            untimed: Cell::new(0),
             labels,
         }
     }
 
     /// Starts to handle a message that is not frequent.
     pub fn handling(&self, message: &'static str) -> Handling<'static> {
-        Handling::start(std::borrow::Cow::Owned(self.message(message)))
+        Handling::start(Cow::Owned(self.message(message)), true)
     }
 }
 
@@ -83,9 +91,11 @@ impl Drop for Vitals {
 }
 
 impl MessageVitals {
-    /// Starts to handle a message.
+    /// Starts to handle a message that is frequent: all of them are counted, and one of sixteen is timed.
     pub fn handling(&self) -> Handling<'_> {
-        Handling::start(std::borrow::Cow::Borrowed(self))
+        let untimed = self.untimed.get();
+        self.untimed.set((untimed + 1) % TIMED_ONE_OF);
+        Handling::start(Cow::Borrowed(self), untimed == 0)
     }
 }
 
@@ -96,14 +106,15 @@ impl Clone for MessageVitals {
             metrics: Arc::clone(&self.metrics),
             handled: self.handled.clone(),
             seconds: self.seconds.clone(),
+            untimed: self.untimed.clone(),
         }
     }
 }
 
 impl<'v> Handling<'v> {
-    fn start(vitals: std::borrow::Cow<'v, MessageVitals>) -> Self {
+    fn start(vitals: Cow<'v, MessageVitals>, timed: bool) -> Self {
         let outer = HANDLING.replace(Some((vitals.labels.actor, vitals.labels.message)));
-        Self { vitals, started: Instant::now(), outer }
+        Self { vitals, started: timed.then(Instant::now), outer }
     }
 }
 
@@ -114,7 +125,9 @@ impl Drop for Handling<'_> {
             self.vitals.metrics.actors.panics.get_or_create(&self.vitals.labels).inc();
         }
         self.vitals.handled.inc();
-        self.vitals.seconds.observe(self.started.elapsed().as_secs_f64());
+        if let Some(started) = self.started {
+            self.vitals.seconds.observe(started.elapsed().as_secs_f64());
+        }
     }
 }
 

@@ -4,10 +4,10 @@
 //! object with the same fields. Fields without a value are left out; the path is without its query, which may hold
 //! secrets.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kthena_router::config::AccessLogFormat;
 
@@ -27,8 +27,16 @@ const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
 /// The lines of one worker thread that were not sent yet.
 pub(super) struct LogBuffer {
     lines: RefCell<Lines>,
+    clock: Cell<Clock>,
     log: AccessLog,
     metrics: Arc<Metrics>,
+}
+
+/// One moment on both clocks: from it the time of day of any other is known without asking for it.
+#[derive(Clone, Copy)]
+struct Clock {
+    instant: Instant,
+    since_epoch: Duration,
 }
 
 /// Whole lines, and the second that the last of them was written in.
@@ -38,17 +46,33 @@ struct Lines {
     seconds: Seconds,
 }
 
+impl Clock {
+    fn now() -> Self {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { instant: Instant::now(), since_epoch }
+    }
+
+    /// Returns the time since the epoch at an instant.
+    fn time_of_day(self, instant: Instant) -> Duration {
+        let after = self.since_epoch + instant.saturating_duration_since(self.instant);
+        after.saturating_sub(self.instant.saturating_duration_since(instant))
+    }
+}
+
 impl LogBuffer {
     /// Makes a buffer that sends itself regularly for as long as it is in use.
     pub(super) fn start(log: AccessLog, metrics: Arc<Metrics>) -> Rc<Self> {
-        let buffer = Rc::new(Self { lines: RefCell::default(), log, metrics });
+        let buffer = Rc::new(Self { lines: RefCell::default(), clock: Cell::new(Clock::now()), log, metrics });
         let weak = Rc::downgrade(&buffer);
         actix::spawn(async move {
             let mut ticks = tokio::time::interval(FLUSH_INTERVAL);
             loop {
                 ticks.tick().await;
                 match Weak::upgrade(&weak) {
-                    Some(buffer) => buffer.send(),
+                    Some(buffer) => {
+                        buffer.clock.set(Clock::now());
+                        buffer.send();
+                    }
                     None => return,
                 }
             }
@@ -60,7 +84,8 @@ impl LogBuffer {
     pub(super) fn append(&self, format: AccessLogFormat, exchange: &Exchange, end: End, names: &Names, now: Instant) {
         let mut lines = self.lines.borrow_mut();
         let Lines { text, seconds } = &mut *lines;
-        let entry = Entry::of(exchange, end, names, now);
+        let start = self.clock.get().time_of_day(exchange.started);
+        let entry = Entry::of(exchange, end, names, start, now);
         match format {
             AccessLogFormat::Text => entry.text(text, seconds),
             AccessLogFormat::Json => entry.json(text, seconds),

@@ -6,7 +6,7 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use kthena_router::inference::request::ParseError;
-use kthena_router::object::ObjectKey;
+use kthena_router::object::{ObjectKey, PoolKey};
 use serde_json::json;
 use thiserror::Error;
 
@@ -57,6 +57,12 @@ pub enum ProxyError {
         /// The route.
         route: ObjectKey,
     },
+    /// The last endpoint of the chosen pool went away after it was chosen.
+    #[error("no endpoint of the {pool} is ready")]
+    PoolEmptied {
+        /// The pool.
+        pool: PoolKey,
+    },
     /// Too many requests are in flight.
     #[error("too many requests are in flight")]
     Overloaded,
@@ -99,9 +105,10 @@ impl ProxyError {
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotServed { .. } | Self::NoListener { .. } | Self::RouteNotFound { .. } => StatusCode::NOT_FOUND,
             Self::Overloaded => StatusCode::TOO_MANY_REQUESTS,
-            Self::NoReadyEndpoint { .. } | Self::AllAttemptsFailed { .. } | Self::SchedulerGone => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::NoReadyEndpoint { .. }
+            | Self::PoolEmptied { .. }
+            | Self::AllAttemptsFailed { .. }
+            | Self::SchedulerGone => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -116,7 +123,7 @@ impl ProxyError {
             Self::NotServed { .. } => "path_not_served",
             Self::NoListener { .. } => "listener_not_found",
             Self::RouteNotFound { .. } => "route_not_found",
-            Self::NoReadyEndpoint { .. } => "pod_discovery",
+            Self::NoReadyEndpoint { .. } | Self::PoolEmptied { .. } => "pod_discovery",
             Self::Overloaded => "overloaded",
             Self::AllAttemptsFailed { .. } => "proxy",
             Self::UpstreamTimeout => "upstream_timeout",
@@ -128,7 +135,11 @@ impl ProxyError {
     const fn is_passing(&self) -> bool {
         matches!(
             self,
-            Self::Overloaded | Self::NoReadyEndpoint { .. } | Self::AllAttemptsFailed { .. } | Self::SchedulerGone
+            Self::Overloaded
+                | Self::NoReadyEndpoint { .. }
+                | Self::PoolEmptied { .. }
+                | Self::AllAttemptsFailed { .. }
+                | Self::SchedulerGone
         )
     }
 

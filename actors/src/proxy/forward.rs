@@ -70,7 +70,7 @@ pub(super) async fn forward(
             Err(PickError::AllTried) => break,
             Err(PickError::NoEndpoints | PickError::Filtered { .. }) if exchange.attempts > 0 => break,
             Err(PickError::NoEndpoints | PickError::Filtered { .. }) => {
-                return Err(ProxyError::NoReadyEndpoint { route: outbound.pool.key.object.clone() });
+                return Err(ProxyError::PoolEmptied { pool: outbound.pool.key.clone() });
             }
         };
         exchange.attempts += 1;

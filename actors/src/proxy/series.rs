@@ -4,10 +4,10 @@
 //! by a few integers, for as long as the snapshot that these point into lives.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use foldhash::{HashMap, HashMapExt};
 use kthena_router::inference::api::Api;
 use kthena_router::routing::table::{PoolIndex, RouteEntry};
 use prometheus_client::metrics::counter::Counter;

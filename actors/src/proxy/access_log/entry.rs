@@ -1,6 +1,6 @@
 //! What one line says, in either layout.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use actix_web::http::Version;
 use k8s_openapi::jiff::Timestamp;
@@ -39,9 +39,8 @@ enum Field<'e> {
 type Fields<'e> = [(&'static str, Option<Field<'e>>); 12];
 
 impl<'e> Entry<'e> {
-    /// Collects what is to be said of a request that ended at `now`.
-    pub(super) fn of(exchange: &'e Exchange, end: End, names: &'e Names, now: Instant) -> Self {
-        let total = now - exchange.started;
+    /// Collects what is to be said of a request that came at `start`, since the epoch, and ended at `now`.
+    pub(super) fn of(exchange: &'e Exchange, end: End, names: &'e Names, start: Duration, now: Instant) -> Self {
         let sent = exchange.marks.sent.unwrap_or(now);
         let answered = exchange.marks.answered.unwrap_or(now);
         let millis = |from: Instant, to: Instant| {
@@ -51,7 +50,7 @@ impl<'e> Entry<'e> {
             exchange,
             end,
             names,
-            start: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(total),
+            start,
             millis: [
                 millis(exchange.started, now),
                 millis(exchange.started, sent),
