@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use actix::WeakRecipient;
+use actix_web::http::uri::Authority;
 use kthena_router::inference::pool::Endpoint;
 
 use crate::pool_keeper::ConnectionRefused;
@@ -26,6 +27,11 @@ impl Lease {
     /// Returns the reserved endpoint.
     pub fn endpoint(&self) -> &Arc<Endpoint> {
         &self.member.endpoint
+    }
+
+    /// Returns where the endpoint is, as part of a URI.
+    pub fn authority(&self) -> &Authority {
+        &self.member.authority
     }
 
     /// Notes that the endpoint answered, whatever it said.

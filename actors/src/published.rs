@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use actix::WeakRecipient;
+use actix_web::http::uri::Authority;
 use arc_swap::ArcSwap;
 use kthena_router::inference::pool::{Endpoint, Observation};
 use kthena_router::object::PoolKey;
@@ -45,6 +46,8 @@ pub struct PoolView {
 pub struct Member {
     /// Where it is.
     pub endpoint: Arc<Endpoint>,
+    /// Where it is, as part of a URI.
+    pub authority: Authority,
     /// Its load, which all views of the pool share.
     pub cell: Arc<LoadCell>,
     /// What was observed of it.
@@ -114,6 +117,11 @@ impl Pool {
 impl Member {
     /// Makes a member of which nothing is observed yet.
     pub(crate) fn new(endpoint: &Endpoint) -> Self {
-        Self { endpoint: Arc::new(endpoint.clone()), cell: Arc::default(), observation: Observation::default() }
+        Self {
+            authority: endpoint.socket().to_string().parse().expect("a socket's address is an authority"),
+            endpoint: Arc::new(endpoint.clone()),
+            cell: Arc::default(),
+            observation: Observation::default(),
+        }
     }
 }

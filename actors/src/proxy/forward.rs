@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use actix_http::{HttpMessage, Request};
 use actix_web::http::header;
-use actix_web::http::uri::{PathAndQuery, Uri};
+use actix_web::http::uri::{Authority, Parts, PathAndQuery, Scheme, Uri};
 use actix_web::web::Bytes;
 use awc::ClientResponse;
 use awc::error::{ConnectError, SendRequestError};
@@ -109,7 +109,7 @@ async fn attempt(
     exchange: &mut Exchange,
     lease: &Lease,
 ) -> Result<ClientResponse, Failed> {
-    let Some(uri) = uri(outbound, lease.endpoint().socket()) else {
+    let Some(uri) = uri(outbound, lease.authority()) else {
         return Err(Failed::Attempt(AttemptFailure::Broken));
     };
     let request = worker.client.request(outbound.request.method().clone(), uri).no_decompress();
@@ -145,14 +145,14 @@ async fn attempt(
     }
 }
 
-fn uri(outbound: &Outbound<'_>, address: SocketAddr) -> Option<Uri> {
+/// Returns where a request goes, made of parts that are there: nothing is written and parsed.
+fn uri(outbound: &Outbound<'_>, authority: &Authority) -> Option<Uri> {
     let received = outbound.request.uri().path_and_query().cloned();
-    Uri::builder()
-        .scheme(if outbound.policy.https { "https" } else { "http" })
-        .authority(address.to_string())
-        .path_and_query(received.unwrap_or_else(|| PathAndQuery::from_static("/")))
-        .build()
-        .ok()
+    let mut parts = Parts::default();
+    parts.scheme = Some(if outbound.policy.https { Scheme::HTTPS } else { Scheme::HTTP });
+    parts.authority = Some(authority.clone());
+    parts.path_and_query = Some(received.unwrap_or_else(|| PathAndQuery::from_static("/")));
+    Uri::from_parts(parts).ok()
 }
 
 fn count(worker: &Worker, outcome: &Result<ClientResponse, Failed>) {

@@ -23,6 +23,8 @@ impl Headers for Received<'_> {
 /// Copies the headers that are meant for the other end, except those of which `skip` says so.
 pub(super) fn copy_end_to_end(from: &HeaderMap, to: &mut HeaderMap, skip: impl Fn(&HeaderName) -> bool) {
     let named = named_by_connection(from);
+    // And one for whatever the router adds: a map that grows moves all that it has.
+    to.reserve(from.len() + 1);
     for (name, value) in from {
         if !is_hop_by_hop(name) && !skip(name) && !named.iter().any(|named| named == name) {
             to.append(name.clone(), value.clone());
