@@ -121,6 +121,10 @@ pub struct LimitConfig {
     #[arg(long, env = "KTHENA_MAX_INFLIGHT", default_value_t = 65_536, value_name = "N")]
     pub max_inflight: usize,
 
+    /// Time that a connection may stay open between two requests
+    #[arg(long, env = "KTHENA_CLIENT_KEEP_ALIVE", default_value = "75s", value_parser = duration, value_name = "DURATION")]
+    pub client_keep_alive: Duration,
+
     /// Time in which a client must send its request head, and the longest pause between two pieces of its body
     #[arg(long, env = "KTHENA_CLIENT_TIMEOUT", default_value = "30s", value_parser = duration, value_name = "DURATION")]
     pub client_timeout: Duration,

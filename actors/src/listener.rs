@@ -168,6 +168,7 @@ fn whole_seconds(time: Duration) -> u64 {
 /// Opens the socket and starts the HTTP server of a bind.
 fn serve(plan: BindPlan, serving: &Arc<Serving>) -> io::Result<Server> {
     let config = &serving.config;
+    let limits = config.limits.clone();
     let door = Door::new(plan.bind, Arc::clone(serving));
     let server = HttpServer::new(move || {
         // This closure runs once on each worker thread; what it makes stays there. Requests go to the handler as they are:
@@ -185,6 +186,8 @@ fn serve(plan: BindPlan, serving: &Arc<Serving>) -> io::Result<Server> {
     .tcp_nodelay(true)
     // Otherwise a client that leaves during a long prefill goes unnoticed until the first token.
     .h1_allow_half_closed(false)
+    .on_connect(move |io, data| proxy::watch(io, data, &limits))
+    .keep_alive(config.limits.client_keep_alive)
     .client_request_timeout(config.limits.client_timeout)
     .client_disconnect_timeout(config.limits.client_timeout.min(LINGER))
     .shutdown_timeout(whole_seconds(config.drain.drain_timeout))

@@ -11,6 +11,7 @@ use kthena_router::inference::pool::Endpoint;
 use kthena_router::inference::usage::Usage;
 use uuid::Uuid;
 
+use super::connection::Connection;
 use super::error::ProxyError;
 use super::headers::REQUEST_ID;
 use super::series::{Series, Subject};
@@ -25,6 +26,7 @@ const MAX_REQUEST_ID: usize = 256;
 /// One request, observed when it is dropped.
 pub(super) struct Exchange {
     worker: Rc<Worker>,
+    connection: Option<Rc<Connection>>,
     admission: Option<Admission>,
     series: Option<Rc<Series>>,
     /// The request, for its log line.
@@ -72,9 +74,14 @@ impl Exchange {
     /// Begins a request; until it says otherwise it ends because its client left.
     pub(super) fn begin(worker: &Rc<Worker>, request: Rc<Request>) -> Self {
         let request_id = request_id(&request);
+        let connection = request.conn_data::<Rc<Connection>>().cloned();
+        if let Some(connection) = &connection {
+            connection.begin();
+        }
         worker.door.serving.metrics.active_requests.inc();
         Self {
             worker: Rc::clone(worker),
+            connection,
             admission: None,
             series: None,
             request,
@@ -145,6 +152,9 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         let now = Instant::now();
+        if let Some(connection) = &self.connection {
+            connection.end(now);
+        }
         let metrics = Arc::clone(&self.worker.door.serving.metrics);
         metrics.active_requests.dec();
         let series = match &self.series {

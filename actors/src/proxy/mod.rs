@@ -3,6 +3,7 @@
 mod access_log;
 mod answer;
 mod body;
+mod connection;
 mod error;
 mod exchange;
 mod forward;
@@ -12,6 +13,7 @@ mod models;
 mod series;
 mod worker;
 
+pub use connection::watch;
 pub use error::ProxyError;
 pub use handle::handle;
 pub use worker::{Door, Serving, Worker};

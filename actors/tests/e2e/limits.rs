@@ -249,6 +249,18 @@ async fn a_client_that_does_not_go_on_is_cut_off() {
 }
 
 #[actix_web::test]
+async fn a_client_that_does_not_go_on_to_its_next_request_is_cut_off() {
+    let flags = ["--client-timeout=1s", "--client-keep-alive=1s"];
+    let (harness, _engine) = behind(EngineConfig::new("m"), &flags).await;
+    for (case, next) in [("nothing", ""), ("the beginning of a head", "POST /v1/completions HTTP/1.1\r\nhost: r")] {
+        let mut client = Wire::open(&harness).await;
+        assert_eq!(client.ask(post(PATH, "", REQUEST)).await.answered_by(), "m", "{case}");
+        client.send(next).await;
+        assert_eq!(client.closed().await, b"", "{case}");
+    }
+}
+
+#[actix_web::test]
 async fn connections_are_kept_and_requests_on_them_are_answered_in_order() {
     let (harness, engine) = behind(EngineConfig::new("m"), &[]).await;
     let mut client = Wire::open(&harness).await;
