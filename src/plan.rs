@@ -173,8 +173,8 @@ impl Draft<'_> {
         let mut report = RouteReport::new(route, &unresolved);
         if self.controller.gateway_api {
             report.note_missing_parents(route.spec.parent_refs.is_empty());
-            for parent in &route.spec.parent_refs {
-                let attachment = self.parents.attach(route, parent);
+            for (parent, key) in route.spec.parent_refs.iter().zip(&route.parents) {
+                let attachment = self.parents.attach(route, parent, key);
                 if let Some(entry) = &entry {
                     self.attach(&attachment.listeners, entry);
                 }

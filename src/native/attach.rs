@@ -41,9 +41,9 @@ impl<'w> Parents<'w> {
         Self { gateways, places, namespaces }
     }
 
-    /// Attaches `route` by one of its parentRefs.
-    pub fn attach(&self, route: &Route, parent: &ParentReference) -> Attachment {
-        let (listeners, accepted) = match self.listeners(route, parent) {
+    /// Attaches `route` by one of its parentRefs, which names the object `key`.
+    pub fn attach(&self, route: &Route, parent: &ParentReference, key: &ObjectKey) -> Attachment {
+        let (listeners, accepted) = match self.listeners(route, parent, key) {
             Ok(listeners) => (listeners, Condition::holds(kind::ACCEPTED, reason::ACCEPTED)),
             Err((reason, message)) => (Vec::new(), Condition::fails(kind::ACCEPTED, reason, message)),
         };
@@ -51,14 +51,18 @@ impl<'w> Parents<'w> {
     }
 
     /// Returns the listeners that a parentRef names and that allow the route, or a reason and a message why none does.
-    fn listeners(&self, route: &Route, parent: &ParentReference) -> Result<Vec<ListenerPlace>, (&'static str, String)> {
+    fn listeners(
+        &self,
+        route: &Route,
+        parent: &ParentReference,
+        key: &ObjectKey,
+    ) -> Result<Vec<ListenerPlace>, (&'static str, String)> {
         let refuse = |message: String| Err((reason::NO_MATCHING_PARENT, message));
         if !parent.is_gateway() {
             return refuse(format!("parents of kind `{}` in group `{}` are not served", parent.kind, parent.group));
         }
         let own = &*route.key.namespace;
-        let key = ObjectKey::new(parent.namespace.as_deref().unwrap_or(own), &*parent.name);
-        let Some(place) = self.places.get(&key).copied() else {
+        let Some(place) = self.places.get(key).copied() else {
             return refuse(format!("there is no Gateway `{key}` of this router"));
         };
         let mut named = false;

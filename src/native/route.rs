@@ -30,6 +30,8 @@ pub struct Route {
     pub model: Option<Arc<str>>,
     /// The LoRA adapters that the route serves.
     pub adapters: Vec<Arc<str>>,
+    /// The objects that `spec.parentRefs` name, in their order.
+    pub parents: Vec<ObjectKey>,
     /// The compiled rules, or why the spec cannot be used.
     pub rules: Result<Vec<CompiledRule>, Vec<Fault>>,
 }
@@ -105,8 +107,13 @@ impl Route {
         let faults = model_route_faults(&spec);
         let rules = if faults.is_empty() { compile_rules(&key, &spec) } else { Err(faults) };
         let model = spec.served_model().map(Arc::from);
+        let parents = spec.parent_refs.iter().map(|parent| {
+            let namespace = parent.namespace.as_deref().map_or_else(|| Arc::clone(&key.namespace), Arc::from);
+            ObjectKey { namespace, name: parent.name.as_str().into() }
+        });
+        let parents = parents.collect();
         let adapters = spec.lora_adapters.iter().map(|name| Arc::from(name.as_str())).collect();
-        Self { key, created, generation, spec, model, adapters, rules }
+        Self { key, created, generation, spec, model, adapters, parents, rules }
     }
 }
 
