@@ -8,6 +8,16 @@ use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEn
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Text(pub Arc<str>);
 
+/// The labels that say where a request went.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[expect(missing_docs, reason = "the fields are the labels")]
+pub struct BackendLabels {
+    pub model_route: Text,
+    pub backend_type: &'static str,
+    pub backend_name: Text,
+    pub upstream_model: Text,
+}
+
 /// Labels of a finished request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 #[expect(missing_docs, reason = "the fields are the labels")]
@@ -16,10 +26,8 @@ pub struct RequestLabels {
     pub path: &'static str,
     pub status_code: u16,
     pub error_type: &'static str,
-    pub model_route: Text,
-    pub backend_type: &'static str,
-    pub backend_name: Text,
-    pub upstream_model: Text,
+    #[prometheus(flatten)]
+    pub backend: BackendLabels,
 }
 
 /// Labels of a request's duration.
@@ -29,10 +37,8 @@ pub struct DurationLabels {
     pub model: Text,
     pub path: &'static str,
     pub status_code: u16,
-    pub model_route: Text,
-    pub backend_type: &'static str,
-    pub backend_name: Text,
-    pub upstream_model: Text,
+    #[prometheus(flatten)]
+    pub backend: BackendLabels,
 }
 
 /// Labels of tokens.
@@ -42,10 +48,8 @@ pub struct TokenLabels {
     pub model: Text,
     pub path: &'static str,
     pub token_type: &'static str,
-    pub model_route: Text,
-    pub backend_type: &'static str,
-    pub backend_name: Text,
-    pub upstream_model: Text,
+    #[prometheus(flatten)]
+    pub backend: BackendLabels,
 }
 
 /// Labels of requests at engines.
@@ -53,10 +57,8 @@ pub struct TokenLabels {
 #[expect(missing_docs, reason = "the fields are the labels")]
 pub struct UpstreamLabels {
     pub model_server: Text,
-    pub model_route: Text,
-    pub backend_type: &'static str,
-    pub backend_name: Text,
-    pub upstream_model: Text,
+    #[prometheus(flatten)]
+    pub backend: BackendLabels,
 }
 
 /// The label of a model.

@@ -136,7 +136,7 @@ impl Exchange {
     fn leave_series(&mut self) {
         if let Some(series) = self.series.take() {
             series.downstream.dec();
-            if series.names.backend_type == "model_server" {
+            if series.names.backend.backend_type == "model_server" {
                 series.upstream.dec();
             }
         }

@@ -14,7 +14,9 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 
-use crate::metrics::{DurationLabels, Metrics, ModelLabel, RequestLabels, Text, TokenLabels, UpstreamLabels};
+use crate::metrics::{
+    BackendLabels, DurationLabels, Metrics, ModelLabel, RequestLabels, Text, TokenLabels, UpstreamLabels,
+};
 use crate::published::Snapshot;
 
 /// What a label says that has no value.
@@ -65,10 +67,7 @@ type Ending = (Option<Api>, u16, &'static str);
 #[derive(Clone)]
 pub(super) struct Names {
     pub model: Text,
-    pub model_route: Text,
-    pub backend_type: &'static str,
-    pub backend_name: Text,
-    pub upstream_model: Text,
+    pub backend: BackendLabels,
 }
 
 /// The handles of one way in which requests end.
@@ -115,13 +114,8 @@ impl Subject<'_> {
 impl Series {
     fn new(metrics: &Metrics, snapshot: &Snapshot, subject: Subject<'_>) -> Self {
         let names = Names::of(snapshot, subject);
-        let upstream = UpstreamLabels {
-            model_server: names.backend_name.clone(),
-            model_route: names.model_route.clone(),
-            backend_type: names.backend_type,
-            backend_name: names.backend_name.clone(),
-            upstream_model: names.upstream_model.clone(),
-        };
+        let backend = names.backend.clone();
+        let upstream = UpstreamLabels { model_server: backend.backend_name.clone(), backend };
         Self {
             downstream: metrics.active_downstream.get_or_create_owned(&ModelLabel { model: names.model.clone() }),
             upstream: metrics.active_upstream.get_or_create_owned(&upstream),
@@ -150,12 +144,15 @@ impl Names {
     fn of(snapshot: &Snapshot, subject: Subject<'_>) -> Self {
         let pool = subject.pool.and_then(|pool| snapshot.table.pools.get(pool.0));
         let served = pool.and_then(|pool| pool.policy.served_model.as_deref());
+        let name = |name: Option<String>| Text::from(name.as_deref().unwrap_or(NONE));
         Self {
             model: subject.model.map_or_else(|| Text::from(UNKNOWN), |model| Text(Arc::clone(model))),
-            model_route: subject.route.map_or_else(|| Text::from(NONE), |route| Text::from(&*route.key().to_string())),
-            backend_type: if pool.is_some() { "model_server" } else { "unresolved" },
-            backend_name: pool.map_or_else(|| Text::from(NONE), |pool| Text::from(&*pool.key.object.to_string())),
-            upstream_model: Text::from(served.unwrap_or(NONE)),
+            backend: BackendLabels {
+                model_route: name(subject.route.map(|route| route.key().to_string())),
+                backend_type: if pool.is_some() { "model_server" } else { "unresolved" },
+                backend_name: name(pool.map(|pool| pool.key.object.to_string())),
+                upstream_model: Text::from(served.unwrap_or(NONE)),
+            },
         }
     }
 }
@@ -163,30 +160,12 @@ impl Names {
 impl Outcome {
     fn new(metrics: &Metrics, names: &Names, api: Option<Api>, status_code: u16, error_type: &'static str) -> Self {
         let path = api.map_or("other", Api::label);
-        let Names { model, model_route, backend_type, backend_name, upstream_model } = names.clone();
-        let tokens = |token_type| TokenLabels {
-            model: model.clone(),
-            path,
-            token_type,
-            model_route: model_route.clone(),
-            backend_type,
-            backend_name: backend_name.clone(),
-            upstream_model: upstream_model.clone(),
-        };
-        let requests = RequestLabels {
-            model: model.clone(),
-            path,
-            status_code,
-            error_type,
-            model_route: model_route.clone(),
-            backend_type,
-            backend_name: backend_name.clone(),
-            upstream_model: upstream_model.clone(),
-        };
+        let Names { model, backend } = names.clone();
+        let requests = RequestLabels { model: model.clone(), path, status_code, error_type, backend: backend.clone() };
+        let tokens = |token_type| TokenLabels { model: model.clone(), path, token_type, backend: backend.clone() };
         let input_tokens = metrics.tokens.get_or_create_owned(&tokens("input"));
         let output_tokens = metrics.tokens.get_or_create_owned(&tokens("output"));
-        let duration =
-            DurationLabels { model, path, status_code, model_route, backend_type, backend_name, upstream_model };
+        let duration = DurationLabels { model, path, status_code, backend };
         Self {
             requests: metrics.requests.get_or_create_owned(&requests),
             seconds: metrics.request_seconds.get_or_create_owned(&duration),

@@ -112,17 +112,17 @@ impl<'e> Entry<'e> {
         let text = |text: &'e str| (text != "none").then_some(Field::Text(text));
         let number = |number: usize| u64::try_from(number).ok().map(Field::Number);
         let exchange = self.exchange;
-        let server = &*self.names.backend_name.0;
+        let server = &*self.names.backend.backend_name.0;
         [
             ("error", self.end.error.map(Field::Text)),
             ("model_name", Some(Field::Text(&exchange.model))),
-            ("model_route", text(&self.names.model_route.0)),
+            ("model_route", text(&self.names.backend.model_route.0)),
             ("model_server", text(server)),
             ("selected_pod", exchange.endpoint.as_ref().map(|endpoint| Field::Text(&endpoint.pod.name))),
             ("request_id", exchange.request_id.to_str().ok().map(Field::Text)),
-            ("backend_type", text(server).map(|_| Field::Text(self.names.backend_type))),
+            ("backend_type", text(server).map(|_| Field::Text(self.names.backend.backend_type))),
             ("backend_name", text(server)),
-            ("upstream_model", text(&self.names.upstream_model.0)),
+            ("upstream_model", text(&self.names.backend.upstream_model.0)),
             ("upstream_status_code", exchange.upstream_status.map(|status| Field::Number(status.into()))),
             ("upstream_attempts", number(exchange.attempts).filter(|_| exchange.attempts > 0)),
             ("gateway", exchange.gateway.as_deref().map(Field::Text)),
