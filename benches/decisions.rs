@@ -86,19 +86,8 @@ fn world() -> World {
     world
 }
 
-fn controller() -> Controller {
-    Controller {
-        gateway_api: true,
-        namespace: "default".to_owned(),
-        bind_address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        port: 8080,
-        tls: false,
-        trust_pods_without_conditions: true,
-    }
-}
-
 fn planning(criterion: &mut Criterion) {
-    let (world, controller) = (world(), controller());
+    let (world, controller) = (world(), Controller::default());
     criterion.bench_function("plan, 5000 ModelRoutes on 1000 Gateways, 200 ModelServers, 2000 Pods", |bencher| {
         // The old plan is dropped when the last request that began with it ends, and not by whoever plans.
         bencher.iter_with_large_drop(|| plan(black_box(&world), &controller));

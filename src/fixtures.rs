@@ -24,14 +24,7 @@ pub(crate) fn world(manifest: &str) -> World {
 
 /// Returns a controller with the Gateway API on, in the namespace `default`, with the port 8080.
 pub(crate) fn controller() -> Controller {
-    Controller {
-        gateway_api: true,
-        namespace: "default".to_owned(),
-        bind_address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        port: 8080,
-        tls: false,
-        trust_pods_without_conditions: true,
-    }
+    Controller::default()
 }
 
 /// Returns the bind of a port of [`controller`].

@@ -5,7 +5,7 @@
 //! the invalid one did not exist.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use foldhash::{HashMap, HashMapExt};
@@ -71,6 +71,20 @@ pub struct BindPlan {
     pub bind: Bind,
     /// Whether it speaks TLS.
     pub tls: bool,
+}
+
+impl Default for Controller {
+    /// Returns a router that serves from a directory of manifests without any option.
+    fn default() -> Self {
+        Self {
+            gateway_api: true,
+            namespace: "default".to_owned(),
+            bind_address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            port: 8080,
+            tls: false,
+            trust_pods_without_conditions: true,
+        }
+    }
 }
 
 impl Controller {

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -83,10 +82,7 @@ impl Findings {
         let controller = Controller {
             gateway_api: options.enable_gateway_api,
             namespace: options.pod_namespace.clone(),
-            bind_address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            port: 8080,
-            tls: false,
-            trust_pods_without_conditions: true,
+            ..Controller::default()
         };
         // Whether a port can be opened is not for a check to find out.
         let binds = plan(world, &controller).binds;
