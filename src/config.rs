@@ -12,6 +12,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use thiserror::Error;
 
+use crate::plan::SERVICE_NAME;
+
 /// The options of a router that serves.
 #[derive(Args, Clone, Debug)]
 #[group(skip)]
@@ -27,6 +29,10 @@ pub struct Config {
     /// Which APIs to serve.
     #[command(flatten)]
     pub apis: ApiConfig,
+
+    /// How the cluster is watched and written to.
+    #[command(flatten)]
+    pub cluster: ClusterConfig,
 
     /// What one request may cost.
     #[command(flatten)]
@@ -99,12 +105,43 @@ pub struct ApiConfig {
     /// Namespace of the router, and so of the default Gateway
     #[arg(long, env = "POD_NAMESPACE", default_value = "default", value_name = "NAMESPACE")]
     pub pod_namespace: String,
+}
 
-    /// Requests per second to the Kubernetes API server; 0 leaves it to the client
+/// How the cluster is watched and written to.
+#[derive(Args, Clone, Debug)]
+#[group(skip)]
+pub struct ClusterConfig {
+    /// Name of the router's own Pod, by which it holds the lease [default: a random name]
+    #[arg(long, env = "POD_NAME", value_name = "NAME")]
+    pub pod_name: Option<String>,
+
+    /// The router's own Service, in its namespace; the Gateways' addresses are those of the Service
+    #[arg(long, env = "KTHENA_SERVICE_NAME", default_value = SERVICE_NAME, value_name = "NAME")]
+    pub service_name: String,
+
+    /// Keep the ports of the router's own Service in step with the Gateways' listeners
+    #[arg(
+        long, env = "KTHENA_SYNC_SERVICE_PORTS", value_name = "BOOL", num_args = 0..=1, require_equals = true,
+        default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set
+    )]
+    pub sync_service_ports: bool,
+
+    /// Namespaces to watch, separated by commas; that of the router is always watched for Gateways [default: all]
+    #[arg(long, env = "KTHENA_WATCH_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACES")]
+    pub watch_namespaces: Vec<String>,
+
+    /// Time after which a watch that the API server says nothing on, no bookmark even, is replaced by a new list
+    #[arg(
+        long, env = "KTHENA_WATCH_SILENCE_TIMEOUT", default_value = "3m", value_parser = duration,
+        value_name = "DURATION"
+    )]
+    pub watch_silence_timeout: Duration,
+
+    /// Requests per second to the Kubernetes API server; 0 means without limit
     #[arg(long, env = "KTHENA_KUBE_API_QPS", default_value_t = 0.0, value_name = "N")]
     pub kube_api_qps: f32,
 
-    /// Requests to the Kubernetes API server that may exceed --kube-api-qps for a moment; 0 leaves it to the client
+    /// Requests to the Kubernetes API server that may be sent at once within --kube-api-qps; 0 means twice that
     #[arg(long, env = "KTHENA_KUBE_API_BURST", default_value_t = 0, value_name = "N")]
     pub kube_api_burst: u32,
 }
@@ -261,9 +298,10 @@ impl Config {
             ("--drain-timeout", self.drain.drain_timeout.is_zero()),
             ("--metrics-scrape-interval", self.engines.metrics_scrape_interval.is_zero()),
             ("--connect-timeout", self.engines.connect_timeout.is_zero()),
+            ("--watch-silence-timeout", self.cluster.watch_silence_timeout.is_zero()),
         ];
         faults.extend(positive.into_iter().filter(|(_, zero)| *zero).map(|(flag, _)| ConfigError::Zero { flag }));
-        if !self.apis.kube_api_qps.is_finite() || self.apis.kube_api_qps < 0.0 {
+        if !self.cluster.kube_api_qps.is_finite() || self.cluster.kube_api_qps < 0.0 {
             faults.push(ConfigError::NotANumber { flag: "--kube-api-qps" });
         }
         faults

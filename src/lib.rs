@@ -1,7 +1,7 @@
 //! The decisions of kthena-router, an inference router for Kubernetes: a pure library.
 //!
 //! ```text
-//!  objects ──> World ──plan()──> Plan { table, binds, pools, reports }
+//!  objects ──> World ──plan()──> Plan { table, binds, pools, reports } ──upkeep()──> Writes
 //!                                   │
 //!  request ──> RequestHead ─────────┴─ RouteTable::decide() ──> Forward ──> Picker::pick() ──> Candidate
 //! ```
@@ -21,4 +21,5 @@ pub mod object;
 pub mod plan;
 pub mod routing;
 pub mod selector;
+pub mod upkeep;
 pub mod world;

@@ -22,6 +22,10 @@ pub enum Kind {
     Namespace,
     /// `v1` Pod.
     Pod,
+    /// `v1` Service.
+    Service,
+    /// `apiextensions.k8s.io/v1` CustomResourceDefinition, cluster-scoped.
+    CustomResourceDefinition,
 }
 
 /// Names one object of a kind that is known from the context.
@@ -58,8 +62,16 @@ pub struct PoolKey {
 
 impl Kind {
     /// Every kind, in the order in which a report lists them.
-    pub const ALL: [Self; 6] =
-        [Self::GatewayClass, Self::Gateway, Self::ModelRoute, Self::ModelServer, Self::Namespace, Self::Pod];
+    pub const ALL: [Self; 8] = [
+        Self::GatewayClass,
+        Self::Gateway,
+        Self::ModelRoute,
+        Self::ModelServer,
+        Self::Namespace,
+        Self::Pod,
+        Self::Service,
+        Self::CustomResourceDefinition,
+    ];
 
     /// Returns the kind's name as Kubernetes spells it.
     pub const fn as_str(self) -> &'static str {
@@ -70,6 +82,8 @@ impl Kind {
             Self::ModelServer => "ModelServer",
             Self::Namespace => "Namespace",
             Self::Pod => "Pod",
+            Self::Service => "Service",
+            Self::CustomResourceDefinition => "CustomResourceDefinition",
         }
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use foldhash::{HashMap, HashMapExt};
 
+use crate::gateway::class;
 use crate::gateway::hostname::Hostname;
 use crate::gateway::listeners::{OwnGateway, own_gateways};
 use crate::inference::pool::Endpoint;
@@ -31,6 +32,9 @@ pub const CONTROLLER_NAME: &str = "volcano.sh/kthena-router";
 /// The GatewayClass that is ours even where nobody wrote it.
 pub const CLASS_NAME: &str = "kthena-router";
 
+/// The name that the router's own Service has unless it was told another.
+pub const SERVICE_NAME: &str = "kthena-router";
+
 /// The name of the default Gateway.
 pub const DEFAULT_GATEWAY: &str = "default";
 
@@ -49,6 +53,12 @@ pub struct Controller {
     pub tls: bool,
     /// Whether a Pod without status conditions counts as ready, as in a directory of manifests.
     pub trust_pods_without_conditions: bool,
+    /// The router's own Service, whose addresses are those of all Gateways.
+    pub service: ObjectKey,
+    /// Whether the ports of that Service are kept in step with the listeners.
+    pub sync_service_ports: bool,
+    /// Whether the GatewayClass and the default Gateway are created where they are missing.
+    pub provides: bool,
 }
 
 /// What is to be done, derived from one state of the world.
@@ -83,6 +93,9 @@ impl Default for Controller {
             port: 8080,
             tls: false,
             trust_pods_without_conditions: true,
+            service: ObjectKey::new("default", SERVICE_NAME),
+            sync_service_ports: false,
+            provides: false,
         }
     }
 }
@@ -115,7 +128,7 @@ pub fn plan(world: &World, controller: &Controller) -> Plan {
     };
     let mut routes: Vec<&Arc<Route>> = world.model_routes.objects.values().collect();
     // They are in the order of their keys, and a stable sort keeps it among those of one age.
-    routes.sort_by_key(|route| route.created);
+    routes.sort_by_key(|route| route.record.created);
     for route in routes {
         draft.add(route, &|target| resolve(target, &indices));
     }
@@ -128,8 +141,10 @@ pub fn plan(world: &World, controller: &Controller) -> Plan {
         binds.insert(controller.bind_plan(bind));
     }
     add_listeners(&mut table, &mut binds, &gateways, &draft.attached, controller);
+    let addresses = world.services.find(&controller.service).map(|service| &*service.addresses).unwrap_or_default();
     let reports = Reports {
-        gateways: report::gateways(&gateways, &draft.attached, &world.binds),
+        classes: class::conditions(world).collect(),
+        gateways: report::gateways(&gateways, &draft.attached, addresses, &world.binds),
         routes: draft.reports,
         servers: report::servers(world, &pools),
     };

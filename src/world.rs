@@ -3,7 +3,7 @@
 //! Facts arrive in any order and are absorbed one by one; nothing is decided here. Each object is digested once, when it
 //! is observed, so that [`plan`](crate::plan::plan) reads compiled routes and not raw ones.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use foldhash::HashMap;
@@ -12,9 +12,11 @@ use crate::manifest::Object;
 use crate::native::route::{Route, Server};
 use crate::object::{Bind, Kind, ObjectKey};
 
-pub use kinds::{GatewayClassFacts, GatewayFacts, PodFacts};
+pub use kinds::{DefinitionFacts, GatewayClassFacts, GatewayFacts, PodFacts, ServiceFacts, ServicePort};
+pub use record::Record;
 
 mod kinds;
+mod record;
 
 /// Everything the router knows.
 #[derive(Debug, Default)]
@@ -31,17 +33,26 @@ pub struct World {
     pub namespaces: Table<BTreeMap<String, String>>,
     /// The Pods.
     pub pods: Table<PodFacts>,
+    /// The Services.
+    pub services: Table<ServiceFacts>,
+    /// The CustomResourceDefinitions.
+    pub definitions: Table<DefinitionFacts>,
     /// What became of each socket that was asked for.
     pub binds: HashMap<Bind, BindState>,
+    /// The lists that have not arrived yet.
+    unsynced: BTreeSet<Scope>,
 }
+
+/// What a list covers: a kind, and the namespace that is listed; all of them if absent.
+pub type Scope = (Kind, Option<Arc<str>>);
 
 /// The objects of one kind.
 #[derive(Debug)]
 pub struct Table<S> {
     /// The objects in the order of their keys.
     pub objects: BTreeMap<ObjectKey, S>,
-    /// Whether a complete list was observed; until then an absent object may merely be unknown.
-    pub synced: bool,
+    /// Whether there is such a kind where the objects come from: the API server may lack its CustomResourceDefinition.
+    pub known: bool,
 }
 
 /// What became of a socket.
@@ -56,12 +67,36 @@ pub enum BindState {
 /// Something observed about the objects of one kind.
 #[derive(Clone, Debug)]
 pub enum Fact<S> {
-    /// These are all the objects there are; whatever else was known is gone.
-    Resynced(Vec<(ObjectKey, S)>),
+    /// A complete list; what else was known is gone, which heals everything that was missed.
+    Resynced(Listing<S>),
     /// One object is new or has changed.
     Applied(ObjectKey, S),
     /// One object is gone.
     Deleted(ObjectKey),
+    /// There is no such kind, and so there are no objects of it.
+    Absent,
+}
+
+/// All objects of one kind in one namespace or in all of them.
+#[derive(Clone, Debug)]
+pub struct Listing<S> {
+    /// The namespace that was listed; all of them if absent.
+    pub namespace: Option<Arc<str>>,
+    /// The objects.
+    pub objects: Vec<(ObjectKey, S)>,
+    /// Objects that exist but cannot be read; what is known of them stays in use.
+    pub unreadable: Vec<ObjectKey>,
+}
+
+/// What a fact changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Effect {
+    /// Nothing that matters.
+    Nothing,
+    /// What the API server records of an object, its status for one, but not what the object asks for.
+    Records,
+    /// Something that plans depend on.
+    Plan,
 }
 
 /// A kind of object that the world keeps a table of.
@@ -75,37 +110,50 @@ pub trait WorldKind: Clone + Send + 'static {
     fn key(&self) -> ObjectKey;
     /// Reduces an object to what is kept of it.
     fn digest(self) -> Self::Stored;
+    /// Returns what it changes that an object is no longer `before` but `after`.
+    fn effect(before: &Self::Stored, after: &Self::Stored) -> Effect;
     /// Returns the table of this kind.
     fn table(world: &mut World) -> &mut Table<Self::Stored>;
 }
 
 impl World {
-    /// Takes in a fact.
-    pub fn absorb<K: WorldKind>(&mut self, fact: Fact<K::Stored>) {
-        let table = K::table(self);
+    /// Makes an empty world that is complete once these lists have arrived.
+    pub fn expecting(lists: impl IntoIterator<Item = Scope>) -> Self {
+        Self { unsynced: lists.into_iter().collect(), ..Self::default() }
+    }
+
+    /// Takes in a fact, and returns what it changes.
+    pub fn absorb<K: WorldKind>(&mut self, fact: Fact<K::Stored>) -> Effect {
         match fact {
-            Fact::Resynced(objects) => {
-                table.objects = objects.into_iter().collect();
-                table.synced = true;
+            Fact::Resynced(listing) => {
+                let is_first = self.unsynced.remove(&(K::KIND, listing.namespace.clone()));
+                let table = K::table(self);
+                let was_known = std::mem::replace(&mut table.known, true);
+                let effect = table.replace::<K>(listing);
+                if is_first || !was_known { Effect::Plan } else { effect }
             }
-            Fact::Applied(key, object) => {
-                table.objects.insert(key, object);
+            Fact::Absent => {
+                self.unsynced.retain(|(kind, _)| *kind != K::KIND);
+                let table = K::table(self);
+                table.objects.clear();
+                if std::mem::replace(&mut table.known, false) { Effect::Plan } else { Effect::Nothing }
             }
-            Fact::Deleted(key) => {
-                table.objects.remove(&key);
-            }
+            Fact::Applied(key, object) => K::table(self).insert::<K>(key, object),
+            Fact::Deleted(key) => K::table(self).objects.remove(&key).map_or(Effect::Nothing, |_| Effect::Plan),
         }
     }
 
     /// Takes in an object of a manifest as new or changed.
     pub fn apply(&mut self, object: Object) {
         match object {
+            Object::CustomResourceDefinition(object) => self.apply_one(*object),
             Object::GatewayClass(object) => self.apply_one(*object),
             Object::Gateway(object) => self.apply_one(*object),
             Object::ModelRoute(object) => self.apply_one(*object),
             Object::ModelServer(object) => self.apply_one(*object),
             Object::Namespace(object) => self.apply_one(*object),
             Object::Pod(object) => self.apply_one(*object),
+            Object::Service(object) => self.apply_one(*object),
         }
     }
 
@@ -113,17 +161,9 @@ impl World {
         self.absorb::<K>(Fact::Applied(object.key(), object.digest()));
     }
 
-    /// Returns the kinds of which no complete list was observed yet.
-    pub fn unsynced(&self) -> Vec<Kind> {
-        let synced = [
-            (Kind::GatewayClass, self.gateway_classes.synced),
-            (Kind::Gateway, self.gateways.synced),
-            (Kind::ModelRoute, self.model_routes.synced),
-            (Kind::ModelServer, self.model_servers.synced),
-            (Kind::Namespace, self.namespaces.synced),
-            (Kind::Pod, self.pods.synced),
-        ];
-        synced.into_iter().filter(|(_, synced)| !synced).map(|(kind, _)| kind).collect()
+    /// Returns the lists that have not arrived yet; until then an absent object may merely be unknown.
+    pub fn unsynced(&self) -> &BTreeSet<Scope> {
+        &self.unsynced
     }
 }
 
@@ -137,31 +177,44 @@ impl<S> Table<S> {
     pub fn find(&self, key: &ObjectKey) -> Option<&S> {
         self.objects.get(key)
     }
+
+    fn insert<K: WorldKind<Stored = S>>(&mut self, key: ObjectKey, object: S) -> Effect {
+        let effect = self.objects.get(&key).map_or(Effect::Plan, |before| K::effect(before, &object));
+        self.objects.insert(key, object);
+        effect
+    }
+
+    fn replace<K: WorldKind<Stored = S>>(&mut self, listing: Listing<S>) -> Effect {
+        let Listing { namespace, objects, unreadable } = listing;
+        let before = std::mem::take(&mut self.objects);
+        let is_listed = |key: &ObjectKey| namespace.as_ref().is_none_or(|namespace| *namespace == key.namespace);
+        let (mut before, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            before.into_iter().partition(|(key, _)| is_listed(key));
+        self.objects = others;
+        let mut effect = Effect::Nothing;
+        for (key, object) in objects {
+            effect = effect.max(before.remove(&key).map_or(Effect::Plan, |before| K::effect(&before, &object)));
+            self.objects.insert(key, object);
+        }
+        for key in unreadable {
+            self.objects.extend(before.remove_entry(&key));
+        }
+        if before.is_empty() { effect } else { Effect::Plan }
+    }
 }
 
 impl<S> Default for Table<S> {
     fn default() -> Self {
-        Self { objects: BTreeMap::new(), synced: false }
+        Self { objects: BTreeMap::new(), known: true }
+    }
+}
+
+impl<S> Listing<S> {
+    /// Makes the list of all objects in all namespaces.
+    pub fn of_all(objects: impl IntoIterator<Item = (ObjectKey, S)>) -> Self {
+        Self { namespace: None, objects: objects.into_iter().collect(), unreadable: Vec::new() }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use k8s_openapi::api::core::v1::Namespace;
-
-    use super::*;
-
-    #[test]
-    fn a_resync_removes_what_it_does_not_list() {
-        let mut world = World::default();
-        let key = |name: &str| ObjectKey::new("", name);
-        world.absorb::<Namespace>(Fact::Applied(key("old"), BTreeMap::new()));
-        assert_eq!(world.unsynced().len(), 6);
-        world.absorb::<Namespace>(Fact::Resynced(vec![(key("new"), BTreeMap::new())]));
-        assert!(world.namespaces.find(&key("old")).is_none());
-        assert!(world.namespaces.find(&key("new")).is_some());
-        assert!(!world.unsynced().contains(&Kind::Namespace));
-        world.absorb::<Namespace>(Fact::Deleted(key("new")));
-        assert_eq!(world.namespaces.iter().count(), 0);
-    }
-}
+mod tests;

@@ -94,7 +94,7 @@ impl Admin {
         };
         let unreported = registry.binds.values().filter(|state| state.is_none()).count();
         let open = registry.binds.values().flatten().any(|state| state == "open");
-        let unsynced = registry.unsynced.join(", ");
+        let unsynced = registry.unsynced.iter().copied().collect::<Vec<_>>().join(", ");
         vec![
             Check {
                 name: "not draining",

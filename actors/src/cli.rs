@@ -11,7 +11,7 @@ pub const EXIT_USAGE: u8 = 64;
 
 /// Inference router and Gateway for Kubernetes
 #[derive(Debug, Parser)]
-#[command(name = "kthena-router", version, args_conflicts_with_subcommands = true)]
+#[command(name = "kthena-router", version, args_conflicts_with_subcommands = true, args_override_self = true)]
 pub struct Cli {
     /// What to do; without a command, the router serves.
     #[command(subcommand)]
@@ -79,6 +79,15 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_flag_that_is_given_twice_has_its_last_value() {
+        // `kubectl patch` adds flags to those that a Deployment has.
+        let flags =
+            ["kthena-router", "--enable-gateway-api=false", "--port=1", "--enable-gateway-api=true", "--port=2"];
+        let config = Cli::try_parse_from(flags).unwrap().config;
+        assert_eq!((config.gateway_api(), config.listen.port), (true, 2));
     }
 
     #[test]

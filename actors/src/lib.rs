@@ -34,15 +34,19 @@ pub mod access_logger;
 pub mod admin;
 pub mod check;
 pub mod cli;
+pub mod cluster;
+pub mod cluster_writer;
 pub mod demo;
 pub mod engine;
 pub mod fleet;
+pub mod leadership;
 pub mod lease;
 pub mod listener;
 pub mod load;
 pub mod manifest_directory;
 pub mod metrics;
 pub mod observe;
+pub mod origin;
 pub mod overseer;
 pub mod pool_keeper;
 pub mod proxy;
@@ -60,8 +64,11 @@ pub mod upstream;
 pub mod vitals;
 pub mod watcher;
 
-/// The names of all actors.
-pub const CAST: [&str; 15] = [
+/// The names of the actors that only a router in a cluster has.
+pub const CLUSTER_CAST: [&str; 2] = [cluster_writer::ClusterWriter::NAME, leadership::Leadership::NAME];
+
+/// The names of the actors that every router has.
+pub const CAST: [&str; 17] = [
     overseer::Overseer::NAME,
     manifest_directory::ManifestDirectory::NAME,
     watcher::Watcher::<gateway_api::experimental::gatewayclasses::GatewayClass>::name(),
@@ -70,6 +77,10 @@ pub const CAST: [&str; 15] = [
     watcher::Watcher::<kthena_router::kinds::ModelServer>::name(),
     watcher::Watcher::<k8s_openapi::api::core::v1::Namespace>::name(),
     watcher::Watcher::<k8s_openapi::api::core::v1::Pod>::name(),
+    watcher::Watcher::<k8s_openapi::api::core::v1::Service>::name(),
+    watcher::Watcher::<
+        k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    >::name(),
     registry::RouteRegistry::NAME,
     fleet::ListenerFleet::NAME,
     listener::Listener::NAME,

@@ -24,11 +24,12 @@ use futures::StreamExt;
 use futures::stream::{self, LocalBoxStream};
 use gateway_api::experimental::gatewayclasses::GatewayClass;
 use gateway_api::experimental::gateways::Gateway;
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kthena_router::kinds::{ModelRoute, ModelServer};
 use kthena_router::manifest::{Object, read};
 use kthena_router::object::{Kind, ObjectKey};
-use kthena_router::world::{Fact, WorldKind};
+use kthena_router::world::{Fact, Listing, WorldKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
@@ -220,7 +221,7 @@ impl<K: ManifestKind> Source<K> for DirectorySource {
         let lists = states.filter_map(|objects| async move {
             let objects = objects?;
             let of_kind = objects.iter().filter_map(K::select);
-            Some(Fact::Resynced(of_kind.map(|object| (object.key(), object.clone().digest())).collect()))
+            Some(Fact::Resynced(Listing::of_all(of_kind.map(|object| (object.key(), object.clone().digest())))))
         });
         lists.boxed_local()
     }
@@ -236,7 +237,7 @@ macro_rules! manifest_kinds {
     };
 }
 
-manifest_kinds!(GatewayClass, Gateway, ModelRoute, ModelServer, Namespace, Pod);
+manifest_kinds!(CustomResourceDefinition, GatewayClass, Gateway, ModelRoute, ModelServer, Namespace, Pod, Service);
 
 /// Lists the manifests of a directory; a path that is a file is its own and only manifest.
 pub fn list(path: &Path) -> io::Result<Vec<PathBuf>> {

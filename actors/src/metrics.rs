@@ -5,10 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
-use kthena_router::object::Kind;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
@@ -16,8 +13,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 
+pub use age::Age;
 pub use labels::*;
 
+mod age;
 mod labels;
 
 /// The buckets of request durations, in seconds: the Go router's.
@@ -33,9 +32,14 @@ pub type HistogramFamily<L> = Family<L, Histogram, Buckets>;
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    started: Instant,
-    last_facts: [AtomicU64; Kind::ALL.len()],
-    last_fact_ages: Family<KindLabel, Gauge<f64, AtomicU64>>,
+    /// The time since the last fact about objects of a kind.
+    pub last_fact_ages: Family<KindLabel, Age>,
+    /// The time since the API server last said something on a watch.
+    pub watch_ages: Family<WatchLabels, Age>,
+    /// Writes to the API server.
+    pub api_writes: Family<WriteLabels, Counter>,
+    /// Whether this replica holds the lease, and so writes to the API server.
+    pub leading: Gauge,
     /// Requests, by what became of them.
     pub requests: Family<RequestLabels, Counter>,
     /// Seconds from a request's head to the end of its answer.
@@ -153,18 +157,16 @@ impl Metrics {
                 "Time since the last fact about a kind of object",
                 Family::default(),
             ),
-            last_facts: Default::default(),
-            started: Instant::now(),
+            watch_ages: families.add(
+                "watch_age_seconds",
+                "Time since the API server last said something on a watch, be it only a bookmark",
+                Family::default(),
+            ),
+            api_writes: families.add("api_writes", "Writes to the API server by outcome", Family::default()),
+            leading: families.add("leading", "1 while this replica writes to the API server", Gauge::default()),
             registry: families.0,
         };
         Arc::new(metrics)
-    }
-
-    /// Notes that a fact about objects of `kind` has just arrived.
-    pub fn note_fact(&self, kind: Kind) {
-        // 0 means never, so that the first millisecond counts as the second.
-        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
-        self.last_facts[kind as usize].store(now, Ordering::Relaxed);
     }
 
     /// Returns how many of each of these actors are alive.
@@ -179,15 +181,6 @@ impl Metrics {
     ///
     /// Returns an error when a metric cannot be written as text.
     pub fn encode(&self) -> Result<String, std::fmt::Error> {
-        let now = self.started.elapsed().as_secs_f64();
-        for kind in Kind::ALL {
-            let last = self.last_facts[kind as usize].load(Ordering::Relaxed);
-            if last > 0 {
-                let label = KindLabel { kind: kind.as_str() };
-                #[expect(clippy::cast_precision_loss, reason = "an uptime in milliseconds is far below 2^52")]
-                self.last_fact_ages.get_or_create(&label).set(now - last as f64 / 1000.0);
-            }
-        }
         let mut text = String::with_capacity(16 << 10);
         encode(&mut text, &self.registry)?;
         Ok(text)

@@ -19,6 +19,7 @@ use actix::{
 };
 use kthena_router::config::DrainConfig;
 use serde::Serialize;
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
@@ -36,7 +37,8 @@ const DRAIN_SLACK: Duration = Duration::from_secs(3);
 const COUNTED_BEFORE: Duration = Duration::from_millis(50);
 /// How long the requests that were cut off get to be logged.
 const LAST_WORDS: Duration = Duration::from_millis(200);
-
+/// What giving the lease back may take.
+const RESIGN_TIMEOUT: Duration = Duration::from_secs(2);
 /// What the access log may take to write its last lines.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -46,6 +48,8 @@ pub struct Overseer {
     drain: DrainConfig,
     fleet: Recipient<Drain>,
     access_log: Option<AccessLog>,
+    /// Tells Leadership to give its lease back; closed when that is done.
+    stopping: Arc<watch::Sender<bool>>,
     draining: bool,
     vitals: Vitals,
 }
@@ -104,10 +108,11 @@ impl Overseer {
         drain: DrainConfig,
         fleet: Recipient<Drain>,
         access_log: Option<AccessLog>,
+        stopping: Arc<watch::Sender<bool>>,
         metrics: &Arc<Metrics>,
     ) -> Self {
         let vitals = Vitals::new(Self::NAME, metrics);
-        Self { wards, drain, fleet, access_log, draining: false, vitals }
+        Self { wards, drain, fleet, access_log, stopping, draining: false, vitals }
     }
 
     fn look_after_wards(&mut self) {
@@ -149,6 +154,9 @@ impl Handler<Shutdown> for Overseer {
         let DrainConfig { drain_delay, drain_timeout } = self.drain.clone();
         info!(?drain_delay, ?drain_timeout, "stopping");
         let (fleet, access_log) = (self.fleet.clone(), self.access_log.clone());
+        // Another replica may write from now on; this one goes on serving until it is drained.
+        self.stopping.send_replace(true);
+        let stopping = Arc::clone(&self.stopping);
         let metrics = Arc::clone(self.vitals.metrics());
         let drained = async move {
             sleep(drain_delay).await;
@@ -158,6 +166,9 @@ impl Handler<Shutdown> for Overseer {
             if !in_time {
                 drop(timeout(COUNTED_BEFORE + DRAIN_SLACK, drained).await);
                 sleep(LAST_WORDS).await;
+            }
+            if timeout(RESIGN_TIMEOUT, stopping.closed()).await.is_err() {
+                warn!("the lease was not given back, it will expire");
             }
             if let Some(access_log) = access_log
                 && !matches!(timeout(FLUSH_TIMEOUT, access_log.flush()).await, Ok(Ok(())))

@@ -6,7 +6,8 @@
 //!
 //! # Messages
 //! In: [`Observed`] from the watchers, [`BindReported`] from listeners, [`Observe`] from the admin pages.
-//! Out: [`EnsureBinds`] to the ListenerFleet, [`SetEndpoints`] to the pool keepers; the snapshot, to everyone.
+//! Out: [`EnsureBinds`] to the ListenerFleet, [`SetEndpoints`] to the pool keepers, [`DesireWrites`] to the
+//! ClusterWriter where there is one; the snapshot, to everyone.
 //!
 //! # Supervision
 //! Part of the spine: its death ends the process. It looks after its pool keepers each second.
@@ -17,7 +18,7 @@
 //! plan             *                 *
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,12 +30,14 @@ use kthena_router::inference::pool::Endpoint;
 use kthena_router::native::route::PoolPolicy;
 use kthena_router::object::{Bind, Kind, PoolKey};
 use kthena_router::plan::{BindPlan, Controller, Plan, PoolPlan, Reports, plan};
-use kthena_router::world::{BindState, Fact, World, WorldKind};
+use kthena_router::upkeep::upkeep;
+use kthena_router::world::{BindState, Effect, Fact, World, WorldKind};
 use serde::Serialize;
 use tracing::{info, warn};
 
 pub use dump::ConfigDump;
 
+use crate::cluster_writer::DesireWrites;
 use crate::fleet::EnsureBinds;
 use crate::metrics::Metrics;
 use crate::observe::Observe;
@@ -60,7 +63,11 @@ pub struct RouteRegistry {
     publisher: Publisher,
     generation: u64,
     debounce: Option<Debounce>,
+    /// Whether something happened that plans depend on.
+    outdated: bool,
     fleet: Recipient<EnsureBinds>,
+    /// Who writes to the API server, where there is one.
+    writer: Option<Recipient<DesireWrites>>,
     keeping: Keeping,
     vitals: Vitals,
 }
@@ -98,7 +105,7 @@ pub struct RegistryState {
     /// How many plans were published; 0 before the first.
     pub generation: u64,
     /// The kinds of which no complete list has arrived yet.
-    pub unsynced: Vec<&'static str>,
+    pub unsynced: BTreeSet<&'static str>,
     /// The sockets to have open, and what became of them.
     pub binds: BTreeMap<String, Option<String>>,
     /// The number of objects of each kind.
@@ -123,16 +130,17 @@ impl RouteRegistry {
     /// The actor's name.
     pub const NAME: &str = "RouteRegistry";
 
-    /// Makes a registry of an empty world.
+    /// Makes a registry of a world that nothing is known of yet.
     pub fn new(
-        controller: Controller,
+        (world, controller): (World, Controller),
         publisher: Publisher,
         fleet: Recipient<EnsureBinds>,
+        writer: Option<Recipient<DesireWrites>>,
         keeping: Keeping,
         metrics: &Arc<Metrics>,
     ) -> Self {
         Self {
-            world: World::default(),
+            world,
             controller,
             reports: Reports::default(),
             binds: Vec::new(),
@@ -140,14 +148,20 @@ impl RouteRegistry {
             publisher,
             generation: 0,
             debounce: None,
+            outdated: true,
             fleet,
+            writer,
             keeping,
             vitals: Vitals::new(Self::NAME, metrics),
         }
     }
 
-    /// Puts the next plan off until the world is quiet, but not for ever.
-    fn schedule(&mut self, context: &mut Context<Self>) {
+    /// Puts what an effect asks for off until the world is quiet, but not for ever.
+    fn schedule(&mut self, effect: Effect, context: &mut Context<Self>) {
+        if effect == Effect::Nothing {
+            return;
+        }
+        self.outdated |= effect == Effect::Plan;
         let now = Instant::now();
         let first = match self.debounce.take() {
             Some(pending) => {
@@ -168,6 +182,16 @@ impl RouteRegistry {
             return;
         }
         let _handling = self.vitals.handling("Recompute");
+        if std::mem::replace(&mut self.outdated, false) {
+            self.make_plan();
+        }
+        if let Some(writer) = &self.writer {
+            let writes = upkeep(&self.world, &self.binds, &self.reports, &self.controller);
+            writer.do_send(DesireWrites(writes));
+        }
+    }
+
+    fn make_plan(&mut self) {
         let started = Instant::now();
         let Plan { table, binds, pools, reports } = plan(&self.world, &self.controller);
         let took = started.elapsed();
@@ -285,8 +309,8 @@ impl<K: WorldKind> Handler<Observed<K>> for RouteRegistry {
 
     fn handle(&mut self, Observed(fact): Observed<K>, context: &mut Self::Context) {
         let _handling = self.vitals.handling("Observed");
-        self.world.absorb::<K>(fact);
-        self.schedule(context);
+        let effect = self.world.absorb::<K>(fact);
+        self.schedule(effect, context);
     }
 }
 
@@ -295,9 +319,8 @@ impl Handler<BindReported> for RouteRegistry {
 
     fn handle(&mut self, BindReported { bind, state }: BindReported, context: &mut Self::Context) {
         let _handling = self.vitals.handling("BindReported");
-        if self.world.binds.insert(bind, state.clone()) != Some(state) {
-            self.schedule(context);
-        }
+        let before = self.world.binds.insert(bind, state.clone());
+        self.schedule(if before == Some(state) { Effect::Nothing } else { Effect::Plan }, context);
     }
 }
 
@@ -315,7 +338,7 @@ impl Handler<Observe<RegistryState>> for RouteRegistry {
         let world = &self.world;
         MessageResult(RegistryState {
             generation: self.generation,
-            unsynced: world.unsynced().into_iter().map(Kind::as_str).collect(),
+            unsynced: world.unsynced().iter().map(|(kind, _)| kind.as_str()).collect(),
             binds: self.binds.iter().map(|plan| (plan.bind.to_string(), state(&plan.bind))).collect(),
             objects: BTreeMap::from([
                 (Kind::GatewayClass.as_str(), world.gateway_classes.objects.len()),
@@ -324,6 +347,8 @@ impl Handler<Observe<RegistryState>> for RouteRegistry {
                 (Kind::ModelServer.as_str(), world.model_servers.objects.len()),
                 (Kind::Namespace.as_str(), world.namespaces.objects.len()),
                 (Kind::Pod.as_str(), world.pods.objects.len()),
+                (Kind::Service.as_str(), world.services.objects.len()),
+                (Kind::CustomResourceDefinition.as_str(), world.definitions.objects.len()),
             ]),
             pools: self.pools.len(),
         })

@@ -7,27 +7,24 @@ use std::thread::available_parallelism;
 
 use actix::{Actor, Addr, Arbiter, ArbiterHandle, AsyncContext, Context};
 use actix_web::dev::ServerHandle;
-use gateway_api::experimental::gatewayclasses::GatewayClass;
-use gateway_api::experimental::gateways::Gateway;
-use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kthena_router::config::Config;
-use kthena_router::kinds::{ModelRoute, ModelServer};
+use kthena_router::object::ObjectKey;
 use kthena_router::plan::Controller;
+use kthena_router::world::World;
 use thiserror::Error;
-use tokio::sync::watch;
 
 use crate::access_logger::{AccessLog, AccessLogger, Output};
 use crate::admin::Admin;
+use crate::cluster::ClusterError;
 use crate::fleet::ListenerFleet;
-use crate::manifest_directory::{DirectorySource, ManifestDirectory, ManifestKind};
 use crate::metrics::Metrics;
+use crate::origin::Origin;
 use crate::overseer::{Overseer, Ward};
 use crate::proxy::Serving;
 use crate::published::{self, Reader};
-use crate::registry::{Keeping, Observed, RouteRegistry};
+use crate::registry::{Keeping, RouteRegistry};
 use crate::tls::{self, TlsError};
 use crate::upstream::Upstream;
-use crate::watcher::Watcher;
 
 /// A running router.
 pub struct Router {
@@ -44,9 +41,9 @@ pub struct Router {
 /// Why a router cannot start.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// There is nowhere to take objects from.
-    #[error("serving from a cluster is not supported yet: use --manifests DIR")]
-    NoSource,
+    /// The cluster cannot be talked to.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
     /// Certificates cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -92,15 +89,12 @@ pub enum StartError {
 }
 
 impl Router {
-    /// Starts a router in the current actix System.
+    /// Starts a router in the current actix System, which takes its objects from `origin`.
     ///
     /// # Errors
     ///
     /// Returns a [`StartError`] for what would also be wrong at every other try; ports of Gateways are tried again.
-    pub fn start(config: &Config) -> Result<Self, StartError> {
-        let Some(directory) = config.manifests.clone() else { return Err(StartError::NoSource) };
-        std::fs::metadata(&directory)
-            .map_err(|source| StartError::Manifests { path: directory.display().to_string(), source })?;
+    pub fn start(config: &Config, origin: &Origin) -> Result<Self, StartError> {
         let metrics = Metrics::new();
         let arbiters = vec![Arbiter::new(), Arbiter::new(), Arbiter::new()];
         let [scheduling, scraping, logging] = [arbiters[0].handle(), arbiters[1].handle(), arbiters[2].handle()];
@@ -114,20 +108,23 @@ impl Router {
         let (registry_context, fleet_context) = (Context::<RouteRegistry>::new(), Context::<ListenerFleet>::new());
         let (registry, fleet) = (registry_context.address(), fleet_context.address());
         fleet_context.run(ListenerFleet::new(serving, registry.downgrade().recipient()));
+        let sources = origin.start(config, &registry, &metrics)?;
         let keeping = Keeping { scheduling, scraping, engines: config.engines.clone(), upstream };
         registry_context.run(RouteRegistry::new(
-            controller(config),
+            (World::expecting(sources.lists), controller(config)),
             publisher,
             fleet.clone().recipient(),
+            sources.writer,
             keeping,
             &metrics,
         ));
 
         let mut wards =
             vec![Ward::spine(RouteRegistry::NAME, registry.clone()), Ward::spine(ListenerFleet::NAME, fleet.clone())];
-        wards.extend(watchers(directory, &registry, &metrics));
+        wards.extend(sources.wards);
         wards.extend(access_log.clone().map(|log| access_logger(log, config, logging, &metrics)));
-        let overseer = Overseer::new(wards, config.drain.clone(), fleet.recipient(), access_log, &metrics).start();
+        let drain = config.drain.clone();
+        let overseer = Overseer::new(wards, drain, fleet.recipient(), access_log, sources.stopping, &metrics).start();
         let admin = Admin { metrics: Arc::clone(&metrics), overseer: overseer.clone(), registry: registry.clone() };
         let pages = open_pages(&admin, config)?;
         Ok(Self { overseer, registry, metrics, arbiters, pages })
@@ -198,36 +195,10 @@ pub(crate) fn controller(config: &Config) -> Controller {
         port: config.listen.port,
         tls: config.listen.tls_cert.is_some(),
         trust_pods_without_conditions: config.manifests.is_some(),
+        service: ObjectKey::new(&*config.apis.pod_namespace, &*config.cluster.service_name),
+        sync_service_ports: config.cluster.sync_service_ports,
+        provides: config.manifests.is_none(),
     }
-}
-
-/// Starts the reader of the directory, and a watcher for each kind.
-fn watchers(directory: std::path::PathBuf, registry: &Addr<RouteRegistry>, metrics: &Arc<Metrics>) -> Vec<Ward> {
-    let (sender, receiver) = watch::channel(None);
-    let source = DirectorySource(receiver);
-    let reader_metrics = Arc::clone(metrics);
-    let reader = Ward::replaceable(ManifestDirectory::NAME, move || {
-        ManifestDirectory::new(directory.clone(), sender.clone(), &reader_metrics).start()
-    });
-    vec![
-        reader,
-        watcher::<GatewayClass>(&source, registry, metrics),
-        watcher::<Gateway>(&source, registry, metrics),
-        watcher::<ModelRoute>(&source, registry, metrics),
-        watcher::<ModelServer>(&source, registry, metrics),
-        watcher::<Namespace>(&source, registry, metrics),
-        watcher::<Pod>(&source, registry, metrics),
-    ]
-}
-
-fn watcher<K: ManifestKind>(source: &DirectorySource, registry: &Addr<RouteRegistry>, metrics: &Arc<Metrics>) -> Ward
-where
-    RouteRegistry: actix::Handler<Observed<K>>,
-{
-    let (source, registry, metrics) = (source.clone(), registry.clone(), Arc::clone(metrics));
-    Ward::replaceable(Watcher::<K>::name(), move || {
-        Watcher::<K>::new(Box::new(source.clone()), registry.clone().recipient(), &metrics).start()
-    })
 }
 
 fn open_pages(admin: &Admin, config: &Config) -> Result<Vec<ServerHandle>, StartError> {

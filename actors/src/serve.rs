@@ -10,6 +10,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
 use crate::cli::EXIT_USAGE;
+use crate::cluster::ClusterError;
+use crate::origin::Origin;
 use crate::overseer::Shutdown;
 use crate::router::{Router, StartError};
 use crate::telemetry;
@@ -34,7 +36,7 @@ where
     let started = system.block_on(async {
         let kept = prepare.await?;
         info!(?config, "starting");
-        let router = Router::start(config)?;
+        let router = Router::start(config, &Origin::find(config).await?)?;
         stop_on_signals(&router).map_err(|source| StartError::Signals { source })?;
         Ok((kept, router))
     });
@@ -46,7 +48,8 @@ where
         }
         Err(error) => {
             complain(&error);
-            ExitCode::from(if matches!(error, StartError::NoSource) { EXIT_USAGE } else { 1 })
+            let unusable = matches!(error, StartError::Cluster(ClusterError::Unknown(_)));
+            ExitCode::from(if unusable { EXIT_USAGE } else { 1 })
         }
     }
 }

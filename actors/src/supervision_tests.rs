@@ -18,7 +18,7 @@ use kthena_router::kinds::{ModelRoute, ModelServer};
 use kthena_router::manifest::{Object, read};
 use kthena_router::object::Bind;
 use kthena_router::plan::{BindPlan, Controller};
-use kthena_router::world::{BindState, Fact};
+use kthena_router::world::{BindState, Fact, Listing, World};
 use simulated_engine::EngineConfig;
 use tempfile::TempDir;
 
@@ -29,6 +29,7 @@ use crate::listener::{Drain, Listener};
 use crate::manifest_directory::ManifestKind;
 use crate::metrics::{ActorLabel, MessageLabels, Metrics, RestartLabels, ScrapeLabels};
 use crate::observe::Observe;
+use crate::origin::Origin;
 use crate::overseer::{EXIT_BROKEN, Overseer, OverseerState, Ward};
 use crate::pool_keeper::PoolKeeper;
 use crate::proxy::Serving;
@@ -137,14 +138,7 @@ pub(crate) fn serving(config: Config, reader: Reader, metrics: &Arc<Metrics>) ->
 fn registry(address: SocketAddr, metrics: &Arc<Metrics>) -> (Addr<RouteRegistry>, Reader) {
     let config = config(&["--metrics-scrape-interval=20ms"]);
     let (publisher, reader) = published::channel();
-    let controller = Controller {
-        gateway_api: true,
-        namespace: "default".to_owned(),
-        bind_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        port: 8080,
-        tls: false,
-        trust_pods_without_conditions: true,
-    };
+    let controller = Controller { bind_address: IpAddr::V4(Ipv4Addr::LOCALHOST), ..Controller::default() };
     let keeping = Keeping {
         scheduling: Arbiter::current(),
         scraping: Arbiter::current(),
@@ -152,7 +146,7 @@ fn registry(address: SocketAddr, metrics: &Arc<Metrics>) -> (Addr<RouteRegistry>
         engines: config.engines,
     };
     let fleet = Bystander.start().recipient();
-    let registry = RouteRegistry::new(controller, publisher, fleet, keeping, metrics).start();
+    let registry = RouteRegistry::new((World::default(), controller), publisher, fleet, None, keeping, metrics).start();
     let manifest = read(&format!(
         "apiVersion: networking.serving.volcano.sh/v1alpha1\nkind: ModelServer\nmetadata: {{name: s}}\nspec:\n  \
          inferenceEngine: vLLM\n  workloadSelector: {{matchLabels: {{app: s}}}}\n  workloadPort: {{port: {port}}}\n---\n\
@@ -176,7 +170,7 @@ where
     RouteRegistry: Handler<Observed<K>>,
 {
     let objects = objects.iter().filter_map(K::select).map(|object| (object.key(), object.clone().digest()));
-    registry.do_send(Observed::<K>(Fact::Resynced(objects.collect())));
+    registry.do_send(Observed::<K>(Fact::Resynced(Listing::of_all(objects))));
 }
 
 #[actix_web::test]
@@ -271,7 +265,7 @@ async fn a_ward_is_replaced_by_the_overseer() {
         ward
     });
     let fleet = Bystander.start().recipient();
-    let overseer = Overseer::new(vec![ward], config(&[]).drain, fleet, None, &metrics).start();
+    let overseer = Overseer::new(vec![ward], config(&[]).drain, fleet, None, Arc::default(), &metrics).start();
     let first: Addr<Scheduler> = latest.take().unwrap();
     first.do_send(Panic(Scheduler::NAME));
     until("a fresh ward has taken its place", || casualties(&metrics, Scheduler::NAME) == (1, 1)).await;
@@ -295,7 +289,7 @@ fn the_death_of_the_spine_ends_the_process() {
             &format!("--metrics-port={}", ports[0].port()),
             &format!("--debug-port={}", ports[1].port()),
         ]);
-        let router = system.block_on(async { Router::start(&config).unwrap() });
+        let router = system.block_on(async { Router::start(&config, &Origin::find(&config).await.unwrap()).unwrap() });
         router.registry.do_send(Panic(RouteRegistry::NAME));
         let code = system.run_with_code().unwrap();
         (code, casualties(&router.metrics, RouteRegistry::NAME))

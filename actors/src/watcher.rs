@@ -18,7 +18,7 @@ use futures::stream::LocalBoxStream;
 use kthena_router::world::{Fact, WorldKind};
 use tracing::warn;
 
-use crate::metrics::Metrics;
+use crate::metrics::{KindLabel, Metrics};
 use crate::registry::Observed;
 use crate::vitals::Vitals;
 
@@ -54,6 +54,8 @@ impl<K: WorldKind> Watcher<K> {
             Kind::ModelServer => "Watcher<ModelServer>",
             Kind::Namespace => "Watcher<Namespace>",
             Kind::Pod => "Watcher<Pod>",
+            Kind::Service => "Watcher<Service>",
+            Kind::CustomResourceDefinition => "Watcher<CustomResourceDefinition>",
         }
     }
 
@@ -73,7 +75,8 @@ impl<K: WorldKind> Actor for Watcher<K> {
 impl<K: WorldKind> StreamHandler<Fact<K::Stored>> for Watcher<K> {
     fn handle(&mut self, fact: Fact<K::Stored>, _: &mut Self::Context) {
         let _handling = self.vitals.handling("Fact");
-        self.vitals.metrics().note_fact(K::KIND);
+        let label = KindLabel { kind: K::KIND.as_str() };
+        self.vitals.metrics().last_fact_ages.get_or_create(&label).note();
         self.registry.do_send(Observed(fact));
     }
 

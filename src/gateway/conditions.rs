@@ -32,6 +32,8 @@ pub mod kind {
     pub const CONFLICTED: &str = "Conflicted";
     /// The backend has endpoints that can serve.
     pub const READY: &str = "Ready";
+    /// The installed CustomResourceDefinitions of the Gateway API are of a release that the router serves.
+    pub const SUPPORTED_VERSION: &str = "SupportedVersion";
 }
 
 /// Condition reasons.
@@ -68,10 +70,14 @@ pub mod reason {
     pub const READY: &str = "Ready";
     /// Every reference is resolved.
     pub const RESOLVED_REFS: &str = "ResolvedRefs";
+    /// The installed release is served.
+    pub const SUPPORTED_VERSION: &str = "SupportedVersion";
     /// The listener's protocol is not served.
     pub const UNSUPPORTED_PROTOCOL: &str = "UnsupportedProtocol";
     /// A field has a value that cannot be used.
     pub const UNSUPPORTED_VALUE: &str = "UnsupportedValue";
+    /// The installed release is not known to be served.
+    pub const UNSUPPORTED_VERSION: &str = "UnsupportedVersion";
 }
 
 impl Condition {

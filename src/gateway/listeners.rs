@@ -12,10 +12,11 @@ use gateway_api::experimental::gateways::{
     GatewayListenersAllowedRoutesNamespacesFrom,
 };
 
+use super::class;
 use super::conditions::{Condition, kind, reason};
 use super::hostname::Hostname;
 use crate::object::{Bind, Kind, ObjectKey};
-use crate::plan::{CLASS_NAME, CONTROLLER_NAME, Controller};
+use crate::plan::Controller;
 use crate::selector::{Expression, Labels, has_all};
 use crate::world::{BindState, GatewayFacts, World};
 
@@ -75,14 +76,14 @@ pub fn own_gateways<'w>(world: &'w World, controller: &Controller) -> Vec<OwnGat
         return Vec::new();
     }
     let mut ours: Vec<(&ObjectKey, &GatewayFacts)> =
-        world.gateways.iter().filter(|(_, gateway)| is_own_class(world, &gateway.spec.gateway_class_name)).collect();
+        world.gateways.iter().filter(|(_, gateway)| class::is_own(world, &gateway.spec.gateway_class_name)).collect();
     // They are in the order of their keys, and a stable sort keeps it among those of one age.
-    ours.sort_by_key(|(_, gateway)| gateway.created);
+    ours.sort_by_key(|(_, gateway)| gateway.record.created);
     let mut gateways: Vec<_> = ours
         .into_iter()
         .map(|(key, gateway)| OwnGateway {
             key: key.clone(),
-            generation: gateway.generation,
+            generation: gateway.record.generation,
             listeners: listeners(&gateway.spec.listeners, controller),
         })
         .collect();
@@ -98,14 +99,6 @@ pub fn own_gateways<'w>(world: &'w World, controller: &Controller) -> Vec<OwnGat
         gateways.insert(0, OwnGateway { key: default, generation: 0, listeners: vec![listener] });
     }
     gateways
-}
-
-/// Returns whether Gateways of this class are ours: by the class's controller, or by name while the class is unknown.
-fn is_own_class(world: &World, class: &str) -> bool {
-    match world.gateway_classes.find(&ObjectKey::new("", class)) {
-        Some(known) => known.controller_name == CONTROLLER_NAME,
-        None => class == CLASS_NAME,
-    }
 }
 
 fn listeners<'w>(specs: &'w [GatewayListeners], controller: &Controller) -> Vec<Listener<'w>> {
@@ -176,6 +169,15 @@ impl Listener<'_> {
         let kind_allowed = kinds.is_empty() || kinds.iter().any(|kind| kind.kind == route.as_str());
         let from = allowed.and_then(|allowed| allowed.namespaces.as_ref());
         kind_allowed && namespace_allowed(from, namespace, own, namespaces)
+    }
+
+    /// Returns the kinds of route that the listener serves: those that it allows, of those that the router knows.
+    pub fn supported_kinds(&self) -> Vec<Kind> {
+        let Admission::Allowed(allowed) = self.admission else { return vec![Kind::ModelRoute] };
+        let kinds = allowed.and_then(|allowed| allowed.kinds.as_deref()).unwrap_or_default();
+        let is_allowed = kinds.is_empty() || kinds.iter().any(|kind| kind.kind == Kind::ModelRoute.as_str());
+        let is_served = !matches!(self.fault, Some(ListenerFault::Protocol(_)));
+        if is_allowed && is_served { vec![Kind::ModelRoute] } else { Vec::new() }
     }
 
     /// Returns the listener's conditions.

@@ -165,7 +165,7 @@ items:
 #[test]
 fn kinds_that_the_router_does_not_read_are_no_faults() {
     let text = "\
-apiVersion: v1
+apiVersion: serving.knative.dev/v1
 kind: Service
 metadata: {name: a}
 ---

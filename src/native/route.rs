@@ -14,16 +14,15 @@ use crate::kinds::model_route::{ModelMatch, ModelRouteSpec, RouteRule, StringMat
 use crate::kinds::model_server::{InferenceEngine, ModelServerSpec, WorkloadProtocol};
 use crate::object::ObjectKey;
 use crate::routing::request::RequestHead;
+use crate::world::Record;
 
 /// A ModelRoute as the router keeps it.
 #[derive(Clone, Debug)]
 pub struct Route {
     /// The object.
     pub key: ObjectKey,
-    /// When the object was created, in seconds since the epoch; 0 when unknown, as in a file.
-    pub created: i64,
-    /// The object's `metadata.generation`.
-    pub generation: i64,
+    /// What the API server records of it.
+    pub record: Record,
     /// The object's spec.
     pub spec: ModelRouteSpec,
     /// The model name that the route serves, if it serves more than LoRA adapters.
@@ -69,8 +68,8 @@ pub enum BackendName {
 pub struct Server {
     /// The object.
     pub key: ObjectKey,
-    /// The object's `metadata.generation`.
-    pub generation: i64,
+    /// What the API server records of it.
+    pub record: Record,
     /// The object's spec.
     pub spec: Arc<ModelServerSpec>,
     /// What its traffic policy says, or why the spec cannot be used.
@@ -103,7 +102,7 @@ enum TextMatcher {
 
 impl Route {
     /// Compiles a ModelRoute; faults of its spec are kept, not returned, because they are reported by condition.
-    pub fn compile(key: ObjectKey, created: i64, generation: i64, spec: ModelRouteSpec) -> Self {
+    pub fn compile(key: ObjectKey, record: Record, spec: ModelRouteSpec) -> Self {
         let faults = model_route_faults(&spec);
         let rules = if faults.is_empty() { compile_rules(&key, &spec) } else { Err(faults) };
         let model = spec.served_model().map(Arc::from);
@@ -113,13 +112,13 @@ impl Route {
         });
         let parents = parents.collect();
         let adapters = spec.lora_adapters.iter().map(|name| Arc::from(name.as_str())).collect();
-        Self { key, created, generation, spec, model, adapters, parents, rules }
+        Self { key, record, spec, model, adapters, parents, rules }
     }
 }
 
 impl Server {
     /// Reads a ModelServer's policy; faults of its spec are kept, because they are reported by condition.
-    pub fn compile(key: ObjectKey, generation: i64, spec: ModelServerSpec) -> Self {
+    pub fn compile(key: ObjectKey, record: Record, spec: ModelServerSpec) -> Self {
         let faults = model_server_faults(&spec);
         let policy = if faults.is_empty() {
             pool_policy(&spec)
@@ -128,7 +127,7 @@ impl Server {
         } else {
             Err(faults)
         };
-        Self { key, generation, spec: Arc::new(spec), policy }
+        Self { key, record, spec: Arc::new(spec), policy }
     }
 }
 

@@ -10,13 +10,15 @@ use crate::gateway::conditions::{Condition, kind, reason};
 use crate::gateway::listeners::OwnGateway;
 use crate::kinds::faults::Fault;
 use crate::native::route::Route;
-use crate::object::{Bind, ObjectKey};
+use crate::object::{Bind, Kind, ObjectKey};
 use crate::routing::table::RouteEntry;
 use crate::world::{BindState, World};
 
 /// The reports of all objects that a plan has something to say about.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Reports {
+    /// The conditions of our GatewayClasses.
+    pub classes: BTreeMap<ObjectKey, Vec<Condition>>,
     /// Our Gateways.
     pub gateways: BTreeMap<ObjectKey, GatewayReport>,
     /// The ModelRoutes.
@@ -30,6 +32,8 @@ pub struct Reports {
 pub struct GatewayReport {
     /// The generation that was looked at.
     pub generation: i64,
+    /// Where clients reach it: IP addresses and host names.
+    pub addresses: Vec<String>,
     /// `Accepted` and `Programmed`.
     pub conditions: Vec<Condition>,
     /// Its listeners in the order of the spec.
@@ -43,6 +47,8 @@ pub struct ListenerReport {
     pub name: String,
     /// The number of routes attached to it.
     pub attached_routes: usize,
+    /// The kinds of route that it serves.
+    pub supported_kinds: Vec<Kind>,
     /// `Accepted`, `Programmed`, `ResolvedRefs` and `Conflicted`.
     pub conditions: Vec<Condition>,
 }
@@ -96,7 +102,7 @@ impl RouteReport {
         };
         let warnings =
             if route.spec.rate_limit.is_some() { vec!["`spec.rateLimit` is not enforced"] } else { Vec::new() };
-        Self { generation: route.generation, conditions: [accepted, resolved], parents: Vec::new(), warnings }
+        Self { generation: route.record.generation, conditions: [accepted, resolved], parents: Vec::new(), warnings }
     }
 
     /// Notes that the route has no parentRef although it needs one.
@@ -140,20 +146,23 @@ impl RouteReport {
     }
 }
 
-/// Reports our Gateways; `attached` has the routes of each listener in the same order.
+/// Reports our Gateways, which share `addresses`; `attached` has the routes of each listener in the same order.
 pub(super) fn gateways(
     gateways: &[OwnGateway<'_>],
     attached: &[Vec<Vec<Arc<RouteEntry>>>],
+    addresses: &[String],
     binds: &HashMap<Bind, BindState>,
 ) -> BTreeMap<ObjectKey, GatewayReport> {
     let report = |(gateway, attached): (&OwnGateway<'_>, &Vec<Vec<_>>)| {
         let listeners = gateway.listeners.iter().zip(attached).map(|(listener, routes)| ListenerReport {
             name: listener.name.to_owned(),
             attached_routes: routes.len(),
+            supported_kinds: listener.supported_kinds(),
             conditions: listener.conditions(binds),
         });
         let report = GatewayReport {
             generation: gateway.generation,
+            addresses: addresses.to_vec(),
             conditions: gateway.conditions(binds),
             listeners: listeners.collect(),
         };
@@ -179,7 +188,7 @@ pub(super) fn servers(world: &World, pools: &[PoolPlan]) -> BTreeMap<ObjectKey, 
         let disaggregated = server.spec.workload_selector.pd_group.is_some();
         let warning = "`spec.workloadSelector.pdGroup` is not used: every selected Pod serves whole requests";
         ServerReport {
-            generation: server.generation,
+            generation: server.record.generation,
             conditions: vec![ready],
             endpoints: pool.map_or(0, |pool| pool.selected),
             ready_endpoints,

@@ -191,7 +191,7 @@ impl ListenerTable {
 
     /// Returns every name that a request may give as its model, with the creation time of the route that serves it.
     pub fn models(&self) -> impl Iterator<Item = (&Arc<str>, i64)> {
-        let created = |routes: &Vec<Arc<RouteEntry>>| routes.first().map_or(0, |entry| entry.route.created);
+        let created = |routes: &Vec<Arc<RouteEntry>>| routes.first().map_or(0, |entry| entry.route.record.created);
         self.models.iter().chain(&self.adapters).map(move |(name, routes)| (name, created(routes)))
     }
 

@@ -5,19 +5,24 @@ use std::sync::Arc;
 
 use gateway_api::experimental::gatewayclasses::GatewayClass;
 use gateway_api::experimental::gateways::{Gateway, GatewaySpec};
-use k8s_openapi::api::core::v1::{Namespace, Pod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::api::core::v1::{Namespace, Pod, Service, ServiceSpec, ServiceStatus};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 
-use super::{Table, World, WorldKind};
+use super::{Effect, Record, Table, World, WorldKind};
 use crate::kinds::model_route::ModelRoute;
 use crate::kinds::model_server::ModelServer;
 use crate::native::route::{Route, Server};
 use crate::object::{Kind, ObjectKey};
 use crate::selector::Labels;
 
+/// The annotation of the Gateway API's CustomResourceDefinitions that says which release they are of.
+const BUNDLE_VERSION: &str = "gateway.networking.k8s.io/bundle-version";
+
 /// What is kept of a GatewayClass.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct GatewayClassFacts {
+    /// What the API server records of it.
+    pub record: Record,
     /// Which controller the class belongs to.
     pub controller_name: String,
 }
@@ -25,10 +30,8 @@ pub struct GatewayClassFacts {
 /// What is kept of a Gateway.
 #[derive(Clone, Debug)]
 pub struct GatewayFacts {
-    /// When it was created, in seconds since the epoch; 0 when unknown.
-    pub created: i64,
-    /// The object's `metadata.generation`.
-    pub generation: i64,
+    /// What the API server records of it.
+    pub record: Record,
     /// The object's spec.
     pub spec: Arc<GatewaySpec>,
 }
@@ -50,6 +53,33 @@ pub struct PodFacts {
     pub node: Option<String>,
 }
 
+/// What is kept of a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceFacts {
+    /// The ports, in the order of the spec.
+    pub ports: Vec<ServicePort>,
+    /// Where clients reach it: IP addresses and host names of its load balancer, or else its cluster IPs.
+    pub addresses: Vec<String>,
+}
+
+/// A port of a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// The port's name; empty for a Service's only port.
+    pub name: String,
+    /// The port that clients use.
+    pub port: i32,
+    /// The transport protocol, for example `TCP`.
+    pub protocol: String,
+}
+
+/// What is kept of a CustomResourceDefinition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DefinitionFacts {
+    /// The release of the Gateway API that the definition says it is of.
+    pub bundle_version: Option<String>,
+}
+
 impl WorldKind for GatewayClass {
     const KIND: Kind = Kind::GatewayClass;
     type Stored = GatewayClassFacts;
@@ -59,7 +89,12 @@ impl WorldKind for GatewayClass {
     }
 
     fn digest(self) -> Self::Stored {
-        GatewayClassFacts { controller_name: self.spec.controller_name }
+        let record = Record::of(&self.metadata, self.status);
+        GatewayClassFacts { record, controller_name: self.spec.controller_name }
+    }
+
+    fn effect(before: &Self::Stored, after: &Self::Stored) -> Effect {
+        after.record.effect(&before.record)
     }
 
     fn table(world: &mut World) -> &mut Table<Self::Stored> {
@@ -76,11 +111,11 @@ impl WorldKind for Gateway {
     }
 
     fn digest(self) -> Self::Stored {
-        GatewayFacts {
-            created: created(&self.metadata),
-            generation: self.metadata.generation.unwrap_or_default(),
-            spec: Arc::new(self.spec),
-        }
+        GatewayFacts { record: Record::of(&self.metadata, self.status), spec: Arc::new(self.spec) }
+    }
+
+    fn effect(before: &Self::Stored, after: &Self::Stored) -> Effect {
+        after.record.effect(&before.record)
     }
 
     fn table(world: &mut World) -> &mut Table<Self::Stored> {
@@ -98,8 +133,11 @@ impl WorldKind for ModelRoute {
 
     fn digest(self) -> Self::Stored {
         let key = WorldKind::key(&self);
-        let generation = self.metadata.generation.unwrap_or_default();
-        Arc::new(Route::compile(key, created(&self.metadata), generation, self.spec))
+        Arc::new(Route::compile(key, Record::of(&self.metadata, self.status), self.spec))
+    }
+
+    fn effect(before: &Self::Stored, after: &Self::Stored) -> Effect {
+        after.record.effect(&before.record)
     }
 
     fn table(world: &mut World) -> &mut Table<Self::Stored> {
@@ -117,7 +155,11 @@ impl WorldKind for ModelServer {
 
     fn digest(self) -> Self::Stored {
         let key = WorldKind::key(&self);
-        Server::compile(key, self.metadata.generation.unwrap_or_default(), self.spec)
+        Server::compile(key, Record::of(&self.metadata, self.status), self.spec)
+    }
+
+    fn effect(before: &Self::Stored, after: &Self::Stored) -> Effect {
+        after.record.effect(&before.record)
     }
 
     fn table(world: &mut World) -> &mut Table<Self::Stored> {
@@ -135,6 +177,10 @@ impl WorldKind for Namespace {
 
     fn digest(self) -> Self::Stored {
         self.metadata.labels.unwrap_or_default()
+    }
+
+    fn effect(before: &Self::Stored, after: &Self::Stored) -> Effect {
+        effect(before, after)
     }
 
     fn table(world: &mut World) -> &mut Table<Self::Stored> {
@@ -165,11 +211,79 @@ impl WorldKind for Pod {
         }
     }
 
+    fn effect(before: &Self::Stored, after: &Self::Stored) -> Effect {
+        effect(before, after)
+    }
+
     fn table(world: &mut World) -> &mut Table<Self::Stored> {
         &mut world.pods
     }
 }
 
-fn created(metadata: &ObjectMeta) -> i64 {
-    metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second())
+impl WorldKind for Service {
+    const KIND: Kind = Kind::Service;
+    type Stored = ServiceFacts;
+
+    fn key(&self) -> ObjectKey {
+        ObjectKey::of(&self.metadata)
+    }
+
+    fn digest(self) -> Self::Stored {
+        let spec = self.spec.unwrap_or_default();
+        let addresses = service_addresses(&spec, self.status.unwrap_or_default());
+        let ports = spec.ports.unwrap_or_default().into_iter().map(|port| ServicePort {
+            name: port.name.unwrap_or_default(),
+            port: port.port,
+            protocol: port.protocol.unwrap_or_else(|| "TCP".to_owned()),
+        });
+        ServiceFacts { ports: ports.collect(), addresses }
+    }
+
+    fn effect(before: &Self::Stored, after: &Self::Stored) -> Effect {
+        effect(before, after)
+    }
+
+    fn table(world: &mut World) -> &mut Table<Self::Stored> {
+        &mut world.services
+    }
+}
+
+impl WorldKind for CustomResourceDefinition {
+    const KIND: Kind = Kind::CustomResourceDefinition;
+    type Stored = DefinitionFacts;
+
+    fn key(&self) -> ObjectKey {
+        ObjectKey { namespace: "".into(), ..ObjectKey::of(&self.metadata) }
+    }
+
+    fn digest(mut self) -> Self::Stored {
+        DefinitionFacts {
+            bundle_version: self.metadata.annotations.as_mut().and_then(|all| all.remove(BUNDLE_VERSION)),
+        }
+    }
+
+    fn effect(before: &Self::Stored, after: &Self::Stored) -> Effect {
+        effect(before, after)
+    }
+
+    fn table(world: &mut World) -> &mut Table<Self::Stored> {
+        &mut world.definitions
+    }
+}
+
+/// Returns what it changes that an object of which only facts about plans are kept is no longer `before` but `after`.
+fn effect<S: PartialEq>(before: &S, after: &S) -> Effect {
+    if before == after { Effect::Nothing } else { Effect::Plan }
+}
+
+/// Returns where clients reach a Service: at its load balancer if it has one, else at its external and cluster IPs.
+fn service_addresses(spec: &ServiceSpec, status: ServiceStatus) -> Vec<String> {
+    let external = spec.external_ips.iter().flatten().cloned();
+    if spec.type_.as_deref() == Some("LoadBalancer") {
+        let ingress = status.load_balancer.and_then(|balancer| balancer.ingress).unwrap_or_default();
+        return external.chain(ingress.into_iter().filter_map(|ingress| ingress.ip.or(ingress.hostname))).collect();
+    }
+    // A headless Service has the word `None` in place of an address.
+    let internal = spec.cluster_ips.iter().flatten().filter(|address| *address != "None").cloned();
+    external.chain(internal).collect()
 }

@@ -112,6 +112,23 @@ pub struct KindLabel {
     pub kind: &'static str,
 }
 
+/// Labels of a watch; the namespace is empty for a watch of all of them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[expect(missing_docs, reason = "the fields are the labels")]
+pub struct WatchLabels {
+    pub kind: &'static str,
+    pub namespace: Text,
+}
+
+/// Labels of writes to the API server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[expect(missing_docs, reason = "the fields are the labels")]
+pub struct WriteLabels {
+    pub kind: &'static str,
+    pub purpose: &'static str,
+    pub outcome: &'static str,
+}
+
 /// The label of an actor.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 #[expect(missing_docs, reason = "the field is the label")]

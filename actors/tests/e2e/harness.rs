@@ -9,6 +9,7 @@ use awc::{Client, ClientRequest, Connector};
 use clap::Parser;
 use kthena_router_actors::cli::Cli;
 use kthena_router_actors::observe::Observe;
+use kthena_router_actors::origin::Origin;
 use kthena_router_actors::registry::RegistryState;
 use kthena_router_actors::router::Router;
 use serde_json::{Value, json};
@@ -116,7 +117,7 @@ impl Network {
         let arguments = own.chain(flags.iter().map(ToString::to_string));
         let config = Cli::try_parse_from(arguments).unwrap().config;
         assert_eq!(config.faults(), []);
-        let router = Router::start(&config).unwrap();
+        let router = Router::start(&config, &Origin::find(&config).await.unwrap()).unwrap();
         let harness = Harness {
             router,
             manifests: self.manifests,

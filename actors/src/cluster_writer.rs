@@ -1,0 +1,323 @@
+//! ClusterWriter: writes what the router has to say to the API server.
+//!
+//! # State
+//! What is to be written, what was written lately, and whether this replica is the one that writes. It all comes back:
+//! the registry derives what is to be written from the world.
+//!
+//! # Messages
+//! In: [`DesireWrites`] from the registry, [`LeadershipChanged`] from Leadership, [`ReportUnreadable`] from the sources.
+//! Out: requests to the API server.
+//!
+//! # Supervision
+//! Part of the spine: its death ends the process.
+//!
+//! ```text
+//! plan ──> wanted ──(leading, not in flight, not just written)──> API server ──> watch ──> plan: nothing to write
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, MessageResult, WrapFuture};
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::jiff::Timestamp;
+use kthena_router::object::{Kind, ObjectKey};
+use kthena_router::upkeep::{FIELD_MANAGER, Purpose, Target, Transition, Write, Writes, stamp};
+use kube::Client;
+use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use serde::Serialize;
+use serde_json::Value;
+use thiserror::Error;
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
+
+use crate::cluster::resource;
+use crate::metrics::{Metrics, WriteLabels};
+use crate::observe::Observe;
+use crate::vitals::Vitals;
+
+/// How many writes may be in flight at once.
+const AT_ONCE: usize = 16;
+/// How long one write may take.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often what is still wanted is looked at again; also the pause after a failure.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// How long a write may go unobserved before it is written again.
+const OBSERVED_WITHIN: Duration = Duration::from_secs(10);
+/// The longest note of an Event, in bytes; the API server refuses notes over 1 kB.
+const LONGEST_NOTE: usize = 1000;
+
+/// Writes to one cluster.
+pub struct ClusterWriter {
+    client: Client,
+    recorder: Recorder,
+    leading: bool,
+    wanted: Writes,
+    written: BTreeMap<Target, Written>,
+    in_flight: BTreeSet<Target>,
+    /// Writes that failed since the last look.
+    failed: BTreeSet<Target>,
+    vitals: Vitals,
+}
+
+/// What is to be written: everything, not a difference.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct DesireWrites(pub Writes);
+
+/// Whether this replica is the one that writes.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct LeadershipChanged(pub bool);
+
+/// An object cannot be read.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct ReportUnreadable {
+    /// Its kind.
+    pub kind: Kind,
+    /// The object.
+    pub key: ObjectKey,
+    /// Its `metadata.uid`.
+    pub uid: String,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+/// The writer's state.
+#[derive(Clone, Debug, Serialize)]
+pub struct WriterState {
+    /// Whether this replica writes.
+    pub leading: bool,
+    /// The number of writes that are wanted.
+    pub wanted: usize,
+    /// The number of writes in flight.
+    pub in_flight: usize,
+}
+
+struct Written {
+    body: Value,
+    /// The resource version that the write made; 0 when unknown.
+    version: u64,
+    at: Instant,
+}
+
+/// Why a write failed.
+#[derive(Debug, Error)]
+enum WriteError {
+    #[error("no answer in time")]
+    Timeout,
+    #[error(transparent)]
+    Api(#[from] kube::Error),
+    #[error("the write is not an object")]
+    Shape(#[from] serde_json::Error),
+}
+
+impl ClusterWriter {
+    /// The actor's name.
+    pub const NAME: &str = "ClusterWriter";
+
+    /// Makes a writer that does not write until it leads; Events name `instance` as their author.
+    pub fn new(client: Client, instance: &str, metrics: &Arc<Metrics>) -> Self {
+        let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: Some(instance.to_owned()) };
+        Self {
+            recorder: Recorder::new(client.clone(), reporter),
+            client,
+            leading: false,
+            wanted: Writes::new(),
+            written: BTreeMap::new(),
+            in_flight: BTreeSet::new(),
+            failed: BTreeSet::new(),
+            vitals: Vitals::new(Self::NAME, metrics),
+        }
+    }
+
+    /// Starts as many of the wanted writes as may be in flight.
+    fn flush(&mut self, context: &mut Context<Self>) {
+        if !self.leading {
+            return;
+        }
+        let free = AT_ONCE.saturating_sub(self.in_flight.len());
+        let is_due = |(target, write): &(&Target, &Write)| {
+            !self.in_flight.contains(target)
+                && !self.failed.contains(target)
+                && !self.written.get(target).is_some_and(|written| written.covers(write))
+        };
+        let due: Vec<_> = self.wanted.iter().filter(is_due).take(free).map(|(t, w)| (t.clone(), w.clone())).collect();
+        for (target, write) in due {
+            self.start(target, write, context);
+        }
+    }
+
+    fn start(&mut self, target: Target, write: Write, context: &mut Context<Self>) {
+        self.in_flight.insert(target.clone());
+        let request = perform(self.client.clone(), target.clone(), write.body.clone()).into_actor(self);
+        context.spawn(request.map(move |outcome, writer, context| {
+            writer.in_flight.remove(&target);
+            writer.finish(target, write, outcome, context);
+            writer.flush(context);
+        }));
+    }
+
+    fn finish(&mut self, target: Target, write: Write, outcome: Result<u64, WriteError>, context: &mut Context<Self>) {
+        let _handling = self.vitals.handling("Written");
+        let labels = |outcome| WriteLabels { kind: target.kind.as_str(), purpose: purpose(target.purpose), outcome };
+        let writes = &self.vitals.metrics().api_writes;
+        match outcome {
+            Ok(version) => {
+                writes.get_or_create(&labels("ok")).inc();
+                debug!(kind = %target.kind, object = %target.key, purpose = purpose(target.purpose), "written");
+                for transition in &write.transitions {
+                    self.publish(&target, &write.uid, transition.clone(), context);
+                }
+                self.written.insert(target, Written { body: write.body, version, at: Instant::now() });
+            }
+            Err(error) => {
+                writes.get_or_create(&labels("failed")).inc();
+                // An object that is gone or was made anew is no failure; the watch will tell.
+                let gone =
+                    matches!(&error, WriteError::Api(kube::Error::Api(status)) if [404, 409].contains(&status.code));
+                if !gone {
+                    warn!(kind = %target.kind, object = %target.key, %error, "write failed, trying again");
+                }
+                self.failed.insert(target);
+            }
+        }
+    }
+
+    /// Publishes an Event about an object.
+    fn publish(&self, target: &Target, uid: &str, transition: Transition, context: &mut Context<Self>) {
+        let (recorder, reference) = (self.recorder.clone(), reference(target.kind, &target.key, uid));
+        let event = Event {
+            type_: if transition.holds { EventType::Normal } else { EventType::Warning },
+            reason: transition.reason,
+            note: Some(shortened(transition.message)),
+            action: "Reconcile".to_owned(),
+            secondary: None,
+        };
+        let published = async move { recorder.publish(&event, &reference).await }.into_actor(self);
+        context.spawn(published.map(|outcome, _, _| {
+            if let Err(error) = outcome {
+                debug!(%error, "an Event was not published");
+            }
+        }));
+    }
+}
+
+impl Written {
+    /// Returns whether `write` is this one, derived from a state in which it was not observed yet.
+    fn covers(&self, write: &Write) -> bool {
+        self.at.elapsed() < OBSERVED_WITHIN && self.body == write.body && write.seen <= self.version
+    }
+}
+
+async fn perform(client: Client, target: Target, mut body: Value) -> Result<u64, WriteError> {
+    let kind = resource(target.kind);
+    let api: Api<DynamicObject> = if target.key.namespace.is_empty() {
+        Api::all_with(client, &kind)
+    } else {
+        Api::namespaced_with(client, &target.key.namespace, &kind)
+    };
+    stamp(&mut body, &Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+    let name = &*target.key.name;
+    let apply = PatchParams::apply(FIELD_MANAGER).force();
+    let request = async {
+        match target.purpose {
+            Purpose::Create => {
+                let object = serde_json::from_value(body)?;
+                let create = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+                Ok(api.create(&create, &object).await?)
+            }
+            Purpose::Spec => Ok(api.patch(name, &apply, &Patch::Apply(&body)).await?),
+            Purpose::Status => Ok(api.patch_status(name, &apply, &Patch::Apply(&body)).await?),
+        }
+    };
+    let object = timeout(WRITE_TIMEOUT, request).await.unwrap_or(Err(WriteError::Timeout))?;
+    Ok(object.metadata.resource_version.and_then(|version| version.parse().ok()).unwrap_or_default())
+}
+
+fn reference(kind: Kind, key: &ObjectKey, uid: &str) -> ObjectReference {
+    let kind = resource(kind);
+    ObjectReference {
+        api_version: Some(kind.api_version),
+        kind: Some(kind.kind),
+        name: Some(key.name.to_string()),
+        namespace: (!key.namespace.is_empty()).then(|| key.namespace.to_string()),
+        uid: Some(uid.to_owned()),
+        ..ObjectReference::default()
+    }
+}
+
+/// Cuts a note to what the API server takes.
+fn shortened(mut note: String) -> String {
+    note.truncate(note.floor_char_boundary(LONGEST_NOTE));
+    note
+}
+
+const fn purpose(purpose: Purpose) -> &'static str {
+    match purpose {
+        Purpose::Create => "create",
+        Purpose::Spec => "spec",
+        Purpose::Status => "status",
+    }
+}
+
+impl Actor for ClusterWriter {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.run_interval(LOOK_AGAIN, |writer, context| {
+            writer.failed.clear();
+            writer.flush(context);
+        });
+    }
+}
+
+impl Handler<DesireWrites> for ClusterWriter {
+    type Result = ();
+
+    fn handle(&mut self, DesireWrites(writes): DesireWrites, context: &mut Self::Context) {
+        let _handling = self.vitals.handling("DesireWrites");
+        self.written.retain(|target, _| writes.contains_key(target));
+        self.wanted = writes;
+        self.flush(context);
+    }
+}
+
+impl Handler<LeadershipChanged> for ClusterWriter {
+    type Result = ();
+
+    fn handle(&mut self, LeadershipChanged(leading): LeadershipChanged, context: &mut Self::Context) {
+        let _handling = self.vitals.handling("LeadershipChanged");
+        if self.leading != leading {
+            info!(leading, wanted = self.wanted.len(), "leadership changed");
+        }
+        self.leading = leading;
+        self.vitals.metrics().leading.set(i64::from(leading));
+        self.flush(context);
+    }
+}
+
+impl Handler<ReportUnreadable> for ClusterWriter {
+    type Result = ();
+
+    fn handle(&mut self, report: ReportUnreadable, context: &mut Self::Context) {
+        let _handling = self.vitals.handling("ReportUnreadable");
+        if self.leading {
+            let target = Target { purpose: Purpose::Status, kind: report.kind, key: report.key };
+            let transition = Transition { holds: false, reason: "Unreadable".to_owned(), message: report.message };
+            self.publish(&target, &report.uid, transition, context);
+        }
+    }
+}
+
+impl Handler<Observe<WriterState>> for ClusterWriter {
+    type Result = MessageResult<Observe<WriterState>>;
+
+    fn handle(&mut self, _: Observe<WriterState>, _: &mut Self::Context) -> Self::Result {
+        let _handling = self.vitals.handling("Observe");
+        MessageResult(WriterState { leading: self.leading, wanted: self.wanted.len(), in_flight: self.in_flight.len() })
+    }
+}

@@ -1,0 +1,238 @@
+//! Where objects come from: a directory of manifests or a cluster. Behind the watchers everything is the same.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use actix::{Actor, Addr, Handler, Recipient};
+use gateway_api::experimental::gatewayclasses::GatewayClass;
+use gateway_api::experimental::gateways::Gateway;
+use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kthena_router::config::Config;
+use kthena_router::gateway::class::DEFINITION;
+use kthena_router::kinds::{ModelRoute, ModelServer};
+use kthena_router::object::Kind;
+use kthena_router::world::{Scope, WorldKind};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::cluster::{Cluster, ClusterError, ClusterKind, ClusterSource, Watch};
+use crate::cluster_writer::{ClusterWriter, DesireWrites, ReportUnreadable};
+use crate::leadership::{Candidacy, Leadership};
+use crate::manifest_directory::{DirectorySource, ManifestDirectory, ManifestKind};
+use crate::metrics::{Metrics, Text, WatchLabels};
+use crate::overseer::Ward;
+use crate::registry::{Observed, RouteRegistry};
+use crate::router::StartError;
+use crate::watcher::{Source, Watcher};
+
+/// Where objects come from.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// A directory of manifests.
+    Directory(PathBuf),
+    /// A cluster.
+    Cluster(Cluster),
+}
+
+/// The actors that bring objects, and who writes where they come from.
+pub(crate) struct Sources {
+    /// The actors to look after.
+    pub(crate) wards: Vec<Ward>,
+    /// The lists that make the world complete.
+    pub(crate) lists: Vec<Scope>,
+    /// Who writes to the API server.
+    pub(crate) writer: Option<Recipient<DesireWrites>>,
+    /// Tells that the router stops, to whoever has something to give back.
+    pub(crate) stopping: Arc<watch::Sender<bool>>,
+}
+
+/// What the watchers of a cluster are made with.
+struct Watchers<'r> {
+    cluster: &'r Cluster,
+    config: &'r Config,
+    registry: &'r Addr<RouteRegistry>,
+    reports: Recipient<ReportUnreadable>,
+    metrics: &'r Arc<Metrics>,
+    wards: Vec<Ward>,
+    lists: Vec<Scope>,
+}
+
+/// Which of a kind's objects are watched.
+enum Reach {
+    /// All of a cluster-scoped kind.
+    Everywhere,
+    /// Those of the namespaces that the router was told to watch.
+    Watched,
+    /// Those of these namespaces, and of the router's own.
+    WatchedAndOwn,
+    /// The one with this name, in the router's own namespace if the kind has namespaces.
+    One { name: String, namespaced: bool },
+}
+
+impl Origin {
+    /// Finds out where the objects come from that `config` tells to serve.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if there is no such directory, or nothing that leads to a cluster.
+    pub async fn find(config: &Config) -> Result<Self, StartError> {
+        match &config.manifests {
+            Some(directory) => {
+                std::fs::metadata(directory)
+                    .map_err(|source| StartError::Manifests { path: directory.display().to_string(), source })?;
+                Ok(Self::Directory(directory.clone()))
+            }
+            None => Ok(Self::Cluster(Cluster::find(&config.cluster).await?)),
+        }
+    }
+
+    /// Starts the watchers, and whatever they need.
+    pub(crate) fn start(
+        &self,
+        config: &Config,
+        registry: &Addr<RouteRegistry>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Sources, StartError> {
+        match self {
+            Self::Directory(directory) => Ok(from_directory(directory.clone(), registry, metrics)),
+            Self::Cluster(cluster) => Ok(from_cluster(cluster, config, registry, metrics)?),
+        }
+    }
+}
+
+fn from_directory(directory: PathBuf, registry: &Addr<RouteRegistry>, metrics: &Arc<Metrics>) -> Sources {
+    fn watcher<K: ManifestKind>(
+        source: &DirectorySource,
+        registry: &Addr<RouteRegistry>,
+        metrics: &Arc<Metrics>,
+    ) -> Ward
+    where
+        RouteRegistry: Handler<Observed<K>>,
+    {
+        watcher_of::<K>(source.clone(), registry.clone(), Arc::clone(metrics))
+    }
+    let (sender, receiver) = watch::channel(None);
+    let source = DirectorySource(receiver);
+    let reader_metrics = Arc::clone(metrics);
+    let reader = Ward::replaceable(ManifestDirectory::NAME, move || {
+        ManifestDirectory::new(directory.clone(), sender.clone(), &reader_metrics).start()
+    });
+    let wards = vec![
+        reader,
+        watcher::<CustomResourceDefinition>(&source, registry, metrics),
+        watcher::<GatewayClass>(&source, registry, metrics),
+        watcher::<Gateway>(&source, registry, metrics),
+        watcher::<ModelRoute>(&source, registry, metrics),
+        watcher::<ModelServer>(&source, registry, metrics),
+        watcher::<Namespace>(&source, registry, metrics),
+        watcher::<Pod>(&source, registry, metrics),
+        watcher::<Service>(&source, registry, metrics),
+    ];
+    let lists = Kind::ALL.into_iter().map(|kind| (kind, None)).collect();
+    Sources { wards, lists, writer: None, stopping: Arc::default() }
+}
+
+fn from_cluster(
+    cluster: &Cluster,
+    config: &Config,
+    registry: &Addr<RouteRegistry>,
+    metrics: &Arc<Metrics>,
+) -> Result<Sources, ClusterError> {
+    let identity = config.cluster.pod_name.clone().unwrap_or_else(|| format!("kthena-router-{}", Uuid::new_v4()));
+    let writer = ClusterWriter::new(cluster.writer()?, &identity, metrics).start();
+    let stopping: Arc<watch::Sender<bool>> = Arc::default();
+    let candidacy = Candidacy { client: cluster.writer()?, namespace: config.apis.pod_namespace.clone(), identity };
+    let leadership = leadership(candidacy, &writer, Arc::clone(&stopping), Arc::clone(metrics));
+    let mut watchers = Watchers {
+        cluster,
+        config,
+        registry,
+        reports: writer.clone().recipient(),
+        metrics,
+        wards: vec![Ward::spine(ClusterWriter::NAME, writer.clone()), leadership],
+        lists: Vec::new(),
+    };
+    watchers.add::<ModelRoute>(&Reach::Watched)?;
+    watchers.add::<ModelServer>(&Reach::Watched)?;
+    watchers.add::<Pod>(&Reach::Watched)?;
+    // Without the Gateway API the router neither needs these nor asks for the right to read them.
+    if config.gateway_api() {
+        watchers.add::<GatewayClass>(&Reach::Everywhere)?;
+        watchers.add::<Gateway>(&Reach::WatchedAndOwn)?;
+        watchers.add::<Namespace>(&Reach::Everywhere)?;
+        let definition = Reach::One { name: DEFINITION.to_owned(), namespaced: false };
+        watchers.add::<CustomResourceDefinition>(&definition)?;
+        watchers.add::<Service>(&Reach::One { name: config.cluster.service_name.clone(), namespaced: true })?;
+    }
+    let Watchers { wards, lists, .. } = watchers;
+    Ok(Sources { wards, lists, writer: Some(writer.recipient()), stopping })
+}
+
+fn leadership(
+    candidacy: Candidacy,
+    writer: &Addr<ClusterWriter>,
+    stopping: Arc<watch::Sender<bool>>,
+    metrics: Arc<Metrics>,
+) -> Ward {
+    let writer = writer.clone().recipient();
+    Ward::replaceable(Leadership::NAME, move || {
+        Leadership::new(candidacy.clone(), writer.clone(), stopping.subscribe(), &metrics).start()
+    })
+}
+
+impl Watchers<'_> {
+    fn add<K: ClusterKind>(&mut self, reach: &Reach) -> Result<(), ClusterError>
+    where
+        RouteRegistry: Handler<Observed<K>>,
+    {
+        let (namespaces, name) = self.scope(reach);
+        let mut watches = Vec::new();
+        for namespace in namespaces {
+            let label = Text::from(namespace.as_deref().unwrap_or_default());
+            let labels = WatchLabels { kind: K::KIND.as_str(), namespace: label };
+            let contact = self.metrics.watch_ages.get_or_create_owned(&labels);
+            let client = self.cluster.watcher(&contact)?;
+            watches.push(Watch { client, contact, namespace: namespace.clone(), name: name.clone() });
+            self.lists.push((K::KIND, namespace));
+        }
+        let silence = self.config.cluster.watch_silence_timeout;
+        let source = ClusterSource::<K>::new(watches, silence, self.reports.clone());
+        self.wards.push(watcher_of::<K>(source, self.registry.clone(), Arc::clone(self.metrics)));
+        Ok(())
+    }
+
+    /// Returns the namespaces to watch, where none stands for all of them, and the only object to watch.
+    fn scope(&self, reach: &Reach) -> (Vec<Option<Arc<str>>>, Option<String>) {
+        let own: Arc<str> = self.config.apis.pod_namespace.as_str().into();
+        let mut watched: Vec<Option<Arc<str>>> =
+            self.config.cluster.watch_namespaces.iter().map(|namespace| Some(namespace.as_str().into())).collect();
+        let all = vec![None];
+        match reach {
+            Reach::One { name, namespaced: true } => (vec![Some(own)], Some(name.clone())),
+            Reach::One { name, namespaced: false } => (all, Some(name.clone())),
+            Reach::Everywhere => (all, None),
+            Reach::Watched | Reach::WatchedAndOwn if watched.is_empty() => (all, None),
+            Reach::Watched | Reach::WatchedAndOwn => {
+                watched.extend(matches!(reach, Reach::WatchedAndOwn).then_some(Some(own)));
+                watched.sort_unstable();
+                watched.dedup();
+                (watched, None)
+            }
+        }
+    }
+}
+
+/// Makes a watcher that is started anew, with the same source, when it is dead.
+fn watcher_of<K: WorldKind>(
+    source: impl Source<K> + Clone + 'static,
+    registry: Addr<RouteRegistry>,
+    metrics: Arc<Metrics>,
+) -> Ward
+where
+    RouteRegistry: Handler<Observed<K>>,
+{
+    Ward::replaceable(Watcher::<K>::name(), move || {
+        Watcher::<K>::new(Box::new(source.clone()), registry.clone().recipient(), &metrics).start()
+    })
+}

@@ -1,0 +1,77 @@
+//! GatewayClasses: which of them are ours, and what is reported of them.
+//!
+//! Source: Gateway API, `GatewayClass`: a class belongs to the controller that it names, and `SupportedVersion` tells
+//! whether that controller serves the release of the installed CustomResourceDefinitions.
+
+use super::conditions::{Condition, kind, reason};
+use crate::object::ObjectKey;
+use crate::plan::{CLASS_NAME, CONTROLLER_NAME};
+use crate::world::World;
+
+/// The CustomResourceDefinition whose annotation says which release of the Gateway API is installed.
+pub const DEFINITION: &str = "gatewayclasses.gateway.networking.k8s.io";
+
+/// The major and the last minor version of the Gateway API that the router serves, from the first of that major on.
+const SERVED: (u32, u32) = (1, 6);
+
+/// Returns whether Gateways of this class are ours: by the class's controller, or by name while the class is unknown.
+pub fn is_own(world: &World, class: &str) -> bool {
+    match world.gateway_classes.find(&ObjectKey::new("", class)) {
+        Some(known) => known.controller_name == CONTROLLER_NAME,
+        None => class == CLASS_NAME,
+    }
+}
+
+/// Returns the conditions of each of our classes.
+pub fn conditions(world: &World) -> impl Iterator<Item = (ObjectKey, Vec<Condition>)> {
+    let version = world.definitions.find(&ObjectKey::new("", DEFINITION)).map(|facts| facts.bundle_version.as_deref());
+    let ours = world.gateway_classes.iter().filter(|(_, class)| class.controller_name == CONTROLLER_NAME);
+    ours.map(move |(key, _)| {
+        let accepted = Condition::holds(kind::ACCEPTED, reason::ACCEPTED);
+        (key.clone(), std::iter::once(accepted).chain(version.map(supported_version)).collect())
+    })
+}
+
+fn supported_version(installed: Option<&str>) -> Condition {
+    let (major, minor) = SERVED;
+    match installed {
+        Some(version) if is_served(version) => Condition::holds(kind::SUPPORTED_VERSION, reason::SUPPORTED_VERSION),
+        Some(version) => {
+            let message = format!(
+                "release `{version}` of the Gateway API is installed, v{major}.0 to v{major}.{minor} are served"
+            );
+            Condition::fails(kind::SUPPORTED_VERSION, reason::UNSUPPORTED_VERSION, message)
+        }
+        None => {
+            let message = format!("the CustomResourceDefinition `{DEFINITION}` does not say which release it is of");
+            Condition::fails(kind::SUPPORTED_VERSION, reason::UNSUPPORTED_VERSION, message)
+        }
+    }
+}
+
+fn is_served(version: &str) -> bool {
+    let mut parts = version.strip_prefix('v').unwrap_or(version).split(['.', '-']).map(str::parse::<u32>);
+    let (Some(Ok(major)), Some(Ok(minor))) = (parts.next(), parts.next()) else { return false };
+    major == SERVED.0 && minor <= SERVED.1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_releases_up_to_the_served_one_are_supported() {
+        let cases = [
+            ("v1.0.0", true),
+            ("v1.6.1", true),
+            ("v1.5.0-rc.1", true),
+            ("v1.7.0", false),
+            ("v0.8.1", false),
+            ("", false),
+        ];
+        for (version, expected) in cases {
+            assert_eq!(supported_version(Some(version)).status, expected, "{version}");
+        }
+        assert!(!supported_version(None).status, "a definition without the annotation");
+    }
+}

@@ -1,0 +1,81 @@
+//! What the router writes to the API server: statuses, the objects that it provides, and the ports of its own Service.
+//!
+//! Everything is derived anew from what is observed, and only what differs from it is written. So whatever happens to a
+//! write, the next look at the world shows whether it is still needed; and once it is observed, there is silence.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::object::{Kind, ObjectKey};
+use crate::plan::{BindPlan, Controller, Reports};
+use crate::world::World;
+
+pub use settle::{Transition, stamp};
+
+mod provide;
+mod settle;
+mod status;
+
+/// The name under which the router applies fields: the API server tells its fields from others' by it.
+pub const FIELD_MANAGER: &str = "kthena-router";
+
+/// What is to be written, by what it is about.
+pub type Writes = BTreeMap<Target, Write>;
+
+/// What a write is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Target {
+    /// What the write does to the object.
+    pub purpose: Purpose,
+    /// The object's kind.
+    pub kind: Kind,
+    /// The object.
+    pub key: ObjectKey,
+}
+
+/// What a write does to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Purpose {
+    /// Creates it, unless it exists by now.
+    Create,
+    /// Applies fields of its spec.
+    Spec,
+    /// Applies its status.
+    Status,
+}
+
+/// One write.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Write {
+    /// The fields, as the API server takes them; conditions that change lack their `lastTransitionTime`.
+    pub body: Value,
+    /// The resource version that the write is derived from; 0 when unknown.
+    pub seen: u64,
+    /// The object's `metadata.uid`; empty for an object that does not exist yet.
+    pub uid: Arc<str>,
+    /// The changes of conditions that people may want to hear of.
+    pub transitions: Vec<Transition>,
+}
+
+/// Returns what is to be written for the observed `world`, for which a plan made `binds` and `reports`.
+pub fn upkeep(world: &World, binds: &[BindPlan], reports: &Reports, controller: &Controller) -> Writes {
+    let mut writes = Writes::new();
+    provide::provide(world, binds, controller, &mut writes);
+    status::statuses(world, reports, &mut writes);
+    writes
+}
+
+/// Returns the `apiVersion` that objects of a kind are written in.
+fn api_version(kind: Kind) -> &'static str {
+    match kind {
+        Kind::GatewayClass | Kind::Gateway => "gateway.networking.k8s.io/v1",
+        Kind::ModelRoute | Kind::ModelServer => crate::kinds::API_VERSION,
+        Kind::Namespace | Kind::Pod | Kind::Service => "v1",
+        Kind::CustomResourceDefinition => "apiextensions.k8s.io/v1",
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,115 @@
+use k8s_openapi::api::core::v1::Namespace;
+use serde_json::json;
+
+use super::*;
+use crate::kinds::ModelServer;
+
+type Labels = BTreeMap<String, String>;
+
+fn key(namespace: &str, name: &str) -> ObjectKey {
+    ObjectKey::new(namespace, name)
+}
+
+fn labels(value: &str) -> Labels {
+    BTreeMap::from([("team".to_owned(), value.to_owned())])
+}
+
+fn listing(namespace: Option<&str>, objects: &[(&str, &str)], unreadable: &[(&str, &str)]) -> Fact<Labels> {
+    Fact::Resynced(Listing {
+        namespace: namespace.map(Arc::from),
+        objects: objects.iter().map(|(namespace, name)| (key(namespace, name), Labels::new())).collect(),
+        unreadable: unreadable.iter().map(|(namespace, name)| key(namespace, name)).collect(),
+    })
+}
+
+fn names(world: &World) -> Vec<String> {
+    world.namespaces.iter().map(|(key, _)| key.to_string()).collect()
+}
+
+#[test]
+fn a_resync_removes_what_it_does_not_list() {
+    let mut world = World::expecting([(Kind::Namespace, None), (Kind::Pod, None)]);
+    world.absorb::<Namespace>(Fact::Applied(key("", "old"), Labels::new()));
+    assert_eq!(world.unsynced().len(), 2, "one object is no list");
+    world.absorb::<Namespace>(listing(None, &[("", "new")], &[]));
+    assert_eq!(names(&world), ["new"]);
+    assert_eq!(world.unsynced(), &BTreeSet::from([(Kind::Pod, None)]));
+    world.absorb::<Namespace>(Fact::Deleted(key("", "new")));
+    assert_eq!(world.namespaces.iter().count(), 0);
+}
+
+#[test]
+fn a_resync_of_one_namespace_leaves_the_others_alone() {
+    let mut world = World::default();
+    world.absorb::<Namespace>(listing(None, &[("a", "1"), ("a", "2"), ("b", "1")], &[]));
+    world.absorb::<Namespace>(listing(Some("a"), &[("a", "2")], &[]));
+    assert_eq!(names(&world), ["a/2", "b/1"]);
+}
+
+#[test]
+fn a_world_of_some_namespaces_is_complete_when_each_was_listed() {
+    let list = |namespace: &str| (Kind::Namespace, Some(Arc::from(namespace)));
+    let mut world = World::expecting([list("a"), list("b")]);
+    world.absorb::<Namespace>(listing(Some("b"), &[], &[]));
+    assert_eq!(world.unsynced(), &BTreeSet::from([list("a")]));
+    world.absorb::<Namespace>(Fact::Absent);
+    assert_eq!(world.unsynced(), &BTreeSet::new(), "there is nothing to list of a kind that does not exist");
+}
+
+#[test]
+fn an_unreadable_object_keeps_what_is_known_of_it() {
+    let mut world = World::default();
+    world.absorb::<Namespace>(Fact::Applied(key("", "edited"), labels("known")));
+    world.absorb::<Namespace>(listing(None, &[], &[("", "edited"), ("", "never-read")]));
+    assert_eq!(names(&world), ["edited"]);
+    assert_eq!(world.namespaces.find(&key("", "edited")), Some(&labels("known")));
+}
+
+#[test]
+fn only_what_matters_has_an_effect() {
+    let mut world = World::expecting([(Kind::Namespace, None)]);
+    let apply = |value| Fact::Applied(key("", "n"), labels(value));
+    let cases = [
+        ("a first list, even an empty one", listing(None, &[], &[]), Effect::Plan),
+        ("the same list again", listing(None, &[], &[]), Effect::Nothing),
+        ("a new object", apply("a"), Effect::Plan),
+        ("the same object again", apply("a"), Effect::Nothing),
+        ("a changed object", apply("b"), Effect::Plan),
+        ("a list without it", listing(None, &[], &[]), Effect::Plan),
+        ("a deletion of what is gone", Fact::Deleted(key("", "n")), Effect::Nothing),
+        ("a kind that went away", Fact::Absent, Effect::Plan),
+        ("a kind that is still away", Fact::Absent, Effect::Nothing),
+        ("a kind that came back", listing(None, &[], &[]), Effect::Plan),
+    ];
+    for (case, fact, expected) in cases {
+        assert_eq!(world.absorb::<Namespace>(fact), expected, "{case}");
+    }
+}
+
+#[test]
+fn a_change_of_status_alone_needs_no_plan() {
+    let server = |uid: &str, generation: i64, ready: i32| -> ModelServer {
+        serde_json::from_value(json!({
+            "apiVersion": "networking.serving.volcano.sh/v1alpha1",
+            "kind": "ModelServer",
+            "metadata": {"name": "s", "namespace": "n", "uid": uid, "generation": generation},
+            "spec": {"inferenceEngine": "vLLM", "workloadSelector": {"matchLabels": {"app": "a"}}, "workloadPort": {"port": 80}},
+            "status": {"readyEndpoints": ready},
+        }))
+        .unwrap()
+    };
+    let mut world = World::default();
+    let cases = [
+        ("new", server("u", 1, 0), Effect::Plan),
+        ("another status", server("u", 1, 1), Effect::Records),
+        ("nothing", server("u", 1, 1), Effect::Nothing),
+        ("another spec", server("u", 2, 1), Effect::Plan),
+        ("deleted and made anew in between", server("v", 2, 1), Effect::Plan),
+        ("out of a file", server("", 0, 1), Effect::Plan),
+        ("out of a file, again", server("", 0, 1), Effect::Plan),
+    ];
+    for (case, server, expected) in cases {
+        let fact = Fact::Applied(WorldKind::key(&server), server.digest());
+        assert_eq!(world.absorb::<ModelServer>(fact), expected, "{case}");
+    }
+}
