@@ -7,9 +7,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use kthena_router::inference::exposition::EndpointMetrics;
-use kthena_router::inference::picker::Picker;
 use kthena_router::inference::pool::{Candidate, Endpoint, Observation};
 use kthena_router::inference::request::{Edit, parse};
+use kthena_router::inference::scheduling::SchedulerConfig;
 use kthena_router::manifest::read;
 use kthena_router::object::{Bind, ObjectKey};
 use kthena_router::plan::{Controller, plan};
@@ -122,7 +122,7 @@ fn picking(criterion: &mut Criterion) {
         set_aside: false,
     };
     let observations: Vec<_> = (0..64).map(observation).collect();
-    let (picker, mut rng) = (Picker::default(), SmallRng::seed_from_u64(1));
+    let (picker, mut rng) = (SchedulerConfig::default().picker(), SmallRng::seed_from_u64(1));
     criterion.bench_function("pick, 64 endpoints", |bencher| {
         bencher.iter(|| {
             let mut candidates = endpoints

@@ -192,6 +192,10 @@ pub struct EngineConfig {
     #[arg(long, env = "KTHENA_CONNECT_TIMEOUT", default_value = "3s", value_parser = duration, value_name = "DURATION")]
     pub connect_timeout: Duration,
 
+    /// YAML file that says how endpoints are rated, as the Go router's [default: the one with the fewest requests]
+    #[arg(long, env = "KTHENA_SCHEDULER_CONFIG", value_name = "FILE")]
+    pub scheduler_config: Option<PathBuf>,
+
     /// PEM file with the CA certificates that https engines are verified against; without it they are not verified
     #[arg(long, env = "KTHENA_ENGINE_CA_CERT", value_name = "FILE")]
     pub engine_ca_cert: Option<PathBuf>,

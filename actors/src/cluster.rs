@@ -54,9 +54,12 @@ impl Cluster {
     ///
     /// Returns an error if there is neither. That the API server cannot be reached is none: it may come back.
     pub async fn find(options: &ClusterConfig) -> Result<Self, ClusterError> {
-        let mut config = kube::Config::infer().await?;
-        config.connect_timeout = Some(CONNECT_TIMEOUT);
-        Ok(Self { config, rate: rate(options) })
+        Ok(Self::at(kube::Config::infer().await?, options))
+    }
+
+    /// Makes the cluster that `config` leads to.
+    pub fn at(config: kube::Config, options: &ClusterConfig) -> Self {
+        Self { config: kube::Config { connect_timeout: Some(CONNECT_TIMEOUT), ..config }, rate: rate(options) }
     }
 
     /// Makes a client for writes.

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use actix::System;
 use simulated_engine::{EngineConfig, start};
@@ -9,7 +10,12 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::serve::complain;
 
-/// Runs an engine until the process is told to stop.
+/// How long an engine that was told to stop goes on as if it were not: routers learn of it from the API server.
+const GRACE: Duration = Duration::from_secs(1);
+/// How long its requests may take to finish after that.
+const DRAIN_LIMIT: Duration = Duration::from_secs(25);
+
+/// Runs an engine until the process is told to stop and its requests are finished; told twice, it stops at once.
 pub fn engine(config: EngineConfig) -> ExitCode {
     System::new().block_on(async {
         let engine = match start(config).await {
@@ -30,7 +36,11 @@ pub fn engine(config: EngineConfig) -> ExitCode {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        engine.stop().await;
+        tokio::select! {
+            () = engine.drain(GRACE, DRAIN_LIMIT) => {}
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
         ExitCode::SUCCESS
     })
 }

@@ -8,10 +8,12 @@ use std::thread::available_parallelism;
 use actix::{Actor, Addr, Arbiter, ArbiterHandle, AsyncContext, Context};
 use actix_web::dev::ServerHandle;
 use kthena_router::config::Config;
+use kthena_router::inference::scheduling::{SchedulerConfig, SchedulerConfigError};
 use kthena_router::object::ObjectKey;
 use kthena_router::plan::Controller;
 use kthena_router::world::World;
 use thiserror::Error;
+use tracing::warn;
 
 use crate::access_logger::{AccessLog, AccessLogger, Output};
 use crate::admin::Admin;
@@ -66,6 +68,24 @@ pub enum StartError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// The scheduler configuration cannot be read.
+    #[error("the scheduler configuration `{path}` cannot be read")]
+    SchedulerConfigFile {
+        /// What `--scheduler-config` names.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The scheduler configuration cannot be used.
+    #[error("the scheduler configuration `{path}` cannot be used")]
+    SchedulerConfig {
+        /// What `--scheduler-config` names.
+        path: String,
+        /// What is wrong with it.
+        #[source]
+        source: SchedulerConfigError,
     },
     /// The process cannot be told to stop.
     #[error("signals cannot be received")]
@@ -176,6 +196,7 @@ fn serving(
     };
     let cpus = || available_parallelism().map_or(1, usize::from);
     Ok(Arc::new(Serving {
+        scheduler: scheduler(config)?,
         workers: config.listen.workers.map_or_else(cpus, usize::from),
         config: config.clone(),
         reader,
@@ -184,6 +205,20 @@ fn serving(
         access_log,
         metrics: Arc::clone(metrics),
     }))
+}
+
+/// Reads how endpoints are rated, and warns of what the file asks for and does not get.
+fn scheduler(config: &Config) -> Result<SchedulerConfig, StartError> {
+    let Some(path) = &config.engines.scheduler_config else { return Ok(SchedulerConfig::default()) };
+    let file = || path.display().to_string();
+    let text =
+        std::fs::read_to_string(path).map_err(|source| StartError::SchedulerConfigFile { path: file(), source })?;
+    let scheduler =
+        SchedulerConfig::parse(&text).map_err(|source| StartError::SchedulerConfig { path: file(), source })?;
+    for warning in &scheduler.warnings {
+        warn!(file = file(), warning, "scheduler configuration is not followed in full");
+    }
+    Ok(scheduler)
 }
 
 /// Returns what plans depend on of the router's options.

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use actix::{Actor, Context, Handler, Message, MessageResult};
 use kthena_router::inference::picker::{PickError, Picker};
 use kthena_router::inference::pool::Candidate;
+use kthena_router::inference::scheduling::SchedulerConfig;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
@@ -47,11 +48,11 @@ impl Scheduler {
     /// The actor's name.
     pub const NAME: &str = "Scheduler";
 
-    /// Makes a scheduler with the default picker.
-    pub fn new(metrics: &Arc<Metrics>) -> Self {
+    /// Makes a scheduler that picks as `config` says.
+    pub fn new(config: &SchedulerConfig, metrics: &Arc<Metrics>) -> Self {
         let vitals = Vitals::new(Self::NAME, metrics);
         Self {
-            picker: Picker::default(),
+            picker: config.picker(),
             rng: SmallRng::from_rng(&mut rand::rng()),
             picks: vitals.message("PickEndpoint"),
             _vitals: vitals,

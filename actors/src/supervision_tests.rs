@@ -14,6 +14,7 @@ use gateway_api::experimental::gatewayclasses::GatewayClass;
 use gateway_api::experimental::gateways::Gateway;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kthena_router::config::Config;
+use kthena_router::inference::scheduling::SchedulerConfig;
 use kthena_router::kinds::{ModelRoute, ModelServer};
 use kthena_router::manifest::{Object, read};
 use kthena_router::object::Bind;
@@ -124,6 +125,7 @@ pub(crate) fn config(flags: &[&str]) -> Config {
 
 pub(crate) fn serving(config: Config, reader: Reader, metrics: &Arc<Metrics>) -> Serving {
     Serving {
+        scheduler: SchedulerConfig::default(),
         upstream: Upstream::new(config.engines.connect_timeout, tls::client(None).unwrap()),
         workers: 1,
         config,
@@ -260,7 +262,7 @@ async fn a_ward_is_replaced_by_the_overseer() {
     let latest = Rc::new(RefCell::new(None));
     let (started, ward_metrics) = (Rc::clone(&latest), Arc::clone(&metrics));
     let ward = Ward::replaceable(Scheduler::NAME, move || {
-        let ward = Scheduler::new(&ward_metrics).start();
+        let ward = Scheduler::new(&SchedulerConfig::default(), &ward_metrics).start();
         *started.borrow_mut() = Some(ward.clone());
         ward
     });

@@ -5,4 +5,5 @@ pub mod exposition;
 pub mod picker;
 pub mod pool;
 pub mod request;
+pub mod scheduling;
 pub mod usage;

@@ -91,13 +91,6 @@ impl Picker {
     }
 }
 
-impl Default for Picker {
-    /// Makes the picker that prefers the endpoint with the fewest requests.
-    fn default() -> Self {
-        Self::new(vec![(Box::new(least_request::LeastRequest), 1.0)])
-    }
-}
-
 impl Filter for Serving {
     fn name(&self) -> &'static str {
         "serving"

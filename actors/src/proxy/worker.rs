@@ -9,6 +9,7 @@ use actix::{Actor, Addr, MailboxError};
 use awc::Client;
 use kthena_router::config::Config;
 use kthena_router::inference::picker::PickError;
+use kthena_router::inference::scheduling::SchedulerConfig;
 use kthena_router::object::Bind;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -34,6 +35,8 @@ pub struct Serving {
     pub config: Config,
     /// Worker threads for each listener.
     pub workers: usize,
+    /// How endpoints are rated.
+    pub scheduler: SchedulerConfig,
     /// The routes and pools.
     pub reader: Reader,
     /// How engines are reached.
@@ -113,7 +116,7 @@ impl Worker {
             series: SeriesCache::new(Arc::clone(&serving.metrics)),
             log,
             answered: serving.metrics.attempts.get_or_create_owned(&AttemptLabels { outcome: "answered" }),
-            scheduler: RefCell::new(Scheduler::new(&serving.metrics).start()),
+            scheduler: RefCell::new(Scheduler::new(&serving.scheduler, &serving.metrics).start()),
             asks,
             rng: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
             door,
@@ -138,12 +141,12 @@ impl Worker {
     }
 
     fn fresh_scheduler(&self) -> Addr<Scheduler> {
-        let metrics = &self.door.serving.metrics;
+        let serving = &self.door.serving;
         let mut scheduler = self.scheduler.borrow_mut();
         if !scheduler.connected() {
             tracing::warn!(bind = %self.door.bind, "scheduler died, starting a fresh one");
-            note_restart(metrics, Scheduler::NAME, "died");
-            *scheduler = Scheduler::new(metrics).start();
+            note_restart(&serving.metrics, Scheduler::NAME, "died");
+            *scheduler = Scheduler::new(&serving.scheduler, &serving.metrics).start();
         }
         scheduler.clone()
     }

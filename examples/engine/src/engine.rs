@@ -1,6 +1,13 @@
 //! Sockets and life time of one engine.
 
-use std::{any::Any, convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use actix_web::{
     App, HttpServer,
@@ -22,6 +29,9 @@ use crate::{
 
 /// Connections that wait to be accepted, for load generators that open all theirs at once.
 const BACKLOG: u32 = 4096;
+
+/// How often a draining engine looks whether it is done.
+const DRAIN_POLL: Duration = Duration::from_millis(20);
 
 /// Connections per worker, above what one process may open.
 const MAX_CONNECTIONS: usize = 1 << 20;
@@ -103,6 +113,17 @@ impl Engine {
     #[must_use]
     pub fn last_request(&self) -> Option<RecordedRequest> {
         self.state.last_request()
+    }
+
+    /// Ends the engine once it has nothing left to do: it goes on serving for `grace`, because clients learn late that it
+    /// leaves, and then until no request runs, or for `limit` at most.
+    pub async fn drain(self, grace: Duration, limit: Duration) {
+        let started = Instant::now();
+        rt::time::sleep(grace).await;
+        while self.running() + self.waiting() > 0 && started.elapsed() < limit {
+            rt::time::sleep(DRAIN_POLL).await;
+        }
+        self.stop().await;
     }
 
     /// Ends the engine at once: closes its listeners and cuts its connections.

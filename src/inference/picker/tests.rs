@@ -5,6 +5,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::*;
+use crate::inference::scheduling::SchedulerConfig;
 use crate::inference::exposition::EndpointMetrics;
 use crate::inference::pool::{Endpoint, Observation};
 use crate::object::ObjectKey;
@@ -53,7 +54,10 @@ fn pick(cases: &[Case], seed: u64) -> Result<usize, PickError> {
             tried: case.tried,
         })
         .collect();
-    Picker::default().pick(&mut candidates, &mut StdRng::seed_from_u64(seed)).map(|candidate| candidate.position)
+    SchedulerConfig::default()
+        .picker()
+        .pick(&mut candidates, &mut StdRng::seed_from_u64(seed))
+        .map(|candidate| candidate.position)
 }
 
 #[test]
