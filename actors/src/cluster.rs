@@ -58,8 +58,9 @@ impl Cluster {
     }
 
     /// Makes the cluster that `config` leads to.
-    pub fn at(config: kube::Config, options: &ClusterConfig) -> Self {
-        Self { config: kube::Config { connect_timeout: Some(CONNECT_TIMEOUT), ..config }, rate: rate(options) }
+    pub fn at(mut config: kube::Config, options: &ClusterConfig) -> Self {
+        config.connect_timeout = Some(CONNECT_TIMEOUT);
+        Self { config, rate: rate(options) }
     }
 
     /// Makes a client for writes.
