@@ -112,6 +112,10 @@ pub trait WorldKind: Clone + Send + 'static {
     fn digest(self) -> Self::Stored;
     /// Returns what it changes that an object is no longer `before` but `after`.
     fn effect(before: &Self::Stored, after: &Self::Stored) -> Effect;
+    /// Returns whether plans look at this object at all, as the rest of the world is now.
+    fn concerns_plans(_world: &World, _key: &ObjectKey, _object: &Self::Stored) -> bool {
+        true
+    }
     /// Returns the table of this kind.
     fn table(world: &mut World) -> &mut Table<Self::Stored>;
 }
@@ -138,8 +142,21 @@ impl World {
                 table.objects.clear();
                 if std::mem::replace(&mut table.known, false) { Effect::Plan } else { Effect::Nothing }
             }
-            Fact::Applied(key, object) => K::table(self).insert::<K>(key, object),
-            Fact::Deleted(key) => K::table(self).objects.remove(&key).map_or(Effect::Nothing, |_| Effect::Plan),
+            Fact::Applied(key, object) => {
+                let concerns = K::concerns_plans(self, &key, &object);
+                let before = K::table(self).objects.insert(key.clone(), object.clone());
+                let concerned = before.as_ref().is_some_and(|before| K::concerns_plans(self, &key, before));
+                if concerns || concerned {
+                    before.map_or(Effect::Plan, |before| K::effect(&before, &object))
+                } else {
+                    Effect::Nothing
+                }
+            }
+            Fact::Deleted(key) => {
+                let gone = K::table(self).objects.remove(&key);
+                let concerned = gone.is_some_and(|gone| K::concerns_plans(self, &key, &gone));
+                if concerned { Effect::Plan } else { Effect::Nothing }
+            }
         }
     }
 
@@ -176,12 +193,6 @@ impl<S> Table<S> {
     /// Returns the object with this key.
     pub fn find(&self, key: &ObjectKey) -> Option<&S> {
         self.objects.get(key)
-    }
-
-    fn insert<K: WorldKind<Stored = S>>(&mut self, key: ObjectKey, object: S) -> Effect {
-        let effect = self.objects.get(&key).map_or(Effect::Plan, |before| K::effect(before, &object));
-        self.objects.insert(key, object);
-        effect
     }
 
     fn replace<K: WorldKind<Stored = S>>(&mut self, listing: Listing<S>) -> Effect {

@@ -13,7 +13,7 @@ use crate::kinds::model_route::ModelRoute;
 use crate::kinds::model_server::ModelServer;
 use crate::native::route::{Route, Server};
 use crate::object::{Kind, ObjectKey};
-use crate::selector::Labels;
+use crate::selector::{Labels, has_all};
 
 /// The annotation of the Gateway API's CustomResourceDefinitions that says which release they are of.
 const BUNDLE_VERSION: &str = "gateway.networking.k8s.io/bundle-version";
@@ -213,6 +213,15 @@ impl WorldKind for Pod {
 
     fn effect(before: &Self::Stored, after: &Self::Stored) -> Effect {
         effect(before, after)
+    }
+
+    /// Most Pods of a cluster are no engines, and something about some of them changes all the time.
+    fn concerns_plans(world: &World, key: &ObjectKey, pod: &Self::Stored) -> bool {
+        let first = ObjectKey { namespace: Arc::clone(&key.namespace), name: "".into() };
+        let servers = world.model_servers.objects.range(first..);
+        servers
+            .take_while(|(server, _)| server.namespace == key.namespace)
+            .any(|(_, server)| has_all(&pod.labels, &server.spec.workload_selector.match_labels))
     }
 
     fn table(world: &mut World) -> &mut Table<Self::Stored> {

@@ -1,4 +1,4 @@
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use serde_json::json;
 
 use super::*;
@@ -111,5 +111,34 @@ fn a_change_of_status_alone_needs_no_plan() {
     for (case, server, expected) in cases {
         let fact = Fact::Applied(WorldKind::key(&server), server.digest());
         assert_eq!(world.absorb::<ModelServer>(fact), expected, "{case}");
+    }
+}
+
+#[test]
+fn a_pod_that_no_model_server_selects_needs_no_plan() {
+    let mut world = World::default();
+    let server: ModelServer = serde_json::from_value(json!({
+        "apiVersion": "networking.serving.volcano.sh/v1alpha1",
+        "kind": "ModelServer",
+        "metadata": {"name": "s", "namespace": "n"},
+        "spec": {"inferenceEngine": "vLLM", "workloadSelector": {"matchLabels": {"app": "a"}}, "workloadPort": {"port": 80}},
+    }))
+    .unwrap();
+    world.absorb::<ModelServer>(Fact::Applied(WorldKind::key(&server), server.digest()));
+    let pod = |namespace: &str, app: &str, phase: &str| -> Fact<PodFacts> {
+        let metadata = json!({"name": "p", "namespace": namespace, "labels": {"app": app}});
+        let pod: Pod = serde_json::from_value(json!({"metadata": metadata, "status": {"phase": phase}})).unwrap();
+        Fact::Applied(WorldKind::key(&pod), pod.digest())
+    };
+    let cases = [
+        ("a Pod of another namespace", pod("m", "a", "Running"), Effect::Nothing),
+        ("a Pod with other labels", pod("n", "b", "Running"), Effect::Nothing),
+        ("a Pod that is selected from now on", pod("n", "a", "Running"), Effect::Plan),
+        ("a selected Pod that changes", pod("n", "a", "Failed"), Effect::Plan),
+        ("a Pod that is no longer selected", pod("n", "b", "Failed"), Effect::Plan),
+        ("the end of a Pod that is not selected", Fact::Deleted(key("n", "p")), Effect::Nothing),
+    ];
+    for (case, fact, expected) in cases {
+        assert_eq!(world.absorb::<Pod>(fact), expected, "{case}");
     }
 }

@@ -5,9 +5,9 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::*;
-use crate::inference::scheduling::SchedulerConfig;
 use crate::inference::exposition::EndpointMetrics;
 use crate::inference::pool::{Endpoint, Observation};
+use crate::inference::scheduling::SchedulerConfig;
 use crate::object::ObjectKey;
 
 struct Case {
