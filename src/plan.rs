@@ -195,11 +195,8 @@ struct Draft<'p> {
 
 impl Draft<'_> {
     fn add(&mut self, route: &Arc<Route>, resolve: &dyn Fn(&RuleTarget) -> Result<PoolIndex, String>) {
-        let mut unresolved = Vec::new();
-        let entry = route.rules.is_ok().then(|| {
-            Arc::new(RouteEntry::new(route, |target| resolve(target).map_err(|reason| unresolved.push(reason)).ok()))
-        });
-        let mut report = RouteReport::new(route, &unresolved);
+        let entry = route.rules.is_ok().then(|| Arc::new(RouteEntry::new(route, resolve)));
+        let mut report = RouteReport::new(route, entry.as_ref().map_or(&[], |entry| &entry.unresolved));
         if self.controller.gateway_api {
             report.note_missing_parents(route.spec.parent_refs.is_empty());
             for (parent, key) in route.spec.parent_refs.iter().zip(&route.parents) {

@@ -12,11 +12,12 @@ use actix_web::dev::ServerHandle;
 use actix_web::{App, HttpResponse, HttpServer, web};
 use serde_json::json;
 
-use crate::CAST;
+use crate::cluster_writer::{ClusterWriter, WriterState};
 use crate::metrics::Metrics;
 use crate::observe::Observe;
 use crate::overseer::{Overseer, OverseerState};
 use crate::registry::{ConfigDump, RegistryState, RouteRegistry};
+use crate::{CAST, CLUSTER_CAST};
 
 /// How long an actor may take to answer an admin page.
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -32,6 +33,8 @@ pub struct Admin {
     pub overseer: Addr<Overseer>,
     /// The registry.
     pub registry: Addr<RouteRegistry>,
+    /// Who writes to the API server, in a cluster.
+    pub writer: Option<Addr<ClusterWriter>>,
 }
 
 /// One line of the readiness page.
@@ -150,11 +153,17 @@ async fn metrics(admin: web::Data<Admin>) -> HttpResponse {
 async fn actors(admin: web::Data<Admin>) -> HttpResponse {
     let overseer = admin.overseer.send(Observe::<OverseerState>::new()).timeout(ASK_TIMEOUT).await;
     let registry = admin.registry.send(Observe::<RegistryState>::new()).timeout(ASK_TIMEOUT).await;
-    HttpResponse::Ok().json(json!({
+    let mut page = json!({
         "Overseer": overseer.ok(),
         "RouteRegistry": registry.ok(),
         "cast": admin.metrics.running(&CAST),
-    }))
+    });
+    if let Some(writer) = &admin.writer {
+        let writer = writer.send(Observe::<WriterState>::new()).timeout(ASK_TIMEOUT).await;
+        page["ClusterWriter"] = json!(writer.ok());
+        page["clusterCast"] = json!(admin.metrics.running(&CLUSTER_CAST));
+    }
+    HttpResponse::Ok().json(page)
 }
 
 async fn dump(admin: &Admin) -> Result<ConfigDump, HttpResponse> {

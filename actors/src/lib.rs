@@ -1,8 +1,10 @@
 //! The actors and edges of kthena-router.
 //!
 //! ```text
-//!  directory ──> ManifestDirectory ──> Watcher<K> ──Observed<K>──> RouteRegistry ──plan()──┬─> Snapshot ───────read───┐
-//!                                                                   ^                      ├─> ListenerFleet          │
+//!  API server ───────────────────────> Watcher<K> ──Observed<K>──> RouteRegistry ──upkeep()──> ClusterWriter ──> API server
+//!                                                                   ^     │                         ^ Leadership
+//!  directory ──> ManifestDirectory ──> Watcher<K> ──Observed<K>─────┤  plan()──────────────┬─> Snapshot ───────read───┐
+//!                                                                   │                      ├─> ListenerFleet          │
 //!                                                     BindReported  │                      │     └─> Listener (a bind)│
 //!                                                                   └──────────────────────┼──────────┘ workers ──────┤
 //!                                                                                          └─> PoolKeeper (a pool)    │
@@ -14,6 +16,9 @@
 //! | message | from, to | how | meaning |
 //! |---|---|---|---|
 //! | [`registry::Observed`] | Watcher, RouteRegistry | do_send | a fact about objects of one kind |
+//! | [`cluster_writer::DesireWrites`] | RouteRegistry, ClusterWriter | do_send | what the API server should be told, all of it |
+//! | [`cluster_writer::LeadershipChanged`] | Leadership, ClusterWriter | do_send | whether this replica writes |
+//! | [`cluster_writer::ReportUnreadable`] | sources, ClusterWriter | do_send | an object that cannot be read |
 //! | [`registry::BindReported`] | Listener, RouteRegistry | do_send, weak | a socket was opened, or could not be |
 //! | [`fleet::EnsureBinds`] | RouteRegistry, ListenerFleet | do_send | the sockets to have open, all of them |
 //! | [`listener::Drain`] | Overseer, ListenerFleet, Listener | send | stop accepting, finish, close |

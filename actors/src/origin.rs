@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::cluster::{Cluster, ClusterError, ClusterKind, ClusterSource, Watch};
-use crate::cluster_writer::{ClusterWriter, DesireWrites, ReportUnreadable};
+use crate::cluster_writer::{ClusterWriter, ReportUnreadable};
 use crate::leadership::{Candidacy, Leadership};
 use crate::manifest_directory::{DirectorySource, ManifestDirectory, ManifestKind};
 use crate::metrics::{Metrics, Text, WatchLabels};
@@ -32,7 +32,7 @@ pub enum Origin {
     /// A directory of manifests.
     Directory(PathBuf),
     /// A cluster.
-    Cluster(Cluster),
+    Cluster(Box<Cluster>),
 }
 
 /// The actors that bring objects, and who writes where they come from.
@@ -42,7 +42,7 @@ pub(crate) struct Sources {
     /// The lists that make the world complete.
     pub(crate) lists: Vec<Scope>,
     /// Who writes to the API server.
-    pub(crate) writer: Option<Recipient<DesireWrites>>,
+    pub(crate) writer: Option<Addr<ClusterWriter>>,
     /// Tells that the router stops, to whoever has something to give back.
     pub(crate) stopping: Arc<watch::Sender<bool>>,
 }
@@ -83,7 +83,7 @@ impl Origin {
                     .map_err(|source| StartError::Manifests { path: directory.display().to_string(), source })?;
                 Ok(Self::Directory(directory.clone()))
             }
-            None => Ok(Self::Cluster(Cluster::find(&config.cluster).await?)),
+            None => Ok(Self::Cluster(Box::new(Cluster::find(&config.cluster).await?))),
         }
     }
 
@@ -166,7 +166,7 @@ fn from_cluster(
         watchers.add::<Service>(&Reach::One { name: config.cluster.service_name.clone(), namespaced: true })?;
     }
     let Watchers { wards, lists, .. } = watchers;
-    Ok(Sources { wards, lists, writer: Some(writer.recipient()), stopping })
+    Ok(Sources { wards, lists, writer: Some(writer), stopping })
 }
 
 fn leadership(

@@ -134,7 +134,7 @@ impl Router {
             (World::expecting(sources.lists), controller(config)),
             publisher,
             fleet.clone().recipient(),
-            sources.writer,
+            sources.writer.clone().map(Addr::recipient),
             keeping,
             &metrics,
         ));
@@ -145,7 +145,8 @@ impl Router {
         wards.extend(access_log.clone().map(|log| access_logger(log, config, logging, &metrics)));
         let drain = config.drain.clone();
         let overseer = Overseer::new(wards, drain, fleet.recipient(), access_log, sources.stopping, &metrics).start();
-        let admin = Admin { metrics: Arc::clone(&metrics), overseer: overseer.clone(), registry: registry.clone() };
+        let (writer, asked) = (sources.writer, registry.clone());
+        let admin = Admin { metrics: Arc::clone(&metrics), overseer: overseer.clone(), registry: asked, writer };
         let pages = open_pages(&admin, config)?;
         Ok(Self { overseer, registry, metrics, arbiters, pages })
     }

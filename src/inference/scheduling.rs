@@ -31,7 +31,7 @@ pub struct SchedulerConfig {
 pub enum SchedulerConfigError {
     /// It is no YAML of the right shape.
     #[error(transparent)]
-    Shape(#[from] serde_saphyr::Error),
+    Shape(Box<serde_saphyr::Error>),
     /// It names a plugin that nobody has.
     #[error("`scheduler.plugins.Score.enabled`: there is no plugin `{0}`, only `least-request`")]
     UnknownPlugin(String),
@@ -91,7 +91,7 @@ impl SchedulerConfig {
     ///
     /// Returns a [`SchedulerConfigError`] for a file of another shape, an unknown plugin or an unusable weight.
     pub fn parse(text: &str) -> Result<Self, SchedulerConfigError> {
-        let file: File = serde_saphyr::from_str(text)?;
+        let file: File = serde_saphyr::from_str(text).map_err(|error| SchedulerConfigError::Shape(Box::new(error)))?;
         let Some(plugins) = file.scheduler.plugins else { return Ok(Self::default()) };
         let mut config = Self { scores: Vec::new(), warnings: Vec::new() };
         for name in plugins.filter.enabled {

@@ -60,6 +60,8 @@ pub struct RouteEntry {
     route: Arc<Route>,
     /// The targets of its rules, those of the first rule first.
     targets: Vec<Target>,
+    /// Why some of the targets have no pool, each as a sentence.
+    pub unresolved: Vec<String>,
 }
 
 /// One resolved target of a rule.
@@ -208,11 +210,15 @@ impl ListenerTable {
 }
 
 impl RouteEntry {
-    /// Makes an entry of a valid route; `resolve` finds the pool of a target, or `None` when it has none.
-    pub fn new(route: &Arc<Route>, mut resolve: impl FnMut(&RuleTarget) -> Option<PoolIndex>) -> Self {
-        let targets = rules(route).iter().flat_map(|rule| &rule.targets);
-        let targets = targets.map(|target| Target { pool: resolve(target), weight: target.weight }).collect();
-        Self { route: Arc::clone(route), targets }
+    /// Makes an entry of a valid route; `resolve` finds the pool of a target, or says why it has none.
+    pub fn new(route: &Arc<Route>, resolve: impl Fn(&RuleTarget) -> Result<PoolIndex, String>) -> Self {
+        let mut unresolved = Vec::new();
+        let targets = rules(route).iter().flat_map(|rule| &rule.targets).map(|target| {
+            let pool = resolve(target).map_err(|reason| unresolved.push(reason)).ok();
+            Target { pool, weight: target.weight }
+        });
+        let targets = targets.collect();
+        Self { route: Arc::clone(route), targets, unresolved }
     }
 
     /// Returns the route's namespace and name.

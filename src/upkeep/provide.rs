@@ -24,7 +24,7 @@ pub(super) fn provide(world: &World, binds: &[BindPlan], controller: &Controller
                 "controllerName": CONTROLLER_NAME,
                 "description": "Gateways of this class are served by kthena-router.",
             });
-            create(Kind::GatewayClass, class, spec, writes);
+            create(Kind::GatewayClass, class, &spec, writes);
         }
         let gateway = controller.default_gateway();
         if world.gateways.known && world.gateways.find(&gateway).is_none() {
@@ -35,7 +35,7 @@ pub(super) fn provide(world: &World, binds: &[BindPlan], controller: &Controller
                 "allowedRoutes": {"namespaces": {"from": "All"}},
             });
             let spec = json!({"gatewayClassName": CLASS_NAME, "listeners": [listener]});
-            create(Kind::Gateway, gateway, spec, writes);
+            create(Kind::Gateway, gateway, &spec, writes);
         }
     }
     if controller.sync_service_ports
@@ -45,7 +45,7 @@ pub(super) fn provide(world: &World, binds: &[BindPlan], controller: &Controller
     }
 }
 
-fn create(kind: Kind, key: ObjectKey, spec: Value, writes: &mut Writes) {
+fn create(kind: Kind, key: ObjectKey, spec: &Value, writes: &mut Writes) {
     let mut metadata = json!({"name": &*key.name, "labels": {"app.kubernetes.io/managed-by": "kthena-router"}});
     if !key.namespace.is_empty() {
         metadata["namespace"] = json!(&*key.namespace);

@@ -121,10 +121,10 @@ impl<K: ClusterKind> Watching<K> {
             silence,
             writer,
         }
-        .begin()
+        .begun()
     }
 
-    fn begin(mut self) -> Self {
+    fn begun(mut self) -> Self {
         self.restart();
         self
     }
@@ -164,10 +164,10 @@ impl<K: ClusterKind> Watching<K> {
     }
 
     fn absorb(&mut self, event: Event<DynamicObject>) -> Option<Fact<K::Stored>> {
-        if self.failures > 0 {
-            info!(kind = %K::KIND, "watch works again");
+        // That a list is about to be asked for is no success yet.
+        if !matches!(event, Event::Init) {
+            self.note_success();
         }
-        (self.failures, self.denied) = (0, None);
         match event {
             Event::Init => {
                 self.listing = empty(&self.watch);
@@ -210,29 +210,45 @@ impl<K: ClusterKind> Watching<K> {
 
     /// Waits after a failure; returns a fact if it means that the kind does not exist.
     async fn fail(&mut self, error: &watcher::Error) -> Option<Fact<K::Stored>> {
-        let denied = status_code(error) == Some(404);
-        let is_news = self.failures == 0 || denied != self.denied.is_some();
-        match (denied, is_news) {
-            (true, true) => info!(kind = %K::KIND, "the API server does not know this kind, waiting for it"),
-            (false, true) => warn!(kind = %K::KIND, %error, "watch failed, trying again"),
-            (_, false) => debug!(kind = %K::KIND, %error, failures = self.failures, "watch failed again"),
-        }
         let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(10));
+        let is_first = self.failures == 0;
         self.failures = self.failures.saturating_add(1);
-        if !denied {
-            self.denied = None;
-            sleep(pause.min(LONGEST_PAUSE)).await;
-            return None;
+        if status_code(error) == Some(404) {
+            return self.wait_for_kind(pause.min(ABSENT_PAUSE)).await;
         }
-        let since = *self.denied.get_or_insert_with(Instant::now);
-        let is_believed = self.failures == 1 && !self.listed || self.listed && since.elapsed() > BELIEVED_ABSENT;
-        if is_believed {
-            self.listed = false;
+        if is_first {
+            warn!(kind = %K::KIND, %error, "watch failed, trying again");
         } else {
-            sleep(pause.min(ABSENT_PAUSE)).await;
+            debug!(kind = %K::KIND, %error, failures = self.failures, "watch failed again");
         }
+        self.denied = None;
+        sleep(pause.min(LONGEST_PAUSE)).await;
+        None
+    }
+
+    /// Waits for a kind that the API server denies to know; returns a fact once that is believed.
+    async fn wait_for_kind(&mut self, pause: Duration) -> Option<Fact<K::Stored>> {
+        let is_first = self.denied.is_none();
+        let since = *self.denied.get_or_insert_with(Instant::now);
+        if is_first {
+            info!(kind = %K::KIND, "the API server does not know this kind, waiting for it");
+        }
+        let is_news = if self.listed { since.elapsed() > BELIEVED_ABSENT } else { is_first };
+        // What was watched is gone, and so is the version that a watch would go on from.
         self.restart();
-        is_believed.then_some(Fact::Absent)
+        if is_news {
+            self.listed = false;
+            return Some(Fact::Absent);
+        }
+        sleep(pause).await;
+        None
+    }
+
+    fn note_success(&mut self) {
+        if self.failures > 0 {
+            info!(kind = %K::KIND, "watch works again");
+        }
+        (self.failures, self.denied) = (0, None);
     }
 }
 

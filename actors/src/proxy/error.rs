@@ -52,10 +52,12 @@ pub enum ProxyError {
         model: String,
     },
     /// A route serves the model, but nothing is there to serve it.
-    #[error("no endpoint of the ModelRoute `{route}` is ready")]
+    #[error("no endpoint of the ModelRoute `{route}` is ready{}", clauses(unresolved))]
     NoReadyEndpoint {
         /// The route.
         route: ObjectKey,
+        /// Why some of its targets lead nowhere.
+        unresolved: Vec<String>,
     },
     /// The last endpoint of the chosen pool went away after it was chosen.
     #[error("no endpoint of the {pool} is ready")]
@@ -94,6 +96,10 @@ pub enum AttemptFailure {
     /// It answered that it cannot serve now.
     #[error("answered with status {0}")]
     Status(u16),
+}
+
+fn clauses(reasons: &[String]) -> String {
+    reasons.iter().map(|reason| format!("; {reason}")).collect()
 }
 
 impl ProxyError {

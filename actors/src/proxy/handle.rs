@@ -139,7 +139,7 @@ fn decide(
             note_listener(exchange, listener);
             exchange
                 .concerns(snapshot, Subject { model: route.name_of(&parsed.model), route: Some(route), pool: None });
-            Err(ProxyError::NoReadyEndpoint { route: route.key().clone() })
+            Err(ProxyError::NoReadyEndpoint { route: route.key().clone(), unresolved: route.unresolved.clone() })
         }
     }
 }
