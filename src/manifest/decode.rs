@@ -14,6 +14,7 @@ use super::deserializer::{Reading, UnknownField, deserialize};
 use super::explain::{type_error, unknown_field};
 use super::path::{FieldPath, Step};
 use super::place::Place;
+use crate::kinds::Fault;
 
 /// The most type errors that are reported of one object.
 const MAX_TYPE_FAULTS: usize = 16;
@@ -52,6 +53,19 @@ pub(super) fn decode<T: DeserializeOwned>(mut value: Value, places: &Place, faul
     }
     report_unknown(unknown, places, faults);
     None
+}
+
+/// Makes a typed object of the JSON that an API server sends; fields that the type does not know are newer than it.
+///
+/// # Errors
+///
+/// Returns the first field that does not fit its type.
+pub fn from_json<T: DeserializeOwned>(value: &Value) -> Result<T, Fault> {
+    // Saying where an error is costs more than finding it, and there hardly ever is one.
+    T::deserialize(value).or_else(|_| {
+        let reading = deserialize(value).result;
+        reading.map_err(|(path, reason)| Fault { path: path.to_string(), message: type_error(&reason) })
+    })
 }
 
 /// Reports a fault at a field.

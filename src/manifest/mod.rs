@@ -30,6 +30,7 @@ mod scalar;
 mod tests;
 mod tree;
 
+pub use decode::from_json;
 pub use object::{DEFAULT_NAMESPACE, Object};
 pub use read::read;
 

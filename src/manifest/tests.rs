@@ -213,3 +213,20 @@ fn the_line_of_a_field_is_that_of_its_nearest_ancestor() {
     }
     assert_eq!(route.line, 3);
 }
+
+#[test]
+fn an_object_of_an_api_server_is_read_as_it_is_or_its_fault_is_named() {
+    let object = |port: serde_json::Value| {
+        serde_json::json!({
+            "metadata": {"name": "s", "namespace": "n"},
+            "spec": {
+                "inferenceEngine": "vLLM", "newerField": true,
+                "workloadSelector": {"matchLabels": {"app": "a"}}, "workloadPort": {"port": port},
+            },
+        })
+    };
+    let server = super::from_json::<crate::kinds::ModelServer>(&object(8000.into())).unwrap();
+    assert_eq!(server.spec.workload_port.port, 8000);
+    let fault = super::from_json::<crate::kinds::ModelServer>(&object("http".into())).unwrap_err();
+    assert_eq!(fault.path, "spec.workloadPort.port");
+}

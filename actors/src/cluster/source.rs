@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use actix::Recipient;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream, LocalBoxStream, SelectAll};
+use kthena_router::kinds::Fault;
+use kthena_router::manifest::from_json;
 use kthena_router::object::ObjectKey;
 use kthena_router::world::{Fact, Listing, WorldKind};
 use kube::api::{Api, DynamicObject};
@@ -29,9 +31,7 @@ use crate::watcher::Source;
 /// The pause after a first failure; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause between two tries.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// The longest pause between two looks for a kind that the API server does not know.
-const ABSENT_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How long a kind that was there must be missing before its objects count as gone: an API server that starts may deny
 /// for a moment to know a kind.
 const BELIEVED_ABSENT: Duration = Duration::from_secs(10);
@@ -195,14 +195,17 @@ impl<K: ClusterKind> Watching<K> {
 
     /// Reads an object; one that cannot be read is reported, and whatever was known of it stays in use.
     fn read(&self, mut object: DynamicObject) -> Option<K::Stored> {
+        let (key, uid) = (key(&object), object.uid().unwrap_or_default());
         // Nobody here asks who wrote which field, and the list of it is often the greater part of an object.
         object.metadata.managed_fields = None;
-        let (key, uid) = (key(&object), object.uid().unwrap_or_default());
-        match object.try_parse::<K>() {
+        let metadata = serde_json::to_value(&object.metadata).unwrap_or_default();
+        object.data["metadata"] = metadata;
+        match from_json::<K>(&object.data) {
             Ok(object) => Some(object.digest()),
-            Err(error) => {
-                warn!(kind = %K::KIND, object = %key, %error, "object cannot be read, it is left as it was");
-                self.writer.do_send(ReportUnreadable { kind: K::KIND, key, uid, message: error.to_string() });
+            Err(Fault { path, message }) => {
+                let message = format!("`{path}`: {message}");
+                warn!(kind = %K::KIND, object = %key, message, "object cannot be read, it is left as it was");
+                self.writer.do_send(ReportUnreadable { kind: K::KIND, key, uid, message });
                 None
             }
         }
@@ -210,11 +213,11 @@ impl<K: ClusterKind> Watching<K> {
 
     /// Waits after a failure; returns a fact if it means that the kind does not exist.
     async fn fail(&mut self, error: &watcher::Error) -> Option<Fact<K::Stored>> {
-        let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(10));
+        let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(10)).min(LONGEST_PAUSE);
         let is_first = self.failures == 0;
         self.failures = self.failures.saturating_add(1);
         if status_code(error) == Some(404) {
-            return self.wait_for_kind(pause.min(ABSENT_PAUSE)).await;
+            return self.wait_for_kind(pause).await;
         }
         if is_first {
             warn!(kind = %K::KIND, %error, "watch failed, trying again");
@@ -222,7 +225,7 @@ impl<K: ClusterKind> Watching<K> {
             debug!(kind = %K::KIND, %error, failures = self.failures, "watch failed again");
         }
         self.denied = None;
-        sleep(pause.min(LONGEST_PAUSE)).await;
+        sleep(pause).await;
         None
     }
 
