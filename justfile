@@ -45,6 +45,15 @@ licences:
 test:
     cargo test
 
+# The format, lints and tests of the test cluster, which is written in Go.
+check-cluster:
+    test -z "$(gofmt -l integration/cluster)"
+    cd integration/cluster && CGO_ENABLED=0 go vet ./... && CGO_ENABLED=0 go test ./...
+
+# The tests in a cluster, those whose names contain FILTER: kubectl against a real API server.
+integration *FILTER:
+    integration/run {{FILTER}}
+
 # Write the CustomResourceDefinitions anew from the types.
 crds:
     cargo run -- crds --write-to manifests/crds

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// One condition of an object, without the times and generations that only matter once it is written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -12,7 +12,8 @@ pub struct Condition {
     /// The condition's type, for example `Accepted`.
     #[serde(rename = "type")]
     pub kind: &'static str,
-    /// Whether the condition holds.
+    /// Whether the condition holds; written as `True` or `False`.
+    #[serde(serialize_with = "serialize_status")]
     pub status: bool,
     /// Why, in one CamelCase word for programs.
     pub reason: &'static str,
@@ -78,6 +79,11 @@ pub mod reason {
     pub const UNSUPPORTED_VALUE: &str = "UnsupportedValue";
     /// The installed release is not known to be served.
     pub const UNSUPPORTED_VERSION: &str = "UnsupportedVersion";
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+fn serialize_status<S: Serializer>(holds: &bool, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(if *holds { "True" } else { "False" })
 }
 
 impl Condition {

@@ -104,18 +104,12 @@ fn server_status(report: &ServerReport) -> Value {
 
 /// Returns conditions as they are written, but for their times.
 fn written(conditions: &[Condition], generation: i64) -> Vec<Value> {
-    conditions
-        .iter()
-        .map(|condition| {
-            json!({
-                "type": condition.kind,
-                "status": if condition.status { "True" } else { "False" },
-                "reason": condition.reason,
-                "message": condition.message,
-                "observedGeneration": generation,
-            })
-        })
-        .collect()
+    let written = |condition| {
+        let mut written = json!(condition);
+        written["observedGeneration"] = json!(generation);
+        written
+    };
+    conditions.iter().map(written).collect()
 }
 
 fn group(kind: Kind) -> &'static str {

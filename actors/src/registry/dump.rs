@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use kthena_router::gateway::conditions::Condition;
 use kthena_router::inference::exposition::HistogramTotals;
 use kthena_router::kinds::model_server::InferenceEngine;
 use kthena_router::object::ObjectKey;
@@ -42,7 +41,7 @@ fn gateways(world: &World, reports: &Reports) -> Vec<Value> {
                     json!({
                         "name": listener.name,
                         "attachedRoutes": listener.attached_routes,
-                        "conditions": conditions(&listener.conditions),
+                        "conditions": listener.conditions,
                     })
                 })
                 .collect();
@@ -50,7 +49,7 @@ fn gateways(world: &World, reports: &Reports) -> Vec<Value> {
                 "name": &*key.name,
                 "namespace": &*key.namespace,
                 "spec": world.gateways.find(key).map(|gateway| gateway.spec.as_ref()),
-                "status": {"conditions": conditions(&report.conditions), "listeners": listeners},
+                "status": {"conditions": report.conditions, "listeners": listeners},
             })
         })
         .collect()
@@ -65,13 +64,13 @@ fn model_routes(world: &World, reports: &Reports) -> Vec<Value> {
             let parents: Vec<_> = report
                 .iter()
                 .flat_map(|report| route.spec.parent_refs.iter().zip(&report.parents))
-                .map(|(parent, report)| json!({"parentRef": parent, "conditions": conditions(&report.conditions)}))
+                .map(|(parent, report)| json!({"parentRef": parent, "conditions": report.conditions}))
                 .collect();
             json!({
                 "name": &*key.name,
                 "namespace": &*key.namespace,
                 "spec": route.spec,
-                "status": {"conditions": report.map(|report| conditions(&report.conditions)), "parents": parents},
+                "status": {"conditions": report.map(|report| &report.conditions), "parents": parents},
             })
         })
         .collect()
@@ -93,7 +92,7 @@ fn model_servers(world: &World, reports: &Reports) -> Vec<Value> {
                 "name": &*key.name,
                 "namespace": &*key.namespace,
                 "spec": server.spec.as_ref(),
-                "status": {"conditions": reports.servers.get(key).map(|report| conditions(&report.conditions))},
+                "status": {"conditions": reports.servers.get(key).map(|report| &report.conditions)},
                 "associatedPods": pods,
             })
         })
@@ -146,18 +145,4 @@ fn pods(world: &World, pools: &BTreeMap<&ObjectKey, &Pool>) -> Vec<Value> {
 
 fn mean(totals: HistogramTotals) -> f64 {
     totals.mean_since(&HistogramTotals::default()).unwrap_or_default()
-}
-
-fn conditions(conditions: &[Condition]) -> Vec<Value> {
-    conditions
-        .iter()
-        .map(|condition| {
-            json!({
-                "type": condition.kind,
-                "status": if condition.status { "True" } else { "False" },
-                "reason": condition.reason,
-                "message": condition.message,
-            })
-        })
-        .collect()
 }
