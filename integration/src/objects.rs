@@ -1,0 +1,114 @@
+//! The objects that tests make, with all that does not matter to a test filled in.
+
+use serde_json::{Value, json};
+
+use crate::kinds::{DEPLOYMENT, GATEWAY, Kind, MODEL_ROUTE, MODEL_SERVER};
+
+/// The port of every engine.
+pub const ENGINE_PORT: u16 = 8000;
+
+/// A Deployment of simulated engines, and the ModelServer that selects its Pods.
+#[derive(Clone, Debug)]
+pub struct Engines {
+    /// The name of the Deployment, of the ModelServer and of the label.
+    pub name: String,
+    /// The model that answers.
+    pub model: String,
+    /// The number of Pods.
+    pub replicas: u32,
+    /// Further flags of the engine.
+    pub flags: Vec<String>,
+}
+
+impl Engines {
+    /// Makes one engine whose model has its own name.
+    pub fn one(name: &str) -> Self {
+        Self::many(name, 1)
+    }
+
+    /// Makes several engines whose model has their own name.
+    pub fn many(name: &str, replicas: u32) -> Self {
+        Self { name: name.to_owned(), model: name.to_owned(), replicas, flags: Vec::new() }
+    }
+
+    /// Adds flags.
+    #[must_use]
+    pub fn with_flags(mut self, flags: &[&str]) -> Self {
+        self.flags.extend(flags.iter().map(ToString::to_string));
+        self
+    }
+
+    /// Returns the Deployment; `image` is the router's own.
+    pub fn deployment(&self, namespace: &str, image: &str) -> Value {
+        let labels = json!({"app": self.name});
+        json!({
+            "apiVersion": DEPLOYMENT.api_version, "kind": DEPLOYMENT.kind,
+            "metadata": {"name": self.name, "namespace": namespace},
+            "spec": {
+                "replicas": self.replicas,
+                "selector": {"matchLabels": labels},
+                "strategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+                "template": {"metadata": {"labels": labels}, "spec": self.pod_spec(image)},
+            },
+        })
+    }
+
+    /// Returns one Pod that is nobody's.
+    pub fn pod(&self, namespace: &str, image: &str) -> Value {
+        json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": self.name, "namespace": namespace, "labels": {"app": self.name}},
+            "spec": self.pod_spec(image),
+        })
+    }
+
+    fn pod_spec(&self, image: &str) -> Value {
+        let own = ["engine", "--address=0.0.0.0", &format!("--port={ENGINE_PORT}"), &format!("--model={}", self.model)];
+        let flags: Vec<String> = own.into_iter().map(str::to_owned).chain(self.flags.iter().cloned()).collect();
+        json!({
+            "automountServiceAccountToken": false,
+            "terminationGracePeriodSeconds": 10,
+            "containers": [{
+                "name": "engine", "image": image, "args": flags,
+                "ports": [{"name": "http", "containerPort": ENGINE_PORT}],
+                "readinessProbe": {"httpGet": {"path": "/health", "port": "http"}, "periodSeconds": 1},
+            }],
+        })
+    }
+
+    /// Returns the ModelServer.
+    pub fn model_server(&self, namespace: &str) -> Value {
+        model_server(namespace, &self.name, &self.model)
+    }
+}
+
+/// Returns a ModelServer whose Pods have its name as their label.
+pub fn model_server(namespace: &str, name: &str, model: &str) -> Value {
+    let spec = json!({
+        "model": model, "inferenceEngine": "vLLM",
+        "workloadSelector": {"matchLabels": {"app": name}}, "workloadPort": {"port": ENGINE_PORT},
+    });
+    object(MODEL_SERVER, namespace, name, &spec)
+}
+
+/// Returns a ModelRoute of all requests for `model` to one ModelServer, on the Gateway `namespace/name`.
+pub fn model_route(namespace: &str, name: &str, model: &str, gateway: (&str, &str), server: &str) -> Value {
+    let spec = json!({
+        "modelName": model,
+        "parentRefs": [{"namespace": gateway.0, "name": gateway.1}],
+        "rules": [{"targetModels": [{"modelServerName": server}]}],
+    });
+    object(MODEL_ROUTE, namespace, name, &spec)
+}
+
+/// Returns a Gateway of a class with one HTTP listener.
+pub fn gateway(namespace: &str, name: &str, class: &str, port: u16) -> Value {
+    let listeners = json!([{"name": "http", "port": port, "protocol": "HTTP"}]);
+    object(GATEWAY, namespace, name, &json!({"gatewayClassName": class, "listeners": listeners}))
+}
+
+/// Returns an object of a kind.
+pub fn object(kind: Kind, namespace: &str, name: &str, spec: &Value) -> Value {
+    let metadata = if kind.namespaced { json!({"name": name, "namespace": namespace}) } else { json!({"name": name}) };
+    json!({"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, "spec": spec})
+}
