@@ -46,9 +46,10 @@ test:
     cargo test
 
 # The format, lints and tests of the test cluster, which is written in Go.
-check-cluster:
+# Compiled as the program is, so that Kubernetes is compiled once.
+check-cluster $CGO_ENABLED="0" $GOFLAGS="-trimpath":
     test -z "$(gofmt -l integration/cluster)"
-    cd integration/cluster && CGO_ENABLED=0 go vet ./... && CGO_ENABLED=0 go test ./...
+    cd integration/cluster && go vet ./... && go test ./...
 
 # The tests in a cluster, those whose names contain FILTER: kubectl against a real API server.
 integration *FILTER:
