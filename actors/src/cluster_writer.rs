@@ -46,6 +46,8 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// How long a write may go unobserved before it is written again.
 const OBSERVED_WITHIN: Duration = Duration::from_secs(10);
+/// How long a report waits for this replica to become the one that writes: somewhat longer than a lease lasts.
+const REPORTED_WITHIN: Duration = Duration::from_secs(20);
 /// The longest note of an Event, in bytes; the API server refuses notes over 1 kB.
 const LONGEST_NOTE: usize = 1000;
 
@@ -59,6 +61,8 @@ pub struct ClusterWriter {
     in_flight: BTreeSet<Target>,
     /// Writes that failed since the last look.
     failed: BTreeSet<Target>,
+    /// Objects that cannot be read, of which no Event tells yet, and since when that is known.
+    unreadable: Vec<(Instant, ReportUnreadable)>,
     vitals: Vitals,
 }
 
@@ -130,6 +134,7 @@ impl ClusterWriter {
             written: BTreeMap::new(),
             in_flight: BTreeSet::new(),
             failed: BTreeSet::new(),
+            unreadable: Vec::new(),
             vitals: Vitals::new(Self::NAME, metrics),
         }
     }
@@ -184,6 +189,19 @@ impl ClusterWriter {
                 }
                 self.failed.insert(target);
             }
+        }
+    }
+
+    /// Publishes Events about the objects that cannot be read, if this replica is the one that does.
+    fn tell_unreadable(&mut self, context: &mut Context<Self>) {
+        if !self.leading {
+            return;
+        }
+        self.unreadable.retain(|(since, _)| since.elapsed() < REPORTED_WITHIN);
+        for (_, report) in std::mem::take(&mut self.unreadable) {
+            let target = Target { purpose: Purpose::Status, kind: report.kind, key: report.key };
+            let transition = Transition { holds: false, reason: "Unreadable".to_owned(), message: report.message };
+            self.publish(&target, &report.uid, transition, context);
         }
     }
 
@@ -296,6 +314,7 @@ impl Handler<LeadershipChanged> for ClusterWriter {
         }
         self.leading = leading;
         self.vitals.metrics().leading.set(i64::from(leading));
+        self.tell_unreadable(context);
         self.flush(context);
     }
 }
@@ -305,11 +324,9 @@ impl Handler<ReportUnreadable> for ClusterWriter {
 
     fn handle(&mut self, report: ReportUnreadable, context: &mut Self::Context) {
         let _handling = self.vitals.handling("ReportUnreadable");
-        if self.leading {
-            let target = Target { purpose: Purpose::Status, kind: report.kind, key: report.key };
-            let transition = Transition { holds: false, reason: "Unreadable".to_owned(), message: report.message };
-            self.publish(&target, &report.uid, transition, context);
-        }
+        // The first lists arrive before the lease is held; of what is older, the leader of that time has told.
+        self.unreadable.push((Instant::now(), report));
+        self.tell_unreadable(context);
     }
 }
 

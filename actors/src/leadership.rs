@@ -30,6 +30,8 @@ pub const LEASE: &str = "kthena-router";
 const LEASE_SECONDS: u64 = 15;
 /// How long before its end the Lease is renewed, in seconds.
 const RENEWED_BEFORE: u64 = 10;
+/// How often a replica that does not lead looks at the Lease.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// How long to wait before a Lease that could not be read is read again.
 const BACK_OFF: Duration = Duration::from_secs(1);
 
@@ -87,19 +89,26 @@ impl Handler<LeadershipChanged> for Leadership {
     }
 }
 
-/// Runs for the Lease until the router stops, then gives it back.
+/// Runs for the Lease until the router stops, then gives it back. That it cannot be held is said once.
 async fn run(candidacy: Candidacy, mut stopping: watch::Receiver<bool>, states: Recipient<LeadershipChanged>) {
+    let mut failures = 0_u32;
     while !*stopping.borrow() {
         if let Err(error) = hold(&candidacy, &mut stopping, &states).await {
-            warn!(%error, lease = LEASE, "lease cannot be held, trying again");
+            if failures == 0 {
+                warn!(%error, lease = LEASE, "lease cannot be held, trying again");
+            }
+            failures += 1;
             tokio::select! {
                 () = sleep(BACK_OFF) => {}
                 _ = stopping.wait_for(|stopping| *stopping) => {}
             }
+        } else {
+            failures = 0;
         }
     }
 }
 
+/// Holds the Lease, or waits for it for a while.
 async fn hold(
     candidacy: &Candidacy,
     stopping: &mut watch::Receiver<bool>,
@@ -117,12 +126,18 @@ async fn hold(
         lease = lease => lease?,
         _ = stopping.wait_for(|stopping| *stopping) => return Ok(()),
     };
+    let mut leads = false;
     let outcome = loop {
         tokio::select! {
             changed = lease.changed() => match changed {
-                Ok(leading) => states.do_send(LeadershipChanged(leading)),
+                Ok(leading) => {
+                    leads = leading;
+                    states.do_send(LeadershipChanged(leading));
+                }
                 Err(error) => break Err(error),
             },
+            // By itself it would sleep until the end of the lease that it saw, and miss that it was given back.
+            () = sleep(LOOK_AGAIN), if !leads => return Ok(()),
             _ = stopping.wait_for(|stopping| *stopping) => break lease.release().await,
         }
     };

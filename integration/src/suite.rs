@@ -185,6 +185,6 @@ mod tests {
         assert!(selection.selects("missed_events::x") && selection.selects("service_ports::y"));
         assert!(!selection.selects("walk_through::z"));
         assert!(parse("").expect("an empty command line").selects("anything"));
-        assert!(parse("--exisiting").is_err());
+        assert!(parse("--exist").is_err());
     }
 }

@@ -214,15 +214,16 @@ impl<K: ClusterKind> Watching<K> {
     /// Waits after a failure; returns a fact if it means that the kind does not exist.
     async fn fail(&mut self, error: &watcher::Error) -> Option<Fact<K::Stored>> {
         let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(10)).min(LONGEST_PAUSE);
-        let is_first = self.failures == 0;
         self.failures = self.failures.saturating_add(1);
         if status_code(error) == Some(404) {
             return self.wait_for_kind(pause).await;
         }
-        if is_first {
-            warn!(kind = %K::KIND, %error, "watch failed, trying again");
-        } else {
-            debug!(kind = %K::KIND, %error, failures = self.failures, "watch failed again");
+        self.tell(error);
+        // The answer to a watch is read as events whatever its status is, and only a list tells that the kind is gone;
+        // nor does kube list again when it is refused a watch, and not told in one, that its version is forgotten.
+        let is_no_event = matches!(error, watcher::Error::WatchFailed(kube::Error::SerdeError(_)));
+        if is_no_event || status_code(error) == Some(410) {
+            self.restart();
         }
         self.denied = None;
         sleep(pause).await;
@@ -245,6 +246,14 @@ impl<K: ClusterKind> Watching<K> {
         }
         sleep(pause).await;
         None
+    }
+
+    fn tell(&self, error: &watcher::Error) {
+        if self.failures == 1 {
+            warn!(kind = %K::KIND, %error, "watch failed, trying again");
+        } else {
+            debug!(kind = %K::KIND, %error, failures = self.failures, "watch failed again");
+        }
     }
 
     fn note_success(&mut self) {

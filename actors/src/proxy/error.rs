@@ -198,7 +198,7 @@ mod tests {
     fn only_passing_troubles_invite_another_try() {
         for (error, status, retry) in [
             (ProxyError::Overloaded, 429, true),
-            (ProxyError::NoReadyEndpoint { route: ObjectKey::new("a", "b") }, 503, true),
+            (ProxyError::NoReadyEndpoint { route: ObjectKey::new("a", "b"), unresolved: Vec::new() }, 503, true),
             (ProxyError::AllAttemptsFailed { attempts: 3, failure: AttemptFailure::Refused }, 503, true),
             (ProxyError::UpstreamTimeout, 504, false),
             (ProxyError::BodyTooLarge { limit: 1 }, 413, false),

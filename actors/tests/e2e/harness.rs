@@ -8,6 +8,7 @@ use std::time::Duration;
 use awc::{Client, ClientRequest, Connector};
 use clap::Parser;
 use kthena_router_actors::cli::Cli;
+use kthena_router_actors::cluster::Cluster;
 use kthena_router_actors::observe::Observe;
 use kthena_router_actors::origin::Origin;
 use kthena_router_actors::registry::RegistryState;
@@ -100,10 +101,18 @@ impl Network {
 
     /// Starts the router on what was written, and waits until it is ready; `flags` take precedence over the tests' own.
     pub(crate) async fn start(self, flags: &[&str]) -> Harness {
+        let directory = format!("--manifests={}", self.manifests.path().display());
+        let flags: Vec<_> = std::iter::once(&*directory).chain(flags.iter().copied()).collect();
+        let harness = self.launch(None, &flags).await;
+        harness.until("the router is ready", async || harness.readyz().await.status == 200).await;
+        harness
+    }
+
+    /// Starts the router on the objects of a cluster, or on whatever `flags` say, and does not wait for anything.
+    pub(crate) async fn launch(self, cluster: Option<kube::Config>, flags: &[&str]) -> Harness {
         let (metrics_port, debug_port) = (free_port(self.host(1)), free_port(Ipv4Addr::LOCALHOST.into()));
         let own = [
             "kthena-router".to_owned(),
-            format!("--manifests={}", self.manifests.path().display()),
             format!("--bind-address={}", self.host(1)),
             format!("--metrics-port={metrics_port}"),
             format!("--debug-port={debug_port}"),
@@ -117,17 +126,18 @@ impl Network {
         let arguments = own.chain(flags.iter().map(ToString::to_string));
         let config = Cli::try_parse_from(arguments).unwrap().config;
         assert_eq!(config.faults(), []);
-        let router = Router::start(&config, &Origin::find(&config).await.unwrap()).unwrap();
-        let harness = Harness {
-            router,
+        let origin = match cluster {
+            Some(cluster) => Origin::Cluster(Box::new(Cluster::at(cluster, &config.cluster))),
+            None => Origin::find(&config).await.unwrap(),
+        };
+        Harness {
+            router: Router::start(&config, &origin).unwrap(),
             manifests: self.manifests,
             network: self.number,
             metrics_port,
             debug_port,
             client: client(),
-        };
-        harness.until("the router is ready", async || harness.get_metrics_page("/readyz").await.status == 200).await;
-        harness
+        }
     }
 }
 
@@ -175,6 +185,11 @@ impl Harness {
     pub(crate) async fn get_metrics_page(&self, path: &str) -> Answer {
         let url = format!("http://{}{path}", SocketAddr::new(self.host(1), self.metrics_port));
         read(self.client.get(url).send().await.unwrap()).await
+    }
+
+    /// Fetches the page that says whether the router is ready.
+    pub(crate) async fn readyz(&self) -> Answer {
+        self.get_metrics_page("/readyz").await
     }
 
     /// Fetches a page of the router's debug port.

@@ -1,10 +1,13 @@
-//! The router as its users meet it: real sockets on loopback, simulated engines, manifests in a directory.
+//! The router as its users meet it: real sockets on loopback, simulated engines, manifests in a directory,
+//! or objects of a cluster whose API server is a fake.
 //!
 //! Each test has a network of its own, `127.p.n.0/24`, so that all of them run at once with the ports that users see.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod api_server;
 mod changes;
+mod cluster;
 mod disturbances;
 mod failures;
 mod harness;
