@@ -15,7 +15,7 @@
 //! plan ──> wanted ──(leading, not in flight, not just written)──> API server ──> watch ──> plan: nothing to write
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -58,6 +58,8 @@ pub struct ClusterWriter {
     leading: bool,
     wanted: Writes,
     written: BTreeMap<Target, Written>,
+    /// What is about to be written.
+    due: VecDeque<Target>,
     in_flight: BTreeSet<Target>,
     /// Writes that failed since the last look.
     failed: BTreeSet<Target>,
@@ -132,6 +134,7 @@ impl ClusterWriter {
             leading: false,
             wanted: Writes::new(),
             written: BTreeMap::new(),
+            due: VecDeque::new(),
             in_flight: BTreeSet::new(),
             failed: BTreeSet::new(),
             unreadable: Vec::new(),
@@ -139,20 +142,23 @@ impl ClusterWriter {
         }
     }
 
-    /// Starts as many of the wanted writes as may be in flight.
-    fn flush(&mut self, context: &mut Context<Self>) {
-        if !self.leading {
-            return;
-        }
-        let free = AT_ONCE.saturating_sub(self.in_flight.len());
+    /// Lines up the wanted writes, all but those that were just written or have just failed, and starts the first.
+    fn line_up(&mut self, context: &mut Context<Self>) {
         let is_due = |(target, write): &(&Target, &Write)| {
-            !self.in_flight.contains(target)
-                && !self.failed.contains(target)
-                && !self.written.get(target).is_some_and(|written| written.covers(write))
+            !self.failed.contains(target) && !self.written.get(*target).is_some_and(|written| written.covers(write))
         };
-        let due: Vec<_> = self.wanted.iter().filter(is_due).take(free).map(|(t, w)| (t.clone(), w.clone())).collect();
-        for (target, write) in due {
-            self.start(target, write, context);
+        self.due = self.wanted.iter().filter(is_due).map(|(target, _)| target.clone()).collect();
+        self.start_due(context);
+    }
+
+    /// Starts as many of the writes that are lined up as may be in flight.
+    fn start_due(&mut self, context: &mut Context<Self>) {
+        while self.leading && self.in_flight.len() < AT_ONCE {
+            let Some(target) = self.due.pop_front() else { return };
+            // What is wanted of a target in flight is looked at again when that has come back.
+            if let (false, Some(write)) = (self.in_flight.contains(&target), self.wanted.get(&target).cloned()) {
+                self.start(target, write, context);
+            }
         }
     }
 
@@ -162,7 +168,7 @@ impl ClusterWriter {
         context.spawn(request.map(move |outcome, writer, context| {
             writer.in_flight.remove(&target);
             writer.finish(target, write, outcome, context);
-            writer.flush(context);
+            writer.start_due(context);
         }));
     }
 
@@ -197,7 +203,6 @@ impl ClusterWriter {
         if !self.leading {
             return;
         }
-        self.unreadable.retain(|(since, _)| since.elapsed() < REPORTED_WITHIN);
         for (_, report) in std::mem::take(&mut self.unreadable) {
             let target = Target { purpose: Purpose::Status, kind: report.kind, key: report.key };
             let transition = Transition { holds: false, reason: "Unreadable".to_owned(), message: report.message };
@@ -288,7 +293,8 @@ impl Actor for ClusterWriter {
     fn started(&mut self, context: &mut Self::Context) {
         context.run_interval(LOOK_AGAIN, |writer, context| {
             writer.failed.clear();
-            writer.flush(context);
+            writer.unreadable.retain(|(since, _)| since.elapsed() < REPORTED_WITHIN);
+            writer.line_up(context);
         });
     }
 }
@@ -300,7 +306,7 @@ impl Handler<DesireWrites> for ClusterWriter {
         let _handling = self.vitals.handling("DesireWrites");
         self.written.retain(|target, _| writes.contains_key(target));
         self.wanted = writes;
-        self.flush(context);
+        self.line_up(context);
     }
 }
 
@@ -315,7 +321,7 @@ impl Handler<LeadershipChanged> for ClusterWriter {
         self.leading = leading;
         self.vitals.metrics().leading.set(i64::from(leading));
         self.tell_unreadable(context);
-        self.flush(context);
+        self.line_up(context);
     }
 }
 

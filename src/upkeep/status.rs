@@ -18,31 +18,34 @@ use crate::world::{Record, World};
 pub(super) fn statuses(world: &World, reports: &Reports, writes: &mut Writes) {
     for (key, conditions) in &reports.classes {
         if let Some(class) = world.gateway_classes.find(key) {
-            let status = json!({"conditions": written(conditions, class.record.generation)});
+            let status = || json!({"conditions": written(conditions, class.record.generation)});
             add(Kind::GatewayClass, key, &class.record, status, writes);
         }
     }
     for (key, report) in &reports.gateways {
         if let Some(gateway) = world.gateways.find(key) {
-            add(Kind::Gateway, key, &gateway.record, gateway_status(report), writes);
+            add(Kind::Gateway, key, &gateway.record, || gateway_status(report), writes);
         }
     }
     for (key, report) in &reports.routes {
         if let Some(route) = world.model_routes.find(key) {
-            add(Kind::ModelRoute, key, &route.record, route_status(route, report), writes);
+            add(Kind::ModelRoute, key, &route.record, || route_status(route, report), writes);
         }
     }
     for (key, report) in &reports.servers {
         if let Some(server) = world.model_servers.find(key) {
-            add(Kind::ModelServer, key, &server.record, server_status(report), writes);
+            add(Kind::ModelServer, key, &server.record, || server_status(report), writes);
         }
     }
 }
 
-fn add(kind: Kind, key: &ObjectKey, record: &Record, mut status: Value, writes: &mut Writes) {
-    let mut transitions = Vec::new();
+fn add(kind: Kind, key: &ObjectKey, record: &Record, status: impl FnOnce() -> Value, writes: &mut Writes) {
     // An object of a file has no status that could be written.
-    if record.uid.is_empty() || !settle(&mut status, record.status.as_deref(), &mut transitions) {
+    if record.uid.is_empty() {
+        return;
+    }
+    let (mut status, mut transitions) = (status(), Vec::new());
+    if !settle(&mut status, record.status.as_deref(), &mut transitions) {
         return;
     }
     let mut metadata = json!({"name": &*key.name, "uid": &*record.uid});

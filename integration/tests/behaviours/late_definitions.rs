@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use kthena_router_integration::audit::requests;
 use kthena_router_integration::cluster::{name_of, text};
-use kthena_router_integration::kinds::{DEPLOYMENT, POD};
+use kthena_router_integration::kinds::{DEFINITION, DEPLOYMENT, GATEWAY, MODEL_ROUTE, POD};
 use kthena_router_integration::objects::Engines;
 use kthena_router_integration::rig::Rig;
 use kthena_router_integration::router::{
     NAME, NAMESPACE, gateway_api_definitions, install_gateway_api, install_own_definitions, restarts,
 };
-use kthena_router_integration::wait::{eventually, throughout};
-use serde_json::json;
+use kthena_router_integration::wait::{eventually, throughout, within};
+use serde_json::{Value, json};
 
 /// The user in the audit log.
 const ACCOUNT: &str = "system:serviceaccount:kthena-system:kthena-router";
@@ -25,7 +25,6 @@ pub(crate) async fn definitions_may_be_installed_after_the_router(rig: &Rig) -> 
     let sandbox = rig.sandbox("late").await?;
     rig.router.scale(0).await?;
     let definitions = gateway_api_definitions()?;
-    rig.shell.kubectl(&format!("delete --ignore-not-found --timeout=60s -f manifests/crds -f {definitions}")).await?;
     rig.cluster.merge(DEPLOYMENT, NAMESPACE, NAME, "", &json!({"spec": {"replicas": 1}})).await?;
     let (pod, said) = waits(rig).await?;
     rig.note(format!("without definitions, /readyz says: {}", said.split_whitespace().collect::<Vec<_>>().join(" ")));
@@ -43,6 +42,21 @@ pub(crate) async fn definitions_may_be_installed_after_the_router(rig: &Rig) -> 
     let pod = rig.cluster.get(POD, NAMESPACE, &pod).await.context("the Pod that waited is not the one that serves")?;
     ensure!(restarts(&pod) == 0, "the router was restarted {} times", restarts(&pod));
     Ok(())
+}
+
+/// Deletes all definitions that the router reads objects of, and waits until they are gone.
+async fn delete_definitions(rig: &Rig) -> Result<()> {
+    let definitions = gateway_api_definitions()?;
+    let files = format!("-f manifests/crds -f {definitions}");
+    rig.shell.kubectl(&format!("delete --ignore-not-found --wait=false {files}")).await?;
+    let groups = [GATEWAY, MODEL_ROUTE].map(|kind| kind.api_version.split('/').next().unwrap_or_default());
+    within(Duration::from_secs(60), "the definitions are gone", async || {
+        let all = rig.cluster.list(DEFINITION, "", "").await?;
+        let left = all.iter().find(|definition| groups.contains(&text(definition, "/spec/group")));
+        ensure!(left.is_none(), "`{}` is still there: {}", left.map_or("", name_of), left.unwrap_or(&Value::Null)["status"]);
+        Ok(())
+    })
+    .await
 }
 
 /// Fails if the router hammers the API server with the question whether the definitions are there.
