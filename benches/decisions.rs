@@ -1,9 +1,10 @@
-//! What the pure decisions cost: a plan of a large world, and for each request the decision, the pick and the reading of
+//! What the pure decisions cost: a plan of a large world and what is to be written for it, and for each request the decision, the pick and the reading of
 //! its body. Figures are in docs/benchmarks.md.
 
 use std::fmt::Write;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use kthena_router::inference::exposition::EndpointMetrics;
@@ -11,10 +12,11 @@ use kthena_router::inference::pool::{Candidate, Endpoint, Observation};
 use kthena_router::inference::request::{Edit, parse};
 use kthena_router::inference::scheduling::SchedulerConfig;
 use kthena_router::manifest::read;
-use kthena_router::object::{Bind, ObjectKey};
-use kthena_router::plan::{Controller, plan};
+use kthena_router::object::{Bind, Kind, ObjectKey};
+use kthena_router::plan::{Controller, Plan, plan};
 use kthena_router::routing::backend::Availability;
 use kthena_router::routing::request::{Headers, RequestHead};
+use kthena_router::upkeep::{Upkeep, Writes, stamp};
 use kthena_router::world::World;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -73,9 +75,53 @@ fn manifest() -> String {
 const NATIVE: &str = "networking.serving.volcano.sh/v1alpha1";
 
 fn object(text: &mut String, api_version: &str, kind: &str, metadata: &str, spec: &str) {
-    let document =
-        format!("{{apiVersion: {api_version}, kind: {kind}, metadata: {{{metadata}}}, spec: {spec}}}\n---\n");
+    let document = format!(
+        "{{apiVersion: {api_version}, kind: {kind}, metadata: {{{metadata}, uid: u, generation: 1, resourceVersion: '1'}}, spec: {spec}}}\n---\n"
+    );
     text.push_str(&document);
+}
+
+/// Takes in the statuses that are to be written, as if the API server had told of them.
+fn observe(world: &mut World, writes: Writes) {
+    for (target, mut write) in writes {
+        stamp(&mut write.body, "2026-01-01T00:00:00Z");
+        let status = Some(Arc::new(write.body["status"].take()));
+        match target.kind {
+            Kind::Gateway => {
+                world.gateways.objects.entry(target.key).and_modify(|gateway| gateway.record.status = status);
+            }
+            Kind::ModelRoute => {
+                let routes = &mut world.model_routes.objects;
+                routes.entry(target.key).and_modify(|route| Arc::make_mut(route).record.status = status);
+            }
+            _ => {
+                world.model_servers.objects.entry(target.key).and_modify(|server| server.record.status = status);
+            }
+        }
+    }
+}
+
+fn writing(criterion: &mut Criterion) {
+    let (mut world, controller) = (world(), Controller::default());
+    let Plan { binds, reports, .. } = plan(&world, &controller);
+    let reports = Arc::new(reports);
+    criterion.bench_function("upkeep of them, every status to be written", |bencher| {
+        let look = || Upkeep::default().writes(black_box(&world), &binds, &reports, &controller);
+        bencher.iter_with_large_drop(look);
+    });
+    let mut upkeep = Upkeep::default();
+    let writes = upkeep.writes(&world, &binds, &reports, &controller);
+    assert_eq!(writes.len(), GATEWAYS + ROUTES + SERVERS, "every object has a status");
+    observe(&mut world, writes);
+    criterion.bench_function("upkeep of them, nothing to be written", |bencher| {
+        // Each plan has reports of its own, which say the same as the last ones.
+        let mut copies = [Arc::clone(&reports), Arc::new((*reports).clone())].into_iter().cycle();
+        bencher.iter(|| {
+            let Some(reports) = copies.next() else { return };
+            let writes = upkeep.writes(black_box(&world), &binds, &reports, &controller);
+            assert!(writes.is_empty(), "every status is as it should be");
+        });
+    });
 }
 
 fn world() -> World {
@@ -160,5 +206,5 @@ fn reading(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, planning, picking, reading);
+criterion_group!(benches, planning, writing, picking, reading);
 criterion_main!(benches);

@@ -30,7 +30,7 @@ use kthena_router::inference::pool::Endpoint;
 use kthena_router::native::route::PoolPolicy;
 use kthena_router::object::{Bind, Kind, PoolKey};
 use kthena_router::plan::{BindPlan, Controller, Plan, PoolPlan, Reports, plan};
-use kthena_router::upkeep::upkeep;
+use kthena_router::upkeep::Upkeep;
 use kthena_router::world::{BindState, Effect, Fact, World, WorldKind};
 use serde::Serialize;
 use tracing::{info, warn};
@@ -57,7 +57,9 @@ const AT_MOST: Duration = Duration::from_millis(200);
 pub struct RouteRegistry {
     world: World,
     controller: Controller,
-    reports: Reports,
+    reports: Arc<Reports>,
+    /// What is to be written to the API server.
+    upkeep: Upkeep,
     binds: Vec<BindPlan>,
     pools: BTreeMap<PoolKey, KeptPool>,
     publisher: Publisher,
@@ -142,7 +144,8 @@ impl RouteRegistry {
         Self {
             world,
             controller,
-            reports: Reports::default(),
+            reports: Arc::default(),
+            upkeep: Upkeep::default(),
             binds: Vec::new(),
             pools: BTreeMap::new(),
             publisher,
@@ -186,7 +189,7 @@ impl RouteRegistry {
             self.make_plan();
         }
         if let Some(writer) = &self.writer {
-            let writes = upkeep(&self.world, &self.binds, &self.reports, &self.controller);
+            let writes = self.upkeep.writes(&self.world, &self.binds, &self.reports, &self.controller);
             writer.do_send(DesireWrites(writes));
         }
     }
@@ -218,7 +221,7 @@ impl RouteRegistry {
             microseconds = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             "plan published"
         );
-        self.reports = reports;
+        self.reports = Arc::new(reports);
     }
 
     /// Gives every pool a keeper with the right endpoints, and lets the keepers of vanished pools go.

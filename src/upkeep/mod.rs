@@ -59,12 +59,26 @@ pub struct Write {
     pub transitions: Vec<Transition>,
 }
 
-/// Returns what is to be written for the observed `world`, for which a plan made `binds` and `reports`.
-pub fn upkeep(world: &World, binds: &[BindPlan], reports: &Reports, controller: &Controller) -> Writes {
-    let mut writes = Writes::new();
-    provide::provide(world, binds, controller, &mut writes);
-    status::statuses(world, reports, &mut writes);
-    writes
+/// Looks again and again for what is to be written, and remembers what needs no second look.
+#[derive(Debug, Default)]
+pub struct Upkeep {
+    settled: status::Settled,
+}
+
+impl Upkeep {
+    /// Returns what is to be written for the observed `world`, for which a plan made `binds` and `reports`.
+    pub fn writes(
+        &mut self,
+        world: &World,
+        binds: &[BindPlan],
+        reports: &Arc<Reports>,
+        controller: &Controller,
+    ) -> Writes {
+        let mut writes = Writes::new();
+        provide::provide(world, binds, controller, &mut writes);
+        self.settled.statuses(world, reports, &mut writes);
+        writes
+    }
 }
 
 /// Returns the `apiVersion` that objects of a kind are written in.

@@ -45,7 +45,7 @@ status: {loadBalancer: {ingress: [{ip: 192.0.2.7}, {hostname: lb.example.com}]}}
 
 fn writes(world: &World, controller: &Controller) -> Writes {
     let Plan { binds, reports, .. } = plan(world, controller);
-    upkeep(world, &binds, &reports, controller)
+    Upkeep::default().writes(world, &binds, &Arc::new(reports), controller)
 }
 
 fn target(purpose: Purpose, kind: Kind, name: &str) -> Target {
@@ -211,4 +211,31 @@ fn the_service_exposes_what_listens_and_keeps_the_ports_of_users() {
     for (case, present, port, expected) in cases {
         assert_eq!(ports(present, port), expected, "{case}");
     }
+}
+
+#[test]
+fn a_second_look_finds_what_a_first_one_would() {
+    let (manifest, controller) = (OBJECTS.replace("uid:", "resourceVersion: '5', uid:"), controller());
+    let manifest = manifest.replace(", resourceVersion: '17'", "");
+    let mut world = after_writes(&manifest, "2026-01-01T00:00:00Z");
+    let mut upkeep = Upkeep::default();
+    let mut look = |world: &World| {
+        let Plan { binds, reports, .. } = plan(world, &controller);
+        upkeep.writes(world, &binds, &Arc::new(reports), &controller).into_keys().collect::<Vec<_>>()
+    };
+    assert_eq!(look(&world), []);
+    assert_eq!(look(&world), [], "nothing changed");
+
+    let key = ObjectKey::new("default", "own");
+    let record = &mut world.gateways.objects.get_mut(&key).unwrap().record;
+    record.status = None;
+    record.resource_version = 6;
+    let gateway = status(Kind::Gateway, "own");
+    assert_eq!(look(&world), std::slice::from_ref(&gateway), "someone took the status away");
+    assert_eq!(look(&world), std::slice::from_ref(&gateway), "it is still away");
+
+    let mut world = after_writes(&manifest, "2026-01-01T00:00:00Z");
+    assert_eq!(look(&world), []);
+    world.binds.insert(bind(8081), BindState::Failed("in use".to_owned()));
+    assert_eq!(look(&world), [gateway], "the report is another one");
 }

@@ -24,11 +24,12 @@ const MOST_LISTS: usize = 4 * 8;
 pub(crate) async fn definitions_may_be_installed_after_the_router(rig: &Rig) -> Result<()> {
     let sandbox = rig.sandbox("late").await?;
     rig.router.scale(0).await?;
-    let definitions = gateway_api_definitions()?;
+    delete_definitions(rig).await?;
     rig.cluster.merge(DEPLOYMENT, NAMESPACE, NAME, "", &json!({"spec": {"replicas": 1}})).await?;
-    let (pod, said) = waits(rig).await?;
-    rig.note(format!("without definitions, /readyz says: {}", said.split_whitespace().collect::<Vec<_>>().join(" ")));
+    let (pod, _) = waits(rig).await?;
     asks_with_patience(rig, &pod).await?;
+    let (_, said) = waits(rig).await?;
+    rig.note(format!("without definitions, /readyz says: {}", said.split_whitespace().collect::<Vec<_>>().join(" ")));
 
     install_gateway_api(&rig.shell).await?;
     install_own_definitions(&rig.shell).await?;
@@ -53,7 +54,12 @@ async fn delete_definitions(rig: &Rig) -> Result<()> {
     within(Duration::from_secs(60), "the definitions are gone", async || {
         let all = rig.cluster.list(DEFINITION, "", "").await?;
         let left = all.iter().find(|definition| groups.contains(&text(definition, "/spec/group")));
-        ensure!(left.is_none(), "`{}` is still there: {}", left.map_or("", name_of), left.unwrap_or(&Value::Null)["status"]);
+        ensure!(
+            left.is_none(),
+            "`{}` is still there: {}",
+            left.map_or("", name_of),
+            left.unwrap_or(&Value::Null)["status"]
+        );
         Ok(())
     })
     .await

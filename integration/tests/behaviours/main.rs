@@ -11,6 +11,7 @@ use kthena_router_integration::suite::{Behaviour, run};
 mod bad_input;
 mod bad_objects;
 mod changes;
+mod chart;
 mod classes;
 mod compaction;
 mod defaults;
@@ -35,7 +36,9 @@ const BEHAVIOURS: &[Behaviour] = &[
     behaviour!(AnyCluster, walk_through::the_steps_of_the_announcement_work_as_they_are_written),
     behaviour!(AnyCluster, walk_through::the_commands_of_the_example_work_as_they_are_written),
     behaviour!(AnyCluster, manifests::every_manifest_and_example_passes_the_api_server),
-    behaviour!(AnyCluster, manifests::the_chart_renders_what_the_kustomizations_do),
+    behaviour!(AnyCluster, chart::the_chart_renders_what_the_kustomizations_do),
+    behaviour!(AnyCluster, chart::the_chart_refuses_values_that_make_no_sense),
+    behaviour!(AnyCluster, chart::a_changed_scheduler_rolls_the_router_out),
     behaviour!(AnyCluster, changes::a_change_takes_effect_within_a_second),
     behaviour!(AnyCluster, reports::kubectl_shows_the_state_in_columns),
     behaviour!(AnyCluster, reports::a_transition_is_an_event_and_a_steady_state_is_none),

@@ -93,11 +93,3 @@ fn examples(rig: &Rig) -> Result<Vec<String>> {
     ensure!(files.len() >= 6, "examples are missing: {files:?}");
     Ok(files)
 }
-
-pub(crate) async fn the_chart_renders_what_the_kustomizations_do(rig: &Rig) -> Result<()> {
-    let printed = rig.shell.script("manifests", "./check").await?;
-    let compared = printed.lines().filter(|line| line.starts_with("ok: ")).count();
-    ensure!(compared > 0, "nothing was compared: {printed}");
-    rig.note(format!("{compared} comparisons"));
-    Ok(())
-}
