@@ -27,6 +27,7 @@ use crate::access_logger::AccessLog;
 use crate::listener::Drain;
 use crate::metrics::Metrics;
 use crate::observe::Observe;
+use crate::published::Stopping;
 use crate::vitals::{Vitals, note_restart};
 
 /// The exit code of a process whose spine is broken: EX_SOFTWARE.
@@ -48,10 +49,18 @@ pub struct Overseer {
     drain: DrainConfig,
     fleet: Recipient<Drain>,
     access_log: Option<AccessLog>,
-    /// Tells Leadership to give its lease back; closed when that is done.
-    stopping: Arc<watch::Sender<bool>>,
+    farewell: Farewell,
     draining: bool,
     vitals: Vitals,
+}
+
+/// Whom the overseer tells that the router is stopping.
+#[derive(Clone, Debug, Default)]
+pub struct Farewell {
+    /// Leadership, which gives its lease back; the channel is closed when that is done.
+    pub lease: Arc<watch::Sender<bool>>,
+    /// The HTTP workers, whose answers ask clients to connect elsewhere.
+    pub connections: Stopping,
 }
 
 /// Someone to look after.
@@ -108,11 +117,11 @@ impl Overseer {
         drain: DrainConfig,
         fleet: Recipient<Drain>,
         access_log: Option<AccessLog>,
-        stopping: Arc<watch::Sender<bool>>,
+        farewell: Farewell,
         metrics: &Arc<Metrics>,
     ) -> Self {
         let vitals = Vitals::new(Self::NAME, metrics);
-        Self { wards, drain, fleet, access_log, stopping, draining: false, vitals }
+        Self { wards, drain, fleet, access_log, farewell, draining: false, vitals }
     }
 
     fn look_after_wards(&mut self) {
@@ -155,8 +164,9 @@ impl Handler<Shutdown> for Overseer {
         info!(?drain_delay, ?drain_timeout, "stopping");
         let (fleet, access_log) = (self.fleet.clone(), self.access_log.clone());
         // Another replica may write from now on; this one goes on serving until it is drained.
-        self.stopping.send_replace(true);
-        let stopping = Arc::clone(&self.stopping);
+        self.farewell.lease.send_replace(true);
+        self.farewell.connections.announce();
+        let lease = Arc::clone(&self.farewell.lease);
         let metrics = Arc::clone(self.vitals.metrics());
         let drained = async move {
             sleep(drain_delay).await;
@@ -167,7 +177,7 @@ impl Handler<Shutdown> for Overseer {
                 drop(timeout(COUNTED_BEFORE + DRAIN_SLACK, drained).await);
                 sleep(LAST_WORDS).await;
             }
-            if timeout(RESIGN_TIMEOUT, stopping.closed()).await.is_err() {
+            if timeout(RESIGN_TIMEOUT, lease.closed()).await.is_err() {
                 warn!("the lease was not given back, it will expire");
             }
             if let Some(access_log) = access_log

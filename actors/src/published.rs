@@ -1,6 +1,8 @@
-//! What the control plane publishes to the HTTP workers: one snapshot of routes and pools, swapped as a whole.
+//! What the control plane publishes to the HTTP workers: one snapshot of routes and pools, swapped as a whole, and whether
+//! the router is stopping.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix::WeakRecipient;
 use actix_web::http::uri::Authority;
@@ -54,6 +56,10 @@ pub struct Member {
     pub observation: Observation,
 }
 
+/// Whether the router is stopping; its one writer is the Overseer.
+#[derive(Clone, Debug, Default)]
+pub struct Stopping(Arc<AtomicBool>);
+
 /// The one writer of the snapshot.
 #[derive(Debug)]
 pub struct Publisher(Arc<ArcSwap<Snapshot>>);
@@ -66,6 +72,18 @@ pub struct Reader(Arc<ArcSwap<Snapshot>>);
 pub fn channel() -> (Publisher, Reader) {
     let shared = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
     (Publisher(Arc::clone(&shared)), Reader(shared))
+}
+
+impl Stopping {
+    /// Tells that the router is stopping; it does not go back on that.
+    pub fn announce(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether the router is stopping.
+    pub fn is_announced(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl Publisher {

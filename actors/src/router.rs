@@ -21,9 +21,9 @@ use crate::cluster::ClusterError;
 use crate::fleet::ListenerFleet;
 use crate::metrics::Metrics;
 use crate::origin::Origin;
-use crate::overseer::{Overseer, Ward};
+use crate::overseer::{Farewell, Overseer, Ward};
 use crate::proxy::Serving;
-use crate::published::{self, Reader};
+use crate::published::{self, Reader, Stopping};
 use crate::registry::{Keeping, RouteRegistry};
 use crate::tls::{self, TlsError};
 use crate::upstream::Upstream;
@@ -122,7 +122,11 @@ impl Router {
         let upstream =
             Upstream::new(config.engines.connect_timeout, tls::client(config.engines.engine_ca_cert.as_deref())?);
         let (publisher, reader) = published::channel();
-        let serving = serving(config, reader, upstream.clone(), access_log.clone(), &metrics)?;
+        let connections = Stopping::default();
+        let serving = Arc::new(Serving {
+            stopping: connections.clone(),
+            ..serving(config, reader, upstream.clone(), access_log.clone(), &metrics)?
+        });
 
         // The two need each other's address, and an address exists before its actor does.
         let (registry_context, fleet_context) = (Context::<RouteRegistry>::new(), Context::<ListenerFleet>::new());
@@ -143,8 +147,8 @@ impl Router {
             vec![Ward::spine(RouteRegistry::NAME, registry.clone()), Ward::spine(ListenerFleet::NAME, fleet.clone())];
         wards.extend(sources.wards);
         wards.extend(access_log.clone().map(|log| access_logger(log, config, logging, &metrics)));
-        let drain = config.drain.clone();
-        let overseer = Overseer::new(wards, drain, fleet.recipient(), access_log, sources.stopping, &metrics).start();
+        let (drain, farewell) = (config.drain.clone(), Farewell { lease: sources.stopping, connections });
+        let overseer = Overseer::new(wards, drain, fleet.recipient(), access_log, farewell, &metrics).start();
         let (writer, asked) = (sources.writer, registry.clone());
         let admin = Admin { metrics: Arc::clone(&metrics), overseer: overseer.clone(), registry: asked, writer };
         let pages = open_pages(&admin, config)?;
@@ -190,14 +194,15 @@ fn serving(
     upstream: Upstream,
     access_log: Option<AccessLog>,
     metrics: &Arc<Metrics>,
-) -> Result<Arc<Serving>, StartError> {
+) -> Result<Serving, StartError> {
     let server_tls = match (&config.listen.tls_cert, &config.listen.tls_key) {
         (Some(certificate), Some(key)) => Some(tls::server(certificate, key)?),
         _ => None,
     };
     let cpus = || available_parallelism().map_or(1, usize::from);
-    Ok(Arc::new(Serving {
+    Ok(Serving {
         scheduler: scheduler(config)?,
+        stopping: Stopping::default(),
         workers: config.listen.workers.map_or_else(cpus, usize::from),
         config: config.clone(),
         reader,
@@ -205,7 +210,7 @@ fn serving(
         server_tls,
         access_log,
         metrics: Arc::clone(metrics),
-    }))
+    })
 }
 
 /// Reads how endpoints are rated, and warns of what the file asks for and does not get.

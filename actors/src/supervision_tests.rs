@@ -31,10 +31,10 @@ use crate::manifest_directory::ManifestKind;
 use crate::metrics::{ActorLabel, MessageLabels, Metrics, RestartLabels, ScrapeLabels};
 use crate::observe::Observe;
 use crate::origin::Origin;
-use crate::overseer::{EXIT_BROKEN, Overseer, OverseerState, Ward};
+use crate::overseer::{EXIT_BROKEN, Farewell, Overseer, OverseerState, Ward};
 use crate::pool_keeper::PoolKeeper;
 use crate::proxy::Serving;
-use crate::published::{self, Reader};
+use crate::published::{self, Reader, Stopping};
 use crate::registry::{BindReported, Keeping, Observed, RouteRegistry};
 use crate::router::Router;
 use crate::scheduler::Scheduler;
@@ -125,6 +125,7 @@ pub(crate) fn config(flags: &[&str]) -> Config {
 
 pub(crate) fn serving(config: Config, reader: Reader, metrics: &Arc<Metrics>) -> Serving {
     Serving {
+        stopping: Stopping::default(),
         scheduler: SchedulerConfig::default(),
         upstream: Upstream::new(config.engines.connect_timeout, tls::client(None).unwrap()),
         workers: 1,
@@ -267,7 +268,7 @@ async fn a_ward_is_replaced_by_the_overseer() {
         ward
     });
     let fleet = Bystander.start().recipient();
-    let overseer = Overseer::new(vec![ward], config(&[]).drain, fleet, None, Arc::default(), &metrics).start();
+    let overseer = Overseer::new(vec![ward], config(&[]).drain, fleet, None, Farewell::default(), &metrics).start();
     let first: Addr<Scheduler> = latest.take().unwrap();
     first.do_send(Panic(Scheduler::NAME));
     until("a fresh ward has taken its place", || casualties(&metrics, Scheduler::NAME) == (1, 1)).await;

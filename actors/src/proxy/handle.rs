@@ -7,6 +7,7 @@ use std::time::Instant;
 use actix_http::{HttpMessage, Request};
 use actix_web::HttpResponse;
 use actix_web::dev::Payload;
+use actix_web::http::ConnectionType;
 use actix_web::http::header;
 use actix_web::http::uri::Authority;
 use actix_web::web::Bytes;
@@ -36,18 +37,27 @@ pub async fn handle(worker: Rc<Worker>, mut request: Request) -> HttpResponse {
     let request = Rc::new(request);
     let mut exchange = Exchange::begin(&worker, Rc::clone(&request));
     let mut response = match reply(&worker, &request, &mut payload, &mut exchange).await {
-        Ok(Reply::Engine(answer)) => return answer.into_response(exchange),
+        Ok(Reply::Engine(answer)) => answer.into_response(exchange),
         Ok(Reply::Own(response)) => {
             exchange.completes(response.status().as_u16());
-            response
+            own(response, &exchange, payload)
         }
         Err(error) => {
             exchange.fails(&error);
-            error.response()
+            own(error.response(), &exchange, payload)
         }
     };
+    // A client that is told so connects elsewhere, and loses nothing when the ports are closed.
+    if worker.door.serving.stopping.is_announced() {
+        response.head_mut().set_connection_type(ConnectionType::Close);
+    }
+    response
+}
+
+/// Completes an answer of the router's own.
+fn own(mut response: HttpResponse, exchange: &Exchange, unread: Payload) -> HttpResponse {
     response.headers_mut().insert(REQUEST_ID, exchange.request_id.clone());
-    response.map_body(|_, answer| body::WithUnread::new(answer, payload)).map_into_boxed_body()
+    response.map_body(|_, answer| body::WithUnread::new(answer, unread)).map_into_boxed_body()
 }
 
 enum Reply {

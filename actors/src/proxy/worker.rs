@@ -24,7 +24,7 @@ use super::series::SeriesCache;
 use crate::access_logger::AccessLog;
 use crate::lease::Lease;
 use crate::metrics::{ActorLabel, AttemptLabels, BindLabel, Metrics};
-use crate::published::Reader;
+use crate::published::{Reader, Stopping};
 use crate::scheduler::{PickEndpoint, Scheduler};
 use crate::upstream::Upstream;
 use crate::vitals::note_restart;
@@ -35,6 +35,8 @@ pub struct Serving {
     pub config: Config,
     /// Worker threads for each listener.
     pub workers: usize,
+    /// Whether the router is stopping.
+    pub stopping: Stopping,
     /// How endpoints are rated.
     pub scheduler: SchedulerConfig,
     /// The routes and pools.

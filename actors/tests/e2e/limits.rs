@@ -1,5 +1,6 @@
 //! What the router does not take: too much, too many, too slow, malformed, or none of its business.
 
+use kthena_router_actors::overseer::Shutdown;
 use serde_json::{Value, json};
 use simulated_engine::EngineConfig;
 
@@ -320,4 +321,21 @@ fn assert_refused(case: &str, answer: &Answer, status: u16, code: &str) {
     assert_eq!(error["code"], code, "{case}: {error}");
     assert!(error["message"].is_string() && error["type"] != Value::Null, "{case}: {error}");
     assert_eq!(answer.header("x-request-id").map(str::len), Some(36), "{case}");
+}
+
+#[actix_web::test]
+async fn a_router_that_stops_asks_clients_to_connect_elsewhere() {
+    let (harness, _engine) = behind(EngineConfig::new("m"), &["--drain-delay=10m"]).await;
+    let mut client = Wire::open(&harness).await;
+    client.send(post(PATH, "", REQUEST)).await;
+    let answer = client.answer().await.unwrap();
+    assert_eq!((answer.status, answer.header("connection")), (200, None));
+
+    harness.router.overseer.send(Shutdown).await.unwrap();
+    for (case, body, status) in [("an engine's answer", REQUEST, 200), ("the router's own", "no JSON", 400)] {
+        let mut client = Wire::open(&harness).await;
+        client.send(post(PATH, "", body)).await;
+        let answer = client.answer().await.unwrap();
+        assert_eq!((answer.status, answer.header("connection")), (status, Some("close")), "{case}");
+    }
 }
