@@ -26,6 +26,8 @@ pub struct HttpClient {
 pub struct Answer {
     /// The status.
     pub status: u16,
+    /// Whether the server says that it closes the connection.
+    pub closes: bool,
     /// The body.
     pub body: Bytes,
 }
@@ -117,8 +119,10 @@ impl HttpClient {
         let whole = async {
             let response = self.client.request(request).await?;
             let status = response.status().as_u16();
+            let connection = response.headers().get("connection").map(|value| value.as_bytes().to_ascii_lowercase());
+            let closes = connection.is_some_and(|value| value == b"close");
             let body = response.into_body().collect().await.context("the answer breaks off")?.to_bytes();
-            Ok(Answer { status, body })
+            Ok(Answer { status, closes, body })
         };
         tokio::time::timeout(self.limit, whole).await.context("no whole answer in time")?
     }

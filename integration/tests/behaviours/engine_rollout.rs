@@ -19,7 +19,7 @@ pub(crate) async fn new_engines_replace_old_ones_without_a_failed_request(rig: &
     sandbox.engines(&[engines]).await?;
     let model = sandbox.route("r", "a").await?;
     sandbox.serves(&model, "a").await?;
-    let load = sandbox.load(&model, &["a"], 8).await?;
+    let load = sandbox.load(&model, &["a"], 16).await?;
     for _ in 0..ROUNDS {
         roll_out(rig, &sandbox).await?;
         load.goes_on(100).await?;

@@ -55,6 +55,7 @@ const BEHAVIOURS: &[Behaviour] = &[
     behaviour!(AnyCluster, streams::a_pod_killed_during_a_stream_breaks_it_off_and_others_go_on),
     behaviour!(AnyCluster, engine_rollout::new_engines_replace_old_ones_without_a_failed_request),
     behaviour!(AnyCluster, router_rollout::new_routers_replace_old_ones_without_a_failed_request),
+    behaviour!(TestCluster, router_rollout::a_router_that_stops_tells_its_clients_to_go_elsewhere),
     behaviour!(TestCluster, leadership::one_replica_writes_and_another_takes_over_when_it_dies),
     behaviour!(TestCluster, missed_events::changes_made_while_the_api_server_is_down_take_effect),
     behaviour!(TestCluster, compaction::changes_take_effect_although_their_history_is_gone),
