@@ -72,31 +72,34 @@ func (p Pod) addAll(values map[string]string, source corev1.EnvFromSource) error
 			values[name] = value
 		}
 	}
+	// Only one of the two is set, as the API server sees to.
 	if ref := source.ConfigMapRef; ref != nil {
 		object, err := p.Objects.ConfigMap(p.Namespace, ref.Name)
-		switch {
-		case missing(err, ref.Optional):
-		case err != nil:
-			return err
-		default:
-			for key, value := range object.Data {
-				add(key, value)
-			}
+		if err != nil {
+			return unlessMissing(err, ref.Optional)
+		}
+		for key, value := range object.Data {
+			add(key, value)
 		}
 	}
 	if ref := source.SecretRef; ref != nil {
 		object, err := p.Objects.Secret(p.Namespace, ref.Name)
-		switch {
-		case missing(err, ref.Optional):
-		case err != nil:
-			return err
-		default:
-			for key, value := range object.Data {
-				add(key, string(value))
-			}
+		if err != nil {
+			return unlessMissing(err, ref.Optional)
+		}
+		for key, value := range object.Data {
+			add(key, string(value))
 		}
 	}
 	return nil
+}
+
+// unlessMissing returns err, unless it says that an optional object is missing.
+func unlessMissing(err error, optional *bool) error {
+	if missing(err, optional) {
+		return nil
+	}
+	return err
 }
 
 // variable resolves one entry; an optional reference may lead nowhere.
