@@ -1,7 +1,7 @@
 //! The decisions of kthena-router, an inference router for Kubernetes: a pure library.
 //!
 //! ```text
-//!  objects ──> World ──plan()──> Plan { table, binds, pools, reports } ──upkeep()──> Writes
+//!  objects ──> World ──plan()──> Plan { table, binds, pools, reports } ──Upkeep::writes()──> Writes
 //!                                   │
 //!  request ──> RequestHead ─────────┴─ RouteTable::decide() ──> Forward ──> Picker::pick() ──> Candidate
 //! ```
