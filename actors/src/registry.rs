@@ -343,16 +343,7 @@ impl Handler<Observe<RegistryState>> for RouteRegistry {
             generation: self.generation,
             unsynced: world.unsynced().iter().map(|(kind, _)| kind.as_str()).collect(),
             binds: self.binds.iter().map(|plan| (plan.bind.to_string(), state(&plan.bind))).collect(),
-            objects: BTreeMap::from([
-                (Kind::GatewayClass.as_str(), world.gateway_classes.objects.len()),
-                (Kind::Gateway.as_str(), world.gateways.objects.len()),
-                (Kind::ModelRoute.as_str(), world.model_routes.objects.len()),
-                (Kind::ModelServer.as_str(), world.model_servers.objects.len()),
-                (Kind::Namespace.as_str(), world.namespaces.objects.len()),
-                (Kind::Pod.as_str(), world.pods.objects.len()),
-                (Kind::Service.as_str(), world.services.objects.len()),
-                (Kind::CustomResourceDefinition.as_str(), world.definitions.objects.len()),
-            ]),
+            objects: world.counts().into_iter().map(|(kind, count)| (kind.as_str(), count)).collect(),
             pools: self.pools.len(),
         })
     }

@@ -11,6 +11,7 @@ mod cluster;
 mod disturbances;
 mod failures;
 mod harness;
+mod http_routes;
 mod limits;
 mod pages;
 mod process;

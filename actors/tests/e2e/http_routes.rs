@@ -1,0 +1,13 @@
+//! HTTPRoutes as clients see them: the traffic tables of the Gateway API's conformance tests, on loopback.
+
+mod backends;
+mod cors;
+mod faults;
+mod filters;
+mod hostnames;
+mod matches;
+mod paths;
+mod redirects;
+mod retries;
+mod scene;
+mod tunnels;
