@@ -132,6 +132,7 @@ pub(crate) fn serving(config: Config, reader: Reader, metrics: &Arc<Metrics>) ->
         config,
         reader,
         server_tls: None,
+        tls: tls::TlsReader::default(),
         access_log: None,
         metrics: Arc::clone(metrics),
     }

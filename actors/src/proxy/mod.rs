@@ -13,7 +13,7 @@ mod models;
 mod series;
 mod worker;
 
-pub use connection::watch;
+pub use connection::Connection;
 pub use error::ProxyError;
 pub use handle::handle;
 pub use worker::{Door, Serving, Worker};
