@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use gateway_api::experimental::gatewayclasses::GatewayClass;
-use gateway_api::experimental::gateways::Gateway;
 use http_body_util::BodyExt;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kthena_router::config::ClusterConfig;
-use kthena_router::kinds::{ModelRoute, ModelServer};
+use kthena_router::kinds::{Gateway, ModelRoute, ModelServer};
 use kthena_router::object::Kind;
 use kube::Client;
 use kube::api::ApiResource;

@@ -77,7 +77,7 @@ pub const CAST: [&str; 17] = [
     overseer::Overseer::NAME,
     manifest_directory::ManifestDirectory::NAME,
     watcher::Watcher::<gateway_api::experimental::gatewayclasses::GatewayClass>::name(),
-    watcher::Watcher::<gateway_api::experimental::gateways::Gateway>::name(),
+    watcher::Watcher::<kthena_router::kinds::Gateway>::name(),
     watcher::Watcher::<kthena_router::kinds::ModelRoute>::name(),
     watcher::Watcher::<kthena_router::kinds::ModelServer>::name(),
     watcher::Watcher::<k8s_openapi::api::core::v1::Namespace>::name(),

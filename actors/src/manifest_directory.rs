@@ -23,10 +23,9 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Wrap
 use futures::StreamExt;
 use futures::stream::{self, LocalBoxStream};
 use gateway_api::experimental::gatewayclasses::GatewayClass;
-use gateway_api::experimental::gateways::Gateway;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kthena_router::kinds::{ModelRoute, ModelServer};
+use kthena_router::kinds::{Gateway, ModelRoute, ModelServer};
 use kthena_router::manifest::{Object, read};
 use kthena_router::object::{Kind, ObjectKey};
 use kthena_router::world::{Fact, Listing, WorldKind};

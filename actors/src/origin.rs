@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use actix::{Actor, Addr, Handler, Recipient};
 use gateway_api::experimental::gatewayclasses::GatewayClass;
-use gateway_api::experimental::gateways::Gateway;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kthena_router::config::Config;
 use kthena_router::gateway::class::DEFINITION;
-use kthena_router::kinds::{ModelRoute, ModelServer};
+use kthena_router::kinds::{Gateway, ModelRoute, ModelServer};
 use kthena_router::object::Kind;
 use kthena_router::world::{Scope, WorldKind};
 use tokio::sync::watch;

@@ -7,14 +7,11 @@
 use std::collections::BTreeMap;
 
 use foldhash::{HashMap, HashMapExt};
-use gateway_api::experimental::gateways::{
-    GatewayListeners, GatewayListenersAllowedRoutes, GatewayListenersAllowedRoutesNamespaces,
-    GatewayListenersAllowedRoutesNamespacesFrom,
-};
 
 use super::class;
 use super::conditions::{Condition, kind, reason};
 use super::hostname::Hostname;
+use crate::kinds::gateway::{AllowedRoutes, From, FromNamespaces, Listener as ListenerSpec};
 use crate::object::{Bind, Kind, ObjectKey};
 use crate::plan::Controller;
 use crate::selector::{Expression, Labels, has_all};
@@ -54,7 +51,7 @@ enum Admission<'w> {
     /// Everyone's: the default Gateway that nobody wrote.
     Everyone,
     /// Those that the listener's spec allows; without a word of it, those of the Gateway's namespace.
-    Allowed(Option<&'w GatewayListenersAllowedRoutes>),
+    Allowed(Option<&'w AllowedRoutes>),
 }
 
 /// Why a listener is not served.
@@ -101,7 +98,7 @@ pub fn own_gateways<'w>(world: &'w World, controller: &Controller) -> Vec<OwnGat
     gateways
 }
 
-fn listeners<'w>(specs: &'w [GatewayListeners], controller: &Controller) -> Vec<Listener<'w>> {
+fn listeners<'w>(specs: &'w [ListenerSpec], controller: &Controller) -> Vec<Listener<'w>> {
     let mut counts: HashMap<(i32, Hostname), usize> = HashMap::new();
     for spec in specs {
         *counts.entry((spec.port, Hostname::parse(spec.hostname.as_deref()))).or_default() += 1;
@@ -134,8 +131,8 @@ fn listeners<'w>(specs: &'w [GatewayListeners], controller: &Controller) -> Vec<
         .collect()
 }
 
-fn allows_a_known_kind(allowed: Option<&GatewayListenersAllowedRoutes>) -> bool {
-    let kinds = allowed.and_then(|allowed| allowed.kinds.as_deref()).unwrap_or_default();
+fn allows_a_known_kind(allowed: Option<&AllowedRoutes>) -> bool {
+    let kinds = allowed.map(|allowed| &*allowed.kinds).unwrap_or_default();
     kinds.is_empty() || kinds.iter().any(|kind| matches!(kind.kind.as_str(), "ModelRoute" | "HTTPRoute"))
 }
 
@@ -165,7 +162,7 @@ impl Listener<'_> {
     /// Returns whether a route of this kind in this namespace may attach to the listener of a Gateway in `own`.
     pub fn allows(&self, route: Kind, namespace: &str, own: &str, namespaces: &BTreeMap<ObjectKey, Labels>) -> bool {
         let Admission::Allowed(allowed) = self.admission else { return true };
-        let kinds = allowed.and_then(|allowed| allowed.kinds.as_deref()).unwrap_or_default();
+        let kinds = allowed.map(|allowed| &*allowed.kinds).unwrap_or_default();
         let kind_allowed = kinds.is_empty() || kinds.iter().any(|kind| kind.kind == route.as_str());
         let from = allowed.and_then(|allowed| allowed.namespaces.as_ref());
         kind_allowed && namespace_allowed(from, namespace, own, namespaces)
@@ -174,7 +171,7 @@ impl Listener<'_> {
     /// Returns the kinds of route that the listener serves: those that it allows, of those that the router knows.
     pub fn supported_kinds(&self) -> Vec<Kind> {
         let Admission::Allowed(allowed) = self.admission else { return vec![Kind::ModelRoute] };
-        let kinds = allowed.and_then(|allowed| allowed.kinds.as_deref()).unwrap_or_default();
+        let kinds = allowed.map(|allowed| &*allowed.kinds).unwrap_or_default();
         let is_allowed = kinds.is_empty() || kinds.iter().any(|kind| kind.kind == Kind::ModelRoute.as_str());
         let is_served = !matches!(self.fault, Some(ListenerFault::Protocol(_)));
         if is_allowed && is_served { vec![Kind::ModelRoute] } else { Vec::new() }
@@ -228,16 +225,17 @@ impl Listener<'_> {
 }
 
 fn namespace_allowed(
-    allowed: Option<&GatewayListenersAllowedRoutesNamespaces>,
+    allowed: Option<&FromNamespaces>,
     namespace: &str,
     own: &str,
     namespaces: &BTreeMap<ObjectKey, Labels>,
 ) -> bool {
-    let from = allowed.and_then(|allowed| allowed.from.as_ref());
+    let from = allowed.and_then(|allowed| allowed.from);
     match from {
-        None | Some(GatewayListenersAllowedRoutesNamespacesFrom::Same) => namespace == own,
-        Some(GatewayListenersAllowedRoutesNamespacesFrom::All) => true,
-        Some(GatewayListenersAllowedRoutesNamespacesFrom::Selector) => {
+        None | Some(From::Same) => namespace == own,
+        Some(From::All) => true,
+        Some(From::None) => false,
+        Some(From::Selector) => {
             let Some(selector) = allowed.and_then(|allowed| allowed.selector.as_ref()) else { return false };
             let mut labels = namespaces.get(&ObjectKey::new("", namespace)).cloned().unwrap_or_default();
             labels.entry(NAMESPACE_NAME_LABEL.to_owned()).or_insert_with(|| namespace.to_owned());

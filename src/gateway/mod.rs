@@ -2,6 +2,7 @@
 //!
 //! Source: <https://gateway-api.sigs.k8s.io/reference/spec/>.
 
+pub mod certificate;
 pub mod class;
 pub mod conditions;
 pub mod hostname;

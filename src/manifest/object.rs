@@ -1,7 +1,6 @@
 //! The objects that a manifest may hold, by kind.
 
 use gateway_api::experimental::gatewayclasses::GatewayClass;
-use gateway_api::experimental::gateways::Gateway;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -11,7 +10,7 @@ use serde_json::Value;
 use super::LineFault;
 use super::decode::decode;
 use super::place::Place;
-use crate::kinds::{API_VERSION, Fault, ModelRoute, ModelServer, model_route_faults, model_server_faults};
+use crate::kinds::{API_VERSION, Fault, Gateway, ModelRoute, ModelServer, model_route_faults, model_server_faults};
 use crate::object::{Kind, ObjectKey};
 
 /// The namespace of a namespaced object that names none.

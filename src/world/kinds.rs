@@ -4,11 +4,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use gateway_api::experimental::gatewayclasses::GatewayClass;
-use gateway_api::experimental::gateways::{Gateway, GatewaySpec};
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service, ServiceSpec, ServiceStatus};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 
 use super::{Effect, Record, Table, World, WorldKind};
+use crate::kinds::gateway::{Gateway, GatewaySpec};
 use crate::kinds::model_route::ModelRoute;
 use crate::kinds::model_server::ModelServer;
 use crate::native::route::{Route, Server};
