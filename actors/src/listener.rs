@@ -159,3 +159,6 @@ impl Handler<Closed> for Listener {
 
 #[cfg(test)]
 crate::supervision_tests::panics_in_tests!(Listener, vitals);
+
+#[cfg(test)]
+mod tests;

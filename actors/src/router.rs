@@ -208,7 +208,7 @@ fn serving(
         reader,
         upstream,
         server_tls,
-        tls: tls::TlsReader::default(),
+        tls: tls::channel().1,
         access_log,
         metrics: Arc::clone(metrics),
     })

@@ -16,7 +16,7 @@ use rustls::server::Acceptor;
 use thiserror::Error;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::time::{error::Elapsed, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_rustls::LazyConfigAcceptor;
 
 use super::stream::ClientStream;
@@ -27,6 +27,8 @@ const PREFACE: &[u8; 14] = b"PRI * HTTP/2.0";
 /// How long to wait for more of a beginning that may become the preface. The bytes stay in the socket, which therefore
 /// does not tell when there are more.
 const PREFACE_PAUSE: Duration = Duration::from_millis(5);
+/// What a client hears that sends nothing; it may yet be one of HTTP/1.1.
+const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 /// A record with the fatal alert `unrecognized_name`.
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
@@ -45,7 +47,7 @@ pub(super) enum AcceptError {
     Broken(#[from] io::Error),
     /// The client took too long.
     #[error("the client did not begin in time")]
-    TooSlow(#[from] Elapsed),
+    TooSlow,
     /// No listener has the name that the client asks for.
     #[error("no listener has the server name `{0}`")]
     UnknownName(String),
@@ -63,9 +65,15 @@ pub(super) async fn accept(
     let peer = socket.peer_addr()?;
     let limit = serving.config.limits.client_timeout;
     if tls {
-        return timeout(limit, handshake(socket, peer, bind, serving)).await?;
+        let handshake = timeout(limit, handshake(socket, peer, bind, serving));
+        return handshake.await.unwrap_or(Err(AcceptError::TooSlow));
     }
-    let protocol = timeout(limit, recognize(&socket)).await??;
+    let Ok(protocol) = timeout(limit, recognize(&socket)).await else {
+        let mut socket = socket;
+        socket.write_all(REQUEST_TIMEOUT).await?;
+        return Err(AcceptError::TooSlow);
+    };
+    let protocol = protocol?;
     Ok((ClientStream::plain(socket, peer), protocol))
 }
 

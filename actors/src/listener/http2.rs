@@ -76,7 +76,9 @@ impl Stream for RequestBody {
             stream.flow_control().release_capacity(piece.len())?;
             Ok(piece)
         });
-        Poll::Ready(piece.map(|piece| piece.map_err(|error: h2::Error| PayloadError::Incomplete(Some(io_error(error))))))
+        Poll::Ready(
+            piece.map(|piece| piece.map_err(|error: h2::Error| PayloadError::Incomplete(Some(io_error(error))))),
+        )
     }
 }
 
@@ -156,11 +158,7 @@ fn received(request: http02::Request<RecvStream>, connection: Rc<Connection>) ->
     request
 }
 
-async fn send(
-    response: HttpResponse<BoxBody>,
-    mut answer: SendResponse<Bytes>,
-    head_only: bool,
-) -> Result<(), Unsent> {
+async fn send(response: HttpResponse<BoxBody>, mut answer: SendResponse<Bytes>, head_only: bool) -> Result<(), Unsent> {
     let (response, body) = response.into_parts();
     let size = if has_no_body(response.status()) { BodySize::None } else { body.size() };
     let is_whole = head_only || size.is_eof();

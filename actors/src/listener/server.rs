@@ -2,19 +2,22 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_http::error::DispatchError;
 use actix_http::{HttpService, Request};
 use actix_server::{GracefulShutdownSignal, Server};
 use actix_service::{Service, ServiceFactory, fn_factory, fn_service};
 use kthena_router::plan::BindPlan;
+use thiserror::Error;
 use tokio::net::TcpStream;
 use tracing::debug;
 
 use super::accept::{AcceptError, Protocol, accept};
-use super::http2;
+use super::http2::{self, Http2Error};
 use super::stream::ClientStream;
 use crate::proxy::{self, Connection, Door, Serving, Worker};
 
@@ -30,6 +33,17 @@ struct Entrance {
     tls: bool,
     door: Arc<Door>,
     closing: GracefulShutdownSignal,
+}
+
+/// Why a connection ended before its client was done.
+#[derive(Debug, Error)]
+enum Ended {
+    #[error("it ended before its first request: {0}")]
+    Early(AcceptError),
+    #[error("http/1.1: {0}")]
+    Http1(DispatchError),
+    #[error("http/2: {0}")]
+    Http2(Http2Error),
 }
 
 /// Opens the socket and starts the HTTP server of a bind.
@@ -51,7 +65,9 @@ pub(super) fn serve(plan: BindPlan, serving: &Arc<Serving>) -> io::Result<Server
 
 impl Entrance {
     /// Makes the service of the current thread.
-    fn service(&self) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = (), InitError = ()> + use<> {
+    fn service(
+        &self,
+    ) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = (), InitError = ()> + use<> {
         let entrance = self.clone();
         let worker = Worker::new(Arc::clone(&self.door));
         let http1 = http1(&worker, self.closing.clone());
@@ -74,27 +90,21 @@ impl Entrance {
     /// Serves one connection to its end.
     async fn attend<S>(&self, socket: TcpStream, worker: Rc<Worker>, http1: &S)
     where
-        S: Service<(ClientStream, Option<std::net::SocketAddr>)>,
-        S::Error: std::fmt::Debug,
+        S: Service<(ClientStream, Option<SocketAddr>), Error = DispatchError>,
     {
-        match self.admit(socket).await {
+        let ended = match self.admit(socket).await {
+            Ok(None) => Ok(()),
             Ok(Some((stream, Protocol::Http1))) => {
                 let peer = stream.peer();
-                if let Err(error) = http1.call((stream, Some(peer))).await {
-                    debug!(%peer, ?error, "http/1.1 connection ended");
-                }
+                http1.call((stream, Some(peer))).await.map(drop).map_err(Ended::Http1)
             }
             Ok(Some((stream, Protocol::Http2))) => {
-                let peer = stream.peer();
-                if let Err(error) = http2::serve(stream, worker, &self.closing).await {
-                    debug!(%peer, %error, "http/2 connection ended");
-                }
+                http2::serve(stream, worker, &self.closing).await.map_err(Ended::Http2)
             }
-            Ok(None) => {}
-            Err(error) => {
-                let error: &dyn std::error::Error = &error;
-                debug!(bind = %self.door.bind, error, "connection ended before its first request");
-            }
+            Err(error) => Err(Ended::Early(error)),
+        };
+        if let Err(ended) = ended {
+            debug!(bind = %self.door.bind, error = %ended, "connection ended");
         }
     }
 
@@ -112,10 +122,10 @@ fn http1(
     worker: &Rc<Worker>,
     closing: GracefulShutdownSignal,
 ) -> impl ServiceFactory<
-    (ClientStream, Option<std::net::SocketAddr>),
+    (ClientStream, Option<SocketAddr>),
     Config = (),
     Response = (),
-    Error = actix_http::error::DispatchError,
+    Error = DispatchError,
     InitError = (),
 > + use<> {
     let limits = worker.limits().clone();
