@@ -7,3 +7,4 @@ pub mod class;
 pub mod conditions;
 pub mod hostname;
 pub mod listeners;
+pub mod tls;
