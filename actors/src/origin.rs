@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use actix::{Actor, Addr, Handler, Recipient};
 use kthena_router::config::Config;
+use kthena_router::for_each_kind;
 use kthena_router::gateway::class::DEFINITION;
 use kthena_router::kinds::{
     self, BackendTlsPolicy, ConfigMap, CustomResourceDefinition, EndpointSlice, Gateway, GatewayClass, HttpRoute,
     ListenerSet, ModelRoute, ModelServer, Namespace, Pod, ReferenceGrant, Secret, Service,
 };
-use kthena_router::for_each_kind;
 use kthena_router::object::Kind;
 use kthena_router::world::{Scope, WorldKind};
 use tokio::sync::watch;

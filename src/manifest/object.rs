@@ -112,7 +112,9 @@ impl Object {
 
 /// Tells from `apiVersion` and `kind` what the router makes of an object.
 pub(super) fn recognize(api_version: &str, kind: &str) -> Recognized {
-    let Some(known) = Kind::ALL.iter().copied().find(|known| known.as_str() == kind) else { return Recognized::Ignored };
+    let Some(known) = Kind::ALL.iter().copied().find(|known| known.as_str() == kind) else {
+        return Recognized::Ignored;
+    };
     let versions = api_versions(known);
     if versions.contains(&api_version) {
         Recognized::Read(known)

@@ -51,7 +51,7 @@ pub(super) fn pools(world: &World, controller: &Controller) -> Vec<PoolPlan> {
 }
 
 fn pool(server: &Server, policy: &Arc<PoolPolicy>) -> PoolPlan {
-    let key = PoolKey { kind: Kind::ModelServer, object: server.key.clone() };
+    let key = PoolKey { kind: Kind::ModelServer, object: server.key.clone(), port: None };
     PoolPlan { key, policy: Arc::clone(policy), endpoints: Vec::new(), selected: 0 }
 }
 

@@ -48,7 +48,11 @@ pub type ListenerSetFacts = SpecFacts<ListenerSetSpec>;
 pub type BackendTlsPolicyFacts = SpecFacts<BackendTlsPolicySpec>;
 
 impl<S> SpecFacts<S> {
-    fn of(metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta, status: Option<impl Serialize>, spec: S) -> Self {
+    fn of(
+        metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
+        status: Option<impl Serialize>,
+        spec: S,
+    ) -> Self {
         Self { record: Record::of(metadata, status), spec: Arc::new(spec) }
     }
 }

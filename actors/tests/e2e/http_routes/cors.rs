@@ -66,7 +66,11 @@ async fn a_preflight_is_answered_by_the_router() {
                 ("allow-credentials", Some("true")),
             ],
         ),
-        ("OPTIONS a/5", asked("https://other.foo.com", "PUT"), vec![("allow-credentials", None), ("max-age", Some("5"))]),
+        (
+            "OPTIONS a/5",
+            asked("https://other.foo.com", "PUT"),
+            vec![("allow-credentials", None), ("max-age", Some("5"))],
+        ),
     ];
     for (line, headers, expected) in cases {
         let answer = scene.ask(line, &headers).await;

@@ -48,7 +48,8 @@ async fn a_bad_regular_expression_loses_its_match_alone() {
 async fn a_grant_opens_another_namespace_and_its_withdrawal_closes_it() {
     let rules = "- backendRefs: [{name: v1, namespace: elsewhere, port: 8080}]\n";
     let scene = scene(&route_on("r", "{name: gateway}", "[]", rules)).await;
-    let service = service_yaml("v1", &[scene.harness.host(10)], "").replace("{name: v1", "{namespace: elsewhere, name: v1");
+    let service =
+        service_yaml("v1", &[scene.harness.host(10)], "").replace("{name: v1", "{namespace: elsewhere, name: v1");
     let grant = "apiVersion: gateway.networking.k8s.io/v1beta1\nkind: ReferenceGrant\nmetadata: {name: g, namespace: elsewhere}\n\
                  spec: {from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: default}], \
                  to: [{group: '', kind: Service}]}\n";
@@ -68,7 +69,9 @@ async fn a_backend_that_takes_too_long_is_a_timeout() {
             prefix(path)
         )
     };
-    let rules = timed("/request", "request: 300ms") + &timed("/backend", "backendRequest: 300ms") + &timed("/off", "request: 0s");
+    let rules = timed("/request", "request: 300ms")
+        + &timed("/backend", "backendRequest: 300ms")
+        + &timed("/off", "request: 0s");
     let scene = scene(&route_yaml("timeouts", &rules)).await;
     let table: &[_] = &[
         ("GET a/request?hang", &[], "504"),

@@ -140,10 +140,7 @@ async fn query_parameters_match_exactly_and_last() {
     let rules = rule(&[&query("animal", "whale")], "v1")
         + &rule(&[&query("animal", "dolphin")], "v2")
         + &rule(
-            &[
-                "queryParams: [{name: animal, value: dolphin}, {name: color, value: blue}]",
-                &query("ANIMAL", "Whale"),
-            ],
+            &["queryParams: [{name: animal, value: dolphin}, {name: color, value: blue}]", &query("ANIMAL", "Whale")],
             "v3",
         )
         + &rule(&[&with(&prefix("/path1"), &query("animal", "whale"))], "v1")

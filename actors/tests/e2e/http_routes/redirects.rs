@@ -3,10 +3,7 @@
 use super::scene::{prefix, route_yaml, scene};
 
 fn redirect(path: &str, what: &str) -> String {
-    format!(
-        "- matches: [{{{}}}]\n  filters: [{{type: RequestRedirect, requestRedirect: {{{what}}}}}]\n",
-        prefix(path)
-    )
+    format!("- matches: [{{{}}}]\n  filters: [{{type: RequestRedirect, requestRedirect: {{{what}}}}}]\n", prefix(path))
 }
 
 #[actix_web::test]

@@ -39,7 +39,8 @@ async fn an_upgraded_connection_is_a_tunnel_in_both_directions() {
     scene.harness.write("socket.yaml", &service_yaml("socket", &[address], ", appProtocol: kubernetes.io/ws"));
     scene.harness.until("the route has its backend", async || scene.harness.registry().await.pools == 1).await;
     let mut client = BufReader::new(TcpStream::connect((scene.harness.host(1), PORT)).await.unwrap());
-    let request = "GET / HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-version: 13\r\n\r\n";
+    let request =
+        "GET / HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-version: 13\r\n\r\n";
     client.write_all(request.as_bytes()).await.unwrap();
     let answer = head(&mut client).await;
     assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
