@@ -96,7 +96,12 @@ mod tests {
             ),
             ("another group", "[{group: example.com, kind: HTTPRoute}]", vec![], true),
             ("an unknown kind", "[{kind: InvalidRoute}]", vec![], true),
-            ("an unknown kind beside another", "[{kind: InvalidRoute}, {kind: HTTPRoute}]", vec![Kind::HttpRoute], true),
+            (
+                "an unknown kind beside another",
+                "[{kind: InvalidRoute}, {kind: HTTPRoute}]",
+                vec![Kind::HttpRoute],
+                true,
+            ),
         ] {
             let allowed: AllowedRoutes = serde_saphyr::from_str(&format!("{{kinds: {kinds}}}")).expect("it is read");
             let (kinds, problem) = route_kinds(Some(&allowed), SERVED_ROUTES);
@@ -108,10 +113,8 @@ mod tests {
 
     #[test]
     fn namespaces_are_let_in_as_the_word_says() {
-        let labels = BTreeMap::from([(
-            ObjectKey::new("", "labelled"),
-            Labels::from([("team".to_owned(), "a".to_owned())]),
-        )]);
+        let labels =
+            BTreeMap::from([(ObjectKey::new("", "labelled"), Labels::from([("team".to_owned(), "a".to_owned())]))]);
         for (case, allowed, otherwise, own, labelled, other) in [
             ("absent for routes", "{}", From::Same, true, false, false),
             ("absent for ListenerSets", "{}", From::None, false, false, false),

@@ -42,7 +42,7 @@ pub mod kind {
     pub const CONFLICTED: &str = "Conflicted";
     /// The Gateway lets in clients without a valid certificate.
     pub const INSECURE_FRONTEND: &str = "InsecureFrontendValidationMode";
-    /// The listener's hostname or certificates overlap those of another listener of the port.
+    /// The listener's hostname overlaps that of another TLS listener of the port.
     pub const OVERLAPPING_TLS: &str = "OverlappingTLSConfig";
     /// Some of the route's rules are invalid, and the others are served.
     pub const PARTIALLY_INVALID: &str = "PartiallyInvalid";
@@ -106,8 +106,6 @@ pub mod reason {
     pub const NO_READY_ENDPOINTS: &str = "NoReadyEndpoints";
     /// No certificate of an authority is left to validate others with.
     pub const NO_VALID_CA_CERTIFICATE: &str = "NoValidCACertificate";
-    /// Certificates of two listeners are for one name.
-    pub const OVERLAPPING_CERTIFICATES: &str = "OverlappingCertificates";
     /// Two listeners serve one name.
     pub const OVERLAPPING_HOSTNAMES: &str = "OverlappingHostnames";
     /// The Gateway of the ListenerSet is not accepted.

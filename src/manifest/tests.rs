@@ -159,7 +159,10 @@ items:
         ),
     ]);
     assert_eq!(keys(text)[1], (10, Kind::Pod, "default/p".to_owned()));
-    assert_eq!(read(text).ignored, [IgnoredKind { line: 14, api_version: "v1".into(), kind: "ReplicationController".into() }]);
+    assert_eq!(
+        read(text).ignored,
+        [IgnoredKind { line: 14, api_version: "v1".into(), kind: "ReplicationController".into() }]
+    );
 }
 
 #[test]
