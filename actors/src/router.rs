@@ -208,6 +208,7 @@ fn serving(
         reader,
         upstream,
         server_tls,
+        tls: tls::channel().1,
         access_log,
         metrics: Arc::clone(metrics),
     })

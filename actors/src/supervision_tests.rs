@@ -131,6 +131,7 @@ pub(crate) fn serving(config: Config, reader: Reader, metrics: &Arc<Metrics>) ->
         config,
         reader,
         server_tls: None,
+        tls: tls::channel().1,
         access_log: None,
         metrics: Arc::clone(metrics),
     }

@@ -1,6 +1,8 @@
-//! How TLS is spoken, as the parts that hold connections need it: with clients and with backends.
+//! What TLS is spoken with: towards clients by a listener, towards backends by a connection.
 //!
-//! Source: Gateway API, `ListenerTLSConfig`, `FrontendTLSConfig` and `BackendTLSPolicy`.
+//! Source: Gateway API, `Listener.tls`, `Gateway.spec.tls.frontend` (validation of client certificates) and
+//! `BackendTLSPolicy`: a policy's `hostname` is the server name, and what a backend's certificate has to name unless the
+//! policy lists other names.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,56 +11,54 @@ use super::certificate::{Authorities, Certificate};
 use super::hostname::Hostname;
 use crate::object::Bind;
 
-/// How TLS is spoken with clients, for each bind that speaks it and each hostname there.
+/// What TLS is served with, for each bind where listeners say so and each hostname there.
 pub type TlsPlan = BTreeMap<Bind, Vec<(Hostname, Arc<ListenerTls>)>>;
 
-/// How a listener speaks TLS with clients.
+/// What a listener serves TLS with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerTls {
-    /// The certificates that are offered, at least one, the preferred one first.
+    /// The certificates; of those whose names fit a client, the first one is served.
     pub certificates: Vec<Arc<Certificate>>,
-    /// How certificates of clients are validated; clients are asked for none if absent.
+    /// How certificates of clients are validated; without it, clients are not asked for one.
     pub validation: Option<ClientValidation>,
 }
 
 /// How certificates of clients are validated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientValidation {
-    /// The authorities that may have signed them.
+    /// Who signs the certificates of clients.
     pub authorities: Arc<Authorities>,
-    /// Whether a valid one is required; else clients are asked, and let in whatever they show.
+    /// Whether a valid certificate is required; otherwise one is asked for, and none or any is accepted.
     pub required: bool,
 }
 
-/// How TLS is spoken with the endpoints of a backend.
+/// What a backend is reached with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamTls {
-    /// The name that the endpoint is addressed by.
+    /// The server name that is asked for.
     pub server_name: String,
-    /// Who may have signed its certificate.
+    /// Who signs the backend's certificate.
     pub trust: Trust,
-    /// Names of which the certificate must have at least one; if empty it must be for `server_name`.
+    /// The names of which the backend's certificate must have one; if there are none, it must have the server name.
     pub names: Vec<SubjectAltName>,
-    /// The certificate that the endpoint is shown if it asks for one.
+    /// The certificate that is shown to the backend.
     pub client: Option<Arc<Certificate>>,
 }
 
-/// Who may have signed a certificate.
+/// Who signs the certificates of backends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trust {
-    /// The authorities that the operating system trusts.
+    /// The authorities that the system trusts.
     System,
-    /// These authorities.
+    /// These; if there are none, no connection can be made.
     Authorities(Arc<Authorities>),
-    /// Nobody: the policy is invalid, and no connection may be made.
-    Nobody,
 }
 
-/// A name in a certificate.
+/// A name of a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SubjectAltName {
-    /// A host name; a leading `*.` stands for any one label.
+    /// A host; with `*.` in front, exactly that wildcard.
     Dns(String),
-    /// A URI.
+    /// A URI, compared byte by byte.
     Uri(String),
 }

@@ -5,6 +5,7 @@ mod cors;
 mod faults;
 mod filters;
 mod hostnames;
+mod https;
 mod matches;
 mod paths;
 mod redirects;
