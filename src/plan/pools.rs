@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use foldhash::HashMap;
 
-use super::{Controller, Endpoint, PoolPolicy};
-use crate::native::route::Server;
+use super::Controller;
+use crate::inference::pool::Endpoint;
+use crate::native::route::{PoolPolicy, Server};
 use crate::object::{Kind, ObjectKey, PoolKey};
 use crate::selector::has_all;
 use crate::world::{PodFacts, World};
