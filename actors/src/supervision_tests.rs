@@ -34,7 +34,7 @@ use crate::overseer::{EXIT_BROKEN, Farewell, Overseer, OverseerState, Ward};
 use crate::pool_keeper::PoolKeeper;
 use crate::proxy::Serving;
 use crate::published::{self, Reader, Stopping};
-use crate::registry::{BindReported, Keeping, Observed, RouteRegistry};
+use crate::registry::{BindReported, Keeping, Observed, Publishers, RouteRegistry};
 use crate::router::Router;
 use crate::scheduler::Scheduler;
 use crate::scraper::MetricsScraper;
