@@ -4,9 +4,15 @@
 //! `BackendTLSPolicy`: a policy's `hostname` is the server name, and what a backend's certificate has to name unless the
 //! policy lists other names.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::certificate::{Authorities, Certificate};
+use super::hostname::Hostname;
+use crate::object::Bind;
+
+/// What TLS is served with, for each bind where listeners say so and each hostname there.
+pub type TlsPlan = BTreeMap<Bind, Vec<(Hostname, Arc<ListenerTls>)>>;
 
 /// What a listener serves TLS with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +50,7 @@ pub struct UpstreamTls {
 pub enum Trust {
     /// The authorities that the system trusts.
     System,
-    /// These.
+    /// These; if there are none, no connection can be made.
     Authorities(Arc<Authorities>),
 }
 

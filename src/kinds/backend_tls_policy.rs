@@ -13,6 +13,7 @@ use super::gateway::LocalObjectReference;
     group = "gateway.networking.k8s.io",
     version = "v1",
     kind = "BackendTLSPolicy",
+    root = "BackendTlsPolicy",
     plural = "backendtlspolicies",
     namespaced,
     status = "serde_json::Value",

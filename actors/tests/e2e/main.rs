@@ -12,6 +12,7 @@ mod disturbances;
 mod failures;
 mod harness;
 mod http2;
+mod http_routes;
 mod limits;
 mod messages;
 mod pages;
