@@ -7,13 +7,21 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Serialize, Serializer};
 
-/// The kinds of object that the router reads.
+/// The kinds of object that the router reads, in the order in which a report lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     /// `gateway.networking.k8s.io/v1` GatewayClass, cluster-scoped.
     GatewayClass,
     /// `gateway.networking.k8s.io/v1` Gateway.
     Gateway,
+    /// `gateway.networking.k8s.io/v1` ListenerSet.
+    ListenerSet,
+    /// `gateway.networking.k8s.io/v1` HTTPRoute.
+    HttpRoute,
+    /// `gateway.networking.k8s.io/v1` BackendTLSPolicy.
+    BackendTlsPolicy,
+    /// `gateway.networking.k8s.io/v1beta1` ReferenceGrant.
+    ReferenceGrant,
     /// `networking.serving.volcano.sh/v1alpha1` ModelRoute.
     ModelRoute,
     /// `networking.serving.volcano.sh/v1alpha1` ModelServer.
@@ -24,8 +32,55 @@ pub enum Kind {
     Pod,
     /// `v1` Service.
     Service,
+    /// `discovery.k8s.io/v1` EndpointSlice.
+    EndpointSlice,
+    /// `v1` Secret.
+    Secret,
+    /// `v1` ConfigMap.
+    ConfigMap,
     /// `apiextensions.k8s.io/v1` CustomResourceDefinition, cluster-scoped.
     CustomResourceDefinition,
+}
+
+/// Gives every kind to a macro: the variant of [`Kind`], which is also the name of its type in
+/// [`kinds`](crate::kinds), its name as Kubernetes spells it, and the table of the [`World`](crate::world::World) that has its objects.
+#[macro_export]
+macro_rules! for_each_kind {
+    ($callback:ident) => {
+        $callback! {
+            GatewayClass "GatewayClass" in gateway_classes,
+            Gateway "Gateway" in gateways,
+            ListenerSet "ListenerSet" in listener_sets,
+            HttpRoute "HTTPRoute" in http_routes,
+            BackendTlsPolicy "BackendTLSPolicy" in backend_tls_policies,
+            ReferenceGrant "ReferenceGrant" in reference_grants,
+            ModelRoute "ModelRoute" in model_routes,
+            ModelServer "ModelServer" in model_servers,
+            Namespace "Namespace" in namespaces,
+            Pod "Pod" in pods,
+            Service "Service" in services,
+            EndpointSlice "EndpointSlice" in endpoint_slices,
+            Secret "Secret" in secrets,
+            ConfigMap "ConfigMap" in config_maps,
+            CustomResourceDefinition "CustomResourceDefinition" in definitions,
+        }
+    };
+}
+
+macro_rules! all_kinds {
+    ($($kind:ident $name:literal in $table:ident,)*) => {
+        impl Kind {
+            /// Every kind, in their order.
+            pub const ALL: &[Self] = &[$(Self::$kind),*];
+
+            /// Returns the kind's name as Kubernetes spells it.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $name,)*
+                }
+            }
+        }
+    };
 }
 
 /// Names one object of a kind that is known from the context.
@@ -58,33 +113,36 @@ pub struct PoolKey {
     pub kind: Kind,
     /// The backend object.
     pub object: ObjectKey,
+    /// The port of a Service; a ModelServer has but one, which is not named.
+    pub port: Option<u16>,
 }
 
-impl Kind {
-    /// Every kind, in the order in which a report lists them.
-    pub const ALL: [Self; 8] = [
-        Self::GatewayClass,
-        Self::Gateway,
-        Self::ModelRoute,
-        Self::ModelServer,
-        Self::Namespace,
-        Self::Pod,
-        Self::Service,
-        Self::CustomResourceDefinition,
-    ];
+for_each_kind!(all_kinds);
 
-    /// Returns the kind's name as Kubernetes spells it.
-    pub const fn as_str(self) -> &'static str {
+impl Kind {
+    /// Returns the `apiVersion` that objects of the kind are read and written in.
+    pub const fn api_version(self) -> &'static str {
         match self {
-            Self::GatewayClass => "GatewayClass",
-            Self::Gateway => "Gateway",
-            Self::ModelRoute => "ModelRoute",
-            Self::ModelServer => "ModelServer",
-            Self::Namespace => "Namespace",
-            Self::Pod => "Pod",
-            Self::Service => "Service",
-            Self::CustomResourceDefinition => "CustomResourceDefinition",
+            Self::GatewayClass | Self::Gateway | Self::ListenerSet | Self::HttpRoute | Self::BackendTlsPolicy => {
+                "gateway.networking.k8s.io/v1"
+            }
+            // The only version that all releases of the Gateway API serve.
+            Self::ReferenceGrant => "gateway.networking.k8s.io/v1beta1",
+            Self::ModelRoute | Self::ModelServer => crate::kinds::API_VERSION,
+            Self::Namespace | Self::Pod | Self::Service | Self::Secret | Self::ConfigMap => "v1",
+            Self::EndpointSlice => "discovery.k8s.io/v1",
+            Self::CustomResourceDefinition => "apiextensions.k8s.io/v1",
         }
+    }
+
+    /// Returns the API group of the kind; empty for the core group.
+    pub fn group(self) -> &'static str {
+        self.api_version().split_once('/').map_or("", |(group, _)| group)
+    }
+
+    /// Returns whether objects of the kind live in namespaces.
+    pub const fn is_namespaced(self) -> bool {
+        !matches!(self, Self::GatewayClass | Self::Namespace | Self::CustomResourceDefinition)
     }
 }
 
@@ -131,7 +189,8 @@ impl fmt::Display for Bind {
 
 impl fmt::Display for PoolKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} {}", self.kind, self.object)
+        write!(formatter, "{} {}", self.kind, self.object)?;
+        self.port.map_or(Ok(()), |port| write!(formatter, ":{port}"))
     }
 }
 

@@ -4,25 +4,27 @@
 //! Invalid input is not an error here: it becomes a condition of the object, and all other objects are planned as if
 //! the invalid one did not exist.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use foldhash::{HashMap, HashMapExt};
+use foldhash::HashMap;
 
+use crate::gateway::addresses::AddressProvider;
 use crate::gateway::class;
+use crate::gateway::gateways::{OwnGateway, OwnGateways, own_gateways};
 use crate::gateway::hostname::Hostname;
-use crate::gateway::listeners::{OwnGateway, own_gateways};
-use crate::inference::pool::Endpoint;
-use crate::native::attach::{ListenerPlace, Parents};
-use crate::native::route::{BackendName, PoolPolicy, Route, RuleTarget};
+use crate::gateway::parents::Parents;
+use crate::gateway::references::References;
+use crate::gateway::tls::TlsPlan;
 use crate::object::{Bind, ObjectKey};
-use crate::routing::table::{ListenerTable, PoolEntry, PoolIndex, RouteEntry, RouteTable};
+use crate::routing::table::{ListenerTable, PoolEntry, PoolIndex, RouteTable};
 use crate::world::World;
 
 pub use pools::PoolPlan;
-pub use report::{GatewayReport, ListenerReport, ParentReport, Reports, RouteReport, ServerReport};
+pub use report::{GatewayReport, ListenerReport, ListenerSetReport, ParentReport, Reports, RouteReport, ServerReport};
 
+mod native;
 mod pools;
 mod report;
 
@@ -47,6 +49,8 @@ pub struct Controller {
     pub namespace: String,
     /// The address that ports are opened on.
     pub bind_address: IpAddr,
+    /// Where the addresses of Gateways come from.
+    pub addresses: AddressProvider,
     /// The inference port.
     pub port: u16,
     /// Whether the inference port speaks TLS.
@@ -68,10 +72,14 @@ pub struct Plan {
     pub table: RouteTable,
     /// The sockets to have open, in order.
     pub binds: Vec<BindPlan>,
+    /// How TLS is spoken with clients, for each bind where listeners say so.
+    pub tls: TlsPlan,
     /// The pools, in the order of [`RouteTable::pools`].
     pub pools: Vec<PoolPlan>,
     /// What to report of each object.
     pub reports: Reports,
+    /// The addresses of the pool that Gateways are to keep.
+    pub allocations: BTreeMap<ObjectKey, IpAddr>,
 }
 
 /// A socket to have open.
@@ -90,6 +98,7 @@ impl Default for Controller {
             gateway_api: true,
             namespace: "default".to_owned(),
             bind_address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            addresses: AddressProvider::Shared,
             port: 8080,
             tls: false,
             trust_pods_without_conditions: true,
@@ -106,122 +115,78 @@ impl Controller {
         ObjectKey::new(&*self.namespace, DEFAULT_GATEWAY)
     }
 
-    fn bind_plan(&self, bind: Bind) -> BindPlan {
-        BindPlan { bind, tls: self.tls && bind.port == self.port }
+    /// Returns whether a socket speaks TLS whatever the listeners on it say: the inference port with a certificate.
+    pub fn speaks_tls(&self, bind: Bind) -> bool {
+        self.tls && bind == Bind { address: self.bind_address, port: self.port }
     }
 }
 
 /// Plans for one state of the world.
 pub fn plan(world: &World, controller: &Controller) -> Plan {
-    let gateways = own_gateways(world, controller);
+    let references = References::new(world);
+    let OwnGateways { gateways, allocations } = own_gateways(world, controller, &references);
+    let parents = Parents::new(&gateways, &world.namespaces.objects);
     let pools = pools::pools(world, controller);
     let entries = pools.iter().map(|pool| PoolEntry { key: pool.key.clone(), policy: Arc::clone(&pool.policy) });
     let indices: HashMap<&ObjectKey, PoolIndex> =
         pools.iter().enumerate().map(|(index, pool)| (&pool.key.object, PoolIndex(index))).collect();
+    let models = native::attach(world, controller, &parents, &indices);
 
-    let mut draft = Draft {
-        controller,
-        parents: Parents::new(&gateways, &world.namespaces.objects),
-        attached: gateways.iter().map(|gateway| vec![Vec::new(); gateway.listeners.len()]).collect(),
-        plain: Vec::new(),
-        reports: HashMap::with_capacity(world.model_routes.objects.len()),
-    };
-    let mut routes: Vec<&Arc<Route>> = world.model_routes.objects.values().collect();
-    // They are in the order of their keys, and a stable sort keeps it among those of one age.
-    routes.sort_by_key(|route| route.record.created);
-    for route in routes {
-        draft.add(route, &|target| resolve(target, &indices));
-    }
-
-    let mut table = RouteTable::new(entries.collect());
-    let mut binds = BTreeSet::new();
+    let mut outline = Outline::new(RouteTable::new(entries.collect()));
     if !controller.gateway_api {
         let bind = Bind { address: controller.bind_address, port: controller.port };
-        table.add_listener(bind, &Hostname::Any, ListenerTable::new(None, &draft.plain));
-        binds.insert(controller.bind_plan(bind));
+        outline.table.add_listener(bind, &Hostname::Any, ListenerTable::new(None, &models.plain));
+        outline.binds.insert(BindPlan { bind, tls: controller.speaks_tls(bind) });
     }
-    add_listeners(&mut table, &mut binds, &gateways, &draft.attached, controller);
-    let addresses = world.services.find(&controller.service).map(|service| &*service.addresses).unwrap_or_default();
+    for (gateway, models) in gateways.iter().zip(&models.attached) {
+        outline.add_gateway(gateway, models, controller);
+    }
+    let counts = |gateway: usize, place: usize| models.attached[gateway][place].len();
+    let (gateway_reports, listener_sets) = report::gateways(&gateways, &counts, &world.binds);
     let reports = Reports {
         classes: class::conditions(world).collect(),
-        gateways: report::gateways(&gateways, &draft.attached, addresses, &world.binds),
-        routes: draft.reports,
+        gateways: gateway_reports,
+        listener_sets,
+        routes: models.reports,
         servers: report::servers(world, &pools),
     };
-    Plan { table, binds: binds.into_iter().collect(), pools, reports }
+    let Outline { table, binds, tls } = outline;
+    Plan { table, binds: binds.into_iter().collect(), tls, pools, reports, allocations }
 }
 
-fn add_listeners(
-    table: &mut RouteTable,
-    binds: &mut BTreeSet<BindPlan>,
-    gateways: &[OwnGateway<'_>],
-    attached: &[Vec<Vec<Arc<RouteEntry>>>],
-    controller: &Controller,
-) {
-    for (gateway, attached) in gateways.iter().zip(attached) {
+/// The sockets of a plan and what is served on them, while they are being collected.
+struct Outline {
+    table: RouteTable,
+    binds: BTreeSet<BindPlan>,
+    tls: TlsPlan,
+}
+
+impl Outline {
+    fn new(table: RouteTable) -> Self {
+        Self { table, binds: BTreeSet::new(), tls: TlsPlan::new() }
+    }
+
+    /// Adds the listeners of a Gateway with their routes.
+    fn add_gateway(
+        &mut self,
+        gateway: &OwnGateway<'_>,
+        models: &[Vec<Arc<crate::routing::table::RouteEntry>>],
+        controller: &Controller,
+    ) {
         let name: Arc<str> = gateway.key.to_string().into();
-        for (listener, routes) in gateway.listeners.iter().zip(attached) {
-            if listener.fault.is_none() {
-                binds.insert(controller.bind_plan(listener.bind));
-                let routes = ListenerTable::new(Some(Arc::clone(&name)), routes);
-                table.add_listener(listener.bind, &listener.hostname, routes);
-            }
-        }
-    }
-}
-
-/// Returns the pool of a target, or why it has none.
-fn resolve(target: &RuleTarget, pools: &HashMap<&ObjectKey, PoolIndex>) -> Result<PoolIndex, String> {
-    match &target.backend {
-        BackendName::ModelServer(key) => {
-            pools.get(key).copied().ok_or_else(|| format!("there is no usable ModelServer `{key}`"))
-        }
-        BackendName::ExternalModelProvider(key) => {
-            Err(format!("ExternalModelProvider `{key}` cannot be used: external providers are not served"))
-        }
-    }
-}
-
-/// A plan's routes while they are being attached, one route at a time in their order of precedence.
-struct Draft<'p> {
-    controller: &'p Controller,
-    parents: Parents<'p>,
-    /// For each Gateway and each of its listeners the routes attached there.
-    attached: Vec<Vec<Vec<Arc<RouteEntry>>>>,
-    /// The routes of the plain port.
-    plain: Vec<Arc<RouteEntry>>,
-    reports: HashMap<ObjectKey, RouteReport>,
-}
-
-impl Draft<'_> {
-    fn add(&mut self, route: &Arc<Route>, resolve: &dyn Fn(&RuleTarget) -> Result<PoolIndex, String>) {
-        let entry = route.rules.is_ok().then(|| Arc::new(RouteEntry::new(route, resolve)));
-        let mut report = RouteReport::new(route, entry.as_ref().map_or(&[], |entry| &entry.unresolved));
-        if self.controller.gateway_api {
-            report.note_missing_parents(route.spec.parent_refs.is_empty());
-            for (parent, key) in route.spec.parent_refs.iter().zip(&route.parents) {
-                let attachment = self.parents.attach(route, parent, key);
-                if let Some(entry) = &entry {
-                    self.attach(&attachment.listeners, entry);
+        for (listener, models) in gateway.listeners.iter().zip(models) {
+            for bind in &listener.binds {
+                let tls = listener.tls.is_some() || controller.speaks_tls(*bind);
+                self.binds.insert(BindPlan { bind: *bind, tls });
+                if let Some(tls) = &listener.tls {
+                    let known = self.tls.entry(*bind).or_default();
+                    // Gateways that share a socket may serve one hostname together, with the same settings.
+                    if !known.iter().any(|(hostname, _)| *hostname == listener.hostname) {
+                        known.push((listener.hostname.clone(), Arc::clone(tls)));
+                    }
                 }
-                report.add_parent(attachment.accepted);
-            }
-        } else {
-            let detached = !route.spec.parent_refs.is_empty();
-            report.note_parents_without_gateway_api(detached);
-            if let (Some(entry), false) = (entry, detached) {
-                self.plain.push(entry);
-            }
-        }
-        self.reports.insert(route.key.clone(), report);
-    }
-
-    /// Attaches a route to listeners, once each even when several parentRefs lead there.
-    fn attach(&mut self, places: &[ListenerPlace], entry: &Arc<RouteEntry>) {
-        for (gateway, listener) in places {
-            let routes = &mut self.attached[*gateway][*listener];
-            if routes.last().is_none_or(|last| !Arc::ptr_eq(last, entry)) {
-                routes.push(Arc::clone(entry));
+                let routes = ListenerTable::new(Some(Arc::clone(&name)), models);
+                self.table.add_listener(*bind, &listener.hostname, routes);
             }
         }
     }

@@ -4,18 +4,26 @@
 //! is observed, so that [`plan`](crate::plan::plan) reads compiled routes and not raw ones.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use foldhash::HashMap;
+use kube::Resource;
 
+use crate::for_each_kind;
+use crate::kinds::{self, ReferenceGrantSpec};
 use crate::manifest::Object;
 use crate::native::route::{Route, Server};
 use crate::object::{Bind, Kind, ObjectKey};
+use crate::routing::http::route::HttpRoute;
 
-pub use kinds::{DefinitionFacts, GatewayClassFacts, GatewayFacts, PodFacts, ServiceFacts, ServicePort};
+pub use digests::{
+    BackendTlsPolicyFacts, ConfigMapFacts, DefinitionFacts, EndpointSliceFacts, GatewayClassFacts, GatewayFacts,
+    ListenerSetFacts, PodFacts, SecretFacts, ServiceFacts, ServicePort, SliceEndpoint, SlicePort,
+};
 pub use record::Record;
 
-mod kinds;
+mod digests;
 mod record;
 
 /// Everything the router knows.
@@ -25,6 +33,14 @@ pub struct World {
     pub gateway_classes: Table<GatewayClassFacts>,
     /// The Gateways, of every class.
     pub gateways: Table<GatewayFacts>,
+    /// The ListenerSets.
+    pub listener_sets: Table<ListenerSetFacts>,
+    /// The HTTPRoutes.
+    pub http_routes: Table<Arc<HttpRoute>>,
+    /// The BackendTLSPolicies.
+    pub backend_tls_policies: Table<BackendTlsPolicyFacts>,
+    /// The ReferenceGrants.
+    pub reference_grants: Table<Arc<ReferenceGrantSpec>>,
     /// The ModelRoutes.
     pub model_routes: Table<Arc<Route>>,
     /// The ModelServers.
@@ -35,10 +51,18 @@ pub struct World {
     pub pods: Table<PodFacts>,
     /// The Services.
     pub services: Table<ServiceFacts>,
+    /// The EndpointSlices.
+    pub endpoint_slices: Table<EndpointSliceFacts>,
+    /// The Secrets of type `kubernetes.io/tls`.
+    pub secrets: Table<SecretFacts>,
+    /// The ConfigMaps, of which only certificates are kept.
+    pub config_maps: Table<ConfigMapFacts>,
     /// The CustomResourceDefinitions.
     pub definitions: Table<DefinitionFacts>,
     /// What became of each socket that was asked for.
     pub binds: HashMap<Bind, BindState>,
+    /// The addresses that the last plan gave to Gateways, which keep them.
+    pub allocations: BTreeMap<ObjectKey, IpAddr>,
     /// The lists that have not arrived yet.
     unsynced: BTreeSet<Scope>,
 }
@@ -99,15 +123,11 @@ pub enum Effect {
     Plan,
 }
 
-/// A kind of object that the world keeps a table of.
-pub trait WorldKind: Clone + Send + 'static {
-    /// Which kind it is.
-    const KIND: Kind;
+/// What is kept of the objects of a kind.
+pub trait Digest: Resource<DynamicType = ()> + Clone + Send + 'static {
     /// What is kept of an object.
     type Stored: Clone + Send + 'static;
 
-    /// Returns the object's key.
-    fn key(&self) -> ObjectKey;
     /// Reduces an object to what is kept of it.
     fn digest(self) -> Self::Stored;
     /// Returns what it changes that an object is no longer `before` but `after`.
@@ -116,9 +136,50 @@ pub trait WorldKind: Clone + Send + 'static {
     fn concerns_plans(_world: &World, _key: &ObjectKey, _object: &Self::Stored) -> bool {
         true
     }
+}
+
+/// A kind of object that the world keeps a table of.
+pub trait WorldKind: Digest {
+    /// Which kind it is.
+    const KIND: Kind;
+
     /// Returns the table of this kind.
     fn table(world: &mut World) -> &mut Table<Self::Stored>;
+
+    /// Returns the object's key.
+    fn key(&self) -> ObjectKey {
+        let key = ObjectKey::of(self.meta());
+        if Self::KIND.is_namespaced() { key } else { ObjectKey { namespace: "".into(), ..key } }
+    }
 }
+
+macro_rules! tables {
+    ($($kind:ident $name:literal in $table:ident,)*) => {
+        $(impl WorldKind for kinds::$kind {
+            const KIND: Kind = Kind::$kind;
+
+            fn table(world: &mut World) -> &mut Table<Self::Stored> {
+                &mut world.$table
+            }
+        })*
+
+        impl World {
+            /// Takes in an object of a manifest as new or changed.
+            pub fn apply(&mut self, object: Object) {
+                match object {
+                    $(Object::$kind(object) => self.apply_one(*object),)*
+                }
+            }
+
+            /// Returns the number of objects of each kind.
+            pub fn counts(&self) -> BTreeMap<Kind, usize> {
+                [$((Kind::$kind, self.$table.objects.len())),*].into()
+            }
+        }
+    };
+}
+
+for_each_kind!(tables);
 
 impl World {
     /// Makes an empty world that is complete once these lists have arrived.
@@ -157,20 +218,6 @@ impl World {
                 let concerned = gone.is_some_and(|gone| K::concerns_plans(self, &key, &gone));
                 if concerned { Effect::Plan } else { Effect::Nothing }
             }
-        }
-    }
-
-    /// Takes in an object of a manifest as new or changed.
-    pub fn apply(&mut self, object: Object) {
-        match object {
-            Object::CustomResourceDefinition(object) => self.apply_one(*object),
-            Object::GatewayClass(object) => self.apply_one(*object),
-            Object::Gateway(object) => self.apply_one(*object),
-            Object::ModelRoute(object) => self.apply_one(*object),
-            Object::ModelServer(object) => self.apply_one(*object),
-            Object::Namespace(object) => self.apply_one(*object),
-            Object::Pod(object) => self.apply_one(*object),
-            Object::Service(object) => self.apply_one(*object),
         }
     }
 

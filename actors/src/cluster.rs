@@ -2,14 +2,10 @@
 
 use std::time::Duration;
 
-use gateway_api::experimental::gatewayclasses::GatewayClass;
-use gateway_api::experimental::gateways::Gateway;
 use http_body_util::BodyExt;
-use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kthena_router::config::ClusterConfig;
-use kthena_router::kinds::{ModelRoute, ModelServer};
 use kthena_router::object::Kind;
+use kthena_router::{for_each_kind, kinds};
 use kube::Client;
 use kube::api::ApiResource;
 use kube::client::{ClientBuilder, DynBody};
@@ -104,19 +100,18 @@ impl Cluster {
     }
 }
 
-/// Returns how the API server calls a kind.
-pub fn resource(kind: Kind) -> ApiResource {
-    match kind {
-        Kind::GatewayClass => ApiResource::erase::<GatewayClass>(&()),
-        Kind::Gateway => ApiResource::erase::<Gateway>(&()),
-        Kind::ModelRoute => ApiResource::erase::<ModelRoute>(&()),
-        Kind::ModelServer => ApiResource::erase::<ModelServer>(&()),
-        Kind::Namespace => ApiResource::erase::<Namespace>(&()),
-        Kind::Pod => ApiResource::erase::<Pod>(&()),
-        Kind::Service => ApiResource::erase::<Service>(&()),
-        Kind::CustomResourceDefinition => ApiResource::erase::<CustomResourceDefinition>(&()),
-    }
+macro_rules! resources {
+    ($($kind:ident $name:literal in $table:ident,)*) => {
+        /// Returns how the API server calls a kind.
+        pub fn resource(kind: Kind) -> ApiResource {
+            match kind {
+                $(Kind::$kind => ApiResource::erase::<kinds::$kind>(&()),)*
+            }
+        }
+    };
 }
+
+for_each_kind!(resources);
 
 /// Returns how many writes may be sent in how much time: a burst of them in the time in which the rate refills it.
 fn rate(options: &ClusterConfig) -> Option<(u64, Duration)> {

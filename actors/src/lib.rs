@@ -72,25 +72,22 @@ pub mod watcher;
 /// The names of the actors that only a router in a cluster has.
 pub const CLUSTER_CAST: [&str; 2] = [cluster_writer::ClusterWriter::NAME, leadership::Leadership::NAME];
 
-/// The names of the actors that every router has.
-pub const CAST: [&str; 17] = [
-    overseer::Overseer::NAME,
-    manifest_directory::ManifestDirectory::NAME,
-    watcher::Watcher::<gateway_api::experimental::gatewayclasses::GatewayClass>::name(),
-    watcher::Watcher::<gateway_api::experimental::gateways::Gateway>::name(),
-    watcher::Watcher::<kthena_router::kinds::ModelRoute>::name(),
-    watcher::Watcher::<kthena_router::kinds::ModelServer>::name(),
-    watcher::Watcher::<k8s_openapi::api::core::v1::Namespace>::name(),
-    watcher::Watcher::<k8s_openapi::api::core::v1::Pod>::name(),
-    watcher::Watcher::<k8s_openapi::api::core::v1::Service>::name(),
-    watcher::Watcher::<
-        k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
-    >::name(),
-    registry::RouteRegistry::NAME,
-    fleet::ListenerFleet::NAME,
-    listener::Listener::NAME,
-    scheduler::Scheduler::NAME,
-    pool_keeper::PoolKeeper::NAME,
-    scraper::MetricsScraper::NAME,
-    access_logger::AccessLogger::NAME,
-];
+macro_rules! cast {
+    ($($kind:ident $name:literal in $table:ident,)*) => {
+        /// The names of the actors that every router has.
+        pub const CAST: &[&str] = &[
+            overseer::Overseer::NAME,
+            manifest_directory::ManifestDirectory::NAME,
+            registry::RouteRegistry::NAME,
+            fleet::ListenerFleet::NAME,
+            listener::Listener::NAME,
+            scheduler::Scheduler::NAME,
+            pool_keeper::PoolKeeper::NAME,
+            scraper::MetricsScraper::NAME,
+            access_logger::AccessLogger::NAME,
+            $(watcher::Watcher::<kthena_router::kinds::$kind>::name(),)*
+        ];
+    };
+}
+
+kthena_router::for_each_kind!(cast);

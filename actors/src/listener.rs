@@ -10,9 +10,7 @@
 //! Started by the ListenerFleet, which starts a fresh one in place of a dead one; the dead one's server finishes what
 //! runs. A socket that cannot be opened is tried again with growing pauses.
 
-use std::convert::Infallible;
 use std::io;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,28 +18,27 @@ use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseFuture, WeakRecipient,
     WrapFuture,
 };
-use actix_http::Request;
-use actix_service::{fn_service, map_config};
-use actix_web::HttpServer;
-use actix_web::dev::{AppConfig, Server, ServerHandle};
+use actix_server::ServerHandle;
 use kthena_router::plan::BindPlan;
 use kthena_router::world::BindState;
 use tracing::{info, warn};
 
 use crate::metrics::BindLabel;
-use crate::proxy::{self, Door, Serving, Worker};
+use crate::proxy::Serving;
 use crate::registry::BindReported;
 use crate::vitals::Vitals;
+
+mod accept;
+mod http2;
+mod server;
+mod stream;
+
+pub(crate) use stream::ClientStream;
 
 /// The first pause before a socket is tried again; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// How long the server goes on reading a request that was refused before its end. Closing at once would reset the
-/// connection, and a client that sends its whole body first would lose the answer.
-const LINGER: Duration = Duration::from_secs(10);
-/// Connections that may wait to be accepted.
-const BACKLOG: u32 = 4096;
 
 /// Keeps one socket open.
 pub struct Listener {
@@ -70,7 +67,7 @@ impl Listener {
 
     fn open(&mut self, context: &mut Context<Self>) {
         let _handling = self.vitals.handling("Open");
-        match serve(self.plan, &self.serving) {
+        match server::serve(self.plan, &self.serving) {
             Err(error) => {
                 warn!(bind = %self.plan.bind, %error, pause = ?self.pause, "port cannot be opened, trying again");
                 self.report(BindState::Failed(error.to_string()));
@@ -160,44 +157,8 @@ impl Handler<Closed> for Listener {
     }
 }
 
-/// Returns a time in seconds, rounded up: nothing is cut off early.
-fn whole_seconds(time: Duration) -> u64 {
-    time.as_secs() + u64::from(time.subsec_nanos() > 0)
-}
-
-/// Opens the socket and starts the HTTP server of a bind.
-fn serve(plan: BindPlan, serving: &Arc<Serving>) -> io::Result<Server> {
-    let config = &serving.config;
-    let limits = config.limits.clone();
-    let door = Door::new(plan.bind, Arc::clone(serving));
-    let server = HttpServer::new(move || {
-        // This closure runs once on each worker thread; what it makes stays there. Requests go to the handler as they are:
-        // an `App` would route them a second time.
-        let worker = Worker::new(Arc::clone(&door));
-        let handle = move |request: Request| {
-            let worker = Rc::clone(&worker);
-            async move { Ok::<_, Infallible>(proxy::handle(worker, request).await) }
-        };
-        map_config(fn_service(handle), |_: AppConfig| ())
-    })
-    .workers(serving.workers)
-    .backlog(BACKLOG)
-    // Without it the first chunks of a stream wait for the client's delayed acknowledgement.
-    .tcp_nodelay(true)
-    // Otherwise a client that leaves during a long prefill goes unnoticed until the first token.
-    .h1_allow_half_closed(false)
-    .on_connect(move |io, data| proxy::watch(io, data, &limits))
-    .keep_alive(config.limits.client_keep_alive)
-    .client_request_timeout(config.limits.client_timeout)
-    .client_disconnect_timeout(config.limits.client_timeout.min(LINGER))
-    .shutdown_timeout(whole_seconds(config.drain.drain_timeout))
-    .disable_signals();
-    let server = match (plan.tls, &serving.server_tls) {
-        (true, Some(tls)) => server.bind_rustls_0_23(plan.bind.socket(), tls.as_ref().clone())?,
-        _ => server.bind(plan.bind.socket())?,
-    };
-    Ok(server.run())
-}
-
 #[cfg(test)]
 crate::supervision_tests::panics_in_tests!(Listener, vitals);
+
+#[cfg(test)]
+mod tests;

@@ -22,14 +22,10 @@ use std::time::{Duration, SystemTime};
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
 use futures::StreamExt;
 use futures::stream::{self, LocalBoxStream};
-use gateway_api::experimental::gatewayclasses::GatewayClass;
-use gateway_api::experimental::gateways::Gateway;
-use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kthena_router::kinds::{ModelRoute, ModelServer};
 use kthena_router::manifest::{Object, read};
 use kthena_router::object::{Kind, ObjectKey};
 use kthena_router::world::{Fact, Listing, WorldKind};
+use kthena_router::{for_each_kind, kinds};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
@@ -228,8 +224,8 @@ impl<K: ManifestKind> Source<K> for DirectorySource {
 }
 
 macro_rules! manifest_kinds {
-    ($($kind:ident),*) => {
-        $(impl ManifestKind for $kind {
+    ($($kind:ident $name:literal in $table:ident,)*) => {
+        $(impl ManifestKind for kinds::$kind {
             fn select(object: &Object) -> Option<&Self> {
                 if let Object::$kind(object) = object { Some(object.as_ref()) } else { None }
             }
@@ -237,7 +233,7 @@ macro_rules! manifest_kinds {
     };
 }
 
-manifest_kinds!(CustomResourceDefinition, GatewayClass, Gateway, ModelRoute, ModelServer, Namespace, Pod, Service);
+for_each_kind!(manifest_kinds);
 
 /// Lists the manifests of a directory; a path that is a file is its own and only manifest.
 pub fn list(path: &Path) -> io::Result<Vec<PathBuf>> {

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use actix::{Actor, Addr, Handler, Recipient};
-use gateway_api::experimental::gatewayclasses::GatewayClass;
-use gateway_api::experimental::gateways::Gateway;
-use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kthena_router::config::Config;
+use kthena_router::for_each_kind;
 use kthena_router::gateway::class::DEFINITION;
-use kthena_router::kinds::{ModelRoute, ModelServer};
+use kthena_router::kinds::{
+    self, BackendTlsPolicy, ConfigMap, CustomResourceDefinition, EndpointSlice, Gateway, GatewayClass, HttpRoute,
+    ListenerSet, ModelRoute, ModelServer, Namespace, Pod, ReferenceGrant, Secret, Service,
+};
 use kthena_router::object::Kind;
 use kthena_router::world::{Scope, WorldKind};
 use tokio::sync::watch;
@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::cluster::{Cluster, ClusterError, ClusterKind, ClusterSource, Watch};
 use crate::cluster_writer::{ClusterWriter, ReportUnreadable};
 use crate::leadership::{Candidacy, Leadership};
-use crate::manifest_directory::{DirectorySource, ManifestDirectory, ManifestKind};
+use crate::manifest_directory::{DirectorySource, ManifestDirectory};
 use crate::metrics::{Metrics, Text, WatchLabels};
 use crate::overseer::Ward;
 use crate::registry::{Observed, RouteRegistry};
@@ -66,8 +66,10 @@ enum Reach {
     Watched,
     /// Those of these namespaces, and of the router's own.
     WatchedAndOwn,
-    /// The one with this name, in the router's own namespace if the kind has namespaces.
-    One { name: String, namespaced: bool },
+    /// Those Secrets of these namespaces that hold certificates.
+    TlsSecrets,
+    /// The CustomResourceDefinition that says which release of the Gateway API is installed.
+    Definition,
 }
 
 impl Origin {
@@ -101,35 +103,29 @@ impl Origin {
     }
 }
 
+macro_rules! directory_watchers {
+    ($($kind:ident $name:literal in $table:ident,)*) => {
+        fn directory_watchers(
+            source: &DirectorySource,
+            registry: &Addr<RouteRegistry>,
+            metrics: &Arc<Metrics>,
+        ) -> Vec<Ward> {
+            vec![$(watcher_of::<kinds::$kind>(source.clone(), registry.clone(), Arc::clone(metrics)),)*]
+        }
+    };
+}
+
+for_each_kind!(directory_watchers);
+
 fn from_directory(directory: PathBuf, registry: &Addr<RouteRegistry>, metrics: &Arc<Metrics>) -> Sources {
-    fn watcher<K: ManifestKind>(
-        source: &DirectorySource,
-        registry: &Addr<RouteRegistry>,
-        metrics: &Arc<Metrics>,
-    ) -> Ward
-    where
-        RouteRegistry: Handler<Observed<K>>,
-    {
-        watcher_of::<K>(source.clone(), registry.clone(), Arc::clone(metrics))
-    }
     let (sender, receiver) = watch::channel(None);
-    let source = DirectorySource(receiver);
     let reader_metrics = Arc::clone(metrics);
     let reader = Ward::replaceable(ManifestDirectory::NAME, move || {
         ManifestDirectory::new(directory.clone(), sender.clone(), &reader_metrics).start()
     });
-    let wards = vec![
-        reader,
-        watcher::<CustomResourceDefinition>(&source, registry, metrics),
-        watcher::<GatewayClass>(&source, registry, metrics),
-        watcher::<Gateway>(&source, registry, metrics),
-        watcher::<ModelRoute>(&source, registry, metrics),
-        watcher::<ModelServer>(&source, registry, metrics),
-        watcher::<Namespace>(&source, registry, metrics),
-        watcher::<Pod>(&source, registry, metrics),
-        watcher::<Service>(&source, registry, metrics),
-    ];
-    let lists = Kind::ALL.into_iter().map(|kind| (kind, None)).collect();
+    let mut wards = vec![reader];
+    wards.extend(directory_watchers(&DirectorySource(receiver), registry, metrics));
+    let lists = Kind::ALL.iter().map(|kind| (*kind, None)).collect();
     Sources { wards, lists, writer: None, stopping: Arc::default() }
 }
 
@@ -159,11 +155,17 @@ fn from_cluster(
     // Without the Gateway API the router neither needs these nor asks for the right to read them.
     if config.gateway_api() {
         watchers.add::<GatewayClass>(&Reach::Everywhere)?;
-        watchers.add::<Gateway>(&Reach::WatchedAndOwn)?;
         watchers.add::<Namespace>(&Reach::Everywhere)?;
-        let definition = Reach::One { name: DEFINITION.to_owned(), namespaced: false };
-        watchers.add::<CustomResourceDefinition>(&definition)?;
-        watchers.add::<Service>(&Reach::One { name: config.cluster.service_name.clone(), namespaced: true })?;
+        watchers.add::<CustomResourceDefinition>(&Reach::Definition)?;
+        watchers.add::<Gateway>(&Reach::WatchedAndOwn)?;
+        watchers.add::<ListenerSet>(&Reach::WatchedAndOwn)?;
+        watchers.add::<HttpRoute>(&Reach::WatchedAndOwn)?;
+        watchers.add::<BackendTlsPolicy>(&Reach::WatchedAndOwn)?;
+        watchers.add::<ReferenceGrant>(&Reach::WatchedAndOwn)?;
+        watchers.add::<Service>(&Reach::WatchedAndOwn)?;
+        watchers.add::<EndpointSlice>(&Reach::WatchedAndOwn)?;
+        watchers.add::<Secret>(&Reach::TlsSecrets)?;
+        watchers.add::<ConfigMap>(&Reach::WatchedAndOwn)?;
     }
     let Watchers { wards, lists, .. } = watchers;
     Ok(Sources { wards, lists, writer: Some(writer), stopping })
@@ -186,14 +188,14 @@ impl Watchers<'_> {
     where
         RouteRegistry: Handler<Observed<K>>,
     {
-        let (namespaces, name) = self.scope(reach);
+        let (namespaces, fields) = self.scope(reach);
         let mut watches = Vec::new();
         for namespace in namespaces {
             let label = Text::from(namespace.as_deref().unwrap_or_default());
             let labels = WatchLabels { kind: K::KIND.as_str(), namespace: label };
             let contact = self.metrics.watch_ages.get_or_create_owned(&labels);
             let client = self.cluster.watcher(&contact)?;
-            watches.push(Watch { client, contact, namespace: namespace.clone(), name: name.clone() });
+            watches.push(Watch { client, contact, namespace: namespace.clone(), fields: fields.clone() });
             self.lists.push((K::KIND, namespace));
         }
         let silence = self.config.cluster.watch_silence_timeout;
@@ -202,24 +204,25 @@ impl Watchers<'_> {
         Ok(())
     }
 
-    /// Returns the namespaces to watch, where none stands for all of them, and the only object to watch.
+    /// Returns the namespaces to watch, where none stands for all of them, and which fields the objects must have.
     fn scope(&self, reach: &Reach) -> (Vec<Option<Arc<str>>>, Option<String>) {
-        let own: Arc<str> = self.config.apis.pod_namespace.as_str().into();
-        let mut watched: Vec<Option<Arc<str>>> =
-            self.config.cluster.watch_namespaces.iter().map(|namespace| Some(namespace.as_str().into())).collect();
-        let all = vec![None];
-        match reach {
-            Reach::One { name, namespaced: true } => (vec![Some(own)], Some(name.clone())),
-            Reach::One { name, namespaced: false } => (all, Some(name.clone())),
-            Reach::Everywhere => (all, None),
-            Reach::Watched | Reach::WatchedAndOwn if watched.is_empty() => (all, None),
-            Reach::Watched | Reach::WatchedAndOwn => {
-                watched.extend(matches!(reach, Reach::WatchedAndOwn).then_some(Some(own)));
-                watched.sort_unstable();
-                watched.dedup();
-                (watched, None)
-            }
+        let fields = match reach {
+            Reach::Everywhere | Reach::Watched | Reach::WatchedAndOwn => None,
+            Reach::TlsSecrets => Some("type=kubernetes.io/tls".to_owned()),
+            Reach::Definition => Some(format!("metadata.name={DEFINITION}")),
+        };
+        let listed = &self.config.cluster.watch_namespaces;
+        if listed.is_empty() || matches!(reach, Reach::Everywhere | Reach::Definition) {
+            return (vec![None], fields);
         }
+        let mut watched: Vec<Option<Arc<str>>> =
+            listed.iter().map(|namespace| Some(namespace.as_str().into())).collect();
+        if !matches!(reach, Reach::Watched) {
+            watched.push(Some(self.config.apis.pod_namespace.as_str().into()));
+            watched.sort_unstable();
+            watched.dedup();
+        }
+        (watched, fields)
     }
 }
 

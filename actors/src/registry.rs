@@ -28,7 +28,7 @@ use actix::{
 use kthena_router::config::EngineConfig;
 use kthena_router::inference::pool::Endpoint;
 use kthena_router::native::route::PoolPolicy;
-use kthena_router::object::{Bind, Kind, PoolKey};
+use kthena_router::object::{Bind, PoolKey};
 use kthena_router::plan::{BindPlan, Controller, Plan, PoolPlan, Reports, plan};
 use kthena_router::upkeep::Upkeep;
 use kthena_router::world::{BindState, Effect, Fact, World, WorldKind};
@@ -43,6 +43,7 @@ use crate::metrics::Metrics;
 use crate::observe::Observe;
 use crate::pool_keeper::{PoolKeeper, SetEndpoints};
 use crate::published::{Pool, Publisher, Snapshot};
+use crate::tls::TlsPublisher;
 use crate::upstream::Upstream;
 use crate::vitals::{Vitals, note_restart};
 
@@ -62,7 +63,7 @@ pub struct RouteRegistry {
     upkeep: Upkeep,
     binds: Vec<BindPlan>,
     pools: BTreeMap<PoolKey, KeptPool>,
-    publisher: Publisher,
+    publishers: Publishers,
     generation: u64,
     debounce: Option<Debounce>,
     /// Whether something happened that plans depend on.
@@ -72,6 +73,14 @@ pub struct RouteRegistry {
     writer: Option<Recipient<DesireWrites>>,
     keeping: Keeping,
     vitals: Vitals,
+}
+
+/// The one writer of everything that the HTTP workers read.
+pub struct Publishers {
+    /// The routes and pools.
+    pub snapshot: Publisher,
+    /// What listeners serve TLS with.
+    pub tls: TlsPublisher,
 }
 
 /// What pool keepers are made with.
@@ -135,7 +144,7 @@ impl RouteRegistry {
     /// Makes a registry of a world that nothing is known of yet.
     pub fn new(
         (world, controller): (World, Controller),
-        publisher: Publisher,
+        publishers: Publishers,
         fleet: Recipient<EnsureBinds>,
         writer: Option<Recipient<DesireWrites>>,
         keeping: Keeping,
@@ -148,7 +157,7 @@ impl RouteRegistry {
             upkeep: Upkeep::default(),
             binds: Vec::new(),
             pools: BTreeMap::new(),
-            publisher,
+            publishers,
             generation: 0,
             debounce: None,
             outdated: true,
@@ -196,7 +205,7 @@ impl RouteRegistry {
 
     fn make_plan(&mut self) {
         let started = Instant::now();
-        let Plan { table, binds, pools, reports } = plan(&self.world, &self.controller);
+        let Plan { table, binds, tls, pools, reports, allocations } = plan(&self.world, &self.controller);
         let took = started.elapsed();
         let metrics = self.vitals.metrics();
         metrics.plans.inc();
@@ -205,7 +214,10 @@ impl RouteRegistry {
         self.keep_pools(&pools);
         self.generation += 1;
         let handles = pools.iter().filter_map(|pool| self.pools.get(&pool.key)).map(|kept| Arc::clone(&kept.pool));
-        self.publisher.publish(Snapshot { generation: self.generation, table, pools: handles.collect() });
+        let listeners = tls.iter().flat_map(|(bind, listeners)| listeners.iter().map(|(name, tls)| (*bind, name, tls)));
+        self.publishers.tls.publish(listeners);
+        self.publishers.snapshot.publish(Snapshot { generation: self.generation, table, pools: handles.collect() });
+        self.world.allocations = allocations;
         if binds != self.binds {
             self.fleet.do_send(EnsureBinds(binds.clone()));
             self.world.binds.retain(|bind, _| binds.iter().any(|plan| plan.bind == *bind));
@@ -343,16 +355,7 @@ impl Handler<Observe<RegistryState>> for RouteRegistry {
             generation: self.generation,
             unsynced: world.unsynced().iter().map(|(kind, _)| kind.as_str()).collect(),
             binds: self.binds.iter().map(|plan| (plan.bind.to_string(), state(&plan.bind))).collect(),
-            objects: BTreeMap::from([
-                (Kind::GatewayClass.as_str(), world.gateway_classes.objects.len()),
-                (Kind::Gateway.as_str(), world.gateways.objects.len()),
-                (Kind::ModelRoute.as_str(), world.model_routes.objects.len()),
-                (Kind::ModelServer.as_str(), world.model_servers.objects.len()),
-                (Kind::Namespace.as_str(), world.namespaces.objects.len()),
-                (Kind::Pod.as_str(), world.pods.objects.len()),
-                (Kind::Service.as_str(), world.services.objects.len()),
-                (Kind::CustomResourceDefinition.as_str(), world.definitions.objects.len()),
-            ]),
+            objects: world.counts().into_iter().map(|(kind, count)| (kind.as_str(), count)).collect(),
             pools: self.pools.len(),
         })
     }

@@ -11,11 +11,10 @@ use std::time::Duration;
 use actix::{Actor, Addr, Arbiter, Context, Handler, Message, System};
 use clap::Parser;
 use gateway_api::experimental::gatewayclasses::GatewayClass;
-use gateway_api::experimental::gateways::Gateway;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kthena_router::config::Config;
 use kthena_router::inference::scheduling::SchedulerConfig;
-use kthena_router::kinds::{ModelRoute, ModelServer};
+use kthena_router::kinds::{Gateway, ModelRoute, ModelServer};
 use kthena_router::manifest::{Object, read};
 use kthena_router::object::Bind;
 use kthena_router::plan::{BindPlan, Controller};
@@ -132,6 +131,7 @@ pub(crate) fn serving(config: Config, reader: Reader, metrics: &Arc<Metrics>) ->
         config,
         reader,
         server_tls: None,
+        tls: tls::channel().1,
         access_log: None,
         metrics: Arc::clone(metrics),
     }
@@ -140,7 +140,7 @@ pub(crate) fn serving(config: Config, reader: Reader, metrics: &Arc<Metrics>) ->
 /// Starts a registry of a world with one ModelServer, whose one Pod is an engine at `address`.
 fn registry(address: SocketAddr, metrics: &Arc<Metrics>) -> (Addr<RouteRegistry>, Reader) {
     let config = config(&["--metrics-scrape-interval=20ms"]);
-    let (publisher, reader) = published::channel();
+    let (snapshot, reader) = published::channel();
     let controller = Controller { bind_address: IpAddr::V4(Ipv4Addr::LOCALHOST), ..Controller::default() };
     let keeping = Keeping {
         scheduling: Arbiter::current(),
@@ -149,7 +149,9 @@ fn registry(address: SocketAddr, metrics: &Arc<Metrics>) -> (Addr<RouteRegistry>
         engines: config.engines,
     };
     let fleet = Bystander.start().recipient();
-    let registry = RouteRegistry::new((World::default(), controller), publisher, fleet, None, keeping, metrics).start();
+    let publishers = Publishers { snapshot, tls: tls::channel().0 };
+    let registry =
+        RouteRegistry::new((World::default(), controller), publishers, fleet, None, keeping, metrics).start();
     let manifest = read(&format!(
         "apiVersion: networking.serving.volcano.sh/v1alpha1\nkind: ModelServer\nmetadata: {{name: s}}\nspec:\n  \
          inferenceEngine: vLLM\n  workloadSelector: {{matchLabels: {{app: s}}}}\n  workloadPort: {{port: {port}}}\n---\n\

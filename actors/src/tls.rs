@@ -7,8 +7,17 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::VerifierBuilderError;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use thiserror::Error;
+
+mod client;
+mod listener;
+mod store;
+
+pub use client::client_config;
+pub use listener::listener_config;
+pub use store::{TlsPublisher, TlsReader, channel};
 
 /// Why TLS cannot be set up.
 #[derive(Debug, Error)]
@@ -31,6 +40,18 @@ pub enum TlsError {
     /// Certificate and key cannot be used, or not together.
     #[error("the certificates cannot be used")]
     Unusable(#[from] rustls::Error),
+    /// A listener has no certificate.
+    #[error("there is no certificate to serve")]
+    NothingToServe,
+    /// The authorities for clients cannot be used.
+    #[error("the authorities for clients cannot be used")]
+    Verifier(#[from] VerifierBuilderError),
+    /// A name is not that of a host.
+    #[error("`{0}` is not the name of a host")]
+    Name(String),
+    /// The system has no authorities.
+    #[error("the system has no authorities that can be used")]
+    NoSystemAuthorities,
 }
 
 /// Reads the certificate and key of the inference port.
@@ -41,10 +62,11 @@ pub enum TlsError {
 pub fn server(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
     let chain = certificates(certificate)?;
     let key = PrivateKeyDer::from_pem_file(key).map_err(|source| TlsError::Read { path: key.to_owned(), source })?;
-    let config = ServerConfig::builder_with_provider(provider())
+    let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
+    config.alpn_protocols = http_protocols();
     Ok(Arc::new(config))
 }
 
@@ -57,13 +79,7 @@ pub fn client(ca: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
     let provider = provider();
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
     let config = match ca {
-        Some(path) => {
-            let mut roots = RootCertStore::empty();
-            for certificate in certificates(path)? {
-                roots.add(certificate)?;
-            }
-            builder.with_root_certificates(roots).with_no_client_auth()
-        }
+        Some(path) => builder.with_root_certificates(roots(&certificates(path)?)?).with_no_client_auth(),
         None => builder
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
@@ -74,6 +90,20 @@ pub fn client(ca: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
+}
+
+/// The protocols that HTTP is spoken in over TLS, the preferred one first.
+fn http_protocols() -> Vec<Vec<u8>> {
+    vec![b"h2".to_vec(), b"http/1.1".to_vec()]
+}
+
+/// Returns trust in these authorities; those with the same subject are kept apart by their keys.
+fn roots(authorities: &[CertificateDer<'static>]) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for authority in authorities {
+        roots.add(authority.clone())?;
+    }
+    Ok(roots)
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -122,3 +152,6 @@ impl ServerCertVerifier for AnyCertificate {
         self.0.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

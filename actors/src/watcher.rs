@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context, Recipient, StreamHandler};
 use futures::stream::LocalBoxStream;
+use kthena_router::for_each_kind;
+use kthena_router::object::Kind;
 use kthena_router::world::{Fact, WorldKind};
 use tracing::warn;
 
@@ -38,6 +40,18 @@ pub struct Watcher<K: WorldKind> {
     vitals: Vitals,
 }
 
+macro_rules! names {
+    ($($kind:ident $name:literal in $table:ident,)*) => {
+        const fn name_of(kind: Kind) -> &'static str {
+            match kind {
+                $(Kind::$kind => concat!("Watcher<", $name, ">"),)*
+            }
+        }
+    };
+}
+
+for_each_kind!(names);
+
 impl<K: WorldKind> Watcher<K> {
     /// Makes a watcher of `source`.
     pub fn new(source: Box<dyn Source<K>>, registry: Recipient<Observed<K>>, metrics: &Arc<Metrics>) -> Self {
@@ -46,17 +60,7 @@ impl<K: WorldKind> Watcher<K> {
 
     /// Returns the actor's name, which has its kind.
     pub const fn name() -> &'static str {
-        use kthena_router::object::Kind;
-        match K::KIND {
-            Kind::GatewayClass => "Watcher<GatewayClass>",
-            Kind::Gateway => "Watcher<Gateway>",
-            Kind::ModelRoute => "Watcher<ModelRoute>",
-            Kind::ModelServer => "Watcher<ModelServer>",
-            Kind::Namespace => "Watcher<Namespace>",
-            Kind::Pod => "Watcher<Pod>",
-            Kind::Service => "Watcher<Service>",
-            Kind::CustomResourceDefinition => "Watcher<CustomResourceDefinition>",
-        }
+        name_of(K::KIND)
     }
 
     fn attach(&mut self, context: &mut Context<Self>) {

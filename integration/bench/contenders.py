@@ -98,7 +98,7 @@ def running(
         contenders = [
             direct(engines),
             start_nginx(stack, engines, proxy_core, directory),
-            start_router(stack, router, engines, proxy_core, directory),
+            *start_router(stack, router, engines, proxy_core, directory),
         ]
         for contender in contenders:
             probe(contender)
@@ -163,9 +163,13 @@ def start_nginx(
 
 def start_router(
     stack: ExitStack, router: Path, engines: Engines, core: int, directory: Path
-) -> Contender:
-    """Starts the router with its access log and metrics on."""
-    port, metrics_port, debug_port = free_ports(ADDRESSES[:1], 3)
+) -> list[Contender]:
+    """Starts the router with its access log and metrics on.
+
+    Its default Gateway has ModelRoutes, and another one has HTTPRoutes alone.
+    """
+    ports = free_ports(ADDRESSES[:1], 5)
+    port, http_port, paced_http_port, metrics_port, debug_port = ports
     manifests = directory / "manifests"
     manifests.mkdir()
     fill(
@@ -174,6 +178,8 @@ def start_router(
         served_model=SERVED_MODEL,
         engine_port=str(engines.port),
         paced_port=str(engines.paced_port),
+        http_port=str(http_port),
+        paced_http_port=str(paced_http_port),
     )
     command = [
         *(str(router), "--manifests", str(manifests), "--workers", "1"),
@@ -187,7 +193,12 @@ def start_router(
     url = f"http://{ADDRESSES[0]}:{metrics_port}/readyz"
     wait_until("the router", process, lambda: is_ready(process, url))
     fast = Target(port, "bench")
-    return Contender("router", process.pid, fast, fast, Target(port, "bench-paced"))
+    plain = Target(http_port, SERVED_MODEL)
+    paced = Target(paced_http_port, SERVED_MODEL)
+    return [
+        Contender("router", process.pid, fast, fast, Target(port, "bench-paced")),
+        Contender("httproute", process.pid, plain, plain, paced),
+    ]
 
 
 def is_ready(process: Started, url: str) -> bool:

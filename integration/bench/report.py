@@ -14,19 +14,21 @@ Samples = dict[tuple[str, str], list[Sample]]
 def cost_table(jobs: list[Job], samples: Samples) -> list[str]:
     """Returns CPU and throughput of each job."""
     lines = [
-        "| job | nginx µs | router µs | router / nginx (rounds) | user µs nginx, router"
-        + " | nginx /s | router /s | direct /s |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|",
+        "| job | nginx µs | router µs | router / nginx (rounds) | HTTPRoute / ModelRoute (rounds)"
+        + " | user µs nginx, router | nginx /s | router /s | direct /s |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for job in jobs:
-        nginx, router, direct = (
-            samples[job.name, name] for name in ("nginx", "router", "direct")
+        nginx, router, httproute, direct = (
+            samples[job.name, name]
+            for name in ("nginx", "router", "httproute", "direct")
         )
         cells = [
             f"{job.title}, per {job.unit}",
             micros(middle(nginx, cost_of)),
             micros(middle(router, cost_of)),
             ratio(router, nginx),
+            ratio(httproute, router),
             ", ".join(micros(middle(each, user_cost_of)) for each in (nginx, router)),
             *(thousands(middle(each, rate_of)) for each in (nginx, router, direct)),
         ]
@@ -60,12 +62,12 @@ def noise(samples: Samples) -> str:
     )
 
 
-def ratio(router: list[Sample], nginx: list[Sample]) -> str:
+def ratio(ours: list[Sample], theirs: list[Sample]) -> str:
     """Returns the ratio of the medians, and the range of the rounds' ratios."""
     rounds = [
-        ours.cost / theirs.cost for ours, theirs in zip(router, nginx, strict=True)
+        one.cost / other.cost for one, other in zip(ours, theirs, strict=True)
     ]
-    whole = middle(router, cost_of) / middle(nginx, cost_of)
+    whole = middle(ours, cost_of) / middle(theirs, cost_of)
     return f"{whole:.2f} ({min(rounds):.2f} to {max(rounds):.2f})"
 
 

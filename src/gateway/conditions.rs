@@ -21,6 +21,15 @@ pub struct Condition {
     pub message: Cow<'static, str>,
 }
 
+/// What is wrong with something, as a condition says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Why, in one CamelCase word for programs.
+    pub reason: &'static str,
+    /// Why, in a sentence for people.
+    pub message: Cow<'static, str>,
+}
+
 /// Condition types.
 pub mod kind {
     /// The object is valid and in use.
@@ -31,6 +40,14 @@ pub mod kind {
     pub const RESOLVED_REFS: &str = "ResolvedRefs";
     /// The listener cannot be told apart from another one.
     pub const CONFLICTED: &str = "Conflicted";
+    /// The Gateway lets in clients without a valid certificate.
+    pub const INSECURE_FRONTEND: &str = "InsecureFrontendValidationMode";
+    /// The listener's hostname overlaps that of another TLS listener of the port.
+    pub const OVERLAPPING_TLS: &str = "OverlappingTLSConfig";
+    /// Some of the route's rules are invalid, and the others are served.
+    pub const PARTIALLY_INVALID: &str = "PartiallyInvalid";
+    /// The conditions that an object has at some times only: when one of them ceases, it goes away.
+    pub const OCCASIONAL: &[&str] = &[INSECURE_FRONTEND, OVERLAPPING_TLS, PARTIALLY_INVALID];
     /// The backend has endpoints that can serve.
     pub const READY: &str = "Ready";
     /// The installed CustomResourceDefinitions of the Gateway API are of a release that the router serves.
@@ -41,38 +58,78 @@ pub mod kind {
 pub mod reason {
     /// The object is accepted.
     pub const ACCEPTED: &str = "Accepted";
+    /// No address is left for the Gateway.
+    pub const ADDRESS_NOT_ASSIGNED: &str = "AddressNotAssigned";
+    /// An address that the Gateway asks for cannot be had.
+    pub const ADDRESS_NOT_USABLE: &str = "AddressNotUsable";
     /// A route names a backend that does not exist.
     pub const BACKEND_NOT_FOUND: &str = "BackendNotFound";
+    /// The configuration asks for it.
+    pub const CONFIGURATION_CHANGED: &str = "ConfigurationChanged";
+    /// Another policy has precedence.
+    pub const CONFLICTED: &str = "Conflicted";
     /// Another listener of the Gateway has the same port and hostname.
     pub const HOSTNAME_CONFLICT: &str = "HostnameConflict";
+    /// A rule has filters that exclude each other.
+    pub const INCOMPATIBLE_FILTERS: &str = "IncompatibleFilters";
     /// Something about the object makes it unusable; its other conditions say what.
     pub const INVALID: &str = "Invalid";
+    /// A reference to certificates of authorities is of another kind than ConfigMap.
+    pub const INVALID_CA_CERTIFICATE_KIND: &str = "InvalidCACertificateKind";
+    /// A ConfigMap with certificates of authorities is missing or cannot be read.
+    pub const INVALID_CA_CERTIFICATE_REF: &str = "InvalidCACertificateRef";
+    /// A Secret with a certificate is missing or cannot be read.
+    pub const INVALID_CERTIFICATE_REF: &str = "InvalidCertificateRef";
+    /// The Secret with the certificate for backends is missing or cannot be read.
+    pub const INVALID_CLIENT_CERTIFICATE_REF: &str = "InvalidClientCertificateRef";
     /// A reference is of a kind that cannot be used there.
     pub const INVALID_KIND: &str = "InvalidKind";
+    /// The Gateway refers to parameters that the router does not know.
+    pub const INVALID_PARAMETERS: &str = "InvalidParameters";
     /// A listener allows no kind of route that the router knows.
     pub const INVALID_ROUTE_KINDS: &str = "InvalidRouteKinds";
+    /// A listener has a reference that leads nowhere.
+    pub const LISTENERS_NOT_RESOLVED: &str = "ListenersNotResolved";
     /// At least one listener is not valid.
     pub const LISTENERS_NOT_VALID: &str = "ListenersNotValid";
-    /// Nothing conflicts.
-    pub const NO_CONFLICTS: &str = "NoConflicts";
-    /// The backend selects no endpoint that is ready.
-    pub const NO_READY_ENDPOINTS: &str = "NoReadyEndpoints";
+    /// The Gateway does not allow the ListenerSet.
+    pub const NOT_ALLOWED: &str = "NotAllowed";
     /// The parent exists, but its listeners allow no route like this one.
     pub const NOT_ALLOWED_BY_LISTENERS: &str = "NotAllowedByListeners";
+    /// Nothing conflicts.
+    pub const NO_CONFLICTS: &str = "NoConflicts";
+    /// The route has hostnames, and the listeners serve none of them.
+    pub const NO_MATCHING_LISTENER_HOSTNAME: &str = "NoMatchingListenerHostname";
     /// The parent, or the section or port of it that the route names, does not exist.
     pub const NO_MATCHING_PARENT: &str = "NoMatchingParent";
+    /// The backend selects no endpoint that is ready.
+    pub const NO_READY_ENDPOINTS: &str = "NoReadyEndpoints";
+    /// No certificate of an authority is left to validate others with.
+    pub const NO_VALID_CA_CERTIFICATE: &str = "NoValidCACertificate";
+    /// Two listeners serve one name.
+    pub const OVERLAPPING_HOSTNAMES: &str = "OverlappingHostnames";
+    /// The Gateway of the ListenerSet is not accepted.
+    pub const PARENT_NOT_ACCEPTED: &str = "ParentNotAccepted";
     /// The socket is not open yet.
     pub const PENDING: &str = "Pending";
     /// The port cannot be opened.
     pub const PORT_UNAVAILABLE: &str = "PortUnavailable";
     /// The configuration reached the data plane.
     pub const PROGRAMMED: &str = "Programmed";
+    /// Another listener has the same port and another protocol.
+    pub const PROTOCOL_CONFLICT: &str = "ProtocolConflict";
     /// The backend has endpoints that can serve.
     pub const READY: &str = "Ready";
+    /// A reference into another namespace is not allowed there.
+    pub const REF_NOT_PERMITTED: &str = "RefNotPermitted";
     /// Every reference is resolved.
     pub const RESOLVED_REFS: &str = "ResolvedRefs";
     /// The installed release is served.
     pub const SUPPORTED_VERSION: &str = "SupportedVersion";
+    /// The policy is for something that does not exist.
+    pub const TARGET_NOT_FOUND: &str = "TargetNotFound";
+    /// The Gateway asks for an address of a type that is not served.
+    pub const UNSUPPORTED_ADDRESS: &str = "UnsupportedAddress";
     /// The listener's protocol is not served.
     pub const UNSUPPORTED_PROTOCOL: &str = "UnsupportedProtocol";
     /// A field has a value that cannot be used.
@@ -95,5 +152,30 @@ impl Condition {
     /// Makes a condition that does not hold, with an explanation for people.
     pub fn fails(kind: &'static str, reason: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
         Self { kind, status: false, reason, message: message.into() }
+    }
+
+    /// Makes a condition that fails with the first of `problems` as its reason and the messages of all of them, or
+    /// else holds for `reason`.
+    pub fn judge<'p>(
+        kind: &'static str,
+        reason: &'static str,
+        problems: impl IntoIterator<Item = &'p Problem>,
+    ) -> Self {
+        let mut problems = problems.into_iter();
+        let Some(first) = problems.next() else { return Self::holds(kind, reason) };
+        let message = problems.fold(first.message.clone(), |all, problem| format!("{all}; {}", problem.message).into());
+        Self { kind, status: false, reason: first.reason, message }
+    }
+
+    /// Makes a condition that holds because of a problem: one of those that tell of something bad.
+    pub fn warns(kind: &'static str, problem: &Problem) -> Self {
+        Self { kind, status: true, reason: problem.reason, message: problem.message.clone() }
+    }
+}
+
+impl Problem {
+    /// Makes a problem.
+    pub fn new(reason: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { reason, message: message.into() }
     }
 }

@@ -1,51 +1,84 @@
-//! The listeners of the Gateways that are ours: which are valid, and whom they let in.
+//! The listeners of Gateways and ListenerSets: which are valid, how they speak TLS, and what is reported of them.
 //!
-//! Source: Gateway API, `Listener` and `AllowedRoutes`. Within one Gateway, listeners that cannot be told apart by port
-//! and hostname are all conflicted. Listeners of different Gateways may share a port and even a hostname; requests are
-//! then offered to the older Gateway first. Only HTTP listeners are served as yet.
+//! Source: Gateway API, `Listener` and `ListenerStatus`. A listener is served when its protocol, port and TLS settings
+//! can be, when it can be told apart from all others, and when it takes some kind of route. One reference that leads
+//! nowhere is reported, but the listener is served as long as another one of the same meaning is left.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use foldhash::{HashMap, HashMapExt};
-use gateway_api::experimental::gateways::{
-    GatewayListeners, GatewayListenersAllowedRoutes, GatewayListenersAllowedRoutesNamespaces,
-    GatewayListenersAllowedRoutesNamespacesFrom,
-};
+use foldhash::HashMap;
 
-use super::class;
-use super::conditions::{Condition, kind, reason};
+use super::admission::{Namespaces, SERVED_ROUTES, route_kinds};
+use super::conditions::{Condition, Problem, kind, reason};
+use super::frontend::{Frontend, Validation};
 use super::hostname::Hostname;
+use super::references::{Reasons, References, Referrer};
+use super::tls::ListenerTls;
+use crate::kinds::gateway::{AllowedRoutes, From, Listener as ListenerSpec, TlsMode};
 use crate::object::{Bind, Kind, ObjectKey};
-use crate::plan::Controller;
-use crate::selector::{Expression, Labels, has_all};
-use crate::world::{BindState, GatewayFacts, World};
+use crate::selector::Labels;
+use crate::world::BindState;
 
-/// The label that Kubernetes gives every Namespace: its own name.
-const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
+/// How conditions tell of references to certificates that listeners offer.
+const CERTIFICATE_REASONS: Reasons =
+    Reasons { kind: reason::INVALID_CERTIFICATE_REF, unusable: reason::INVALID_CERTIFICATE_REF };
 
-/// A Gateway of one of our classes.
-#[derive(Debug)]
-pub struct OwnGateway<'w> {
-    /// The Gateway.
-    pub key: ObjectKey,
-    /// The object's generation; 0 for the default Gateway that nobody wrote.
-    pub generation: i64,
-    /// Its listeners, in the order of the spec.
-    pub listeners: Vec<Listener<'w>>,
-}
-
-/// A listener of one of our Gateways.
+/// A listener of a Gateway or of a ListenerSet.
 #[derive(Debug)]
 pub struct Listener<'w> {
     /// The listener's name, which routes refer to as `sectionName`.
     pub name: &'w str,
-    /// The socket that it is served on.
-    pub bind: Bind,
+    /// What the listener belongs to.
+    pub owner: Owner,
+    /// The port of the spec; 0 if that is none.
+    pub port: u16,
+    /// The protocol.
+    pub protocol: Protocol<'w>,
     /// The hosts that it serves.
     pub hostname: Hostname,
+    /// The kinds of route that it takes.
+    pub kinds: Vec<Kind>,
+    /// How it speaks TLS, if it is an HTTPS listener that can.
+    pub tls: Option<Arc<ListenerTls>>,
+    /// The sockets that it is served on; none while it or its Gateway is not served.
+    pub binds: Vec<Bind>,
+    /// What is wrong with it.
+    pub problems: Problems,
     admission: Admission<'w>,
-    /// Why the listener is not served, if it is not.
-    pub fault: Option<ListenerFault>,
+}
+
+/// What a listener belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// `Gateway` or `ListenerSet`.
+    pub kind: Kind,
+    /// The object.
+    pub key: ObjectKey,
+}
+
+/// What a listener speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol<'w> {
+    /// HTTP in plain text.
+    Http,
+    /// HTTP over TLS that ends here.
+    Https,
+    /// A protocol that is not served.
+    Other(&'w str),
+}
+
+/// What is wrong with a listener, by the condition that tells of it.
+#[derive(Debug, Default)]
+pub struct Problems {
+    /// What makes its spec unusable.
+    pub unaccepted: Vec<Problem>,
+    /// References that lead nowhere.
+    pub unresolved: Vec<Problem>,
+    /// Why it cannot be told apart from another listener.
+    pub conflict: Option<Problem>,
+    /// The name that another TLS listener of its port serves too, which is worth a warning only.
+    pub overlap: Option<Problem>,
 }
 
 /// Whose routes a listener lets in.
@@ -53,199 +86,183 @@ pub struct Listener<'w> {
 enum Admission<'w> {
     /// Everyone's: the default Gateway that nobody wrote.
     Everyone,
-    /// Those that the listener's spec allows; without a word of it, those of the Gateway's namespace.
-    Allowed(Option<&'w GatewayListenersAllowedRoutes>),
+    /// Those that the listener's spec allows; without a word of it, those of its own namespace.
+    Allowed(Option<&'w AllowedRoutes>),
 }
 
-/// Why a listener is not served.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ListenerFault {
-    /// Its protocol is not served.
-    Protocol(String),
-    /// Its port is not between 1 and 65535.
-    Port(i32),
-    /// Another listener of the Gateway has the same port and hostname.
-    Conflict,
-    /// It allows no kind of route that the router knows.
-    RouteKinds,
-}
-
-/// Returns our Gateways, the oldest first, then by namespace and name; with the default Gateway if nobody wrote it.
-pub fn own_gateways<'w>(world: &'w World, controller: &Controller) -> Vec<OwnGateway<'w>> {
-    if !controller.gateway_api {
-        return Vec::new();
+impl<'w> Listener<'w> {
+    /// Reads a listener; `frontend` says what the clients of its Gateway must show.
+    pub fn new(spec: &'w ListenerSpec, owner: &Owner, frontend: &Frontend, references: &References<'_>) -> Self {
+        let mut problems = Problems::default();
+        let protocol = Protocol::parse(&spec.protocol);
+        if let Protocol::Other(protocol) = protocol {
+            let message = format!("protocol `{protocol}` is not supported, only `HTTP` and `HTTPS` are");
+            problems.unaccepted.push(Problem::new(reason::UNSUPPORTED_PROTOCOL, message));
+        }
+        let port = u16::try_from(spec.port).ok().filter(|port| *port > 0);
+        if port.is_none() {
+            let message = format!("port {} is not between 1 and 65535", spec.port);
+            problems.unaccepted.push(Problem::new(reason::PORT_UNAVAILABLE, message));
+        }
+        let (kinds, unknown_kinds) = route_kinds(spec.allowed_routes.as_ref(), protocol.routes());
+        if protocol.is_served() {
+            problems.unresolved.extend(unknown_kinds);
+        }
+        let validation = frontend.on_port(spec.port);
+        let tls = (protocol == Protocol::Https)
+            .then(|| listener_tls(spec, owner, validation, references, &mut problems))
+            .flatten();
+        Self {
+            name: &spec.name,
+            owner: owner.clone(),
+            port: port.unwrap_or_default(),
+            protocol,
+            hostname: Hostname::parse(spec.hostname.as_deref()),
+            kinds,
+            tls,
+            binds: Vec::new(),
+            problems,
+            admission: Admission::Allowed(spec.allowed_routes.as_ref()),
+        }
     }
-    let mut ours: Vec<(&ObjectKey, &GatewayFacts)> =
-        world.gateways.iter().filter(|(_, gateway)| class::is_own(world, &gateway.spec.gateway_class_name)).collect();
-    // They are in the order of their keys, and a stable sort keeps it among those of one age.
-    ours.sort_by_key(|(_, gateway)| gateway.record.created);
-    let mut gateways: Vec<_> = ours
-        .into_iter()
-        .map(|(key, gateway)| OwnGateway {
-            key: key.clone(),
-            generation: gateway.record.generation,
-            listeners: listeners(&gateway.spec.listeners, controller),
-        })
-        .collect();
-    let default = controller.default_gateway();
-    if world.gateways.find(&default).is_none() {
-        let listener = Listener {
+
+    /// Makes the listener of the default Gateway that nobody wrote.
+    pub fn open_to_everyone(gateway: &ObjectKey, port: u16) -> Self {
+        Self {
             name: "default",
-            bind: Bind { address: controller.bind_address, port: controller.port },
+            owner: Owner { kind: Kind::Gateway, key: gateway.clone() },
+            port,
+            protocol: Protocol::Http,
             hostname: Hostname::Any,
+            kinds: SERVED_ROUTES.to_vec(),
+            tls: None,
+            binds: Vec::new(),
+            problems: Problems::default(),
             admission: Admission::Everyone,
-            fault: None,
-        };
-        gateways.insert(0, OwnGateway { key: default, generation: 0, listeners: vec![listener] });
+        }
     }
-    gateways
-}
 
-fn listeners<'w>(specs: &'w [GatewayListeners], controller: &Controller) -> Vec<Listener<'w>> {
-    let mut counts: HashMap<(i32, Hostname), usize> = HashMap::new();
-    for spec in specs {
-        *counts.entry((spec.port, Hostname::parse(spec.hostname.as_deref()))).or_default() += 1;
+    /// Returns whether the listener can be served, as far as it is up to its spec and to the other listeners.
+    pub fn is_valid(&self) -> bool {
+        let has_tls = self.protocol != Protocol::Https || self.tls.is_some();
+        self.problems.unaccepted.is_empty() && self.problems.conflict.is_none() && !self.kinds.is_empty() && has_tls
     }
-    specs
-        .iter()
-        .map(|spec| {
-            let hostname = Hostname::parse(spec.hostname.as_deref());
-            let port = u16::try_from(spec.port).ok().filter(|port| *port > 0);
-            let fault = if spec.protocol != "HTTP" {
-                Some(ListenerFault::Protocol(spec.protocol.clone()))
-            } else if port.is_none() {
-                Some(ListenerFault::Port(spec.port))
-            } else if counts[&(spec.port, hostname.clone())] > 1 {
-                Some(ListenerFault::Conflict)
-            } else if !allows_a_known_kind(spec.allowed_routes.as_ref()) {
-                Some(ListenerFault::RouteKinds)
-            } else {
-                None
-            };
-            let bind = Bind { address: controller.bind_address, port: port.unwrap_or_default() };
-            Listener {
-                name: &spec.name,
-                bind,
-                hostname,
-                admission: Admission::Allowed(spec.allowed_routes.as_ref()),
-                fault,
-            }
-        })
-        .collect()
-}
 
-fn allows_a_known_kind(allowed: Option<&GatewayListenersAllowedRoutes>) -> bool {
-    let kinds = allowed.and_then(|allowed| allowed.kinds.as_deref()).unwrap_or_default();
-    kinds.is_empty() || kinds.iter().any(|kind| matches!(kind.kind.as_str(), "ModelRoute" | "HTTPRoute"))
-}
-
-impl OwnGateway<'_> {
-    /// Returns the Gateway's conditions.
-    pub fn conditions(&self, binds: &HashMap<Bind, BindState>) -> Vec<Condition> {
-        let valid = self.listeners.iter().filter(|listener| listener.fault.is_none()).count();
-        let accepted = match valid {
-            0 => Condition::fails(kind::ACCEPTED, reason::LISTENERS_NOT_VALID, "no listener is valid"),
-            _ if valid < self.listeners.len() => Condition::holds(kind::ACCEPTED, reason::LISTENERS_NOT_VALID),
-            _ => Condition::holds(kind::ACCEPTED, reason::ACCEPTED),
-        };
-        let open = self
-            .listeners
-            .iter()
-            .any(|listener| listener.fault.is_none() && binds.get(&listener.bind) == Some(&BindState::Open));
-        let programmed = match (valid, open) {
-            (0, _) => Condition::fails(kind::PROGRAMMED, reason::INVALID, "no listener is valid"),
-            (_, false) => Condition::fails(kind::PROGRAMMED, reason::PENDING, "no listener's port is open"),
-            (_, true) => Condition::holds(kind::PROGRAMMED, reason::PROGRAMMED),
-        };
-        vec![accepted, programmed]
-    }
-}
-
-impl Listener<'_> {
-    /// Returns whether a route of this kind in this namespace may attach to the listener of a Gateway in `own`.
-    pub fn allows(&self, route: Kind, namespace: &str, own: &str, namespaces: &BTreeMap<ObjectKey, Labels>) -> bool {
+    /// Returns whether a route of this kind in this namespace may attach.
+    pub fn allows(&self, route: Kind, namespace: &str, namespaces: &BTreeMap<ObjectKey, Labels>) -> bool {
         let Admission::Allowed(allowed) = self.admission else { return true };
-        let kinds = allowed.and_then(|allowed| allowed.kinds.as_deref()).unwrap_or_default();
-        let kind_allowed = kinds.is_empty() || kinds.iter().any(|kind| kind.kind == route.as_str());
-        let from = allowed.and_then(|allowed| allowed.namespaces.as_ref());
-        kind_allowed && namespace_allowed(from, namespace, own, namespaces)
-    }
-
-    /// Returns the kinds of route that the listener serves: those that it allows, of those that the router knows.
-    pub fn supported_kinds(&self) -> Vec<Kind> {
-        let Admission::Allowed(allowed) = self.admission else { return vec![Kind::ModelRoute] };
-        let kinds = allowed.and_then(|allowed| allowed.kinds.as_deref()).unwrap_or_default();
-        let is_allowed = kinds.is_empty() || kinds.iter().any(|kind| kind.kind == Kind::ModelRoute.as_str());
-        let is_served = !matches!(self.fault, Some(ListenerFault::Protocol(_)));
-        if is_allowed && is_served { vec![Kind::ModelRoute] } else { Vec::new() }
+        let allowed = allowed.and_then(|allowed| allowed.namespaces.as_ref());
+        let own = &*self.owner.key.namespace;
+        self.kinds.contains(&route) && Namespaces { allowed, otherwise: From::Same, own }.contain(namespace, namespaces)
     }
 
     /// Returns the listener's conditions.
     pub fn conditions(&self, binds: &HashMap<Bind, BindState>) -> Vec<Condition> {
-        let accepted = match &self.fault {
-            Some(ListenerFault::Protocol(protocol)) => {
-                let message = format!("protocol `{protocol}` is not supported, only `HTTP` is");
-                Condition::fails(kind::ACCEPTED, reason::UNSUPPORTED_PROTOCOL, message)
-            }
-            Some(ListenerFault::Port(port)) => {
-                let message = format!("port {port} is not between 1 and 65535");
-                Condition::fails(kind::ACCEPTED, reason::PORT_UNAVAILABLE, message)
-            }
-            Some(ListenerFault::Conflict) => {
-                Condition::fails(kind::ACCEPTED, reason::HOSTNAME_CONFLICT, "see the condition Conflicted")
-            }
-            Some(ListenerFault::RouteKinds) | None => match binds.get(&self.bind) {
-                Some(BindState::Failed(error)) => {
-                    Condition::fails(kind::ACCEPTED, reason::PORT_UNAVAILABLE, format!("{}: {error}", self.bind))
-                }
-                Some(BindState::Open) | None => Condition::holds(kind::ACCEPTED, reason::ACCEPTED),
-            },
+        let Problems { unaccepted, unresolved, conflict, overlap } = &self.problems;
+        let unavailable = self.binds.iter().find_map(|bind| match binds.get(bind) {
+            Some(BindState::Failed(error)) => Some(Problem::new(reason::PORT_UNAVAILABLE, format!("{bind}: {error}"))),
+            _ => None,
+        });
+        let unaccepted = conflict.iter().chain(unaccepted).chain(&unavailable);
+        let conflicted = match conflict {
+            Some(problem) => Condition::warns(kind::CONFLICTED, problem),
+            None => Condition::fails(kind::CONFLICTED, reason::NO_CONFLICTS, ""),
         };
-        let programmed = match (&self.fault, binds.get(&self.bind)) {
-            (Some(_), _) | (None, Some(BindState::Failed(_))) => {
-                Condition::fails(kind::PROGRAMMED, reason::INVALID, "the listener is not served")
-            }
-            (None, None) => Condition::fails(kind::PROGRAMMED, reason::PENDING, "the port is not open yet"),
-            (None, Some(BindState::Open)) => Condition::holds(kind::PROGRAMMED, reason::PROGRAMMED),
-        };
-        let resolved = if self.fault == Some(ListenerFault::RouteKinds) {
-            let message = "allowedRoutes.kinds has none of `ModelRoute`, `HTTPRoute`";
-            Condition::fails(kind::RESOLVED_REFS, reason::INVALID_ROUTE_KINDS, message)
-        } else {
-            Condition::holds(kind::RESOLVED_REFS, reason::RESOLVED_REFS)
-        };
-        vec![accepted, programmed, resolved, self.conflicted()]
+        let overlapping = overlap.as_ref().map(|problem| Condition::warns(kind::OVERLAPPING_TLS, problem));
+        let conditions = [
+            Condition::judge(kind::ACCEPTED, reason::ACCEPTED, unaccepted),
+            self.programmed(binds),
+            Condition::judge(kind::RESOLVED_REFS, reason::RESOLVED_REFS, unresolved),
+            conflicted,
+        ];
+        conditions.into_iter().chain(overlapping).collect()
     }
 
-    fn conflicted(&self) -> Condition {
-        if self.fault == Some(ListenerFault::Conflict) {
-            let message = "another listener of this Gateway has the same port and hostname";
-            Condition { message: message.into(), ..Condition::holds(kind::CONFLICTED, reason::HOSTNAME_CONFLICT) }
-        } else {
-            Condition::fails(kind::CONFLICTED, reason::NO_CONFLICTS, "")
+    fn programmed(&self, binds: &HashMap<Bind, BindState>) -> Condition {
+        if let Some(conflict) = &self.problems.conflict {
+            return Condition::fails(kind::PROGRAMMED, conflict.reason, "the listener is not served");
         }
+        let is_failed = |bind| matches!(binds.get(bind), Some(BindState::Failed(_)));
+        if !self.is_valid() || self.binds.iter().any(is_failed) {
+            return Condition::fails(kind::PROGRAMMED, reason::INVALID, "the listener is not served");
+        }
+        if self.binds.is_empty() {
+            return Condition::fails(kind::PROGRAMMED, reason::PENDING, "the Gateway is not served");
+        }
+        match self.is_open(binds) {
+            true => Condition::holds(kind::PROGRAMMED, reason::PROGRAMMED),
+            false => Condition::fails(kind::PROGRAMMED, reason::PENDING, "the port is not open yet"),
+        }
+    }
+
+    /// Returns whether all sockets of the listener accept connections.
+    pub fn is_open(&self, binds: &HashMap<Bind, BindState>) -> bool {
+        !self.binds.is_empty() && self.binds.iter().all(|bind| binds.get(bind) == Some(&BindState::Open))
     }
 }
 
-fn namespace_allowed(
-    allowed: Option<&GatewayListenersAllowedRoutesNamespaces>,
-    namespace: &str,
-    own: &str,
-    namespaces: &BTreeMap<ObjectKey, Labels>,
-) -> bool {
-    let from = allowed.and_then(|allowed| allowed.from.as_ref());
-    match from {
-        None | Some(GatewayListenersAllowedRoutesNamespacesFrom::Same) => namespace == own,
-        Some(GatewayListenersAllowedRoutesNamespacesFrom::All) => true,
-        Some(GatewayListenersAllowedRoutesNamespacesFrom::Selector) => {
-            let Some(selector) = allowed.and_then(|allowed| allowed.selector.as_ref()) else { return false };
-            let mut labels = namespaces.get(&ObjectKey::new("", namespace)).cloned().unwrap_or_default();
-            labels.entry(NAMESPACE_NAME_LABEL.to_owned()).or_insert_with(|| namespace.to_owned());
-            selector.match_labels.as_ref().is_none_or(|required| has_all(&labels, required))
-                && selector.match_expressions.iter().flatten().all(|expression| {
-                    let values = expression.values.as_deref().unwrap_or_default();
-                    Expression { key: &expression.key, operator: &expression.operator, values }.holds(&labels)
-                })
+impl<'w> Protocol<'w> {
+    fn parse(protocol: &'w str) -> Self {
+        match protocol {
+            "HTTP" => Self::Http,
+            "HTTPS" => Self::Https,
+            other => Self::Other(other),
         }
     }
+
+    /// Returns whether the router speaks it.
+    pub fn is_served(self) -> bool {
+        !matches!(self, Self::Other(_))
+    }
+
+    /// Returns the scheme of the URIs that are asked for over it.
+    pub fn scheme(self) -> &'static str {
+        if self == Self::Https { "https" } else { "http" }
+    }
+
+    fn routes(self) -> &'static [Kind] {
+        if self.is_served() { SERVED_ROUTES } else { &[] }
+    }
+}
+
+/// Reads how an HTTPS listener speaks TLS, and notes what is wrong with that; returns nothing if it cannot.
+fn listener_tls(
+    spec: &ListenerSpec,
+    owner: &Owner,
+    validation: Option<&Validation>,
+    references: &References<'_>,
+    problems: &mut Problems,
+) -> Option<Arc<ListenerTls>> {
+    let settings = spec.tls.as_ref();
+    if settings.is_some_and(|tls| tls.mode != TlsMode::Terminate) {
+        let message = "tls.mode of an HTTPS listener can only be `Terminate`";
+        problems.unaccepted.push(Problem::new(reason::UNSUPPORTED_VALUE, message));
+        return None;
+    }
+    let named = settings.map(|tls| &*tls.certificate_refs).unwrap_or_default();
+    if named.is_empty() {
+        let message = "an HTTPS listener needs tls.certificateRefs";
+        problems.unresolved.push(Problem::new(reason::INVALID_CERTIFICATE_REF, message));
+    }
+    let from = Referrer { kind: owner.kind, namespace: &owner.key.namespace };
+    let mut certificates = Vec::new();
+    for reference in named {
+        match references.certificate(from, reference) {
+            Ok(certificate) => certificates.push(certificate),
+            Err(fault) => problems.unresolved.push(fault.problem(CERTIFICATE_REASONS)),
+        }
+    }
+    let client = match validation {
+        None => None,
+        Some(Validation { client, problems: unresolved }) => {
+            problems.unresolved.extend(unresolved.iter().cloned());
+            if client.is_none() {
+                let message = "no certificate of an authority is left to validate those of clients with";
+                problems.unaccepted.push(Problem::new(reason::NO_VALID_CA_CERTIFICATE, message));
+                return None;
+            }
+            client.clone()
+        }
+    };
+    (!certificates.is_empty()).then(|| Arc::new(ListenerTls { certificates, validation: client }))
 }

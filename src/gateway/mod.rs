@@ -2,7 +2,16 @@
 //!
 //! Source: <https://gateway-api.sigs.k8s.io/reference/spec/>.
 
+pub mod addresses;
+pub mod admission;
+pub mod certificate;
 pub mod class;
 pub mod conditions;
+mod conflicts;
+pub mod frontend;
+pub mod gateways;
 pub mod hostname;
 pub mod listeners;
+pub mod parents;
+pub mod references;
+pub mod tls;

@@ -153,7 +153,7 @@ fn a_manifest_of_ten_thousand_lines_is_read_whole() {
 fn values_may_be_nested_up_to_a_limit() {
     let nested = |depth: usize| {
         let (open, close) = ("[".repeat(depth), "]".repeat(depth));
-        format!("apiVersion: v1\nkind: ConfigMap\ndata: {open}{close}\n")
+        format!("apiVersion: v1\nkind: ReplicationController\ndata: {open}{close}\n")
     };
     let too_deep = "lists and mappings may be 128 levels deep, not more";
     assert_eq!(read(&nested(MAX_DEPTH - 1)).faults, Vec::new());

@@ -136,7 +136,7 @@ items:
   - kind: Pod
     metadata: {}
 - apiVersion: v1
-  kind: ConfigMap
+  kind: ReplicationController
 - 7
 ";
     let name = "13: metadata.name: missing field `name`";
@@ -159,7 +159,10 @@ items:
         ),
     ]);
     assert_eq!(keys(text)[1], (10, Kind::Pod, "default/p".to_owned()));
-    assert_eq!(read(text).ignored, [IgnoredKind { line: 14, api_version: "v1".into(), kind: "ConfigMap".into() }]);
+    assert_eq!(
+        read(text).ignored,
+        [IgnoredKind { line: 14, api_version: "v1".into(), kind: "ReplicationController".into() }]
+    );
 }
 
 #[test]

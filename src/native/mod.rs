@@ -1,4 +1,3 @@
 //! The native API: ModelRoutes and ModelServers.
 
-pub mod attach;
 pub mod route;

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use foldhash::HashMap;
 
-use super::{Controller, Endpoint, PoolPolicy};
-use crate::native::route::Server;
+use super::Controller;
+use crate::inference::pool::Endpoint;
+use crate::native::route::{PoolPolicy, Server};
 use crate::object::{Kind, ObjectKey, PoolKey};
 use crate::selector::has_all;
 use crate::world::{PodFacts, World};
@@ -51,7 +52,7 @@ pub(super) fn pools(world: &World, controller: &Controller) -> Vec<PoolPlan> {
 }
 
 fn pool(server: &Server, policy: &Arc<PoolPolicy>) -> PoolPlan {
-    let key = PoolKey { kind: Kind::ModelServer, object: server.key.clone() };
+    let key = PoolKey { kind: Kind::ModelServer, object: server.key.clone(), port: None };
     PoolPlan { key, policy: Arc::clone(policy), endpoints: Vec::new(), selected: 0 }
 }
 

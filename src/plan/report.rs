@@ -1,17 +1,17 @@
 //! What a plan reports of each object: the conditions that its status gets.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::ops::Range;
 
 use foldhash::HashMap;
 
 use super::PoolPlan;
 use crate::gateway::conditions::{Condition, kind, reason};
-use crate::gateway::listeners::OwnGateway;
+use crate::gateway::gateways::OwnGateway;
+use crate::gateway::listeners::Listener;
 use crate::kinds::faults::Fault;
 use crate::native::route::Route;
 use crate::object::{Bind, Kind, ObjectKey};
-use crate::routing::table::RouteEntry;
 use crate::world::{BindState, World};
 
 /// The reports of all objects that a plan has something to say about.
@@ -21,6 +21,8 @@ pub struct Reports {
     pub classes: BTreeMap<ObjectKey, Vec<Condition>>,
     /// Our Gateways.
     pub gateways: BTreeMap<ObjectKey, GatewayReport>,
+    /// The ListenerSets of our Gateways.
+    pub listener_sets: BTreeMap<ObjectKey, ListenerSetReport>,
     /// The ModelRoutes.
     pub routes: HashMap<ObjectKey, RouteReport>,
     /// The ModelServers.
@@ -34,9 +36,22 @@ pub struct GatewayReport {
     pub generation: i64,
     /// Where clients reach it: IP addresses and host names.
     pub addresses: Vec<String>,
+    /// `Accepted`, `Programmed`, `ResolvedRefs` and, where it applies, `InsecureFrontendValidationMode`.
+    pub conditions: Vec<Condition>,
+    /// Its own listeners in the order of the spec.
+    pub listeners: Vec<ListenerReport>,
+    /// The number of ListenerSets that add listeners to it.
+    pub attached_sets: usize,
+}
+
+/// What is reported of a ListenerSet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListenerSetReport {
+    /// The generation that was looked at.
+    pub generation: i64,
     /// `Accepted` and `Programmed`.
     pub conditions: Vec<Condition>,
-    /// Its listeners in the order of the spec.
+    /// Its listeners in the order of the spec; none if the Gateway refuses the set.
     pub listeners: Vec<ListenerReport>,
 }
 
@@ -49,7 +64,7 @@ pub struct ListenerReport {
     pub attached_routes: usize,
     /// The kinds of route that it serves.
     pub supported_kinds: Vec<Kind>,
-    /// `Accepted`, `Programmed`, `ResolvedRefs` and `Conflicted`.
+    /// `Accepted`, `Programmed`, `ResolvedRefs`, `Conflicted` and, where it applies, `OverlappingTLSConfig`.
     pub conditions: Vec<Condition>,
 }
 
@@ -146,29 +161,48 @@ impl RouteReport {
     }
 }
 
-/// Reports our Gateways, which share `addresses`; `attached` has the routes of each listener in the same order.
+/// Reports our Gateways and their ListenerSets; `attached` returns how many routes a Gateway's listener has, by the
+/// places of both.
 pub(super) fn gateways(
     gateways: &[OwnGateway<'_>],
-    attached: &[Vec<Vec<Arc<RouteEntry>>>],
-    addresses: &[String],
+    attached: &dyn Fn(usize, usize) -> usize,
     binds: &HashMap<Bind, BindState>,
-) -> BTreeMap<ObjectKey, GatewayReport> {
-    let report = |(gateway, attached): (&OwnGateway<'_>, &Vec<Vec<_>>)| {
-        let listeners = gateway.listeners.iter().zip(attached).map(|(listener, routes)| ListenerReport {
-            name: listener.name.to_owned(),
-            attached_routes: routes.len(),
-            supported_kinds: listener.supported_kinds(),
-            conditions: listener.conditions(binds),
-        });
+) -> (BTreeMap<ObjectKey, GatewayReport>, BTreeMap<ObjectKey, ListenerSetReport>) {
+    let mut sets = BTreeMap::new();
+    let mut reports = BTreeMap::new();
+    for (place, gateway) in gateways.iter().enumerate() {
+        let listeners = |places: Range<usize>| -> Vec<ListenerReport> {
+            places
+                .map(|listener| listener_report(&gateway.listeners[listener], attached(place, listener), binds))
+                .collect()
+        };
+        for set in &gateway.sets {
+            let report = ListenerSetReport {
+                generation: set.generation,
+                conditions: gateway.set_conditions(set, binds),
+                listeners: listeners(set.places.clone()),
+            };
+            sets.insert(set.key.clone(), report);
+        }
         let report = GatewayReport {
             generation: gateway.generation,
-            addresses: addresses.to_vec(),
+            addresses: gateway.assigned.published.clone(),
             conditions: gateway.conditions(binds),
-            listeners: listeners.collect(),
+            listeners: listeners(gateway.places()),
+            attached_sets: gateway.attached_sets(),
         };
-        (gateway.key.clone(), report)
-    };
-    gateways.iter().zip(attached).map(report).collect()
+        reports.insert(gateway.key.clone(), report);
+    }
+    (reports, sets)
+}
+
+fn listener_report(listener: &Listener<'_>, routes: usize, binds: &HashMap<Bind, BindState>) -> ListenerReport {
+    ListenerReport {
+        name: listener.name.to_owned(),
+        attached_routes: routes,
+        supported_kinds: listener.kinds.clone(),
+        conditions: listener.conditions(binds),
+    }
 }
 
 /// Reports the ModelServers.

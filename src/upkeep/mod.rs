@@ -81,15 +81,5 @@ impl Upkeep {
     }
 }
 
-/// Returns the `apiVersion` that objects of a kind are written in.
-fn api_version(kind: Kind) -> &'static str {
-    match kind {
-        Kind::GatewayClass | Kind::Gateway => "gateway.networking.k8s.io/v1",
-        Kind::ModelRoute | Kind::ModelServer => crate::kinds::API_VERSION,
-        Kind::Namespace | Kind::Pod | Kind::Service => "v1",
-        Kind::CustomResourceDefinition => "apiextensions.k8s.io/v1",
-    }
-}
-
 #[cfg(test)]
 mod tests;

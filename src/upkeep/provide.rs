@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{Purpose, Target, Write, Writes, api_version};
+use super::{Purpose, Target, Write, Writes};
 use crate::object::{Kind, ObjectKey};
 use crate::plan::{BindPlan, CLASS_NAME, CONTROLLER_NAME, Controller};
 use crate::world::{ServiceFacts, ServicePort, World};
@@ -50,7 +50,7 @@ fn create(kind: Kind, key: ObjectKey, spec: &Value, writes: &mut Writes) {
     if !key.namespace.is_empty() {
         metadata["namespace"] = json!(&*key.namespace);
     }
-    let body = json!({"apiVersion": api_version(kind), "kind": kind.as_str(), "metadata": metadata, "spec": spec});
+    let body = json!({"apiVersion": kind.api_version(), "kind": kind.as_str(), "metadata": metadata, "spec": spec});
     let target = Target { purpose: Purpose::Create, kind, key };
     writes.insert(target, Write { body, seen: 0, uid: "".into(), transitions: Vec::new() });
 }
@@ -71,7 +71,7 @@ fn sync_ports(service: &ServiceFacts, binds: &[BindPlan], controller: &Controlle
     }
     let port = |port: &i32| json!({"name": format!("{PORT_PREFIX}{port}"), "port": port, "targetPort": port, "protocol": "TCP"});
     let body = json!({
-        "apiVersion": api_version(Kind::Service),
+        "apiVersion": Kind::Service.api_version(),
         "kind": Kind::Service.as_str(),
         "metadata": {"name": &*controller.service.name, "namespace": &*controller.service.namespace},
         "spec": {"ports": wanted.iter().map(port).collect::<Vec<_>>()},

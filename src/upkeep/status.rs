@@ -8,7 +8,7 @@ use foldhash::HashMap;
 use serde_json::{Value, json};
 
 use super::settle::settle;
-use super::{Purpose, Target, Write, Writes, api_version};
+use super::{Purpose, Target, Write, Writes};
 use crate::gateway::conditions::Condition;
 use crate::native::route::Route;
 use crate::object::{Kind, ObjectKey};
@@ -87,7 +87,7 @@ impl Settled {
             metadata["namespace"] = json!(&*key.namespace);
         }
         let body =
-            json!({"apiVersion": api_version(kind), "kind": kind.as_str(), "metadata": metadata, "status": status});
+            json!({"apiVersion": kind.api_version(), "kind": kind.as_str(), "metadata": metadata, "status": status});
         let target = Target { purpose: Purpose::Status, kind, key: key.clone() };
         writes.insert(target, Write { body, seen: record.resource_version, uid: Arc::clone(&record.uid), transitions });
     }
@@ -121,7 +121,7 @@ fn gateway_status(report: &GatewayReport) -> Value {
         })
         .collect();
     let listener = |listener: &ListenerReport| {
-        let kinds = listener.supported_kinds.iter().map(|kind| json!({"group": group(*kind), "kind": kind.as_str()}));
+        let kinds = listener.supported_kinds.iter().map(|kind| json!({"group": kind.group(), "kind": kind.as_str()}));
         json!({
             "name": listener.name,
             "attachedRoutes": listener.attached_routes,
@@ -167,8 +167,4 @@ fn written(conditions: &[Condition], generation: i64) -> Vec<Value> {
         written
     };
     conditions.iter().map(written).collect()
-}
-
-fn group(kind: Kind) -> &'static str {
-    api_version(kind).split_once('/').map_or("", |(group, _)| group)
 }

@@ -61,8 +61,8 @@ pub struct Watch {
     pub contact: Age,
     /// The namespace; all of them if absent.
     pub namespace: Option<Arc<str>>,
-    /// The only object to watch; all of them if absent.
-    pub name: Option<String>,
+    /// The fields that objects must have to be watched, as a field selector; all objects if absent.
+    pub fields: Option<String>,
 }
 
 /// One watch at work.
@@ -132,8 +132,8 @@ impl<K: ClusterKind> Watching<K> {
     /// Begins again, with a list.
     fn restart(&mut self) {
         let mut config = watcher::Config::default().page_size(PAGE);
-        if let Some(name) = &self.watch.name {
-            config = config.fields(&format!("metadata.name={name}"));
+        if let Some(fields) = &self.watch.fields {
+            config = config.fields(fields);
         }
         self.events = watcher(self.api.clone(), config).boxed();
         self.began = Instant::now();

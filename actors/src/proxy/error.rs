@@ -10,12 +10,17 @@ use kthena_router::object::{ObjectKey, PoolKey};
 use serde_json::json;
 use thiserror::Error;
 
+use super::wellformed::Malformed;
+
 /// After how many seconds a client may try again when the router or its engines are busy.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 /// Why the router answers a request itself.
 #[derive(Debug, Error)]
 pub enum ProxyError {
+    /// The request can be understood in more than one way.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
     /// The body is not what an inference API takes.
     #[error(transparent)]
     Parse(#[from] ParseError),
@@ -106,7 +111,8 @@ impl ProxyError {
     /// Returns the status that the client gets.
     pub const fn status(&self) -> StatusCode {
         match self {
-            Self::Parse(_) | Self::BodyRead(_) => StatusCode::BAD_REQUEST,
+            Self::Malformed(Malformed::TooManyFields) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::Malformed(_) | Self::Parse(_) | Self::BodyRead(_) => StatusCode::BAD_REQUEST,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotServed { .. } | Self::NoListener { .. } | Self::RouteNotFound { .. } => StatusCode::NOT_FOUND,
@@ -122,6 +128,7 @@ impl ProxyError {
     /// Returns the reason in one word, for logs, metrics and the answer's `code`; the Go router's where it has one.
     pub const fn reason(&self) -> &'static str {
         match self {
+            Self::Malformed(_) => "malformed_request",
             Self::Parse(_) => "request_parsing",
             Self::BodyRead(_) => "body_read",
             Self::BodyTimeout => "body_timeout",
@@ -149,9 +156,10 @@ impl ProxyError {
         )
     }
 
-    /// Returns whether the rest of the request is still on its way, so that the connection cannot be used again.
+    /// Returns whether the rest of the request is still on its way or its end is unknown, so that the connection cannot be
+    /// used again.
     const fn leaves_body_unread(&self) -> bool {
-        matches!(self, Self::BodyRead(_) | Self::BodyTimeout | Self::BodyTooLarge { .. })
+        matches!(self, Self::Malformed(_) | Self::BodyRead(_) | Self::BodyTimeout | Self::BodyTooLarge { .. })
     }
 
     /// Makes the answer.

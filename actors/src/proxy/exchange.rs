@@ -74,7 +74,7 @@ impl Exchange {
     /// Begins a request; until it says otherwise it ends because its client left.
     pub(super) fn begin(worker: &Rc<Worker>, request: Rc<Request>) -> Self {
         let request_id = request_id(&request);
-        let connection = request.conn_data::<Rc<Connection>>().cloned();
+        let connection = Connection::of(&request);
         if let Some(connection) = &connection {
             connection.begin();
         }

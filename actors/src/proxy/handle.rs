@@ -25,7 +25,7 @@ use super::forward::{Outbound, forward};
 use super::headers::{REQUEST_ID, Received};
 use super::series::Subject;
 use super::worker::Worker;
-use super::{body, models};
+use super::{body, models, wellformed};
 use crate::published::Snapshot;
 
 /// Handles one request.
@@ -84,6 +84,7 @@ async fn reply(
     payload: &mut Payload,
     exchange: &mut Exchange,
 ) -> Result<Reply, ProxyError> {
+    wellformed::check(request)?;
     let serving = &worker.door.serving;
     let api = match Call::of(request.method().as_str(), request.path()) {
         Call::Inference(api) => api,

@@ -11,9 +11,11 @@ mod handle;
 mod headers;
 mod models;
 mod series;
+mod wellformed;
 mod worker;
 
-pub use connection::watch;
+pub use connection::Connection;
 pub use error::ProxyError;
 pub use handle::handle;
+pub use wellformed::Malformed;
 pub use worker::{Door, Serving, Worker};

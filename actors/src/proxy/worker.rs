@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use actix::{Actor, Addr, MailboxError};
-use kthena_router::config::Config;
+use kthena_router::config::{Config, LimitConfig};
 use kthena_router::inference::picker::PickError;
 use kthena_router::inference::scheduling::SchedulerConfig;
 use kthena_router::object::Bind;
@@ -25,6 +25,7 @@ use crate::lease::Lease;
 use crate::metrics::{ActorLabel, AttemptLabels, BindLabel, Metrics};
 use crate::published::{Reader, Stopping};
 use crate::scheduler::{PickEndpoint, Scheduler};
+use crate::tls::TlsReader;
 use crate::upstream::{Client, Upstream};
 use crate::vitals::note_restart;
 
@@ -44,6 +45,8 @@ pub struct Serving {
     pub upstream: Upstream,
     /// The certificate of the inference port.
     pub server_tls: Option<Arc<ServerConfig>>,
+    /// The certificates of listeners.
+    pub tls: TlsReader,
     /// Where access log lines go; `None` when there is no access log.
     pub access_log: Option<AccessLog>,
     /// The metrics.
@@ -122,6 +125,16 @@ impl Worker {
             rng: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
             door,
         })
+    }
+
+    /// Returns what clients are allowed.
+    pub(crate) fn limits(&self) -> &LimitConfig {
+        &self.door.serving.config.limits
+    }
+
+    /// Returns whether the router is stopping, so that clients should connect elsewhere.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.door.serving.stopping.is_announced()
     }
 
     /// Returns a random number below `bound`, which must not be 0.

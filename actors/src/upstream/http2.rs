@@ -19,7 +19,7 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::web::Bytes;
 use h2::client::{Builder, ResponseFuture, SendRequest};
 use h2::{Ping, Reason, RecvStream};
-use http_types::Request;
+use http02::Request;
 use tracing::debug;
 
 use super::answer::{Answer, AnswerBody, Source};
@@ -177,7 +177,7 @@ enum HeadError {
 async fn head(
     mut answering: ResponseFuture,
     sending: &mut Sending,
-) -> Result<http_types::Response<RecvStream>, HeadError> {
+) -> Result<http02::Response<RecvStream>, HeadError> {
     poll_fn(|context| {
         if let Poll::Ready(Err(SendError::Body(fault))) = sending.poll(context) {
             return Poll::Ready(Err(HeadError::Body(fault)));
@@ -213,7 +213,7 @@ fn request(ask: &Ask<'_>, peer: &Peer) -> Option<Request<()>> {
 }
 
 fn into_answer(
-    response: http_types::Response<RecvStream>,
+    response: http02::Response<RecvStream>,
     sending: Sending,
     occupied: Occupied,
     head_only: bool,

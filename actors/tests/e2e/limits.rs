@@ -163,7 +163,7 @@ async fn malformed_http_is_cut_off() {
     let many = (0..200).map(|number| format!("x-{number}: 1\r\n")).collect::<String>();
     for (case, request, status) in [
         ("no HTTP", "\x16\x03\x01\x02\x00\x01\x00\x01\r\n\r\n".to_owned(), 400),
-        ("another protocol", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(), 400),
+        ("another protocol", "PRI * HTTP/3.0\r\n\r\nSM\r\n\r\n".to_owned(), 400),
         ("no host", format!("POST {PATH} HTTP/1.1\r\ncontent-length: {length}\r\n\r\n{REQUEST}"), 400),
         ("two hosts", format!("{head}host: other\r\ncontent-length: {length}\r\n\r\n{REQUEST}"), 400),
         ("two lengths", format!("{head}content-length: {length}\r\ncontent-length: 5\r\n\r\n{REQUEST}"), 400),

@@ -15,7 +15,7 @@ async fn a_scheduler_that_panics_costs_no_request() {
     let (_publisher, reader) = published::channel();
     let serving = Arc::new(serving(config(&[]), reader, &metrics));
     let worker = Worker::new(Door::new(Bind { address: ADDRESS, port: 8080 }, serving));
-    let key = PoolKey { kind: Kind::ModelServer, object: ObjectKey::new("default", "s") };
+    let key = PoolKey { kind: Kind::ModelServer, object: ObjectKey::new("default", "s"), port: None };
     let endpoint = Endpoint { pod: ObjectKey::new("default", "p"), address: ADDRESS, port: 8000 };
     let pool = Pool::new(key, &[endpoint]);
     let ask = || PickEndpoint { pool: Arc::clone(&pool), tried: Vec::new() };

@@ -2,7 +2,7 @@
 
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, server};
-use http_types::{Request, Response as Reply};
+use http02::{Request, Response as Reply};
 
 use super::*;
 

@@ -1,0 +1,14 @@
+//! HTTPRoutes as clients see them: the traffic tables of the Gateway API's conformance tests, on loopback.
+
+mod backends;
+mod cors;
+mod faults;
+mod filters;
+mod hostnames;
+mod https;
+mod matches;
+mod paths;
+mod redirects;
+mod retries;
+mod scene;
+mod tunnels;

@@ -1,0 +1,268 @@
+//! The addresses of Gateways: which ones they get, and why not those that they ask for.
+//!
+//! Source: Gateway API, `GatewaySpec.addresses`: an address of a type that is not served makes the Gateway unusable,
+//! one that cannot be had makes it incompletely programmed; an empty value asks for any address of the type.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+use thiserror::Error;
+
+use super::conditions::{Problem, reason};
+use crate::kinds::gateway::GatewaySpec;
+use crate::object::ObjectKey;
+use crate::plan::Controller;
+use crate::world::{GatewayFacts, World};
+
+/// Where the addresses of Gateways come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AddressProvider {
+    /// All Gateways share the addresses of the router's own Service, and the address that ports are opened on.
+    #[default]
+    Shared,
+    /// Each Gateway gets one of these addresses to itself, and its ports are opened there.
+    Pool(Vec<AddressRange>),
+    /// Each Gateway gets a Service of its own, whose load balancer gives it its addresses.
+    Service,
+}
+
+/// Addresses of one family that follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressRange {
+    first: IpAddr,
+    last: IpAddr,
+}
+
+/// Why a text is no range of addresses.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("`{0}` is neither an address nor a network in CIDR notation")]
+pub struct AddressRangeError(String);
+
+/// What a Gateway gets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Assigned {
+    /// The local addresses that its listeners are served on; none if it is not served.
+    pub local: Vec<IpAddr>,
+    /// Where clients reach it: IP addresses and host names.
+    pub published: Vec<String>,
+    /// An address of a type that is not served.
+    pub unsupported: Option<Problem>,
+    /// Addresses that cannot be had.
+    pub unusable: Option<Problem>,
+}
+
+/// What a Gateway asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Wish<'w> {
+    /// Any IP address.
+    AnyIp,
+    /// Any host name.
+    AnyHostname,
+    /// This address or host name.
+    This(&'w str),
+}
+
+/// The addresses of the pool while they are being given out.
+struct Pool<'p> {
+    ranges: &'p [AddressRange],
+    taken: BTreeSet<IpAddr>,
+}
+
+/// Returns what each of `gateways` gets, which are in their order of precedence, and which addresses of the pool they
+/// are to keep.
+pub fn assign(
+    gateways: &[(&ObjectKey, &GatewayFacts)],
+    world: &World,
+    controller: &Controller,
+) -> (Vec<Assigned>, BTreeMap<ObjectKey, IpAddr>) {
+    let AddressProvider::Pool(ranges) = &controller.addresses else {
+        let service = world.services.find(&controller.service);
+        let published = service.map(|service| &*service.addresses).unwrap_or_default();
+        let share = |(_, gateway): &(_, &GatewayFacts)| shared(&gateway.spec, published, controller.bind_address);
+        return (gateways.iter().map(share).collect(), BTreeMap::new());
+    };
+    let mut pool = Pool { ranges, taken: BTreeSet::new() };
+    let mut kept = BTreeMap::new();
+    // First what Gateways have already, then what they ask for by name, then what is left.
+    for (key, gateway) in gateways {
+        let held = world.allocations.get(*key).copied().or_else(|| present(gateway));
+        if let (true, Some(address)) = (wants_any(&gateway.spec), held)
+            && pool.take(address)
+        {
+            kept.insert((*key).clone(), address);
+        }
+    }
+    let mut assigned: Vec<Assigned> = gateways.iter().map(|(_, gateway)| pool.named(&gateway.spec)).collect();
+    for ((key, gateway), assigned) in gateways.iter().zip(&mut assigned) {
+        if assigned.unsupported.is_some() || !wants_any(&gateway.spec) {
+            continue;
+        }
+        let address = kept.get(*key).copied().or_else(|| pool.take_first());
+        if let Some(address) = address {
+            kept.insert((*key).clone(), address);
+            assigned.add(address);
+        } else {
+            let message = "no address of the pool is left";
+            assigned.unusable.get_or_insert_with(|| Problem::new(reason::ADDRESS_NOT_ASSIGNED, message));
+        }
+    }
+    (assigned, kept)
+}
+
+impl Assigned {
+    /// Makes what is served on one local address and published elsewhere.
+    pub fn at(local: IpAddr, published: &[String]) -> Self {
+        Self { local: vec![local], published: published.to_vec(), ..Self::default() }
+    }
+
+    fn add(&mut self, address: IpAddr) {
+        self.local.push(address);
+        self.published.push(address.to_string());
+    }
+
+    fn refuse(&mut self, address: &str) {
+        let message = match self.unusable.take() {
+            Some(problem) => format!("{}, `{address}`", problem.message),
+            None => format!("the Gateway cannot have the address `{address}`"),
+        };
+        self.unusable = Some(Problem::new(reason::ADDRESS_NOT_USABLE, message));
+    }
+}
+
+impl Pool<'_> {
+    /// Takes an address, unless it is none of the pool or is taken already.
+    fn take(&mut self, address: IpAddr) -> bool {
+        self.ranges.iter().any(|range| range.contains(address)) && self.taken.insert(address)
+    }
+
+    fn take_first(&mut self) -> Option<IpAddr> {
+        let free = self.ranges.iter().flat_map(|range| range.iter()).find(|address| !self.taken.contains(address))?;
+        self.taken.insert(free);
+        Some(free)
+    }
+
+    /// Takes the addresses that a Gateway asks for by name.
+    fn named(&mut self, spec: &GatewaySpec) -> Assigned {
+        let mut assigned = Assigned::default();
+        for wish in wishes(spec) {
+            match wish {
+                Ok(Wish::AnyIp) => {}
+                Ok(Wish::AnyHostname) => {
+                    let message = "addresses of the type `Hostname` are not served, the pool has IP addresses";
+                    assigned.unsupported = Some(Problem::new(reason::UNSUPPORTED_ADDRESS, message));
+                }
+                Ok(Wish::This(value)) => match value.parse() {
+                    Ok(address) if self.take(address) => assigned.add(address),
+                    _ => assigned.refuse(value),
+                },
+                Err(problem) => assigned.unsupported = Some(problem),
+            }
+        }
+        assigned
+    }
+}
+
+/// Returns what a Gateway gets of the addresses that all of them share.
+fn shared(spec: &GatewaySpec, published: &[String], bind_address: IpAddr) -> Assigned {
+    if spec.addresses.is_empty() {
+        return Assigned::at(bind_address, published);
+    }
+    let mut assigned = Assigned::default();
+    for wish in wishes(spec) {
+        let is_ip = |address: &&String| address.parse::<IpAddr>().is_ok();
+        match wish {
+            Ok(Wish::AnyIp) => assigned.published.extend(published.iter().filter(is_ip).cloned()),
+            Ok(Wish::AnyHostname) => {
+                assigned.published.extend(published.iter().filter(|address| !is_ip(address)).cloned());
+            }
+            Ok(Wish::This(value)) => {
+                if published.iter().any(|address| address == value) || bind_address.to_string() == value {
+                    assigned.published.push(value.to_owned());
+                } else {
+                    assigned.refuse(value);
+                    continue;
+                }
+            }
+            Err(problem) => {
+                assigned.unsupported = Some(problem);
+                continue;
+            }
+        }
+        assigned.local = vec![bind_address];
+    }
+    assigned
+}
+
+fn wishes(spec: &GatewaySpec) -> impl Iterator<Item = Result<Wish<'_>, Problem>> {
+    spec.addresses.iter().map(|address| match (address.kind.as_deref(), &*address.value) {
+        (None | Some("IPAddress"), "") => Ok(Wish::AnyIp),
+        (Some("Hostname"), "") => Ok(Wish::AnyHostname),
+        (None | Some("IPAddress" | "Hostname"), value) => Ok(Wish::This(value)),
+        (Some(kind), _) => {
+            let message = format!("addresses of the type `{kind}` are not served");
+            Err(Problem::new(reason::UNSUPPORTED_ADDRESS, message))
+        }
+    })
+}
+
+/// Returns whether a Gateway asks for some address, whichever.
+fn wants_any(spec: &GatewaySpec) -> bool {
+    spec.addresses.is_empty() || wishes(spec).any(|wish| wish == Ok(Wish::AnyIp))
+}
+
+/// Returns the address that a Gateway has according to its status.
+fn present(gateway: &GatewayFacts) -> Option<IpAddr> {
+    let addresses = gateway.record.status.as_ref()?.get("addresses")?.as_array()?;
+    addresses.iter().find_map(|address| address.get("value")?.as_str()?.parse().ok())
+}
+
+impl AddressRange {
+    fn contains(self, address: IpAddr) -> bool {
+        self.first.is_ipv4() == address.is_ipv4() && (self.first..=self.last).contains(&address)
+    }
+
+    fn iter(self) -> impl Iterator<Item = IpAddr> {
+        let number = |address| match address {
+            IpAddr::V4(address) => u128::from(u32::from(address)),
+            IpAddr::V6(address) => u128::from(address),
+        };
+        (number(self.first)..=number(self.last)).map(move |number| match u32::try_from(number) {
+            Ok(number) if self.first.is_ipv4() => IpAddr::V4(Ipv4Addr::from(number)),
+            _ => IpAddr::V6(Ipv6Addr::from(number)),
+        })
+    }
+}
+
+/// Reads an address, or a network in CIDR notation, of whose addresses an IPv4 network's own and its broadcast address
+/// are left out.
+impl FromStr for AddressRange {
+    type Err = AddressRangeError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let refused = || AddressRangeError(text.to_owned());
+        let Some((address, length)) = text.split_once('/') else {
+            let address = text.parse().map_err(|_| refused())?;
+            return Ok(Self { first: address, last: address });
+        };
+        let length: u32 = length.parse().map_err(|_| refused())?;
+        match address.parse().map_err(|_| refused())? {
+            IpAddr::V4(address) if length <= 32 => {
+                let hosts = u32::MAX.checked_shr(length).unwrap_or_default();
+                let first = u32::from(address) & !hosts;
+                let ends = u32::from(length < 31);
+                let (first, last) = (first + ends, (first | hosts) - ends);
+                Ok(Self { first: Ipv4Addr::from(first).into(), last: Ipv4Addr::from(last).into() })
+            }
+            IpAddr::V6(address) if length <= 128 => {
+                let hosts = u128::MAX.checked_shr(length).unwrap_or_default();
+                let first = u128::from(address) & !hosts;
+                Ok(Self { first: Ipv6Addr::from(first).into(), last: Ipv6Addr::from(first | hosts).into() })
+            }
+            _ => Err(refused()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+//! What is kept of an object of each kind that says how requests are to be routed.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::{Digest, Effect, Record};
+use crate::kinds::{
+    BackendTlsPolicy, BackendTlsPolicySpec, Gateway, GatewayClass, GatewaySpec, HttpRoute, ListenerSet,
+    ListenerSetSpec, ModelRoute, ModelServer, ReferenceGrant, ReferenceGrantSpec,
+};
+use crate::native::route::{Route, Server};
+use crate::object::ObjectKey;
+use crate::routing::http::route::HttpRoute as CompiledHttpRoute;
+
+pub use core::{
+    ConfigMapFacts, DefinitionFacts, EndpointSliceFacts, PodFacts, SecretFacts, ServiceFacts, ServicePort,
+    SliceEndpoint, SlicePort,
+};
+
+mod core;
+
+/// What is kept of a GatewayClass.
+#[derive(Clone, Debug)]
+pub struct GatewayClassFacts {
+    /// What the API server records of it.
+    pub record: Record,
+    /// Which controller the class belongs to.
+    pub controller_name: String,
+}
+
+/// What is kept of an object whose spec is read as it is.
+#[derive(Clone, Debug)]
+pub struct SpecFacts<S> {
+    /// What the API server records of it.
+    pub record: Record,
+    /// The object's spec.
+    pub spec: Arc<S>,
+}
+
+/// What is kept of a Gateway.
+pub type GatewayFacts = SpecFacts<GatewaySpec>;
+
+/// What is kept of a ListenerSet.
+pub type ListenerSetFacts = SpecFacts<ListenerSetSpec>;
+
+/// What is kept of a BackendTLSPolicy.
+pub type BackendTlsPolicyFacts = SpecFacts<BackendTlsPolicySpec>;
+
+impl<S> SpecFacts<S> {
+    fn of(
+        metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
+        status: Option<impl Serialize>,
+        spec: S,
+    ) -> Self {
+        Self { record: Record::of(metadata, status), spec: Arc::new(spec) }
+    }
+}
+
+impl Digest for GatewayClass {
+    type Stored = GatewayClassFacts;
+
+    fn digest(self) -> Self::Stored {
+        let record = Record::of(&self.metadata, self.status);
+        GatewayClassFacts { record, controller_name: self.spec.controller_name }
+    }
+
+    fn effect(before: &Self::Stored, after: &Self::Stored) -> Effect {
+        after.record.effect(&before.record)
+    }
+}
+
+macro_rules! spec_facts {
+    ($($kind:ident: $spec:ident,)*) => {
+        $(impl Digest for $kind {
+            type Stored = SpecFacts<$spec>;
+
+            fn digest(self) -> Self::Stored {
+                SpecFacts::of(&self.metadata, self.status, self.spec)
+            }
+
+            fn effect(before: &Self::Stored, after: &Self::Stored) -> Effect {
+                after.record.effect(&before.record)
+            }
+        })*
+    };
+}
+
+spec_facts! {
+    Gateway: GatewaySpec,
+    ListenerSet: ListenerSetSpec,
+    BackendTlsPolicy: BackendTlsPolicySpec,
+}
+
+impl Digest for HttpRoute {
+    type Stored = Arc<CompiledHttpRoute>;
+
+    fn digest(self) -> Self::Stored {
+        let key = ObjectKey::of(&self.metadata);
+        Arc::new(CompiledHttpRoute::compile(key, Record::of(&self.metadata, self.status), self.spec))
+    }
+
+    fn effect(before: &Self::Stored, after: &Self::Stored) -> Effect {
+        after.record.effect(&before.record)
+    }
+}
+
+impl Digest for ReferenceGrant {
+    type Stored = Arc<ReferenceGrantSpec>;
+
+    fn digest(self) -> Self::Stored {
+        Arc::new(self.spec)
+    }
+
+    fn effect(before: &Self::Stored, after: &Self::Stored) -> Effect {
+        effect(before, after)
+    }
+}
+
+impl Digest for ModelRoute {
+    type Stored = Arc<Route>;
+
+    fn digest(self) -> Self::Stored {
+        let key = ObjectKey::of(&self.metadata);
+        Arc::new(Route::compile(key, Record::of(&self.metadata, self.status), self.spec))
+    }
+
+    fn effect(before: &Self::Stored, after: &Self::Stored) -> Effect {
+        after.record.effect(&before.record)
+    }
+}
+
+impl Digest for ModelServer {
+    type Stored = Server;
+
+    fn digest(self) -> Self::Stored {
+        let key = ObjectKey::of(&self.metadata);
+        Server::compile(key, Record::of(&self.metadata, self.status), self.spec)
+    }
+
+    fn effect(before: &Self::Stored, after: &Self::Stored) -> Effect {
+        after.record.effect(&before.record)
+    }
+}
+
+/// Returns what it changes that an object of which only facts about plans are kept is no longer `before` but `after`.
+fn effect<S: PartialEq>(before: &S, after: &S) -> Effect {
+    if before == after { Effect::Nothing } else { Effect::Plan }
+}
