@@ -174,10 +174,7 @@ enum HeadError {
     Connection(h2::Error),
 }
 
-async fn head(
-    mut answering: ResponseFuture,
-    sending: &mut Sending,
-) -> Result<http02::Response<RecvStream>, HeadError> {
+async fn head(mut answering: ResponseFuture, sending: &mut Sending) -> Result<http02::Response<RecvStream>, HeadError> {
     poll_fn(|context| {
         if let Poll::Ready(Err(SendError::Body(fault))) = sending.poll(context) {
             return Poll::Ready(Err(HeadError::Body(fault)));
