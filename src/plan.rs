@@ -11,13 +11,14 @@ use std::sync::Arc;
 use foldhash::{HashMap, HashMapExt};
 
 use crate::gateway::class;
-use crate::gateway::hostname::Hostname;
 use crate::gateway::listeners::{OwnGateway, own_gateways};
 use crate::inference::pool::Endpoint;
 use crate::native::attach::{ListenerPlace, Parents};
-use crate::native::route::{BackendName, PoolPolicy, Route, RuleTarget};
+use crate::native::route::{BackendName, Route, RuleTarget};
 use crate::object::{Bind, ObjectKey};
-use crate::routing::table::{ListenerTable, PoolEntry, PoolIndex, RouteEntry, RouteTable};
+use crate::routing::http::redirect::Scheme;
+use crate::routing::pool::PoolPolicy;
+use crate::routing::table::{ListenerIdentity, ListenerTable, PoolEntry, PoolIndex, RouteEntry, RouteTable};
 use crate::world::World;
 
 pub use pools::PoolPlan;
@@ -106,6 +107,10 @@ impl Controller {
         ObjectKey::new(&*self.namespace, DEFAULT_GATEWAY)
     }
 
+    fn scheme(&self, bind: Bind) -> Scheme {
+        if self.bind_plan(bind).tls { Scheme::Https } else { Scheme::Http }
+    }
+
     fn bind_plan(&self, bind: Bind) -> BindPlan {
         BindPlan { bind, tls: self.tls && bind.port == self.port }
     }
@@ -137,7 +142,9 @@ pub fn plan(world: &World, controller: &Controller) -> Plan {
     let mut binds = BTreeSet::new();
     if !controller.gateway_api {
         let bind = Bind { address: controller.bind_address, port: controller.port };
-        table.add_listener(bind, &Hostname::Any, ListenerTable::new(None, &draft.plain));
+        let identity =
+            ListenerIdentity { port: bind.port, scheme: controller.scheme(bind), ..ListenerIdentity::default() };
+        table.add_listener(bind, ListenerTable::new(identity, &draft.plain, &[]));
         binds.insert(controller.bind_plan(bind));
     }
     add_listeners(&mut table, &mut binds, &gateways, &draft.attached, controller);
@@ -163,8 +170,13 @@ fn add_listeners(
         for (listener, routes) in gateway.listeners.iter().zip(attached) {
             if listener.fault.is_none() {
                 binds.insert(controller.bind_plan(listener.bind));
-                let routes = ListenerTable::new(Some(Arc::clone(&name)), routes);
-                table.add_listener(listener.bind, &listener.hostname, routes);
+                let identity = ListenerIdentity {
+                    gateway: Some(Arc::clone(&name)),
+                    hostname: listener.hostname.clone(),
+                    scheme: controller.scheme(listener.bind),
+                    port: listener.bind.port,
+                };
+                table.add_listener(listener.bind, ListenerTable::new(identity, routes, &[]));
             }
         }
     }

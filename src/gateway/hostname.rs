@@ -4,15 +4,17 @@
 //! labels; without one, every host matches. Comparison ignores case, and a request's port is not part of its host.
 
 use std::borrow::Cow;
+use std::fmt;
 
 /// What hosts a listener serves.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Hostname {
     /// Exactly this host, in lower case.
     Exact(String),
     /// Every host that ends in this suffix, which begins with a dot and is in lower case: `.example.com`.
     Wildcard(String),
     /// Every host.
+    #[default]
     Any,
 }
 
@@ -35,6 +37,32 @@ impl Hostname {
             Self::Exact(name) => name == host,
             Self::Wildcard(suffix) => host.len() > suffix.len() && host.ends_with(suffix.as_str()),
             Self::Any => true,
+        }
+    }
+
+    /// Returns the hosts that match both; `None` if there are none.
+    ///
+    /// Of two hostnames that have hosts in common one always covers the other.
+    pub fn intersection(&self, other: &Self) -> Option<Self> {
+        if self.covers(other) { Some(other.clone()) } else { other.covers(self).then(|| self.clone()) }
+    }
+
+    fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Any, _) => true,
+            (_, Self::Exact(name)) => self.matches(name),
+            (Self::Wildcard(suffix), Self::Wildcard(longer)) => longer.ends_with(suffix.as_str()),
+            (Self::Exact(_), Self::Wildcard(_)) | (Self::Exact(_) | Self::Wildcard(_), Self::Any) => false,
+        }
+    }
+}
+
+impl fmt::Display for Hostname {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => formatter.write_str(name),
+            Self::Wildcard(suffix) => write!(formatter, "*{suffix}"),
+            Self::Any => formatter.write_str("*"),
         }
     }
 }
