@@ -15,7 +15,7 @@ use actix_web::web::Bytes;
 use awc::ClientResponse;
 use awc::error::{ConnectError, SendRequestError};
 use kthena_router::inference::picker::PickError;
-use kthena_router::native::route::PoolPolicy;
+use kthena_router::routing::pool::PoolPolicy;
 
 use super::error::{AttemptFailure, ProxyError};
 use super::exchange::Exchange;
