@@ -43,34 +43,43 @@ pub enum Kind {
 }
 
 /// Gives every kind to a macro: the variant of [`Kind`], which is also the name of its type in
-/// [`kinds`](crate::kinds), and the table of the [`World`](crate::world::World) that has its objects.
+/// [`kinds`](crate::kinds), its name as Kubernetes spells it, and the table of the [`World`](crate::world::World) that has its objects.
 #[macro_export]
 macro_rules! for_each_kind {
     ($callback:ident) => {
         $callback! {
-            GatewayClass in gateway_classes,
-            Gateway in gateways,
-            ListenerSet in listener_sets,
-            HttpRoute in http_routes,
-            BackendTlsPolicy in backend_tls_policies,
-            ReferenceGrant in reference_grants,
-            ModelRoute in model_routes,
-            ModelServer in model_servers,
-            Namespace in namespaces,
-            Pod in pods,
-            Service in services,
-            EndpointSlice in endpoint_slices,
-            Secret in secrets,
-            ConfigMap in config_maps,
-            CustomResourceDefinition in definitions,
+            GatewayClass "GatewayClass" in gateway_classes,
+            Gateway "Gateway" in gateways,
+            ListenerSet "ListenerSet" in listener_sets,
+            HttpRoute "HTTPRoute" in http_routes,
+            BackendTlsPolicy "BackendTLSPolicy" in backend_tls_policies,
+            ReferenceGrant "ReferenceGrant" in reference_grants,
+            ModelRoute "ModelRoute" in model_routes,
+            ModelServer "ModelServer" in model_servers,
+            Namespace "Namespace" in namespaces,
+            Pod "Pod" in pods,
+            Service "Service" in services,
+            EndpointSlice "EndpointSlice" in endpoint_slices,
+            Secret "Secret" in secrets,
+            ConfigMap "ConfigMap" in config_maps,
+            CustomResourceDefinition "CustomResourceDefinition" in definitions,
         }
     };
 }
 
 macro_rules! all_kinds {
-    ($($kind:ident in $table:ident,)*) => {
-        /// Every kind, in their order.
-        pub const ALL: &[Self] = &[$(Self::$kind),*];
+    ($($kind:ident $name:literal in $table:ident,)*) => {
+        impl Kind {
+            /// Every kind, in their order.
+            pub const ALL: &[Self] = &[$(Self::$kind),*];
+
+            /// Returns the kind's name as Kubernetes spells it.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $name,)*
+                }
+            }
+        }
     };
 }
 
@@ -108,30 +117,7 @@ pub struct PoolKey {
     pub port: Option<u16>,
 }
 
-impl Kind {
-    for_each_kind!(all_kinds);
-
-    /// Returns the kind's name as Kubernetes spells it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::GatewayClass => "GatewayClass",
-            Self::Gateway => "Gateway",
-            Self::ListenerSet => "ListenerSet",
-            Self::HttpRoute => "HTTPRoute",
-            Self::BackendTlsPolicy => "BackendTLSPolicy",
-            Self::ReferenceGrant => "ReferenceGrant",
-            Self::ModelRoute => "ModelRoute",
-            Self::ModelServer => "ModelServer",
-            Self::Namespace => "Namespace",
-            Self::Pod => "Pod",
-            Self::Service => "Service",
-            Self::EndpointSlice => "EndpointSlice",
-            Self::Secret => "Secret",
-            Self::ConfigMap => "ConfigMap",
-            Self::CustomResourceDefinition => "CustomResourceDefinition",
-        }
-    }
-}
+for_each_kind!(all_kinds);
 
 impl Kind {
     /// Returns the `apiVersion` that objects of the kind are read and written in.

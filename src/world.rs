@@ -154,7 +154,7 @@ pub trait WorldKind: Digest {
 }
 
 macro_rules! tables {
-    ($($kind:ident in $table:ident,)*) => {
+    ($($kind:ident $name:literal in $table:ident,)*) => {
         $(impl WorldKind for kinds::$kind {
             const KIND: Kind = Kind::$kind;
 

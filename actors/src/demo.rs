@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use kthena_router::config::Config;
-use kthena_router::gateway::listeners::own_gateways;
+use kthena_router::gateway::gateways::own_gateways;
+use kthena_router::gateway::references::References;
 use kthena_router::kinds::ModelServerSpec;
 use kthena_router::kinds::model_server::InferenceEngine;
 use kthena_router::manifest::read;
@@ -138,9 +139,9 @@ fn introduce(config: &Config, directory: &Path, world: &World, engines: &[(Objec
     };
     text += "\n  router\n";
     let mut ports = Vec::new();
-    for gateway in own_gateways(world, &controller(config)) {
-        for listener in gateway.listeners.iter().filter(|listener| listener.fault.is_none()) {
-            let socket = SocketAddr::new(host, listener.bind.port);
+    for gateway in own_gateways(world, &controller(config), &References::new(world)).gateways {
+        for bind in gateway.listeners.iter().flat_map(|listener| &listener.binds) {
+            let socket = SocketAddr::new(host, bind.port);
             text += &format!("    {:<22} Gateway {}\n", socket.to_string(), gateway.key);
             ports.push(socket);
         }

@@ -104,7 +104,7 @@ impl Origin {
 }
 
 macro_rules! directory_watchers {
-    ($($kind:ident in $table:ident,)*) => {
+    ($($kind:ident $name:literal in $table:ident,)*) => {
         fn directory_watchers(
             source: &DirectorySource,
             registry: &Addr<RouteRegistry>,

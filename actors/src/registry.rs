@@ -43,6 +43,7 @@ use crate::metrics::Metrics;
 use crate::observe::Observe;
 use crate::pool_keeper::{PoolKeeper, SetEndpoints};
 use crate::published::{Pool, Publisher, Snapshot};
+use crate::tls::TlsPublisher;
 use crate::upstream::Upstream;
 use crate::vitals::{Vitals, note_restart};
 
@@ -62,7 +63,7 @@ pub struct RouteRegistry {
     upkeep: Upkeep,
     binds: Vec<BindPlan>,
     pools: BTreeMap<PoolKey, KeptPool>,
-    publisher: Publisher,
+    publishers: Publishers,
     generation: u64,
     debounce: Option<Debounce>,
     /// Whether something happened that plans depend on.
@@ -72,6 +73,14 @@ pub struct RouteRegistry {
     writer: Option<Recipient<DesireWrites>>,
     keeping: Keeping,
     vitals: Vitals,
+}
+
+/// The one writer of everything that the HTTP workers read.
+pub struct Publishers {
+    /// The routes and pools.
+    pub snapshot: Publisher,
+    /// What listeners serve TLS with.
+    pub tls: TlsPublisher,
 }
 
 /// What pool keepers are made with.
@@ -135,7 +144,7 @@ impl RouteRegistry {
     /// Makes a registry of a world that nothing is known of yet.
     pub fn new(
         (world, controller): (World, Controller),
-        publisher: Publisher,
+        publishers: Publishers,
         fleet: Recipient<EnsureBinds>,
         writer: Option<Recipient<DesireWrites>>,
         keeping: Keeping,
@@ -148,7 +157,7 @@ impl RouteRegistry {
             upkeep: Upkeep::default(),
             binds: Vec::new(),
             pools: BTreeMap::new(),
-            publisher,
+            publishers,
             generation: 0,
             debounce: None,
             outdated: true,
@@ -196,7 +205,7 @@ impl RouteRegistry {
 
     fn make_plan(&mut self) {
         let started = Instant::now();
-        let Plan { table, binds, pools, reports } = plan(&self.world, &self.controller);
+        let Plan { table, binds, tls, pools, reports, allocations } = plan(&self.world, &self.controller);
         let took = started.elapsed();
         let metrics = self.vitals.metrics();
         metrics.plans.inc();
@@ -205,7 +214,10 @@ impl RouteRegistry {
         self.keep_pools(&pools);
         self.generation += 1;
         let handles = pools.iter().filter_map(|pool| self.pools.get(&pool.key)).map(|kept| Arc::clone(&kept.pool));
-        self.publisher.publish(Snapshot { generation: self.generation, table, pools: handles.collect() });
+        let listeners = tls.iter().flat_map(|(bind, listeners)| listeners.iter().map(|(name, tls)| (*bind, name, tls)));
+        self.publishers.tls.publish(listeners);
+        self.publishers.snapshot.publish(Snapshot { generation: self.generation, table, pools: handles.collect() });
+        self.world.allocations = allocations;
         if binds != self.binds {
             self.fleet.do_send(EnsureBinds(binds.clone()));
             self.world.binds.retain(|bind, _| binds.iter().any(|plan| plan.bind == *bind));

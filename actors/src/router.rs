@@ -8,6 +8,7 @@ use std::thread::available_parallelism;
 use actix::{Actor, Addr, Arbiter, ArbiterHandle, AsyncContext, Context};
 use actix_web::dev::ServerHandle;
 use kthena_router::config::Config;
+use kthena_router::gateway::addresses::AddressProvider;
 use kthena_router::inference::scheduling::{SchedulerConfig, SchedulerConfigError};
 use kthena_router::object::ObjectKey;
 use kthena_router::plan::Controller;
@@ -24,8 +25,8 @@ use crate::origin::Origin;
 use crate::overseer::{Farewell, Overseer, Ward};
 use crate::proxy::Serving;
 use crate::published::{self, Reader, Stopping};
-use crate::registry::{Keeping, RouteRegistry};
-use crate::tls::{self, TlsError};
+use crate::registry::{Keeping, Publishers, RouteRegistry};
+use crate::tls::{self, TlsError, TlsReader};
 use crate::upstream::Upstream;
 
 /// A running router.
@@ -121,11 +122,11 @@ impl Router {
         let access_log = access_log(config)?;
         let upstream =
             Upstream::new(config.engines.connect_timeout, tls::client(config.engines.engine_ca_cert.as_deref())?);
-        let (publisher, reader) = published::channel();
+        let ((snapshot, reader), (tls_publisher, tls_reader)) = (published::channel(), tls::channel());
         let connections = Stopping::default();
         let serving = Arc::new(Serving {
             stopping: connections.clone(),
-            ..serving(config, reader, upstream.clone(), access_log.clone(), &metrics)?
+            ..serving(config, (reader, tls_reader), upstream.clone(), access_log.clone(), &metrics)?
         });
 
         // The two need each other's address, and an address exists before its actor does.
@@ -136,7 +137,7 @@ impl Router {
         let keeping = Keeping { scheduling, scraping, engines: config.engines.clone(), upstream };
         registry_context.run(RouteRegistry::new(
             (World::expecting(sources.lists), controller(config)),
-            publisher,
+            Publishers { snapshot, tls: tls_publisher },
             fleet.clone().recipient(),
             sources.writer.clone().map(Addr::recipient),
             keeping,
@@ -190,7 +191,7 @@ fn access_logger(log: AccessLog, config: &Config, arbiter: ArbiterHandle, metric
 
 fn serving(
     config: &Config,
-    reader: Reader,
+    (reader, tls): (Reader, TlsReader),
     upstream: Upstream,
     access_log: Option<AccessLog>,
     metrics: &Arc<Metrics>,
@@ -208,7 +209,7 @@ fn serving(
         reader,
         upstream,
         server_tls,
-        tls: tls::channel().1,
+        tls,
         access_log,
         metrics: Arc::clone(metrics),
     })
@@ -231,6 +232,7 @@ fn scheduler(config: &Config) -> Result<SchedulerConfig, StartError> {
 /// Returns what plans depend on of the router's options.
 pub(crate) fn controller(config: &Config) -> Controller {
     Controller {
+        addresses: AddressProvider::Shared,
         gateway_api: config.gateway_api(),
         namespace: config.apis.pod_namespace.clone(),
         bind_address: config.listen.bind_address,

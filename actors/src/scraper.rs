@@ -15,16 +15,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, WeakRecipient, WrapFuture};
-use awc::Client;
-use awc::error::SendRequestError;
+use actix_web::body::{self, BodyStream};
+use actix_web::http::Method;
+use actix_web::http::header::HeaderMap;
+use actix_web::web::Bytes;
 use kthena_router::inference::exposition::{Dialect, EndpointMetrics, ExpositionError, parse};
 use kthena_router::inference::pool::Endpoint;
 use thiserror::Error;
+use tokio::time::timeout;
 use tracing::debug;
 
 use crate::metrics::{Metrics, ScrapeLabels};
 use crate::pool_keeper::Scraped;
-use crate::upstream::Upstream;
+use crate::upstream::{Ask, AttemptError, Body, Client, Peer, Upstream};
 use crate::vitals::Vitals;
 
 /// How long one scrape may take, whatever the interval is.
@@ -105,7 +108,8 @@ impl MetricsScraper {
         for endpoint in self.endpoints.clone() {
             let address = endpoint.socket();
             if self.busy.insert(address) {
-                let scrape = scrape(self.client.clone(), address, self.scraping.https, self.scraping.dialect);
+                let peer = Peer { address, transport: self.scraping.upstream.engines(self.scraping.https) };
+                let scrape = scrape(self.client.clone(), peer, self.scraping.dialect);
                 context.spawn(scrape.into_actor(self).map(move |outcome, scraper, _| scraper.report(address, outcome)));
             }
         }
@@ -151,23 +155,35 @@ impl Handler<WatchEndpoints> for MetricsScraper {
     }
 }
 
-async fn scrape(
-    client: Client,
-    address: SocketAddr,
-    https: bool,
-    dialect: Dialect,
-) -> Result<EndpointMetrics, ScrapeFault> {
-    let scheme = if https { "https" } else { "http" };
-    let request = client.get(format!("{scheme}://{address}/metrics")).address(address).timeout(SCRAPE_TIMEOUT);
-    let mut response = request.send().await.map_err(|error| match error {
-        SendRequestError::Connect(_) => ScrapeFault::Connect,
+async fn scrape(client: Client, peer: Peer, dialect: Dialect) -> Result<EndpointMetrics, ScrapeFault> {
+    timeout(SCRAPE_TIMEOUT, fetch(&client, &peer))
+        .await
+        .unwrap_or(Err(ScrapeFault::Answer))
+        .and_then(|page| Ok(parse(&page, dialect)?))
+}
+
+/// Fetches a metrics page.
+async fn fetch(client: &Client, peer: &Peer) -> Result<Bytes, ScrapeFault> {
+    let ask = Ask {
+        method: &Method::GET,
+        target: "/metrics",
+        host: &peer.address.to_string(),
+        headers: &HeaderMap::new(),
+        replaced: &[],
+        upgrade: None,
+        body: Body::Empty,
+        timeout: None,
+    };
+    let answer = client.send(peer, ask).await.map_err(|error| match error {
+        AttemptError::Connect(_) => ScrapeFault::Connect,
         _ => ScrapeFault::Answer,
     })?;
-    if !response.status().is_success() {
-        return Err(ScrapeFault::Status(response.status().as_u16()));
+    let status = answer.head.status();
+    if !status.is_success() {
+        return Err(ScrapeFault::Status(status.as_u16()));
     }
-    let page = response.body().limit(MAX_PAGE).await.map_err(|_| ScrapeFault::Answer)?;
-    Ok(parse(&page, dialect)?)
+    let page = body::to_bytes_limited(BodyStream::new(answer.body), MAX_PAGE).await;
+    page.map_err(|_| ScrapeFault::Answer)?.map_err(|_| ScrapeFault::Answer)
 }
 
 #[cfg(test)]

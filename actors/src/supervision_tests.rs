@@ -34,7 +34,7 @@ use crate::overseer::{EXIT_BROKEN, Farewell, Overseer, OverseerState, Ward};
 use crate::pool_keeper::PoolKeeper;
 use crate::proxy::Serving;
 use crate::published::{self, Reader, Stopping};
-use crate::registry::{BindReported, Keeping, Observed, RouteRegistry};
+use crate::registry::{BindReported, Keeping, Observed, Publishers, RouteRegistry};
 use crate::router::Router;
 use crate::scheduler::Scheduler;
 use crate::scraper::MetricsScraper;
@@ -140,7 +140,7 @@ pub(crate) fn serving(config: Config, reader: Reader, metrics: &Arc<Metrics>) ->
 /// Starts a registry of a world with one ModelServer, whose one Pod is an engine at `address`.
 fn registry(address: SocketAddr, metrics: &Arc<Metrics>) -> (Addr<RouteRegistry>, Reader) {
     let config = config(&["--metrics-scrape-interval=20ms"]);
-    let (publisher, reader) = published::channel();
+    let (snapshot, reader) = published::channel();
     let controller = Controller { bind_address: IpAddr::V4(Ipv4Addr::LOCALHOST), ..Controller::default() };
     let keeping = Keeping {
         scheduling: Arbiter::current(),
@@ -149,7 +149,9 @@ fn registry(address: SocketAddr, metrics: &Arc<Metrics>) -> (Addr<RouteRegistry>
         engines: config.engines,
     };
     let fleet = Bystander.start().recipient();
-    let registry = RouteRegistry::new((World::default(), controller), publisher, fleet, None, keeping, metrics).start();
+    let publishers = Publishers { snapshot, tls: tls::channel().0 };
+    let registry =
+        RouteRegistry::new((World::default(), controller), publishers, fleet, None, keeping, metrics).start();
     let manifest = read(&format!(
         "apiVersion: networking.serving.volcano.sh/v1alpha1\nkind: ModelServer\nmetadata: {{name: s}}\nspec:\n  \
          inferenceEngine: vLLM\n  workloadSelector: {{matchLabels: {{app: s}}}}\n  workloadPort: {{port: {port}}}\n---\n\

@@ -13,7 +13,7 @@ use crate::vitals::handling_here;
 
 /// What is logged unless `RUST_LOG` says otherwise. Failures of the Kubernetes client are logged by those who use it, with
 /// what they are about.
-const DEFAULT_FILTER: &str = "info,actix_server=warn,actix_web=warn,awc=warn,kube_client=off,kube_lease_manager=off";
+const DEFAULT_FILTER: &str = "info,actix_server=warn,actix_web=warn,h2=warn,kube_client=off,kube_lease_manager=off";
 
 /// Starts to log to standard error; standard output is the access log's.
 pub fn start() {

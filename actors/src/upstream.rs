@@ -1,46 +1,144 @@
-//! The HTTP client that reaches engines, set up as a proxy needs it.
+//! The HTTP client that reaches engines and other backends, made for a proxy.
 //!
-//! awc's defaults are those of a user agent: it follows redirects, adds headers of its own, gives up after five seconds
-//! and keeps a hundred connections for a quarter of a minute. A proxy must do none of that.
+//! A proxy passes on what it gets: it follows no redirects, decodes nothing, adds no headers of its own but those that
+//! frame a message, and never takes a part of an answer for the whole. Each thread has a client of its own, with its own
+//! connections; nothing is shared and nothing is locked.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use awc::{Client, Connector};
 use rustls::ClientConfig;
+use tokio::time::timeout;
 
-use self::connector::EngineConnector;
+mod answer;
+mod ask;
+mod connect;
+mod error;
+pub(crate) mod headers;
+mod http1;
+mod http2;
+mod pool;
+mod stream;
+mod tls;
 
-mod connector;
+pub use answer::{Answer, AnswerBody};
+pub use ask::{Ask, Body, BodyFault, BodyStream};
+pub use error::{AttemptError, BodyError};
+pub use tls::ClientTls;
 
-/// How long an idle connection is kept: less than the 5 s after which uvicorn, in front of vLLM and SGLang, closes it.
-const KEEP_ALIVE: Duration = Duration::from_secs(4);
-/// How long a connection may live in all; closing busy ones early would only cost handshakes.
-const LIFETIME: Duration = Duration::from_secs(24 * 3600);
+use connect::{Dialed, dial, dial_session};
+use error::Failure;
+use http2::Session;
+use pool::{Pool, Slot};
 
-/// How engines are reached; makes clients.
+/// How endpoints are reached; makes clients.
 #[derive(Clone, Debug)]
 pub struct Upstream {
     connect_timeout: Duration,
-    tls: Arc<ClientConfig>,
+    tls: Arc<ClientTls>,
+}
+
+/// Where a request goes, and in what protocol.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Peer {
+    /// The endpoint.
+    pub address: std::net::SocketAddr,
+    /// How it is spoken to.
+    pub transport: Transport,
+}
+
+/// How an endpoint is spoken to. Connections of different transports are never taken for each other.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// HTTP/1.1 without encryption.
+    Http1,
+    /// HTTP/2 without encryption, which the endpoint is known to speak.
+    H2c,
+    /// TLS, and within it what the two sides agree on.
+    Tls(Arc<ClientTls>),
+}
+
+/// A client for one thread, and its connections.
+#[derive(Clone)]
+pub struct Client {
+    pool: Rc<Pool>,
+    connect_timeout: Duration,
 }
 
 impl Upstream {
-    /// Makes clients that give up connecting after `connect_timeout` and speak https as `tls` says.
+    /// Makes clients that give up connecting after `connect_timeout`; `tls` is for ModelServers that speak https.
     pub fn new(connect_timeout: Duration, tls: Arc<ClientConfig>) -> Self {
-        Self { connect_timeout, tls }
+        Self { connect_timeout, tls: Arc::new(ClientTls::of_address(tls)) }
     }
 
-    /// Makes a client for one thread; its connections are not shared with other clients.
+    /// Returns how the engines of a ModelServer are spoken to.
+    pub fn engines(&self, https: bool) -> Transport {
+        if https { Transport::Tls(Arc::clone(&self.tls)) } else { Transport::Http1 }
+    }
+
+    /// Makes a client for the current thread; its connections are not shared with other clients.
     pub fn client(&self) -> Client {
-        let connector = Connector::new()
-            .connector(EngineConnector::new())
-            .timeout(self.connect_timeout)
-            .handshake_timeout(self.connect_timeout)
-            .rustls_0_23(Arc::clone(&self.tls))
-            .limit(0)
-            .conn_keep_alive(KEEP_ALIVE)
-            .conn_lifetime(LIFETIME);
-        Client::builder().connector(connector).disable_timeout().disable_redirects().no_default_headers().finish()
+        Client { pool: Pool::start(), connect_timeout: self.connect_timeout }
     }
 }
+
+impl Client {
+    /// Sends a request, and returns once the head of its answer is there.
+    ///
+    /// When the returned future or the answer's body is dropped, the connection is closed, or in HTTP/2 the stream is
+    /// reset; only an answer that was read to its end leaves its connection to the next request.
+    ///
+    /// # Errors
+    ///
+    /// Returns how far the attempt got. A kept connection that turns out to be closed is no error as long as the body can
+    /// be sent once more: a fresh connection is made.
+    pub async fn send(&self, peer: &Peer, mut ask: Ask<'_>) -> Result<Answer, AttemptError> {
+        match ask.timeout {
+            None => self.exchange(peer, &mut ask).await,
+            Some(limit) => timeout(limit, self.exchange(peer, &mut ask)).await.unwrap_or(Err(AttemptError::Timeout)),
+        }
+    }
+
+    async fn exchange(&self, peer: &Peer, ask: &mut Ask<'_>) -> Result<Answer, AttemptError> {
+        let slot = self.pool.slot(peer);
+        match Self::exchange_on_kept(&slot, ask).await {
+            None => {}
+            Some(Err(failure)) if failure.unprocessed && ask.body.is_there() => {}
+            Some(outcome) => return outcome.map_err(|failure| failure.error),
+        }
+        let outcome = match self.connect(peer, &slot).await? {
+            Dialed::Http1(connection) => http1::exchange(connection, ask, &slot).await,
+            Dialed::Http2(session) => http2::exchange(session, ask, peer).await,
+        };
+        outcome.map_err(|failure| failure.error)
+    }
+
+    /// Uses a connection that is there already, if any is.
+    async fn exchange_on_kept(slot: &Rc<Slot>, ask: &mut Ask<'_>) -> Option<Result<Answer, Failure>> {
+        if let Some(connection) = slot.take_idle() {
+            return Some(http1::exchange(connection, ask, slot).await);
+        }
+        let session = slot.free_session()?;
+        Some(http2::exchange(session, ask, slot.peer()).await)
+    }
+
+    async fn connect(&self, peer: &Peer, slot: &Rc<Slot>) -> Result<Dialed, AttemptError> {
+        while slot.is_multiplexed() {
+            let session = slot.join_dial(|| dial_session(peer.clone(), self.connect_timeout, slot.clock()));
+            let session = session.await.map_err(AttemptError::Connect)?;
+            // Others who waited for it may have taken all that it has.
+            if let Some(session) = Some(session).filter(Session::has_room).or_else(|| slot.free_session()) {
+                return Ok(Dialed::Http2(session));
+            }
+        }
+        let dialed = dial(peer, self.connect_timeout, slot.clock()).await.map_err(AttemptError::Connect)?;
+        if let Dialed::Http2(session) = &dialed {
+            slot.add_session(session.clone());
+        }
+        Ok(dialed)
+    }
+}
+
+#[cfg(test)]
+mod tests;

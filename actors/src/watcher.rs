@@ -41,10 +41,10 @@ pub struct Watcher<K: WorldKind> {
 }
 
 macro_rules! names {
-    ($($kind:ident in $table:ident,)*) => {
+    ($($kind:ident $name:literal in $table:ident,)*) => {
         const fn name_of(kind: Kind) -> &'static str {
             match kind {
-                $(Kind::$kind => concat!("Watcher<", stringify!($kind), ">"),)*
+                $(Kind::$kind => concat!("Watcher<", $name, ">"),)*
             }
         }
     };

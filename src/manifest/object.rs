@@ -18,12 +18,12 @@ pub const DEFAULT_NAMESPACE: &str = "default";
 const GATEWAY_API_VERSIONS: &[&str] = &["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"];
 
 macro_rules! object {
-    ($($kind:ident in $table:ident,)*) => {
+    ($($kind:ident $name:literal in $table:ident,)*) => {
         /// An object of a kind that the router reads.
         #[derive(Clone, Debug, PartialEq)]
         pub enum Object {
             $(
-                #[doc = concat!("A ", stringify!($kind), ".")]
+                #[doc = concat!("Of kind ", $name, ".")]
                 $kind(Box<kinds::$kind>),
             )*
         }

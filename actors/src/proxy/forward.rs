@@ -9,27 +9,27 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use actix_http::{HttpMessage, Request};
-use actix_web::http::header;
-use actix_web::http::uri::{Authority, Parts, PathAndQuery, Scheme, Uri};
+use actix_web::http::uri::PathAndQuery;
 use actix_web::web::Bytes;
-use awc::ClientResponse;
-use awc::error::{ConnectError, SendRequestError};
 use kthena_router::inference::picker::PickError;
 use kthena_router::routing::pool::PoolPolicy;
 
 use super::error::{AttemptFailure, ProxyError};
 use super::exchange::Exchange;
-use super::headers::{REQUEST_ID, copy_end_to_end};
+use super::headers::REQUEST_ID;
 use super::worker::Worker;
 use crate::lease::Lease;
 use crate::metrics::AttemptLabels;
 use crate::published::Pool;
 use crate::scheduler::PickEndpoint;
+use crate::upstream::{Answer, Ask, AttemptError, Body, Peer};
 
 /// A request on its way to a pool.
 pub(super) struct Outbound<'r> {
     /// The client's request.
     pub request: &'r Request,
+    /// The host that it names; empty if it names none.
+    pub host: &'r str,
     /// The body to send.
     pub body: Bytes,
     /// The pool that it goes to.
@@ -41,7 +41,7 @@ pub(super) struct Outbound<'r> {
 /// An engine that has begun to answer.
 pub(super) struct Engine {
     /// The head of its answer, and the body still to come.
-    pub response: ClientResponse,
+    pub answer: Answer,
     /// The reservation of its endpoint.
     pub lease: Lease,
 }
@@ -79,10 +79,10 @@ pub(super) async fn forward(
         let outcome = attempt(worker, outbound, exchange, &lease).await;
         count(worker, &outcome);
         match outcome {
-            Ok(response) => {
+            Ok(answer) => {
                 exchange.marks.answered = Some(Instant::now());
-                exchange.upstream_status = Some(response.status().as_u16());
-                return Ok(Engine { response, lease });
+                exchange.upstream_status = Some(answer.head.status().as_u16());
+                return Ok(Engine { answer, lease });
             }
             Err(Failed::Timeout) => return Err(ProxyError::UpstreamTimeout),
             Err(Failed::Attempt(how)) => {
@@ -108,54 +108,44 @@ async fn attempt(
     outbound: &Outbound<'_>,
     exchange: &mut Exchange,
     lease: &Lease,
-) -> Result<ClientResponse, Failed> {
-    let Some(uri) = uri(outbound, lease.authority()) else {
-        return Err(Failed::Attempt(AttemptFailure::Broken));
+) -> Result<Answer, Failed> {
+    let policy = outbound.policy;
+    let transport = worker.door.serving.upstream.engines(policy.https);
+    let peer = Peer { address: lease.endpoint().socket(), transport };
+    let authority = if outbound.host.is_empty() { lease.authority().as_str() } else { outbound.host };
+    let ask = Ask {
+        method: outbound.request.method(),
+        target: outbound.request.uri().path_and_query().map_or("/", PathAndQuery::as_str),
+        host: authority,
+        headers: outbound.request.headers(),
+        replaced: &[(REQUEST_ID, exchange.request_id.clone())],
+        upgrade: None,
+        body: Body::Whole(outbound.body.clone()),
+        timeout: policy.timeout,
     };
-    let request = worker.client.request(outbound.request.method().clone(), uri).no_decompress();
-    // Given the address, the client resolves no name; that of an IPv6 address it could only resolve on another thread.
-    let mut request = request.address(lease.endpoint().socket());
-    if let Some(timeout) = outbound.policy.timeout {
-        request = request.timeout(timeout);
-    }
-    copy_end_to_end(outbound.request.headers(), request.headers_mut(), |name| {
-        // The length is the client's to set, from the body that is sent.
-        *name == header::CONTENT_LENGTH || *name == header::EXPECT || *name == REQUEST_ID
-    });
-    request.headers_mut().insert(REQUEST_ID, exchange.request_id.clone());
-    match request.send_body(outbound.body.clone()).await {
-        Ok(response) => {
+    match worker.client.send(&peer, ask).await {
+        Ok(answer) => {
             lease.note_answer();
-            match response.status().as_u16() {
+            match answer.head.status().as_u16() {
                 status @ (502..=504) => {
                     exchange.upstream_status = Some(status);
                     Err(Failed::Attempt(AttemptFailure::Status(status)))
                 }
-                _ => Ok(response),
+                _ => Ok(answer),
             }
         }
-        Err(SendRequestError::Timeout) => Err(Failed::Timeout),
-        // An established connection that ends before the answer, which is no refusal.
-        Err(SendRequestError::Connect(ConnectError::Disconnected)) => Err(Failed::Attempt(AttemptFailure::Broken)),
-        Err(SendRequestError::Connect(_)) => {
+        Err(AttemptError::Timeout) => Err(Failed::Timeout),
+        Err(AttemptError::Connect(_)) => {
             lease.note_refusal();
             Err(Failed::Attempt(AttemptFailure::Refused))
         }
-        Err(_) => Err(Failed::Attempt(AttemptFailure::Broken)),
+        Err(AttemptError::Broken(_) | AttemptError::Malformed(_) | AttemptError::RequestBody(_)) => {
+            Err(Failed::Attempt(AttemptFailure::Broken))
+        }
     }
 }
 
-/// Returns where a request goes, made of parts that are there: nothing is written and parsed.
-fn uri(outbound: &Outbound<'_>, authority: &Authority) -> Option<Uri> {
-    let received = outbound.request.uri().path_and_query().cloned();
-    let mut parts = Parts::default();
-    parts.scheme = Some(if outbound.policy.https { Scheme::HTTPS } else { Scheme::HTTP });
-    parts.authority = Some(authority.clone());
-    parts.path_and_query = Some(received.unwrap_or_else(|| PathAndQuery::from_static("/")));
-    Uri::from_parts(parts).ok()
-}
-
-fn count(worker: &Worker, outcome: &Result<ClientResponse, Failed>) {
+fn count(worker: &Worker, outcome: &Result<Answer, Failed>) {
     let outcome = match outcome {
         Ok(_) => {
             worker.answered.inc();

@@ -60,6 +60,10 @@ fn own(mut response: HttpResponse, exchange: &Exchange, unread: Payload) -> Http
     response.map_body(|_, answer| body::WithUnread::new(answer, unread)).map_into_boxed_body()
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "answers of engines are the rule, and an allocation for each would be felt"
+)]
 enum Reply {
     Engine(Answer),
     Own(HttpResponse),
@@ -99,6 +103,7 @@ async fn reply(
     let decided = decide(worker, request, &body, api, &snapshot, exchange)?;
     let outbound = Outbound {
         request,
+        host: authority(request),
         body: decided.body.map_or(body, Bytes::from),
         pool: &snapshot.pools[decided.pool.0],
         policy: &decided.policy,

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use actix::{Actor, Addr, MailboxError};
-use awc::Client;
 use kthena_router::config::{Config, LimitConfig};
 use kthena_router::inference::picker::PickError;
 use kthena_router::inference::scheduling::SchedulerConfig;
@@ -27,7 +26,7 @@ use crate::metrics::{ActorLabel, AttemptLabels, BindLabel, Metrics};
 use crate::published::{Reader, Stopping};
 use crate::scheduler::{PickEndpoint, Scheduler};
 use crate::tls::TlsReader;
-use crate::upstream::Upstream;
+use crate::upstream::{Client, Upstream};
 use crate::vitals::note_restart;
 
 /// What all listeners serve with.

@@ -196,7 +196,7 @@ async fn every_actor_of_the_cast_shows_itself() {
 
     let actors = harness.get_debug_page("/debug/actors").await.json();
     let names: Vec<_> = actors["cast"].as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(BTreeSet::from_iter(names), BTreeSet::from(CAST));
+    assert_eq!(BTreeSet::from_iter(names), CAST.iter().copied().collect());
     assert_eq!(actors["RouteRegistry"]["binds"], json!({format!("{}:{PORT}", harness.host(1)): "open"}));
     let wards = actors["Overseer"]["wards"].as_array().unwrap();
     assert!(wards.len() >= 9 && wards.iter().all(|ward| ward[1] == true), "{wards:?}");

@@ -1,6 +1,6 @@
 //! What a request gets that cannot be served: 404, 500, 503 or 504, never 502, and no other route is lost.
 
-use super::scene::{answered, exact, prefix, route_on, route_yaml, rule, scene, service_yaml};
+use super::scene::{Case, answered, exact, prefix, route_on, route_yaml, rule, scene, service_yaml};
 
 #[actix_web::test]
 async fn a_rule_that_leads_nowhere_answers_and_all_others_go_on() {
@@ -20,7 +20,7 @@ async fn a_rule_that_leads_nowhere_answers_and_all_others_go_on() {
         )
         + &rule(&[&exact("/good")], "v1");
     let scene = scene(&(route_yaml("faults", &rules) + &service_yaml("nobody", &[], ""))).await;
-    let table: &[_] = &[
+    let table: &[Case<'_>] = &[
         ("GET a/omitted", &[], "500"),
         ("GET a/empty", &[], "500"),
         ("GET a/missing", &[], "500"),
@@ -73,7 +73,7 @@ async fn a_backend_that_takes_too_long_is_a_timeout() {
         + &timed("/backend", "backendRequest: 300ms")
         + &timed("/off", "request: 0s");
     let scene = scene(&route_yaml("timeouts", &rules)).await;
-    let table: &[_] = &[
+    let table: &[Case<'_>] = &[
         ("GET a/request?hang", &[], "504"),
         ("GET a/backend?hang", &[], "504"),
         ("GET a/request", &[], "v1"),

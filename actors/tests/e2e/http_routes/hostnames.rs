@@ -1,6 +1,6 @@
 //! Which listener and which route a host leads to.
 
-use super::scene::{exact, prefix, route_on, rule, scene_of};
+use super::scene::{Case, exact, prefix, route_on, rule, scene_of};
 use crate::harness::gateway_yaml;
 
 fn on(section: &str) -> String {
@@ -26,7 +26,7 @@ async fn a_route_serves_the_hosts_that_its_listeners_serve_too() {
         + &route("s3", "l0", "[non.matching.com, '*.specific.com']", "v3")
         + &route("s4", "l2", "['*.anotherwildcard.io']", "v1")
         + &route("s5", "l1", "[specific.but.wrong.com, wildcard.io]", "v1");
-    let table: &[_] = &[
+    let table: &[Case<'_>] = &[
         ("GET very.specific.com/s1", &[], "v1"),
         ("GET very.specific.com:8080/s1", &[], "v1"),
         ("GET very.specific.com/s3", &[], "v3"),
@@ -56,7 +56,7 @@ async fn the_most_specific_listener_takes_a_host() {
     let routes = route_on("first", &on("l0"), "[]", &everything("v1"))
         + &route_on("second", &on("l1"), "[]", &everything("v2"))
         + &route_on("third", &format!("{}, {}", on("l2"), on("l3")), "[]", &everything("v3"));
-    let table: &[_] = &[
+    let table: &[Case<'_>] = &[
         ("GET bar.com/", &[], "v1"),
         ("GET foo.bar.com/", &[], "v2"),
         ("GET baz.bar.com/", &[], "v3"),
@@ -85,7 +85,7 @@ async fn a_parent_port_attaches_to_the_listeners_of_that_port() {
     let routes = route_on("first", "{name: gateway, port: 8070}", "[]", &everything("v1"))
         + &route_on("second", "{name: gateway, port: 8080}", "[]", &everything("v2"))
         + &route_on("third", "{name: gateway, port: 8090, sectionName: l3}", "[]", &everything("v3"));
-    let table: &[_] = &[
+    let table: &[Case<'_>] = &[
         ("GET foo.com:8070/", &[], "v1"),
         ("GET foo.com:8080/", &[], "v2"),
         ("GET bar.com:8080/", &[], "v2"),

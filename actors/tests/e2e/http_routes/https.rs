@@ -98,13 +98,13 @@ fn served(answer: &str) -> String {
 async fn a_host_of_another_listener_than_the_server_name_is_misdirected() {
     let authority = Authority::new();
     let names = ["*.org", "*.wildcard.org"];
-    let hostnames =
-        [None, Some("second-example.org"), Some("*.wildcard.org"), Some("fourth-example.wildcard.org")];
+    let hostnames = [None, Some("second-example.org"), Some("*.wildcard.org"), Some("fourth-example.wildcard.org")];
     let gateway = https_gateway(&hostnames.map(|hostname| (hostname, "certificate")));
     let on = |section: &str, hosts: &str, backend: &str| {
         route_on(section, &format!("{{name: gateway, sectionName: {section}}}"), hosts, &rule(&[], backend))
     };
-    let routes = on("l0", "[example.org]", "v1") + &on("l1", "[]", "v2") + &on("l2", "[]", "v3") + &on("l3", "[]", "v1");
+    let routes =
+        on("l0", "[example.org]", "v1") + &on("l1", "[]", "v2") + &on("l2", "[]", "v3") + &on("l3", "[]", "v1");
     let scene = scene_of(&(authority.secret("certificate", &names) + &gateway + &routes)).await;
     for (server_name, host, expected) in [
         ("example.org", "example.org", "v1"),
@@ -189,7 +189,9 @@ async fn a_backend_under_a_policy_is_verified_or_not_used() {
         )
     };
     let trusted = "caCertificateRefs: [{group: '', kind: ConfigMap, name: trusted}]";
-    let scene = scene(&(route_yaml("r", &rule(&[], "secure")) + &bundle("trusted", &authority) + &bundle("other", &other))).await;
+    let scene =
+        scene(&(route_yaml("r", &rule(&[], "secure")) + &bundle("trusted", &authority) + &bundle("other", &other)))
+            .await;
     let address = scene.harness.host(20);
     let certificate = authority.issue(&["abc.example.com", "other.example.com"]);
     rt::spawn(tls_backend(SocketAddr::new(address, BACKEND_PORT), certificate));

@@ -1,11 +1,11 @@
 //! Which rule a request goes to: paths, headers, query parameters, methods, and their order.
 
-use super::scene::{exact, header, prefix, route_on, route_yaml, rule, scene};
+use super::scene::{Case, exact, header, prefix, route_on, route_yaml, rule, scene};
 
 #[actix_web::test]
 async fn an_exact_path_matches_no_other() {
     let rules = rule(&[&exact("/one")], "v1") + &rule(&[&exact("/two")], "v2");
-    let table: &[_] = &[
+    let table: &[Case<'_>] = &[
         ("GET a/one", &[], "v1"),
         ("GET a/two", &[], "v2"),
         ("GET a/", &[], "404"),
@@ -24,7 +24,7 @@ async fn more_headers_match_before_fewer_and_earlier_rules_before_later() {
         + &rule(&[both], "v1")
         + &rule(&[&header("color", "blue"), &header("color", "green")], "v1")
         + &rule(&[&header("color", "red"), &header("color", "yellow")], "v2");
-    let table: &[_] = &[
+    let table: &[Case<'_>] = &[
         ("GET a/", &[("Version", "one")], "v1"),
         ("GET a/", &[("Version", "two")], "v2"),
         ("GET a/", &[("Version", "two"), ("Color", "orange")], "v1"),
@@ -47,7 +47,7 @@ fn by_prefix_or_version() -> [String; 2] {
 
 #[actix_web::test]
 async fn a_prefix_matches_whole_path_elements() {
-    let table: &[_] = &[
+    let table: &[Case<'_>] = &[
         ("GET a/", &[], "v1"),
         ("GET a/example", &[], "v1"),
         ("GET a/", &[("version", "one")], "v1"),
@@ -66,7 +66,7 @@ async fn rules_of_several_routes_are_one_list() {
     let [first, second] = by_prefix_or_version();
     let routes = route_on("first", "{name: gateway}", "[example.com, example.net]", &first)
         + &route_on("second", "{name: gateway}", "[example.com]", &second);
-    let table: &[_] = &[
+    let table: &[Case<'_>] = &[
         ("GET example.com/", &[], "v1"),
         ("GET example.com/example", &[], "v1"),
         ("GET example.com/example", &[("version", "one")], "v1"),
@@ -87,7 +87,7 @@ async fn exact_paths_match_before_prefixes_and_long_ones_before_short_ones() {
         + &rule(&[&prefix("/match/prefix/one")], "v2")
         + &rule(&[&prefix("/match/prefix/")], "v1")
         + &rule(&[&prefix("/match/")], "v3");
-    let table: &[_] = &[
+    let table: &[Case<'_>] = &[
         ("GET a/match/exact/one", &[], "v3"),
         ("GET a/match/exact", &[], "v2"),
         ("GET a/match", &[], "v1"),
@@ -116,7 +116,7 @@ async fn a_path_precedes_a_method_and_a_method_a_header() {
         + &rule(&[&prefix("/path5")], "v1")
         + &rule(&["method: PATCH"], "v2")
         + &rule(&[&header("version", "four")], "v3");
-    let table: &[_] = &[
+    let table: &[Case<'_>] = &[
         ("POST a/", &[], "v1"),
         ("GET a/", &[], "v2"),
         ("HEAD a/", &[], "404"),
@@ -156,7 +156,7 @@ async fn query_parameters_match_exactly_and_last() {
         + &rule(&[&prefix("/path5")], "v1")
         + &rule(&[&query("animal", "hydra")], "v2")
         + &rule(&[&header("version", "four")], "v3");
-    let table: &[_] = &[
+    let table: &[Case<'_>] = &[
         ("GET a/?animal=whale", &[], "v1"),
         ("GET a/?animal=dolphin", &[], "v2"),
         ("GET a/?animal=whale&otherparam=irrelevant", &[], "v1"),

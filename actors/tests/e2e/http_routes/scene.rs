@@ -26,7 +26,11 @@ pub(crate) async fn scene(manifests: &str) -> Scene {
 pub(crate) async fn scene_of(manifests: &str) -> Scene {
     let network = Network::new();
     let names = ["v1", "v2", "v3"];
-    let backends = [0, 1, 2].map(|index| Backend::start(network.host(10 + index), names[usize::from(index)]));
+    let backends = [
+        Backend::start(network.host(10), names[0]).await,
+        Backend::start(network.host(11), names[1]).await,
+        Backend::start(network.host(12), names[2]).await,
+    ];
     let services: String =
         (10..).zip(names).map(|(host, name)| service_yaml(name, &[network.host(host)], "")).collect();
     network.write("backends.yaml", &services);

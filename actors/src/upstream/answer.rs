@@ -1,0 +1,50 @@
+//! A backend's answer: its head, and its body as it arrives.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use actix_http::Response;
+use actix_web::body::BodySize;
+use actix_web::web::Bytes;
+use futures::Stream;
+
+use super::error::BodyError;
+use super::{http1, http2};
+
+/// An answer whose head is there.
+pub struct Answer {
+    /// The status and the headers that are meant for the client. What frames the body is not among them, but for the
+    /// length that an answer without a body announces on behalf of one that has it.
+    pub head: Response<()>,
+    /// How long the body is, or would be if it had been asked for.
+    pub size: BodySize,
+    /// The body.
+    pub body: AnswerBody,
+}
+
+/// The body of an answer; its stream ends with an error when the answer ends before its end.
+pub struct AnswerBody(pub(super) Source);
+
+/// Where a body comes from.
+pub(super) enum Source {
+    Http1(http1::Incoming),
+    Http2(http2::Incoming),
+}
+
+impl AnswerBody {
+    /// Returns the next piece of the body as soon as it is there, `None` at its end.
+    pub fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        match &mut self.0 {
+            Source::Http1(incoming) => incoming.poll_chunk(context),
+            Source::Http2(incoming) => incoming.poll_chunk(context),
+        }
+    }
+}
+
+impl Stream for AnswerBody {
+    type Item = Result<Bytes, BodyError>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().poll_chunk(context)
+    }
+}
