@@ -46,6 +46,8 @@ pub struct GatewayReport {
     pub listeners: Vec<ListenerReport>,
     /// The number of ListenerSets that add listeners to it.
     pub attached_sets: usize,
+    /// For each port that its listeners are served on the router's own port.
+    pub ports: BTreeMap<u16, u16>,
 }
 
 /// What is reported of a ListenerSet.
@@ -194,6 +196,7 @@ pub(super) fn gateways(
             conditions: gateway.conditions(binds),
             listeners: listeners(gateway.places()),
             attached_sets: gateway.attached_sets(),
+            ports: gateway.ports(),
         };
         reports.insert(gateway.key.clone(), report);
     }

@@ -9,7 +9,7 @@ use super::settle::settle;
 use super::{Purpose, Target, Write, Writes, render};
 use crate::gateway::class;
 use crate::object::{Kind, ObjectKey};
-use crate::plan::Reports;
+use crate::plan::{Controller, Reports};
 use crate::world::{Record, Table, World};
 
 /// What was found to be as it should be.
@@ -26,13 +26,20 @@ pub(super) struct Settled {
 
 impl Settled {
     /// Adds the statuses that are not yet as they should be.
-    pub(super) fn statuses(&mut self, world: &World, reports: &Arc<Reports>, writes: &mut Writes) {
+    pub(super) fn statuses(
+        &mut self,
+        world: &World,
+        reports: &Arc<Reports>,
+        controller: &Controller,
+        writes: &mut Writes,
+    ) {
+        let features = class::features(world, &controller.addresses);
         let last = std::mem::replace(&mut self.reports, Arc::clone(reports));
         let same = Arc::ptr_eq(&last, reports);
         for (key, conditions) in &reports.classes {
             if let Some(class) = world.gateway_classes.find(key) {
                 let known = same || last.classes.get(key) == Some(conditions);
-                let status = || render::class(conditions, class.record.generation, class::features(world));
+                let status = || render::class(conditions, class.record.generation, &features);
                 self.add((Kind::GatewayClass, key, &class.record), known, status, writes);
             }
         }
