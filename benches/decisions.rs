@@ -140,7 +140,13 @@ fn planning(criterion: &mut Criterion) {
     });
     let plan = plan(&world, &controller);
     let bind = Bind { address: controller.bind_address, port: 10_321 };
-    let head = RequestHead { host: "example.org", path: "/v1/chat/completions", headers: &NoHeaders };
+    let head = RequestHead {
+        method: "POST",
+        host: "example.org",
+        path: "/v1/chat/completions",
+        query: "",
+        headers: &NoHeaders,
+    };
     criterion.bench_function("decide, among them", |bencher| {
         bencher.iter(|| {
             plan.table.decide(

@@ -14,6 +14,10 @@ use thiserror::Error;
 
 use crate::plan::SERVICE_NAME;
 
+pub use addresses::{AddressConfig, AddressProviderName};
+
+mod addresses;
+
 /// The options of a router that serves.
 #[derive(Args, Clone, Debug)]
 #[group(skip)]
@@ -29,6 +33,10 @@ pub struct Config {
     /// Which APIs to serve.
     #[command(flatten)]
     pub apis: ApiConfig,
+
+    /// Where the addresses of Gateways come from.
+    #[command(flatten)]
+    pub addresses: AddressConfig,
 
     /// How the cluster is watched and written to.
     #[command(flatten)]
@@ -242,6 +250,9 @@ pub enum ConfigError {
     /// The inference extension is built on the Gateway API.
     #[error("`--enable-gateway-api-inference-extension` needs `--enable-gateway-api`")]
     ExtensionWithoutGatewayApi,
+    /// A pool of addresses without addresses, or addresses without a pool.
+    #[error("`--gateway-address-provider=pool` and `--gateway-addresses` need each other")]
+    PoolAndAddresses,
     /// Two sockets want one port.
     #[error("`{first}` and `{second}` are both {port}")]
     SamePort {
@@ -283,6 +294,7 @@ impl Config {
         if self.apis.enable_gateway_api_inference_extension && !self.gateway_api() {
             faults.push(ConfigError::ExtensionWithoutGatewayApi);
         }
+        faults.extend(self.addresses.fault());
         let ports = [
             ("--port", self.listen.port),
             ("--metrics-port", self.listen.metrics_port),
@@ -317,75 +329,4 @@ fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-
-    #[derive(Parser)]
-    struct Cli {
-        #[command(flatten)]
-        config: Config,
-    }
-
-    fn config(flags: &[&str]) -> Config {
-        Cli::try_parse_from([&["kthena-router"], flags].concat()).expect("flags parse").config
-    }
-
-    #[test]
-    fn defaults_are_those_of_the_go_router() {
-        let config = config(&[]);
-        assert_eq!((config.listen.port, config.listen.metrics_port, config.listen.debug_port), (8080, 9090, 15000));
-        assert_eq!(config.drain.drain_timeout, Duration::from_secs(300));
-        assert_eq!(config.engines.metrics_scrape_interval, Duration::from_secs(1));
-        assert_eq!(config.limits.max_body_bytes, 64 * 1024 * 1024);
-        assert!(config.access_log.access_log_enabled);
-        assert!(!config.gateway_api());
-        assert_eq!(config.faults(), []);
-    }
-
-    #[test]
-    fn the_gateway_api_is_on_by_default_only_without_a_cluster() {
-        for (flags, expected) in [
-            (&["--manifests", "dir"][..], true),
-            (&["--manifests", "dir", "--enable-gateway-api=false"], false),
-            (&["--enable-gateway-api"], true),
-            (&["--enable-gateway-api=true"], true),
-        ] {
-            assert_eq!(config(flags).gateway_api(), expected, "{flags:?}");
-        }
-    }
-
-    #[test]
-    fn all_contradictions_are_reported_at_once() {
-        let faults = config(&[
-            "--tls-cert=a.pem",
-            "--enable-gateway-api-inference-extension",
-            "--port=9090",
-            "--max-body-bytes=0",
-            "--drain-timeout=0s",
-            "--kube-api-qps=-1",
-        ])
-        .faults();
-        assert_eq!(
-            faults,
-            [
-                ConfigError::HalfTls { given: "--tls-cert" },
-                ConfigError::ExtensionWithoutGatewayApi,
-                ConfigError::SamePort { first: "--port", second: "--metrics-port", port: 9090 },
-                ConfigError::Zero { flag: "--max-body-bytes" },
-                ConfigError::Zero { flag: "--drain-timeout" },
-                ConfigError::NotANumber { flag: "--kube-api-qps" },
-            ]
-        );
-    }
-
-    #[test]
-    fn a_port_of_zero_or_a_bad_duration_does_not_parse() {
-        for flag in
-            ["--port=0", "--port=70000", "--drain-timeout=soon", "--access-log-format=xml", "--bind-address=host"]
-        {
-            assert!(Cli::try_parse_from(["kthena-router", flag]).is_err(), "{flag}");
-        }
-    }
-}
+mod tests;

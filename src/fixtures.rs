@@ -42,7 +42,8 @@ pub(crate) fn plan_of(manifest: &str) -> Plan {
 /// The request is `model` at `host`, which may have a port, on `port`; of several targets the first one is drawn.
 pub(crate) fn decision(plan: &Plan, port: u16, host: &str, model: &str, headers: &[(&str, &str)]) -> String {
     let host = request_host(host);
-    let head = RequestHead { host: &host, path: "/v1/completions", headers: &Pairs(headers) };
+    let head =
+        RequestHead { method: "POST", host: &host, path: "/v1/completions", query: "", headers: &Pairs(headers) };
     let availability = |pool: PoolIndex| match plan.pools[pool.0].endpoints.len() {
         0 => Availability::Empty,
         _ => Availability::Ready,

@@ -8,23 +8,30 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use foldhash::HashMap;
-
 use crate::gateway::addresses::AddressProvider;
 use crate::gateway::class;
 use crate::gateway::gateways::{OwnGateway, OwnGateways, own_gateways};
-use crate::gateway::hostname::Hostname;
 use crate::gateway::parents::Parents;
 use crate::gateway::references::References;
-use crate::gateway::tls::TlsPlan;
+use crate::gateway::tls::{TlsPlan, UpstreamTls};
 use crate::object::{Bind, ObjectKey};
-use crate::routing::table::{ListenerTable, PoolEntry, PoolIndex, RouteTable};
+use crate::routing::http::entry::HttpEntry;
+use crate::routing::http::redirect::Scheme;
+use crate::routing::pool::PoolIndex;
+use crate::routing::table::{ListenerIdentity, ListenerTable, PoolEntry, RouteEntry, RouteTable};
 use crate::world::World;
 
+use policies::Policies;
+
+pub use http::HttpRouteReport;
+pub use policies::PolicyReport;
 pub use pools::PoolPlan;
 pub use report::{GatewayReport, ListenerReport, ListenerSetReport, ParentReport, Reports, RouteReport, ServerReport};
 
+mod backends;
+mod http;
 mod native;
+mod policies;
 mod pools;
 mod report;
 
@@ -74,6 +81,8 @@ pub struct Plan {
     pub binds: Vec<BindPlan>,
     /// How TLS is spoken with clients, for each bind where listeners say so.
     pub tls: TlsPlan,
+    /// How TLS is spoken with backends, in the order of [`TlsIndex`](crate::routing::pool::TlsIndex).
+    pub upstream_tls: Vec<Arc<UpstreamTls>>,
     /// The pools, in the order of [`RouteTable::pools`].
     pub pools: Vec<PoolPlan>,
     /// What to report of each object.
@@ -126,32 +135,38 @@ pub fn plan(world: &World, controller: &Controller) -> Plan {
     let references = References::new(world);
     let OwnGateways { gateways, allocations } = own_gateways(world, controller, &references);
     let parents = Parents::new(&gateways, &world.namespaces.objects);
-    let pools = pools::pools(world, controller);
-    let entries = pools.iter().map(|pool| PoolEntry { key: pool.key.clone(), policy: Arc::clone(&pool.policy) });
-    let indices: HashMap<&ObjectKey, PoolIndex> =
-        pools.iter().enumerate().map(|(index, pool)| (&pool.key.object, PoolIndex(index))).collect();
+    let mut pools = pools::pools(world, controller);
+    let indices = pools.iter().enumerate().map(|(index, pool)| (pool.key.object.clone(), PoolIndex(index))).collect();
     let models = native::attach(world, controller, &parents, &indices);
+    let policies = Policies::new(world, &references);
+    let backends = backends::backends(world, &references, &policies, &mut pools);
+    let http = http::attach(world, &gateways, &parents, &backends);
+    let uses = backends.into_uses();
 
+    let entries = pools.iter().map(|pool| PoolEntry { key: pool.key.clone(), policy: Arc::clone(&pool.policy) });
     let mut outline = Outline::new(RouteTable::new(entries.collect()));
     if !controller.gateway_api {
         let bind = Bind { address: controller.bind_address, port: controller.port };
-        outline.table.add_listener(bind, &Hostname::Any, ListenerTable::new(None, &models.plain));
-        outline.binds.insert(BindPlan { bind, tls: controller.speaks_tls(bind) });
+        let plan = BindPlan { bind, tls: controller.speaks_tls(bind) };
+        let identity = ListenerIdentity { scheme: scheme(plan.tls), port: bind.port, ..ListenerIdentity::default() };
+        outline.add(plan, ListenerTable::new(identity, &models.plain, &[]));
     }
-    for (gateway, models) in gateways.iter().zip(&models.attached) {
-        outline.add_gateway(gateway, models, controller);
+    for (place, gateway) in gateways.iter().enumerate() {
+        outline.add_gateway(gateway, &models.attached[place], &http.attached[place], controller);
     }
-    let counts = |gateway: usize, place: usize| models.attached[gateway][place].len();
+    let counts = |gateway: usize, place: usize| models.attached[gateway][place].len() + http.accepted[gateway][place];
     let (gateway_reports, listener_sets) = report::gateways(&gateways, &counts, &world.binds);
     let reports = Reports {
         classes: class::conditions(world).collect(),
         gateways: gateway_reports,
         listener_sets,
+        http_routes: http.reports,
+        policies: policies.reports(&uses, &gateways),
         routes: models.reports,
         servers: report::servers(world, &pools),
     };
     let Outline { table, binds, tls } = outline;
-    Plan { table, binds: binds.into_iter().collect(), tls, pools, reports, allocations }
+    Plan { table, binds: binds.into_iter().collect(), tls, upstream_tls: uses.tls, pools, reports, allocations }
 }
 
 /// The sockets of a plan and what is served on them, while they are being collected.
@@ -166,18 +181,17 @@ impl Outline {
         Self { table, binds: BTreeSet::new(), tls: TlsPlan::new() }
     }
 
-    /// Adds the listeners of a Gateway with their routes.
+    /// Adds the listeners of a Gateway, each with its ModelRoutes and its HTTPRoutes.
     fn add_gateway(
         &mut self,
         gateway: &OwnGateway<'_>,
-        models: &[Vec<Arc<crate::routing::table::RouteEntry>>],
+        models: &[Vec<Arc<RouteEntry>>],
+        http: &[Vec<Arc<HttpEntry>>],
         controller: &Controller,
     ) {
         let name: Arc<str> = gateway.key.to_string().into();
-        for (listener, models) in gateway.listeners.iter().zip(models) {
+        for (listener, (models, http)) in gateway.listeners.iter().zip(models.iter().zip(http)) {
             for bind in &listener.binds {
-                let tls = listener.tls.is_some() || controller.speaks_tls(*bind);
-                self.binds.insert(BindPlan { bind: *bind, tls });
                 if let Some(tls) = &listener.tls {
                     let known = self.tls.entry(*bind).or_default();
                     // Gateways that share a socket may serve one hostname together, with the same settings.
@@ -185,11 +199,26 @@ impl Outline {
                         known.push((listener.hostname.clone(), Arc::clone(tls)));
                     }
                 }
-                let routes = ListenerTable::new(Some(Arc::clone(&name)), models);
-                self.table.add_listener(*bind, &listener.hostname, routes);
+                let speaks_tls = listener.tls.is_some() || controller.speaks_tls(*bind);
+                let identity = ListenerIdentity {
+                    gateway: Some(Arc::clone(&name)),
+                    hostname: listener.hostname.clone(),
+                    scheme: scheme(speaks_tls),
+                    port: listener.port,
+                };
+                self.add(BindPlan { bind: *bind, tls: speaks_tls }, ListenerTable::new(identity, models, http));
             }
         }
     }
+
+    fn add(&mut self, plan: BindPlan, listener: ListenerTable) {
+        self.binds.insert(plan);
+        self.table.add_listener(plan.bind, listener);
+    }
+}
+
+fn scheme(speaks_tls: bool) -> Scheme {
+    if speaks_tls { Scheme::Https } else { Scheme::Http }
 }
 
 #[cfg(test)]

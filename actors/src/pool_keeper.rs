@@ -22,7 +22,7 @@ use kthena_router::config::EngineConfig;
 use kthena_router::inference::exposition::{Dialect, EndpointMetrics};
 use kthena_router::inference::pool::Endpoint;
 use kthena_router::kinds::model_server::InferenceEngine;
-use kthena_router::native::route::PoolPolicy;
+use kthena_router::routing::pool::PoolPolicy;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -47,7 +47,8 @@ pub struct PoolKeeper {
     pool: Arc<Pool>,
     members: Vec<Member>,
     missed_scrapes: HashMap<SocketAddr, u32>,
-    scraping: Scraping,
+    /// How the engines are scraped; `None` for endpoints that are no engines.
+    scraping: Option<Scraping>,
     scraper_arbiter: ArbiterHandle,
     scraper: Option<Addr<MetricsScraper>>,
     publish_pending: bool,
@@ -92,17 +93,16 @@ impl PoolKeeper {
         upstream: &Upstream,
         metrics: &Arc<Metrics>,
     ) -> Self {
-        let dialect = match policy.engine {
-            InferenceEngine::Vllm => Dialect::Vllm,
-            InferenceEngine::Sglang => Dialect::Sglang,
-        };
-        let scraping = Scraping {
+        let scraping = policy.engine.map(|engine| Scraping {
             pool: pool.key.to_string(),
-            dialect,
+            dialect: match engine {
+                InferenceEngine::Vllm => Dialect::Vllm,
+                InferenceEngine::Sglang => Dialect::Sglang,
+            },
             https: policy.https,
             interval: engines.metrics_scrape_interval,
             upstream: upstream.clone(),
-        };
+        });
         Self {
             members: pool.view().members.clone(),
             pool,
@@ -120,11 +120,12 @@ impl PoolKeeper {
         if self.scraper.as_ref().is_some_and(Addr::connected) {
             return;
         }
+        let Some(scraping) = self.scraping.clone() else { return };
         if self.scraper.is_some() {
             warn!(pool = %self.pool.key, "metrics scraper died, starting a fresh one");
             note_restart(self.vitals.metrics(), MetricsScraper::NAME, "died");
         }
-        let (scraping, keeper) = (self.scraping.clone(), context.address().downgrade().recipient());
+        let keeper = context.address().downgrade().recipient();
         let metrics = Arc::clone(self.vitals.metrics());
         let scraper = MetricsScraper::start_in_arbiter(&self.scraper_arbiter, move |_| {
             MetricsScraper::new(scraping, keeper, &metrics)

@@ -27,9 +27,9 @@ use actix::{
 };
 use kthena_router::config::EngineConfig;
 use kthena_router::inference::pool::Endpoint;
-use kthena_router::native::route::PoolPolicy;
 use kthena_router::object::{Bind, PoolKey};
 use kthena_router::plan::{BindPlan, Controller, Plan, PoolPlan, Reports, plan};
+use kthena_router::routing::pool::PoolPolicy;
 use kthena_router::upkeep::Upkeep;
 use kthena_router::world::{BindState, Effect, Fact, World, WorldKind};
 use serde::Serialize;

@@ -8,7 +8,6 @@ use std::thread::available_parallelism;
 use actix::{Actor, Addr, Arbiter, ArbiterHandle, AsyncContext, Context};
 use actix_web::dev::ServerHandle;
 use kthena_router::config::Config;
-use kthena_router::gateway::addresses::AddressProvider;
 use kthena_router::inference::scheduling::{SchedulerConfig, SchedulerConfigError};
 use kthena_router::object::ObjectKey;
 use kthena_router::plan::Controller;
@@ -232,7 +231,7 @@ fn scheduler(config: &Config) -> Result<SchedulerConfig, StartError> {
 /// Returns what plans depend on of the router's options.
 pub(crate) fn controller(config: &Config) -> Controller {
     Controller {
-        addresses: AddressProvider::Shared,
+        addresses: config.addresses.provider(),
         gateway_api: config.gateway_api(),
         namespace: config.apis.pod_namespace.clone(),
         bind_address: config.listen.bind_address,

@@ -14,6 +14,61 @@ pub const DEFINITION: &str = "gatewayclasses.gateway.networking.k8s.io";
 /// The major and the last minor version of the Gateway API that the router serves, from the first of that major on.
 const SERVED: (u32, u32) = (1, 6);
 
+/// The first minor version whose GatewayClasses can say which features are supported.
+const FEATURES_SINCE: u32 = 4;
+
+/// The features of the Gateway API that are supported, by name in alphabetical order.
+pub const FEATURES: &[&str] = &[
+    "BackendTLSPolicy",
+    "BackendTLSPolicySANValidation",
+    "Gateway",
+    "GatewayAddressEmpty",
+    "GatewayBackendClientCertificate",
+    "GatewayFrontendClientCertificateValidation",
+    "GatewayFrontendClientCertificateValidationInsecureFallback",
+    "GatewayHTTPListenerIsolation",
+    "GatewayHTTPSListenerDetectMisdirectedRequests",
+    "GatewayInfrastructurePropagation",
+    "GatewayPort8080",
+    "GatewayStaticAddresses",
+    "HTTPRoute",
+    "HTTPRoute303RedirectStatusCode",
+    "HTTPRoute307RedirectStatusCode",
+    "HTTPRoute308RedirectStatusCode",
+    "HTTPRouteBackendProtocolH2C",
+    "HTTPRouteBackendProtocolWebSocket",
+    "HTTPRouteBackendRequestHeaderModification",
+    "HTTPRouteBackendTimeout",
+    "HTTPRouteCORS",
+    "HTTPRouteDestinationPortMatching",
+    "HTTPRouteHostRewrite",
+    "HTTPRouteMethodMatching",
+    "HTTPRouteNamedRouteRule",
+    "HTTPRouteParentRefPort",
+    "HTTPRoutePathRedirect",
+    "HTTPRoutePathRewrite",
+    "HTTPRoutePortRedirect",
+    "HTTPRouteQueryParamMatching",
+    "HTTPRouteRequestMirror",
+    "HTTPRouteRequestMultipleMirrors",
+    "HTTPRouteRequestPercentageMirror",
+    "HTTPRouteRequestTimeout",
+    "HTTPRouteResponseHeaderModification",
+    "HTTPRouteRetry",
+    "HTTPRouteRetryBackendTimeout",
+    "HTTPRouteRetryConnectionError",
+    "HTTPRouteSchemeRedirect",
+    "ListenerSet",
+    "ReferenceGrant",
+];
+
+/// Returns the features that a class can be said to support; none where the installed release has no field for them.
+pub fn features(world: &World) -> &'static [&'static str] {
+    let definition = world.definitions.find(&ObjectKey::new("", DEFINITION));
+    let version = definition.and_then(|facts| facts.bundle_version.as_deref()).and_then(version);
+    if version.is_some_and(|version| version >= (1, FEATURES_SINCE)) { FEATURES } else { &[] }
+}
+
 /// Returns whether Gateways of this class are ours: by the class's controller, or by name while the class is unknown.
 pub fn is_own(world: &World, class: &str) -> bool {
     match world.gateway_classes.find(&ObjectKey::new("", class)) {
@@ -49,15 +104,41 @@ fn supported_version(installed: Option<&str>) -> Condition {
     }
 }
 
-fn is_served(version: &str) -> bool {
-    let mut parts = version.strip_prefix('v').unwrap_or(version).split(['.', '-']).map(str::parse::<u32>);
-    let (Some(Ok(major)), Some(Ok(minor))) = (parts.next(), parts.next()) else { return false };
-    major == SERVED.0 && minor <= SERVED.1
+fn is_served(installed: &str) -> bool {
+    version(installed).is_some_and(|(major, minor)| major == SERVED.0 && minor <= SERVED.1)
+}
+
+/// Reads the major and the minor version of a release such as `v1.6.1`.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut parts = release.strip_prefix('v').unwrap_or(release).split(['.', '-']).map(str::parse);
+    let (Some(Ok(major)), Some(Ok(minor))) = (parts.next(), parts.next()) else { return None };
+    Some((major, minor))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn features_are_listed_in_order_and_only_where_there_is_a_field_for_them() {
+        assert!(FEATURES.is_sorted());
+        let definition = |annotations: &str| {
+            crate::fixtures::world(&format!(
+                "{{apiVersion: apiextensions.k8s.io/v1, kind: CustomResourceDefinition, metadata: {{name: {DEFINITION}, \
+                 annotations: {{{annotations}}}}}, spec: {{group: gateway.networking.k8s.io, scope: Cluster, \
+                 names: {{kind: GatewayClass, plural: gatewayclasses}}, versions: []}}}}"
+            ))
+        };
+        let release = |release: &str| definition(&format!("gateway.networking.k8s.io/bundle-version: {release}"));
+        for (case, world, expected) in [
+            ("a release with the field", release("v1.6.1"), true),
+            ("a release without it", release("v1.3.0"), false),
+            ("an unknown release", definition(""), false),
+            ("no definition", World::default(), false),
+        ] {
+            assert_eq!(!features(&world).is_empty(), expected, "{case}");
+        }
+    }
 
     #[test]
     fn only_releases_up_to_the_served_one_are_supported() {

@@ -76,7 +76,7 @@ impl Validation {
 }
 
 /// Joins bundles of certificates; a single one, which is the rule, stays shared.
-pub(super) fn join(mut bundles: Vec<Arc<Authorities>>) -> Option<Arc<Authorities>> {
+pub(crate) fn join(mut bundles: Vec<Arc<Authorities>>) -> Option<Arc<Authorities>> {
     match bundles.len() {
         0 | 1 => bundles.pop(),
         _ => Some(Arc::new(Authorities::join(bundles.iter().map(|bundle| &**bundle)))),

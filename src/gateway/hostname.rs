@@ -7,13 +7,14 @@ use std::borrow::Cow;
 use std::fmt;
 
 /// What hosts a listener serves.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Hostname {
     /// Exactly this host, in lower case.
     Exact(String),
     /// Every host that ends in this suffix, which begins with a dot and is in lower case: `.example.com`.
     Wildcard(String),
     /// Every host.
+    #[default]
     Any,
 }
 

@@ -215,11 +215,6 @@ impl<'w> Protocol<'w> {
         !matches!(self, Self::Other(_))
     }
 
-    /// Returns the scheme of the URIs that are asked for over it.
-    pub fn scheme(self) -> &'static str {
-        if self == Self::Https { "https" } else { "http" }
-    }
-
     fn routes(self) -> &'static [Kind] {
         if self.is_served() { SERVED_ROUTES } else { &[] }
     }

@@ -33,8 +33,9 @@ pub struct Candidate<'r> {
 /// What one parentRef of a route came to.
 #[derive(Debug)]
 pub struct Attachment {
-    /// Whether the parent is one of our objects, so that its route's status tells of it.
-    pub is_own: bool,
+    /// The place of the Gateway that the parent is or belongs to; none if it is not one of our objects, so that the
+    /// route's status does not tell of it.
+    pub gateway: Option<usize>,
     /// The listeners that the route attaches to; empty when it is not accepted.
     pub listeners: Vec<ListenerPlace>,
     /// The `Accepted` condition for this parent.
@@ -84,13 +85,13 @@ impl<'w> Parents<'w> {
         let Some(parent) = parent else {
             let message = format!("there is no {} `{key}` of this router", reference.kind);
             let accepted = Condition::fails(kind::ACCEPTED, reason::NO_MATCHING_PARENT, message);
-            return Attachment { is_own: false, listeners: Vec::new(), accepted };
+            return Attachment { gateway: None, listeners: Vec::new(), accepted };
         };
         let (listeners, accepted) = match self.listeners(route, reference, parent) {
             Ok(listeners) => (listeners, Condition::holds(kind::ACCEPTED, reason::ACCEPTED)),
             Err(problem) => (Vec::new(), Condition::judge(kind::ACCEPTED, reason::ACCEPTED, [&problem])),
         };
-        Attachment { is_own: true, listeners, accepted }
+        Attachment { gateway: Some(parent.gateway), listeners, accepted }
     }
 
     /// Returns the listeners of a parent that a reference names and that let the route in, or why none does.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::CustomResource;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Where traffic enters.
 #[derive(Clone, CustomResource, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -32,7 +32,7 @@ pub struct GatewaySpec {
     pub listeners: Vec<Listener>,
 
     /// The addresses that are asked for; any address if empty.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "null_as_empty", skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<GatewayAddress>,
 
     /// What is wanted of the objects that are made for the Gateway.
@@ -313,4 +313,8 @@ pub enum FrontendValidationMode {
 
 fn secret_kind() -> String {
     "Secret".to_owned()
+}
+
+fn null_as_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<GatewayAddress>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }

@@ -4,15 +4,15 @@
 //! expressions are searched for anywhere in the value, as the Go router does; `^` and `$` anchor them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use regex::Regex;
 
 use crate::kinds::duration::DurationError;
 use crate::kinds::faults::{Fault, compile_regex, model_route_faults, model_server_faults};
 use crate::kinds::model_route::{ModelMatch, ModelRouteSpec, RouteRule, StringMatch, TargetModel};
-use crate::kinds::model_server::{InferenceEngine, ModelServerSpec, WorkloadProtocol};
+use crate::kinds::model_server::{ModelServerSpec, WorkloadProtocol};
 use crate::object::ObjectKey;
+use crate::routing::pool::{BackendProtocol, PoolPolicy};
 use crate::routing::request::RequestHead;
 use crate::world::Record;
 
@@ -74,23 +74,6 @@ pub struct Server {
     pub spec: Arc<ModelServerSpec>,
     /// What its traffic policy says, or why the spec cannot be used.
     pub policy: Result<Arc<PoolPolicy>, Vec<Fault>>,
-}
-
-/// How requests are sent to the endpoints of a pool.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PoolPolicy {
-    /// The model name that the engines know, which replaces the one in the request.
-    pub served_model: Option<String>,
-    /// The engine, and so the dialect of its metrics.
-    pub engine: InferenceEngine,
-    /// Whether the endpoints speak https.
-    pub https: bool,
-    /// Time from sending a request to its response head, for each attempt; `None` waits for ever.
-    pub timeout: Option<Duration>,
-    /// How many times a failed request is tried again, 0 or more.
-    pub retry_attempts: u32,
-    /// The pause before each retry.
-    pub retry_interval: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -200,7 +183,8 @@ impl RuleTarget {
 fn pool_policy(spec: &ModelServerSpec) -> Result<PoolPolicy, DurationError> {
     Ok(PoolPolicy {
         served_model: spec.served_model().map(str::to_owned),
-        engine: spec.inference_engine,
+        engine: Some(spec.inference_engine),
+        protocol: BackendProtocol::Http1,
         https: spec.workload_port.protocol == WorkloadProtocol::Https,
         timeout: spec.timeout()?,
         retry_attempts: spec.retry_attempts(),

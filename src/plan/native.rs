@@ -26,7 +26,7 @@ pub(super) fn attach(
     world: &World,
     controller: &Controller,
     parents: &Parents<'_>,
-    pools: &HashMap<&ObjectKey, PoolIndex>,
+    pools: &HashMap<ObjectKey, PoolIndex>,
 ) -> Models {
     let mut models = Models {
         attached: parents.listeners_by_gateway(),
@@ -45,7 +45,7 @@ pub(super) fn attach(
 }
 
 /// Returns the pool of a target, or why it has none.
-fn resolve(target: &RuleTarget, pools: &HashMap<&ObjectKey, PoolIndex>) -> Result<PoolIndex, String> {
+fn resolve(target: &RuleTarget, pools: &HashMap<ObjectKey, PoolIndex>) -> Result<PoolIndex, String> {
     match &target.backend {
         BackendName::ModelServer(key) => {
             pools.get(key).copied().ok_or_else(|| format!("there is no usable ModelServer `{key}`"))

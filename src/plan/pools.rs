@@ -8,8 +8,9 @@ use foldhash::HashMap;
 
 use super::Controller;
 use crate::inference::pool::Endpoint;
-use crate::native::route::{PoolPolicy, Server};
+use crate::native::route::Server;
 use crate::object::{Kind, ObjectKey, PoolKey};
+use crate::routing::pool::PoolPolicy;
 use crate::selector::has_all;
 use crate::world::{PodFacts, World};
 

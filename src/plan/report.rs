@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use foldhash::HashMap;
 
-use super::PoolPlan;
+use super::{HttpRouteReport, PolicyReport, PoolPlan};
 use crate::gateway::conditions::{Condition, kind, reason};
 use crate::gateway::gateways::OwnGateway;
 use crate::gateway::listeners::Listener;
@@ -23,6 +23,10 @@ pub struct Reports {
     pub gateways: BTreeMap<ObjectKey, GatewayReport>,
     /// The ListenerSets of our Gateways.
     pub listener_sets: BTreeMap<ObjectKey, ListenerSetReport>,
+    /// The HTTPRoutes.
+    pub http_routes: HashMap<ObjectKey, HttpRouteReport>,
+    /// The BackendTLSPolicies.
+    pub policies: BTreeMap<ObjectKey, PolicyReport>,
     /// The ModelRoutes.
     pub routes: HashMap<ObjectKey, RouteReport>,
     /// The ModelServers.

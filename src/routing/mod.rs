@@ -1,6 +1,10 @@
 //! From a request's head to a pool.
 
 pub mod backend;
+pub mod host_index;
 pub mod http;
+pub mod path;
+pub mod pool;
+pub mod query;
 pub mod request;
 pub mod table;

@@ -3,10 +3,14 @@
 /// The head of a request.
 #[derive(Clone, Copy)]
 pub struct RequestHead<'a> {
+    /// The method, for example `GET`.
+    pub method: &'a str,
     /// The host that the request names, as [`request_host`](crate::gateway::hostname::request_host) returns it.
     pub host: &'a str,
     /// The path, without the query, as it was sent.
     pub path: &'a str,
+    /// The query as it was sent, without its `?`; empty if there is none.
+    pub query: &'a str,
     /// The headers.
     pub headers: &'a dyn Headers,
 }

@@ -1,23 +1,30 @@
 //! The compiled routes of every bind, and the decision that they make for a request.
 //!
-//! Order of decision: the bind that the request came in on; its listeners with the most specific matching hostname
+//! Order of decision for a model: the bind that the request came in on; its listeners with the most specific matching hostname
 //! (exact, then the longest wildcard, then none), of which several Gateways may each have one, the oldest Gateway
 //! first; the exact model name before LoRA names; the oldest ModelRoute first, then by namespace and name; its rules
 //! in order; the target by weight. A route none of whose rules match passes the request on to the next route.
+//!
+//! A path that no ModelRoute serves, and a request that none of them takes, goes by the HTTPRoutes of the same listeners,
+//! in the order of [`http`](super::http::table). What the most specific listeners do not serve is not served by less
+//! specific ones: Gateway API, `Gateway.spec.listeners`, "listener isolation".
 
 use std::sync::Arc;
 
 use foldhash::{HashMap, HashMapExt};
 
 use super::backend::{Availability, choose};
+use super::host_index::HostIndex;
+use super::http::entry::HttpEntry;
+use super::http::redirect::Scheme;
+use super::http::table::{HttpMatch, HttpTable};
+use super::pool::PoolPolicy;
 use super::request::RequestHead;
 use crate::gateway::hostname::Hostname;
-use crate::native::route::{CompiledRule, PoolPolicy, Route, RuleTarget};
+use crate::native::route::{CompiledRule, Route, RuleTarget};
 use crate::object::{Bind, ObjectKey, PoolKey};
 
-/// Finds a pool in [`RouteTable::pools`], and in whatever list is kept beside it in the same order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PoolIndex(pub usize);
+pub use super::pool::PoolIndex;
 
 /// All routes of the router at one moment.
 #[derive(Debug, Default)]
@@ -37,21 +44,30 @@ pub struct PoolEntry {
 }
 
 /// The listeners that share one bind.
-#[derive(Debug, Default)]
-pub struct BindTable {
-    exact: HashMap<String, Vec<ListenerTable>>,
-    /// By suffix, the longest first.
-    wildcard: Vec<(String, Vec<ListenerTable>)>,
-    any: Vec<ListenerTable>,
+type BindTable = HostIndex<Vec<ListenerTable>>;
+
+/// What a listener is to its clients.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListenerIdentity {
+    /// The Gateway's namespace and name; `None` for the plain port that is open when the Gateway API is off.
+    pub gateway: Option<Arc<str>>,
+    /// The hosts that it serves.
+    pub hostname: Hostname,
+    /// How clients reach it.
+    pub scheme: Scheme,
+    /// The port that its spec has, which clients use; its socket may have another.
+    pub port: u16,
 }
 
 /// The routes of one listener of one Gateway.
 #[derive(Debug)]
 pub struct ListenerTable {
-    /// The Gateway's namespace and name; `None` for the plain port that is open when the Gateway API is off.
-    pub gateway: Option<Arc<str>>,
+    /// What it is to its clients.
+    pub identity: ListenerIdentity,
     models: HashMap<Arc<str>, Vec<Arc<RouteEntry>>>,
     adapters: HashMap<Arc<str>, Vec<Arc<RouteEntry>>>,
+    /// Its HTTPRoutes.
+    pub http: HttpTable,
 }
 
 /// A ModelRoute whose targets are resolved.
@@ -86,6 +102,15 @@ pub struct Forward<'t> {
     pub adapter: bool,
 }
 
+/// The rule of an HTTPRoute that a request falls under.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpDecision<'t> {
+    /// The listener that took the request.
+    pub listener: &'t ListenerTable,
+    /// The rule.
+    pub matched: HttpMatch<'t>,
+}
+
 /// Why a request goes nowhere.
 #[derive(Clone, Copy, Debug)]
 pub enum Refusal<'t> {
@@ -112,30 +137,34 @@ impl RouteTable {
     }
 
     /// Adds a listener; those of one bind and hostname are asked in the order in which they are added.
-    pub fn add_listener(&mut self, bind: Bind, hostname: &Hostname, listener: ListenerTable) {
-        let bind = self.binds.entry(bind).or_default();
-        match hostname {
-            Hostname::Exact(name) => bind.exact.entry(name.clone()).or_default().push(listener),
-            Hostname::Any => bind.any.push(listener),
-            Hostname::Wildcard(suffix) => {
-                if let Some((_, listeners)) = bind.wildcard.iter_mut().find(|(known, _)| known == suffix) {
-                    listeners.push(listener);
-                } else {
-                    let place = bind.wildcard.partition_point(|(known, _)| known.len() >= suffix.len());
-                    bind.wildcard.insert(place, (suffix.clone(), vec![listener]));
-                }
-            }
-        }
+    pub fn add_listener(&mut self, bind: Bind, listener: ListenerTable) {
+        self.binds.entry(bind).or_default().entry(&listener.identity.hostname).push(listener);
     }
 
     /// Returns the listeners that serve `host` on `bind`, the one to ask first leading.
     pub fn listeners(&self, bind: Bind, host: &str) -> &[ListenerTable] {
-        let Some(bind) = self.binds.get(&bind) else { return &[] };
-        if let Some(listeners) = bind.exact.get(host) {
-            return listeners;
-        }
-        let wildcard = bind.wildcard.iter().find(|(suffix, _)| host.len() > suffix.len() && host.ends_with(suffix));
-        wildcard.map_or(bind.any.as_slice(), |(_, listeners)| listeners.as_slice())
+        self.binds.get(&bind).and_then(|hosts| hosts.find(host)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Returns the hostname of the listeners that serve `host` on `bind`; `None` if there are none.
+    ///
+    /// Source: Gateway API, `Gateway.spec.listeners`: where that of the TLS server name differs from that of the `Host`,
+    /// the request is misdirected, and answered with 421.
+    pub fn listener_hostname(&self, bind: Bind, host: &str) -> Option<&Hostname> {
+        self.listeners(bind, host).first().map(|listener| &listener.identity.hostname)
+    }
+
+    /// Decides under which rule of an HTTPRoute a request falls that came in on `bind`.
+    ///
+    /// # Errors
+    ///
+    /// Returns the [`Refusal`], never [`Refusal::NoEndpoints`], when no listener or rule is there for it.
+    pub fn decide_http(&self, bind: Bind, head: &RequestHead<'_>) -> Result<HttpDecision<'_>, Refusal<'_>> {
+        let listeners = self.listeners(bind, head.host);
+        let Some(first) = listeners.first() else { return Err(Refusal::NoListener) };
+        let mut found = listeners.iter().filter_map(|listener| Some((listener, listener.http.find(head)?)));
+        let (listener, matched) = found.next().ok_or(Refusal::NoRoute { listener: first })?;
+        Ok(HttpDecision { listener, matched })
     }
 
     /// Decides where a request for `model` that came in on `bind` goes.
@@ -175,11 +204,16 @@ struct Found<'t> {
 }
 
 impl ListenerTable {
-    /// Makes a listener of `routes`, which must be in the order in which they are to be asked.
-    pub fn new<'r>(gateway: Option<Arc<str>>, routes: impl IntoIterator<Item = &'r Arc<RouteEntry>>) -> Self {
+    /// Makes a listener of ModelRoutes, which must be in the order in which they are to be asked, and of HTTPRoutes.
+    pub fn new<'r>(
+        identity: ListenerIdentity,
+        routes: impl IntoIterator<Item = &'r Arc<RouteEntry>>,
+        http_routes: impl IntoIterator<Item = &'r Arc<HttpEntry>>,
+    ) -> Self {
         let routes = routes.into_iter();
         let models = HashMap::with_capacity(routes.size_hint().0);
-        let mut listener = Self { gateway, models, adapters: HashMap::new() };
+        let http = HttpTable::new(&identity.hostname, http_routes);
+        let mut listener = Self { identity, models, adapters: HashMap::new(), http };
         for route in routes {
             if let Some(model) = &route.route.model {
                 listener.models.entry(Arc::clone(model)).or_default().push(Arc::clone(route));

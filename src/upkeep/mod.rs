@@ -15,6 +15,7 @@ use crate::world::World;
 pub use settle::{Transition, stamp};
 
 mod provide;
+mod render;
 mod settle;
 mod status;
 

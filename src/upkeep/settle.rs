@@ -5,10 +5,14 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::gateway::conditions::kind::OCCASIONAL;
 use crate::gateway::conditions::reason;
 
 /// The time of a condition that is not new.
 const TIME: &str = "lastTransitionTime";
+
+/// What tells the items of a list apart, each kind of item having some of it.
+const ITEM_KEYS: &[&str] = &["name", "parentRef", "ancestorRef", "controllerName"];
 
 /// A condition that came to hold, or ceased to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +37,9 @@ pub(super) fn settle(desired: &mut Value, observed: Option<&Value>, transitions:
                 let observed = observed.and_then(|observed| observed.get(name));
                 differs |= match (name.as_str(), field) {
                     ("conditions", Value::Array(conditions)) => settle_conditions(conditions, observed, transitions),
-                    ("listeners" | "parents", Value::Array(items)) => settle_items(items, observed, transitions),
+                    ("listeners" | "parents" | "ancestors", Value::Array(items)) => {
+                        settle_items(items, observed, transitions)
+                    }
                     (_, field) => settle(field, observed, transitions),
                 };
             }
@@ -44,20 +50,24 @@ pub(super) fn settle(desired: &mut Value, observed: Option<&Value>, transitions:
     }
 }
 
-/// Compares lists whose items are told apart by name or parentRef.
+/// Compares lists whose items are told apart by name, or by reference and controller.
 fn settle_items(items: &mut [Value], observed: Option<&Value>, transitions: &mut Vec<Transition>) -> bool {
     let observed = array(observed);
     let mut differs = items.len() != observed.len();
     for item in items {
-        let counterpart =
-            observed.iter().find(|other| ["name", "parentRef"].iter().all(|key| other.get(key) == item.get(key)));
+        let counterpart = observed.iter().find(|other| ITEM_KEYS.iter().all(|key| other.get(key) == item.get(key)));
         differs |= settle(item, counterpart, transitions);
     }
     differs
 }
 
 fn settle_conditions(conditions: &mut [Value], observed: Option<&Value>, transitions: &mut Vec<Transition>) -> bool {
-    let mut differs = false;
+    // An occasional condition of the router's own that is still there must go.
+    let is_gone = |other: &&Value| {
+        let named = |kind: &&str| other.get("type").is_some_and(|name| name == kind);
+        OCCASIONAL.iter().any(named) && !conditions.iter().any(|condition| condition.get("type") == other.get("type"))
+    };
+    let mut differs = array(observed).iter().any(|other| is_gone(&other));
     for condition in conditions.iter_mut().filter_map(Value::as_object_mut) {
         let before = array(observed).iter().find(|other| other.get("type") == condition.get("type"));
         let keeps_status = before.is_some_and(|before| before.get("status") == condition.get("status"));

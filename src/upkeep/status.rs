@@ -1,6 +1,4 @@
-//! The statuses of objects, out of a plan's reports.
-//!
-//! Sources: the Gateway API's `GatewayClassStatus` and `GatewayStatus`; the router's own kinds.
+//! Which statuses are to be written: those that differ from what a plan reports.
 
 use std::sync::Arc;
 
@@ -8,11 +6,10 @@ use foldhash::HashMap;
 use serde_json::{Value, json};
 
 use super::settle::settle;
-use super::{Purpose, Target, Write, Writes};
-use crate::gateway::conditions::Condition;
-use crate::native::route::Route;
+use super::{Purpose, Target, Write, Writes, render};
+use crate::gateway::class;
 use crate::object::{Kind, ObjectKey};
-use crate::plan::{CONTROLLER_NAME, GatewayReport, ListenerReport, Reports, RouteReport, ServerReport};
+use crate::plan::Reports;
 use crate::world::{Record, Table, World};
 
 /// What was found to be as it should be.
@@ -35,26 +32,50 @@ impl Settled {
         for (key, conditions) in &reports.classes {
             if let Some(class) = world.gateway_classes.find(key) {
                 let known = same || last.classes.get(key) == Some(conditions);
-                let status = || json!({"conditions": written(conditions, class.record.generation)});
+                let status = || render::class(conditions, class.record.generation, class::features(world));
                 self.add((Kind::GatewayClass, key, &class.record), known, status, writes);
             }
         }
         for (key, report) in &reports.gateways {
             if let Some(gateway) = world.gateways.find(key) {
                 let known = same || last.gateways.get(key) == Some(report);
-                self.add((Kind::Gateway, key, &gateway.record), known, || gateway_status(report), writes);
+                self.add(
+                    (Kind::Gateway, key, &gateway.record),
+                    known,
+                    || render::gateway(report, &gateway.record),
+                    writes,
+                );
+            }
+        }
+        for (key, report) in &reports.listener_sets {
+            if let Some(set) = world.listener_sets.find(key) {
+                let known = same || last.listener_sets.get(key) == Some(report);
+                self.add((Kind::ListenerSet, key, &set.record), known, || render::listener_set(report), writes);
+            }
+        }
+        for (key, report) in &reports.http_routes {
+            if let Some(route) = world.http_routes.find(key) {
+                let known = same || last.http_routes.get(key) == Some(report);
+                self.add((Kind::HttpRoute, key, &route.record), known, || render::http_route(route, report), writes);
+            }
+        }
+        for (key, report) in &reports.policies {
+            if let Some(policy) = world.backend_tls_policies.find(key) {
+                let known = same || last.policies.get(key) == Some(report);
+                let status = || render::policy(report, &policy.record);
+                self.add((Kind::BackendTlsPolicy, key, &policy.record), known, status, writes);
             }
         }
         for (key, report) in &reports.routes {
             if let Some(route) = world.model_routes.find(key) {
                 let known = same || last.routes.get(key) == Some(report);
-                self.add((Kind::ModelRoute, key, &route.record), known, || route_status(route, report), writes);
+                self.add((Kind::ModelRoute, key, &route.record), known, || render::model_route(route, report), writes);
             }
         }
         for (key, report) in &reports.servers {
             if let Some(server) = world.model_servers.find(key) {
                 let known = same || last.servers.get(key) == Some(report);
-                self.add((Kind::ModelServer, key, &server.record), known, || server_status(report), writes);
+                self.add((Kind::ModelServer, key, &server.record), known, || render::model_server(report), writes);
             }
         }
         self.forget(world);
@@ -86,6 +107,10 @@ impl Settled {
         if !key.namespace.is_empty() {
             metadata["namespace"] = json!(&*key.namespace);
         }
+        if render::has_foreign_entries(&status) {
+            // What others have in a list that can only be written as a whole must not be overwritten unseen.
+            metadata["resourceVersion"] = json!(record.resource_version.to_string());
+        }
         let body =
             json!({"apiVersion": kind.api_version(), "kind": kind.as_str(), "metadata": metadata, "status": status});
         let target = Target { purpose: Purpose::Status, kind, key: key.clone() };
@@ -98,6 +123,9 @@ impl Settled {
             match kind {
                 Kind::GatewayClass => forget_gone(versions, &world.gateway_classes),
                 Kind::Gateway => forget_gone(versions, &world.gateways),
+                Kind::ListenerSet => forget_gone(versions, &world.listener_sets),
+                Kind::HttpRoute => forget_gone(versions, &world.http_routes),
+                Kind::BackendTlsPolicy => forget_gone(versions, &world.backend_tls_policies),
                 Kind::ModelRoute => forget_gone(versions, &world.model_routes),
                 _ => forget_gone(versions, &world.model_servers),
             }
@@ -109,62 +137,4 @@ fn forget_gone<S>(versions: &mut HashMap<ObjectKey, u64>, table: &Table<S>) {
     if versions.len() > table.objects.len() {
         versions.retain(|key, _| table.find(key).is_some());
     }
-}
-
-fn gateway_status(report: &GatewayReport) -> Value {
-    let addresses: Vec<_> = report
-        .addresses
-        .iter()
-        .map(|address| {
-            let is_ip = address.parse::<std::net::IpAddr>().is_ok();
-            json!({"type": if is_ip { "IPAddress" } else { "Hostname" }, "value": address})
-        })
-        .collect();
-    let listener = |listener: &ListenerReport| {
-        let kinds = listener.supported_kinds.iter().map(|kind| json!({"group": kind.group(), "kind": kind.as_str()}));
-        json!({
-            "name": listener.name,
-            "attachedRoutes": listener.attached_routes,
-            "supportedKinds": kinds.collect::<Vec<_>>(),
-            "conditions": written(&listener.conditions, report.generation),
-        })
-    };
-    json!({
-        "addresses": addresses,
-        "conditions": written(&report.conditions, report.generation),
-        "listeners": report.listeners.iter().map(listener).collect::<Vec<_>>(),
-    })
-}
-
-fn route_status(route: &Route, report: &RouteReport) -> Value {
-    let parents = route.spec.parent_refs.iter().zip(&report.parents).map(|(parent, report_of_parent)| {
-        json!({
-            "parentRef": parent,
-            "controllerName": CONTROLLER_NAME,
-            "conditions": written(&report_of_parent.conditions, report.generation),
-        })
-    });
-    json!({
-        "conditions": written(&report.conditions, report.generation),
-        "parents": parents.collect::<Vec<_>>(),
-    })
-}
-
-fn server_status(report: &ServerReport) -> Value {
-    json!({
-        "conditions": written(&report.conditions, report.generation),
-        "observedGeneration": report.generation,
-        "endpoints": report.endpoints,
-        "readyEndpoints": report.ready_endpoints,
-    })
-}
-
-/// Returns conditions as they are written, but for their times.
-fn written(conditions: &[Condition], generation: i64) -> Vec<Value> {
-    let written = |condition| {
-        let mut written = json!(condition);
-        written["observedGeneration"] = json!(generation);
-        written
-    };
-    conditions.iter().map(written).collect()
 }

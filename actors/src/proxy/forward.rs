@@ -12,7 +12,7 @@ use actix_http::{HttpMessage, Request};
 use actix_web::http::uri::PathAndQuery;
 use actix_web::web::Bytes;
 use kthena_router::inference::picker::PickError;
-use kthena_router::native::route::PoolPolicy;
+use kthena_router::routing::pool::PoolPolicy;
 
 use super::error::{AttemptFailure, ProxyError};
 use super::exchange::Exchange;

@@ -14,7 +14,7 @@ use actix_web::web::Bytes;
 use kthena_router::gateway::hostname::request_host;
 use kthena_router::inference::api::{Api, Call};
 use kthena_router::inference::request::{Edit, InferenceRequest, parse};
-use kthena_router::native::route::PoolPolicy;
+use kthena_router::routing::pool::PoolPolicy;
 use kthena_router::routing::request::RequestHead;
 use kthena_router::routing::table::{Forward, ListenerTable, PoolIndex, Refusal};
 
@@ -132,7 +132,13 @@ fn decide(
     let parsed = parse(body)?;
     exchange.model = parsed.model.clone().into_owned();
     let host = request_host(authority(request));
-    let head = RequestHead { host: &host, path: request.path(), headers: &Received(request.headers()) };
+    let head = RequestHead {
+        method: request.method().as_str(),
+        host: &host,
+        path: request.path(),
+        query: request.uri().query().unwrap_or_default(),
+        headers: &Received(request.headers()),
+    };
     let decision = snapshot.table.decide(
         worker.door.bind,
         &head,
@@ -165,7 +171,7 @@ fn subject<'t>(forward: &Forward<'t>, model: &str) -> Subject<'t> {
 }
 
 fn note_listener(exchange: &mut Exchange, listener: &ListenerTable) {
-    exchange.gateway.clone_from(&listener.gateway);
+    exchange.gateway.clone_from(&listener.identity.gateway);
 }
 
 /// Decides what of the body has to change, and how the answer is read.

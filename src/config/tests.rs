@@ -1,0 +1,80 @@
+use clap::Parser;
+
+use super::*;
+use crate::gateway::addresses::AddressProvider;
+
+#[derive(Parser)]
+struct Cli {
+    #[command(flatten)]
+    config: Config,
+}
+
+fn config(flags: &[&str]) -> Config {
+    Cli::try_parse_from([&["kthena-router"], flags].concat()).expect("flags parse").config
+}
+
+#[test]
+fn defaults_are_those_of_the_go_router() {
+    let config = config(&[]);
+    assert_eq!((config.listen.port, config.listen.metrics_port, config.listen.debug_port), (8080, 9090, 15000));
+    assert_eq!(config.drain.drain_timeout, Duration::from_secs(300));
+    assert_eq!(config.engines.metrics_scrape_interval, Duration::from_secs(1));
+    assert_eq!(config.limits.max_body_bytes, 64 * 1024 * 1024);
+    assert!(config.access_log.access_log_enabled);
+    assert!(!config.gateway_api());
+    assert_eq!(config.faults(), []);
+}
+
+#[test]
+fn the_gateway_api_is_on_by_default_only_without_a_cluster() {
+    for (flags, expected) in [
+        (&["--manifests", "dir"][..], true),
+        (&["--manifests", "dir", "--enable-gateway-api=false"], false),
+        (&["--enable-gateway-api"], true),
+        (&["--enable-gateway-api=true"], true),
+    ] {
+        assert_eq!(config(flags).gateway_api(), expected, "{flags:?}");
+    }
+}
+
+#[test]
+fn all_contradictions_are_reported_at_once() {
+    let faults = config(&[
+        "--tls-cert=a.pem",
+        "--enable-gateway-api-inference-extension",
+        "--port=9090",
+        "--max-body-bytes=0",
+        "--drain-timeout=0s",
+        "--kube-api-qps=-1",
+    ])
+    .faults();
+    assert_eq!(
+        faults,
+        [
+            ConfigError::HalfTls { given: "--tls-cert" },
+            ConfigError::ExtensionWithoutGatewayApi,
+            ConfigError::SamePort { first: "--port", second: "--metrics-port", port: 9090 },
+            ConfigError::Zero { flag: "--max-body-bytes" },
+            ConfigError::Zero { flag: "--drain-timeout" },
+            ConfigError::NotANumber { flag: "--kube-api-qps" },
+        ]
+    );
+}
+
+#[test]
+fn a_port_of_zero_or_a_bad_duration_does_not_parse() {
+    for flag in ["--port=0", "--port=70000", "--drain-timeout=soon", "--access-log-format=xml", "--bind-address=host"] {
+        assert!(Cli::try_parse_from(["kthena-router", flag]).is_err(), "{flag}");
+    }
+}
+
+#[test]
+fn a_pool_and_its_addresses_need_each_other() {
+    let pool = ["--gateway-address-provider=pool", "--gateway-addresses=192.0.2.0/28,192.0.2.64"];
+    assert_eq!(config(&pool).faults(), []);
+    assert!(matches!(config(&pool).addresses.provider(), AddressProvider::Pool(ranges) if ranges.len() == 2));
+    for flag in pool {
+        assert_eq!(config(&[flag]).faults(), [ConfigError::PoolAndAddresses], "{flag}");
+    }
+    assert!(Cli::try_parse_from(["kthena-router", "--gateway-addresses=192.0.2.0/33"]).is_err());
+}

@@ -1,0 +1,76 @@
+//! What is wrong with an HTTPRoute's spec, and how bad that is.
+//!
+//! Source: Gateway API, `HTTPRouteRule.filters` and `RouteReason`: a value that cannot be used has the reason
+//! `UnsupportedValue`, filters that exclude each other have `IncompatibleFilters`. A route whose rules are all invalid is
+//! not accepted; one with some of them is `PartiallyInvalid`.
+
+use crate::gateway::conditions::reason;
+use crate::kinds::Fault;
+
+/// One thing that is wrong with a spec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteFault {
+    /// The place of the rule that cannot be used because of it; `None` if it is the whole route.
+    pub rule: Option<usize>,
+    /// What kind of fault it is.
+    pub reason: FaultReason,
+    /// The field, and what is wrong with it.
+    pub fault: Fault,
+}
+
+/// Kinds of faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultReason {
+    /// A field has a value that cannot be used.
+    UnsupportedValue,
+    /// Filters exclude each other, or something else in their rule.
+    IncompatibleFilters,
+}
+
+impl FaultReason {
+    /// Returns the reason as conditions spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::UnsupportedValue => reason::UNSUPPORTED_VALUE,
+            Self::IncompatibleFilters => "IncompatibleFilters",
+        }
+    }
+}
+
+/// Collects the faults of one rule, or those of the route as a whole, in the order of the fields.
+pub(super) struct Faults {
+    rule: Option<usize>,
+    pub(super) found: Vec<RouteFault>,
+}
+
+impl Faults {
+    pub(super) fn of_route() -> Self {
+        Self { rule: None, found: Vec::new() }
+    }
+
+    pub(super) fn of_rule(rule: usize) -> Self {
+        Self { rule: Some(rule), found: Vec::new() }
+    }
+
+    /// Notes a value that cannot be used.
+    pub(super) fn unsupported(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.push(FaultReason::UnsupportedValue, path, message);
+    }
+
+    /// Notes filters that exclude each other.
+    pub(super) fn incompatible(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.push(FaultReason::IncompatibleFilters, path, message);
+    }
+
+    /// Notes a list that is longer than the API allows.
+    pub(super) fn at_most(&mut self, limit: usize, found: usize, path: impl Into<String>) {
+        if found > limit {
+            self.unsupported(path, format!("at most {limit} entries are allowed, found {found}"));
+        }
+    }
+
+    fn push(&mut self, reason: FaultReason, path: impl Into<String>, message: impl Into<String>) {
+        let fault = Fault { path: path.into(), message: message.into() };
+        self.found.push(RouteFault { rule: self.rule, reason, fault });
+    }
+}

@@ -1,0 +1,89 @@
+//! The HTTPRoutes of one listener, and the rule that a request falls under.
+//!
+//! Order of decision, as the Gateway API has it in `HTTPRouteSpec.hostnames` and `HTTPRouteRule.matches`: the rules of the
+//! routes with the most specific hostname, and where none of them matches, those with the next; among them the order of
+//! [`precedence`](super::precedence). The hostname of a route on a listener is what both have in common.
+
+use std::sync::Arc;
+
+use super::entry::{Choice, Destination, HttpEntry};
+use super::filters::Mirror;
+use super::path_index::PathIndex;
+use super::precedence::Candidate;
+use super::predicate::PathMatcher;
+use super::route::Rule;
+use crate::gateway::hostname::Hostname;
+use crate::routing::host_index::HostIndex;
+use crate::routing::request::RequestHead;
+
+/// The HTTPRoutes of one listener.
+#[derive(Debug, Default)]
+pub struct HttpTable {
+    hosts: HostIndex<PathIndex>,
+    routes: usize,
+}
+
+/// The rule that a request falls under.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpMatch<'t> {
+    /// The route.
+    pub entry: &'t HttpEntry,
+    /// The rule.
+    pub rule: &'t Rule,
+    /// The place of the rule in its route.
+    pub place: usize,
+    candidate: &'t Candidate,
+}
+
+impl HttpTable {
+    /// Makes the table of a listener with this hostname; the entries may come in any order.
+    pub fn new<'e>(listener: &Hostname, entries: impl IntoIterator<Item = &'e Arc<HttpEntry>>) -> Self {
+        let mut hosts: HostIndex<Vec<Candidate>> = HostIndex::default();
+        let mut routes = 0;
+        for entry in entries {
+            routes += 1;
+            for hostname in entry.route().hostnames_on(listener) {
+                hosts.entry(&hostname).extend(Candidate::all_of(entry));
+            }
+        }
+        Self { hosts: hosts.map(PathIndex::new), routes }
+    }
+
+    /// Returns whether there are no routes.
+    pub fn is_empty(&self) -> bool {
+        self.routes == 0
+    }
+
+    /// Returns the rule that a request falls under.
+    pub fn find(&self, head: &RequestHead<'_>) -> Option<HttpMatch<'_>> {
+        let candidate = self.hosts.matching(head.host).find_map(|paths| paths.find(head))?;
+        HttpMatch::new(candidate)
+    }
+}
+
+impl<'t> HttpMatch<'t> {
+    fn new(candidate: &'t Candidate) -> Option<Self> {
+        let (entry, place) = (&*candidate.entry, candidate.rule);
+        Some(Self { entry, rule: entry.route().rules.get(place)?, place, candidate })
+    }
+
+    /// Returns the prefix of the path that matched, without a slash at its end; `None` if the path matched otherwise.
+    pub fn prefix(&self) -> Option<&'t str> {
+        match &self.candidate.predicate.path {
+            PathMatcher::Prefix(prefix) => Some(prefix),
+            PathMatcher::Exact(_) | PathMatcher::Regex(_) => None,
+        }
+    }
+
+    /// Chooses a backend at random by weight; `draw(n)` must return a uniformly random number below `n`.
+    ///
+    /// A redirect and a preflight of the rule's filters are to be answered before.
+    pub fn choose(&self, draw: impl FnOnce(u64) -> u64) -> Choice<'t> {
+        self.entry.choose(self.place, draw)
+    }
+
+    /// Returns the backends that get copies of the requests of the rule, those that cannot be reached left out.
+    pub fn mirrors(&self) -> impl Iterator<Item = (&'t Mirror, Destination)> + use<'t> {
+        self.entry.mirrors(self.place)
+    }
+}

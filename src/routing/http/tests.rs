@@ -1,0 +1,1 @@
+//! The traffic tables of the Gateway API's conformance tests, without a network.
