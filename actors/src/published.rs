@@ -14,6 +14,7 @@ use kthena_router::routing::table::{PoolIndex, RouteTable};
 
 use crate::load::LoadCell;
 use crate::pool_keeper::ConnectionRefused;
+use crate::upstream::ClientTls;
 
 /// Everything that a worker needs to route a request.
 #[derive(Debug, Default)]
@@ -24,6 +25,9 @@ pub struct Snapshot {
     pub table: RouteTable,
     /// The pools, in the order of [`RouteTable::pools`].
     pub pools: Vec<Arc<Pool>>,
+    /// How TLS is spoken to backends, by [`TlsIndex`](kthena_router::routing::pool::TlsIndex); `None` where it cannot be
+    /// spoken as a policy asks for, so that nothing may be sent.
+    pub backend_tls: Vec<Option<Arc<ClientTls>>>,
 }
 
 /// A pool, the same value for as long as its backend object exists.

@@ -37,6 +37,7 @@ use tracing::{info, warn};
 
 pub use dump::ConfigDump;
 
+use self::backend_tls::BackendTls;
 use crate::cluster_writer::DesireWrites;
 use crate::fleet::EnsureBinds;
 use crate::metrics::Metrics;
@@ -47,6 +48,7 @@ use crate::tls::TlsPublisher;
 use crate::upstream::Upstream;
 use crate::vitals::{Vitals, note_restart};
 
+mod backend_tls;
 mod dump;
 
 /// How long the world must be quiet before a plan is made.
@@ -64,6 +66,7 @@ pub struct RouteRegistry {
     binds: Vec<BindPlan>,
     pools: BTreeMap<PoolKey, KeptPool>,
     publishers: Publishers,
+    backend_tls: BackendTls,
     generation: u64,
     debounce: Option<Debounce>,
     /// Whether something happened that plans depend on.
@@ -158,6 +161,7 @@ impl RouteRegistry {
             binds: Vec::new(),
             pools: BTreeMap::new(),
             publishers,
+            backend_tls: BackendTls::default(),
             generation: 0,
             debounce: None,
             outdated: true,
@@ -205,7 +209,7 @@ impl RouteRegistry {
 
     fn make_plan(&mut self) {
         let started = Instant::now();
-        let Plan { table, binds, tls, pools, reports, allocations } = plan(&self.world, &self.controller);
+        let Plan { table, binds, tls, upstream_tls, pools, reports, allocations } = plan(&self.world, &self.controller);
         let took = started.elapsed();
         let metrics = self.vitals.metrics();
         metrics.plans.inc();
@@ -216,7 +220,9 @@ impl RouteRegistry {
         let handles = pools.iter().filter_map(|pool| self.pools.get(&pool.key)).map(|kept| Arc::clone(&kept.pool));
         let listeners = tls.iter().flat_map(|(bind, listeners)| listeners.iter().map(|(name, tls)| (*bind, name, tls)));
         self.publishers.tls.publish(listeners);
-        self.publishers.snapshot.publish(Snapshot { generation: self.generation, table, pools: handles.collect() });
+        let (pools_of_table, backend_tls) = (handles.collect(), self.backend_tls.make(upstream_tls));
+        let snapshot = Snapshot { generation: self.generation, table, pools: pools_of_table, backend_tls };
+        self.publishers.snapshot.publish(snapshot);
         self.world.allocations = allocations;
         if binds != self.binds {
             self.fleet.do_send(EnsureBinds(binds.clone()));

@@ -22,6 +22,11 @@ impl ClientTls {
         Self { config, server_name: None }
     }
 
+    /// Makes TLS that asks for the certificate of a name.
+    pub fn of_name(config: Arc<ClientConfig>, name: ServerName<'static>) -> Self {
+        Self { config, server_name: Some(name) }
+    }
+
     pub(super) fn config(&self) -> &Arc<ClientConfig> {
         &self.config
     }
