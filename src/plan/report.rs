@@ -151,20 +151,6 @@ impl RouteReport {
         let conditions = [accepted, resolved.clone()];
         self.parents.push(ParentReport { conditions });
     }
-
-    /// Returns everything about the route that does not hold, each as a sentence.
-    pub fn complaints(&self) -> impl Iterator<Item = String> {
-        let own = self.conditions.iter();
-        let parents = self.parents.iter().flat_map(|parent| &parent.conditions);
-        let mut said = Vec::new();
-        for condition in own.chain(parents).filter(|condition| !condition.status) {
-            let sentence = format!("{} is False ({}): {}", condition.kind, condition.reason, condition.message);
-            if !said.contains(&sentence) {
-                said.push(sentence);
-            }
-        }
-        said.into_iter()
-    }
 }
 
 /// Reports our Gateways and their ListenerSets; `attached` returns how many routes a Gateway's listener has, by the

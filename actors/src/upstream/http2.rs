@@ -61,7 +61,8 @@ struct Occupied(Rc<State>);
 
 /// The body of an answer as it arrives.
 pub(super) struct Incoming {
-    stream: RecvStream,
+    /// Where it comes from; gone once it has broken off.
+    stream: Option<RecvStream>,
     sending: Sending,
     _occupied: Occupied,
 }
@@ -235,27 +236,34 @@ fn into_answer(
         None if stream.is_end_stream() => BodySize::Sized(0),
         None => BodySize::Stream,
     };
-    let incoming = Incoming { stream, sending, _occupied: occupied };
+    let incoming = Incoming { stream: Some(stream), sending, _occupied: occupied };
     Answer { head, size, body: AnswerBody(Source::Http2(incoming)) }
 }
 
 impl Incoming {
     /// Returns the next piece of the body as soon as it is there, `None` at its end.
     pub(super) fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
-        if let Poll::Ready(Err(SendError::Body(fault))) = self.sending.poll(context) {
-            return Poll::Ready(Some(Err(BodyError::RequestBody(fault))));
+        let outcome = ready!(self.poll(context));
+        if outcome.is_err() {
+            self.stream = None;
         }
+        Poll::Ready(outcome.transpose())
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BodyError>> {
+        let Some(stream) = &mut self.stream else { return Poll::Ready(Ok(None)) };
+        if let Poll::Ready(Err(SendError::Body(fault))) = self.sending.poll(context) {
+            return Poll::Ready(Err(BodyError::RequestBody(fault)));
+        }
+        let broken = |error| BodyError::Broken(into_io(error));
         loop {
-            let Some(piece) = ready!(self.stream.poll_data(context)) else { return Poll::Ready(None) };
-            let taken = piece.and_then(|piece| {
-                // The next piece may come now that somebody wants this one.
-                self.stream.flow_control().release_capacity(piece.len())?;
-                Ok(piece)
-            });
-            match taken {
-                Ok(piece) if piece.is_empty() => {}
-                Ok(piece) => return Poll::Ready(Some(Ok(piece))),
-                Err(error) => return Poll::Ready(Some(Err(BodyError::Broken(into_io(error))))),
+            let Some(piece) = ready!(stream.poll_data(context)).transpose().map_err(broken)? else {
+                return Poll::Ready(Ok(None));
+            };
+            // The next piece may come now that somebody wants this one.
+            stream.flow_control().release_capacity(piece.len()).map_err(broken)?;
+            if !piece.is_empty() {
+                return Poll::Ready(Ok(Some(piece)));
             }
         }
     }

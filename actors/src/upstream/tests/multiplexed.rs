@@ -16,7 +16,7 @@ enum Conduct {
     /// Echoes one request, and says with it that there will be no other on this connection.
     LeaveAfterOne,
     /// Answers with half of what it announces.
-    BreakOff,
+    HalfAnswer,
 }
 
 /// Starts a server that takes two requests of a connection at once; returns how many connections it got.
@@ -64,13 +64,10 @@ async fn respond_to(request: Request<RecvStream>, mut respond: SendResponse<Byte
         text.push_str(&format!(" {}", piece.len()));
     }
     tokio::task::yield_now().await;
-    let announced = if conduct == Conduct::BreakOff { text.len() * 2 } else { text.len() };
+    let announced = if conduct == Conduct::HalfAnswer { text.len() * 2 } else { text.len() };
     let reply = Reply::builder().header("content-length", announced).body(()).unwrap();
     let mut stream = respond.send_response(reply, false).unwrap();
-    stream.send_data(text.into(), conduct != Conduct::BreakOff).unwrap();
-    if conduct == Conduct::BreakOff {
-        stream.send_reset(Reason::INTERNAL_ERROR);
-    }
+    stream.send_data(text.into(), true).unwrap();
 }
 
 #[actix_web::test]
@@ -122,4 +119,11 @@ async fn what_the_other_side_did_not_take_up_is_sent_again() {
         }
         assert!(counted.get() <= connections, "{case}: {} connections", counted.get());
     }
+}
+
+#[actix_web::test]
+async fn an_answer_that_is_shorter_than_announced_is_not_whole() {
+    let (peer, ..) = serve(Conduct::HalfAnswer).await;
+    let fetched = fetch(&client(), &peer, &Method::GET, Body::Empty).await;
+    assert_eq!(fetched, Err("body: the connection ended before the answer".to_owned()));
 }
