@@ -43,13 +43,22 @@ pub(super) fn provide(world: &World, reports: &Reports, controller: &Controller,
         }
         wanted.insert(service);
     }
-    for (service, facts) in world.services.iter() {
+    for (service, facts) in world.services.iter().filter(|(service, _)| may_delete(service, world, controller)) {
         if let (Some(provided), false) = (&facts.provided, wanted.contains(service)) {
             let target = Target { purpose: Purpose::Delete, kind: Kind::Service, key: service.clone() };
             let uid = provided.uid.as_str().into();
             writes.insert(target, Write { body: Value::Null, seen: 0, uid, transitions: Vec::new() });
         }
     }
+}
+
+/// Returns whether a Service that was made for a Gateway may be deleted: those of another router are none of this one's
+/// business, and while Gateways cannot be read nobody knows which are gone.
+fn may_delete(service: &ObjectKey, world: &World, controller: &Controller) -> bool {
+    let is_here = *service.namespace == *controller.namespace;
+    world.gateways.known
+        && controller.gateway_api
+        && (is_here || matches!(controller.addresses, AddressProvider::Pool(_)))
 }
 
 /// Returns whether a Gateway needs a Service: for its addresses, or else for what is to be carried.
