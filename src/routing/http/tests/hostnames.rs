@@ -103,8 +103,7 @@ fn what_a_listener_does_not_serve_does_not_fall_to_a_less_specific_one() {
     let listeners = ["", "*.example.com", "*.foo.example.com", "abc.foo.example.com"];
     for intersecting in [false, true] {
         let hostnames = if intersecting { "[bar.com, '*.example.com', abc.foo.example.com]" } else { "[]" };
-        let routes: Vec<_> =
-            (0..4).map(|index| [host_route("route", hostnames, &format!("/{index}"), "v1")]).collect();
+        let routes: Vec<_> = (0..4).map(|index| [host_route("route", hostnames, &format!("/{index}"), "v1")]).collect();
         let listeners: Vec<_> = listeners.iter().zip(&routes).map(|(name, routes)| (*name, &routes[..])).collect();
         let scene = Scene::on(&listeners);
         for (host_index, host) in hosts.iter().enumerate() {

@@ -78,8 +78,7 @@ fn a_prefix_matches_whole_path_elements() {
 #[test]
 fn routes_of_one_host_are_matched_as_one() {
     let [first, second] = by_prefix_or_version();
-    let manifest =
-        route("part1", "[example.com, example.net]", &first) + &route("part2", "[example.com]", &second);
+    let manifest = route("part1", "[example.com, example.net]", &first) + &route("part2", "[example.com]", &second);
     Scene::new(&manifest).holds(
         "A.4",
         &[
