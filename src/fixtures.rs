@@ -7,6 +7,7 @@ use crate::manifest::read;
 use crate::object::Bind;
 use crate::plan::{Controller, Plan, plan};
 use crate::routing::backend::Availability;
+use crate::routing::http::entry::Choice;
 use crate::routing::request::RequestHead;
 use crate::routing::table::{PoolIndex, Refusal};
 use crate::world::World;
@@ -56,10 +57,35 @@ pub(crate) fn decision(plan: &Plan, port: u16, host: &str, model: &str, headers:
     }
 }
 
-struct Pairs<'a>(&'a [(&'a str, &'a str)]);
+/// The headers of a request, their names in lower case.
+pub(crate) struct Pairs<'a>(pub(crate) &'a [(&'a str, &'a str)]);
 
 impl crate::routing::request::Headers for Pairs<'_> {
     fn any(&self, name: &str, test: &mut dyn FnMut(&str) -> bool) -> bool {
         self.0.iter().any(|(candidate, value)| *candidate == name && test(value))
+    }
+}
+
+/// What becomes of a request by HTTPRoutes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// No rule matches.
+    NoRoute,
+    /// It goes to this pool.
+    Pool(String),
+    /// It is answered with 500.
+    Invalid,
+}
+
+/// Returns what becomes of a `GET` on `port`; of several backends the first one is drawn.
+pub(crate) fn http_decision(plan: &Plan, port: u16, host: &str, path: &str) -> Outcome {
+    let head = RequestHead { method: "GET", host, path, query: "", headers: &Pairs(&[]) };
+    let Ok(decision) = plan.table.decide_http(bind(port), &head) else { return Outcome::NoRoute };
+    match decision.matched.choose(|_| 0) {
+        Choice::Forward(chosen) => {
+            let key = &plan.pools[chosen.destination.pool.0].key;
+            Outcome::Pool(format!("{} {}", key.kind, key.object))
+        }
+        Choice::InvalidRule | Choice::InvalidBackend(_) | Choice::NoBackends => Outcome::Invalid,
     }
 }

@@ -23,12 +23,14 @@ use crate::world::World;
 
 use policies::Policies;
 
+pub use complaints::Complaint;
 pub use http::HttpRouteReport;
 pub use policies::PolicyReport;
 pub use pools::PoolPlan;
 pub use report::{GatewayReport, ListenerReport, ListenerSetReport, ParentReport, Reports, RouteReport, ServerReport};
 
 mod backends;
+mod complaints;
 mod http;
 mod native;
 mod policies;

@@ -8,10 +8,10 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use kthena_router::gateway::conditions::{Condition, kind};
+use kthena_router::gateway::conditions::Condition;
 use kthena_router::manifest::{Located, Manifest, read};
 use kthena_router::object::{Kind, ObjectKey};
-use kthena_router::plan::{Controller, Plan, plan};
+use kthena_router::plan::{Complaint, Controller, Plan, plan};
 use kthena_router::world::{BindState, World};
 
 use crate::cli::Check;
@@ -88,20 +88,10 @@ impl Findings {
         let binds = plan(world, &controller).binds;
         world.binds = binds.iter().map(|plan| (plan.bind, BindState::Open)).collect();
         let Plan { reports, .. } = plan(world, &controller);
-        for (key, report) in &reports.gateways {
-            for listener in &report.listeners {
-                for condition in listener.conditions.iter().filter(|condition| is_fault(condition)) {
-                    self.report(
-                        places,
-                        Kind::Gateway,
-                        key,
-                        &format!("listener `{}`: {}", listener.name, say(condition)),
-                    );
-                }
-            }
+        for Complaint { kind, key, text } in reports.complaints() {
+            self.report(places, kind, &key, &text);
         }
         for (key, report) in &reports.routes {
-            report.complaints().for_each(|complaint| self.report(places, Kind::ModelRoute, key, &complaint));
             report.warnings.iter().for_each(|warning| self.note(places, Kind::ModelRoute, key, warning));
         }
         for (key, report) in &reports.servers {
@@ -140,11 +130,6 @@ impl Findings {
         }
         writeln!(out, "{} objects, {} faults, {} notes", self.objects, self.faults.len(), self.notes.len())
     }
-}
-
-/// Returns whether a listener's condition tells of a fault: `Conflicted` is the one that should not hold.
-fn is_fault(condition: &Condition) -> bool {
-    condition.status == (condition.kind == kind::CONFLICTED)
 }
 
 fn say(condition: &Condition) -> String {

@@ -25,7 +25,7 @@ use k8s_openapi::jiff::Timestamp;
 use kthena_router::object::{Kind, ObjectKey};
 use kthena_router::upkeep::{FIELD_MANAGER, Purpose, Target, Transition, Write, Writes, stamp};
 use kube::Client;
-use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use serde::Serialize;
 use serde_json::Value;
@@ -164,7 +164,7 @@ impl ClusterWriter {
 
     fn start(&mut self, target: Target, write: Write, context: &mut Context<Self>) {
         self.in_flight.insert(target.clone());
-        let request = perform(self.client.clone(), target.clone(), write.body.clone()).into_actor(self);
+        let request = perform(self.client.clone(), target.clone(), write.clone()).into_actor(self);
         context.spawn(request.map(move |outcome, writer, context| {
             writer.in_flight.remove(&target);
             writer.finish(target, write, outcome, context);
@@ -236,7 +236,8 @@ impl Written {
     }
 }
 
-async fn perform(client: Client, target: Target, mut body: Value) -> Result<u64, WriteError> {
+async fn perform(client: Client, target: Target, write: Write) -> Result<u64, WriteError> {
+    let Write { mut body, uid, .. } = write;
     let kind = resource(target.kind);
     let api: Api<DynamicObject> = if target.key.namespace.is_empty() {
         Api::all_with(client, &kind)
@@ -251,14 +252,23 @@ async fn perform(client: Client, target: Target, mut body: Value) -> Result<u64,
             Purpose::Create => {
                 let object = serde_json::from_value(body)?;
                 let create = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-                Ok(api.create(&create, &object).await?)
+                Ok(Some(api.create(&create, &object).await?))
             }
-            Purpose::Spec => Ok(api.patch(name, &apply, &Patch::Apply(&body)).await?),
-            Purpose::Status => Ok(api.patch_status(name, &apply, &Patch::Apply(&body)).await?),
+            Purpose::Spec => Ok(Some(api.patch(name, &apply, &Patch::Apply(&body)).await?)),
+            Purpose::Delete => delete(&api, name, &uid).await,
+            Purpose::Status => Ok(Some(api.patch_status(name, &apply, &Patch::Apply(&body)).await?)),
         }
     };
-    let object = timeout(WRITE_TIMEOUT, request).await.unwrap_or(Err(WriteError::Timeout))?;
-    Ok(object.metadata.resource_version.and_then(|version| version.parse().ok()).unwrap_or_default())
+    let written = timeout(WRITE_TIMEOUT, request).await.unwrap_or(Err(WriteError::Timeout))?;
+    let version = written.and_then(|object: DynamicObject| object.metadata.resource_version);
+    Ok(version.and_then(|version| version.parse().ok()).unwrap_or_default())
+}
+
+/// Deletes the object of this name if it is still the one with this uid.
+async fn delete(api: &Api<DynamicObject>, name: &str, uid: &str) -> Result<Option<DynamicObject>, WriteError> {
+    let preconditions = Preconditions { uid: Some(uid.to_owned()), ..Preconditions::default() };
+    api.delete(name, &DeleteParams::default().preconditions(preconditions)).await?;
+    Ok(None)
 }
 
 fn reference(kind: Kind, key: &ObjectKey, uid: &str) -> ObjectReference {
@@ -283,6 +293,7 @@ const fn purpose(purpose: Purpose) -> &'static str {
     match purpose {
         Purpose::Create => "create",
         Purpose::Spec => "spec",
+        Purpose::Delete => "delete",
         Purpose::Status => "status",
     }
 }

@@ -28,7 +28,7 @@ use actix::{
 use kthena_router::config::EngineConfig;
 use kthena_router::inference::pool::Endpoint;
 use kthena_router::object::{Bind, PoolKey};
-use kthena_router::plan::{BindPlan, Controller, Plan, PoolPlan, Reports, plan};
+use kthena_router::plan::{BindPlan, Complaint, Controller, Plan, PoolPlan, Reports, plan};
 use kthena_router::routing::pool::PoolPolicy;
 use kthena_router::upkeep::Upkeep;
 use kthena_router::world::{BindState, Effect, Fact, World, WorldKind};
@@ -61,6 +61,7 @@ pub struct RouteRegistry {
     world: World,
     controller: Controller,
     reports: Arc<Reports>,
+    complaints: BTreeSet<Complaint>,
     /// What is to be written to the API server.
     upkeep: Upkeep,
     binds: Vec<BindPlan>,
@@ -157,6 +158,7 @@ impl RouteRegistry {
             world,
             controller,
             reports: Arc::default(),
+            complaints: BTreeSet::new(),
             upkeep: Upkeep::default(),
             binds: Vec::new(),
             pools: BTreeMap::new(),
@@ -229,16 +231,19 @@ impl RouteRegistry {
             self.world.binds.retain(|bind, _| binds.iter().any(|plan| plan.bind == *bind));
             self.binds = binds;
         }
-        self.tell(&reports);
+        let complaints = reports.complaints();
+        self.tell(&reports, &complaints);
         info!(
             generation = self.generation,
             model_routes = reports.routes.len(),
+            http_routes = reports.http_routes.len(),
             gateways = reports.gateways.len(),
             pools = pools.len(),
             endpoints = pools.iter().map(|pool| pool.endpoints.len()).sum::<usize>(),
             microseconds = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             "plan published"
         );
+        self.complaints = complaints;
         self.reports = Arc::new(reports);
     }
 
@@ -293,13 +298,9 @@ impl RouteRegistry {
     }
 
     /// Logs what is new in a plan's complaints: each once, until it is different.
-    fn tell(&self, reports: &Reports) {
-        for (route, report) in &reports.routes {
-            let known: Vec<_> =
-                self.reports.routes.get(route).map(|old| old.complaints().collect()).unwrap_or_default();
-            for complaint in report.complaints().filter(|complaint| !known.contains(complaint)) {
-                warn!(%route, complaint, "model route is not served as written");
-            }
+    fn tell(&self, reports: &Reports, complaints: &BTreeSet<Complaint>) {
+        for Complaint { kind, key, text } in complaints.difference(&self.complaints) {
+            warn!(%kind, object = %key, complaint = text, "object is not served as written");
         }
         for (server, report) in &reports.servers {
             let known = self.reports.servers.get(server).map(|old| &old.conditions);

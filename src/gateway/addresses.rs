@@ -10,6 +10,7 @@ use std::str::FromStr;
 use thiserror::Error;
 
 use super::conditions::{Problem, reason};
+use super::services;
 use crate::kinds::gateway::GatewaySpec;
 use crate::object::ObjectKey;
 use crate::plan::Controller;
@@ -77,10 +78,17 @@ pub fn assign(
     controller: &Controller,
 ) -> (Vec<Assigned>, BTreeMap<ObjectKey, IpAddr>) {
     let AddressProvider::Pool(ranges) = &controller.addresses else {
-        let service = world.services.find(&controller.service);
-        let published = service.map(|service| &*service.addresses).unwrap_or_default();
-        let share = |(_, gateway): &(_, &GatewayFacts)| shared(&gateway.spec, published, controller.bind_address);
-        return (gateways.iter().map(share).collect(), BTreeMap::new());
+        let of_service = |(key, gateway): &(&ObjectKey, &GatewayFacts)| {
+            let own = services::key(key, &gateway.spec.gateway_class_name, controller);
+            let service = world.services.find(own.as_ref().unwrap_or(&controller.service));
+            let published = service.map(|service| &*service.addresses).unwrap_or_default();
+            let mut assigned = of_service(&gateway.spec, published, controller.bind_address);
+            if own.is_some() {
+                assigned.await_load_balancer(controller.bind_address);
+            }
+            assigned
+        };
+        return (gateways.iter().map(of_service).collect(), BTreeMap::new());
     };
     let mut pool = Pool { ranges, taken: BTreeSet::new() };
     let mut kept = BTreeMap::new();
@@ -119,6 +127,15 @@ impl Assigned {
     fn add(&mut self, address: IpAddr) {
         self.local.push(address);
         self.published.push(address.to_string());
+    }
+
+    /// Has listeners served although no address is there yet: a load balancer looks for them first.
+    fn await_load_balancer(&mut self, local: IpAddr) {
+        if self.unsupported.is_none() && self.published.is_empty() {
+            self.local = vec![local];
+            let message = "the Gateway's Service has no address of a load balancer";
+            self.unusable.get_or_insert_with(|| Problem::new(reason::ADDRESS_NOT_ASSIGNED, message));
+        }
     }
 
     fn refuse(&mut self, address: &str) {
@@ -163,8 +180,8 @@ impl Pool<'_> {
     }
 }
 
-/// Returns what a Gateway gets of the addresses that all of them share.
-fn shared(spec: &GatewaySpec, published: &[String], bind_address: IpAddr) -> Assigned {
+/// Returns what a Gateway gets of the addresses that a Service has.
+fn of_service(spec: &GatewaySpec, published: &[String], bind_address: IpAddr) -> Assigned {
     if spec.addresses.is_empty() {
         return Assigned::at(bind_address, published);
     }

@@ -3,6 +3,7 @@
 //! Source: Gateway API, `GatewayClass`: a class belongs to the controller that it names, and `SupportedVersion` tells
 //! whether that controller serves the release of the installed CustomResourceDefinitions.
 
+use super::addresses::AddressProvider;
 use super::conditions::{Condition, kind, reason};
 use crate::object::ObjectKey;
 use crate::plan::{CLASS_NAME, CONTROLLER_NAME};
@@ -17,6 +18,9 @@ const SERVED: (u32, u32) = (1, 6);
 /// The first minor version whose GatewayClasses can say which features are supported.
 const FEATURES_SINCE: u32 = 4;
 
+/// The feature of carrying labels and annotations of a Gateway over to what is made for it.
+const INFRASTRUCTURE: &str = "GatewayInfrastructurePropagation";
+
 /// The features of the Gateway API that are supported, by name in alphabetical order.
 pub const FEATURES: &[&str] = &[
     "BackendTLSPolicy",
@@ -28,7 +32,7 @@ pub const FEATURES: &[&str] = &[
     "GatewayFrontendClientCertificateValidationInsecureFallback",
     "GatewayHTTPListenerIsolation",
     "GatewayHTTPSListenerDetectMisdirectedRequests",
-    "GatewayInfrastructurePropagation",
+    INFRASTRUCTURE,
     "GatewayPort8080",
     "GatewayStaticAddresses",
     "HTTPRoute",
@@ -63,10 +67,15 @@ pub const FEATURES: &[&str] = &[
 ];
 
 /// Returns the features that a class can be said to support; none where the installed release has no field for them.
-pub fn features(world: &World) -> &'static [&'static str] {
+pub fn features(world: &World, addresses: &AddressProvider) -> Vec<&'static str> {
     let definition = world.definitions.find(&ObjectKey::new("", DEFINITION));
     let version = definition.and_then(|facts| facts.bundle_version.as_deref()).and_then(version);
-    if version.is_some_and(|version| version >= (1, FEATURES_SINCE)) { FEATURES } else { &[] }
+    if version.is_none_or(|version| version < (1, FEATURES_SINCE)) {
+        return Vec::new();
+    }
+    // Only this provider makes something in the namespace of a Gateway.
+    let propagates = matches!(addresses, AddressProvider::Pool(_));
+    FEATURES.iter().copied().filter(|feature| propagates || *feature != INFRASTRUCTURE).collect()
 }
 
 /// Returns whether Gateways of this class are ours: by the class's controller, or by name while the class is unknown.
@@ -136,7 +145,9 @@ mod tests {
             ("an unknown release", definition(""), false),
             ("no definition", World::default(), false),
         ] {
-            assert_eq!(!features(&world).is_empty(), expected, "{case}");
+            let features = features(&world, &AddressProvider::Shared);
+            assert_eq!(!features.is_empty(), expected, "{case}");
+            assert!(!features.contains(&INFRASTRUCTURE), "{case}: nothing is made for Gateways");
         }
     }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use foldhash::{HashMap, HashMapExt};
 
-use super::addresses::{Assigned, assign};
+use super::addresses::{AddressProvider, Assigned, assign};
 use super::admission::Namespaces;
 use super::certificate::Certificate;
 use super::class;
@@ -20,6 +20,7 @@ use super::conflicts::{Claims, SharedBinds, mark_overlaps};
 use super::frontend::Frontend;
 use super::listeners::{Listener, Owner, Protocol};
 use super::references::{Reasons, References, Referrer};
+use super::services::{self, ContainerPorts};
 use crate::kinds::gateway::{From, GatewaySpec};
 use crate::object::{Bind, Kind, ObjectKey};
 use crate::plan::Controller;
@@ -48,6 +49,8 @@ pub struct OwnGateway<'w> {
     unaccepted: Option<Problem>,
     unresolved: Option<Problem>,
     is_insecure: bool,
+    /// Its own load balancer, whose ports lead to ports of the router that are other ones.
+    service: Option<ObjectKey>,
 }
 
 /// A ListenerSet of one of our Gateways.
@@ -79,6 +82,7 @@ struct Reader<'w, 'r> {
     references: &'r References<'w>,
     sets: HashMap<ObjectKey, Vec<(&'w ObjectKey, &'w ListenerSetFacts)>>,
     shared: SharedBinds,
+    container_ports: ContainerPorts,
 }
 
 /// Returns our Gateways.
@@ -92,7 +96,11 @@ pub fn own_gateways<'w>(world: &'w World, controller: &Controller, references: &
     ours.sort_by_key(|(_, gateway)| gateway.record.created);
     let (assigned, allocations) = assign(&ours, world, controller);
     let sets = sets_by_gateway(world);
-    let mut reader = Reader { world, controller, references, sets, shared: SharedBinds::default() };
+    let container_ports = match controller.addresses {
+        AddressProvider::Service => ContainerPorts::of(world),
+        _ => ContainerPorts::default(),
+    };
+    let mut reader = Reader { world, controller, references, sets, shared: SharedBinds::default(), container_ports };
     let mut gateways = Vec::with_capacity(ours.len() + 1);
     gateways.extend(reader.default_gateway());
     gateways
@@ -133,6 +141,7 @@ impl<'w> Reader<'w, '_> {
             unaccepted: None,
             unresolved: None,
             is_insecure: false,
+            service: None,
         };
         self.bind(&mut gateway, 0..1);
         Some(gateway)
@@ -163,6 +172,7 @@ impl<'w> Reader<'w, '_> {
             client_certificate,
             unresolved,
             is_insecure: frontend.is_insecure(),
+            service: self.load_balancer(key, &spec.gateway_class_name),
         };
         let mut claims = Claims::default();
         claims.settle(&mut own.listeners);
@@ -172,6 +182,12 @@ impl<'w> Reader<'w, '_> {
         }
         mark_overlaps(&mut own.listeners);
         own
+    }
+
+    /// Returns the Service that is the load balancer of a Gateway, if it gets one of its own.
+    fn load_balancer(&self, gateway: &ObjectKey, class: &str) -> Option<ObjectKey> {
+        let has_own = self.controller.addresses == AddressProvider::Service;
+        has_own.then(|| services::key(gateway, class, self.controller)).flatten()
     }
 
     fn add_set(
@@ -209,9 +225,15 @@ impl<'w> Reader<'w, '_> {
         if gateway.unaccepted.is_some() {
             return;
         }
+        let service = gateway.service.clone();
         for listener in gateway.listeners[places].iter_mut().filter(|listener| listener.is_valid()) {
             for address in &gateway.assigned.local {
-                let bind = Bind { address: *address, port: listener.port };
+                let port = service
+                    .as_ref()
+                    .map_or(Some(listener.port), |service| self.container_ports.port(service, listener.port));
+                // There are fewer ports than listeners can have.
+                let Some(port) = port else { break };
+                let bind = Bind { address: *address, port };
                 let speaks_tls = listener.protocol == Protocol::Https || self.controller.speaks_tls(bind);
                 if let Some(conflict) = self.shared.claim(bind, listener, speaks_tls) {
                     listener.problems.conflict = Some(conflict);
@@ -243,6 +265,11 @@ impl OwnGateway<'_> {
     /// Returns whether the Gateway is accepted.
     pub fn is_accepted(&self) -> bool {
         self.unaccepted.is_none() && self.listeners[self.places()].iter().any(Listener::is_valid)
+    }
+
+    /// Returns for each port that listeners are served on the router's own port.
+    pub fn ports(&self) -> BTreeMap<u16, u16> {
+        self.listeners.iter().filter_map(|listener| Some((listener.port, listener.binds.first()?.port))).collect()
     }
 
     /// Returns how many ListenerSets are attached: those that are accepted.

@@ -14,4 +14,5 @@ pub mod hostname;
 pub mod listeners;
 pub mod parents;
 pub mod references;
+pub mod services;
 pub mod tls;

@@ -46,6 +46,8 @@ pub struct GatewayReport {
     pub listeners: Vec<ListenerReport>,
     /// The number of ListenerSets that add listeners to it.
     pub attached_sets: usize,
+    /// For each port that its listeners are served on the router's own port.
+    pub ports: BTreeMap<u16, u16>,
 }
 
 /// What is reported of a ListenerSet.
@@ -149,20 +151,6 @@ impl RouteReport {
         let conditions = [accepted, resolved.clone()];
         self.parents.push(ParentReport { conditions });
     }
-
-    /// Returns everything about the route that does not hold, each as a sentence.
-    pub fn complaints(&self) -> impl Iterator<Item = String> {
-        let own = self.conditions.iter();
-        let parents = self.parents.iter().flat_map(|parent| &parent.conditions);
-        let mut said = Vec::new();
-        for condition in own.chain(parents).filter(|condition| !condition.status) {
-            let sentence = format!("{} is False ({}): {}", condition.kind, condition.reason, condition.message);
-            if !said.contains(&sentence) {
-                said.push(sentence);
-            }
-        }
-        said.into_iter()
-    }
 }
 
 /// Reports our Gateways and their ListenerSets; `attached` returns how many routes a Gateway's listener has, by the
@@ -194,6 +182,7 @@ pub(super) fn gateways(
             conditions: gateway.conditions(binds),
             listeners: listeners(gateway.places()),
             attached_sets: gateway.attached_sets(),
+            ports: gateway.ports(),
         };
         reports.insert(gateway.key.clone(), report);
     }

@@ -7,6 +7,10 @@ use crate::gateway::conditions::{Condition, kind, reason};
 use crate::manifest::read;
 use crate::world::BindState;
 
+mod gateways;
+mod http;
+mod policies;
+
 /// Two ModelServers, `small` with a ready Pod and `large` with one, and `empty` without any.
 const SERVERS: &str = "
 {apiVersion: networking.serving.volcano.sh/v1alpha1, kind: ModelServer, metadata: {name: small}, spec: {inferenceEngine: vLLM, workloadSelector: {matchLabels: {app: small}}, workloadPort: {port: 8000}}}

@@ -16,6 +16,7 @@ pub use settle::{Transition, stamp};
 
 mod provide;
 mod render;
+mod services;
 mod settle;
 mod status;
 
@@ -43,6 +44,8 @@ pub enum Purpose {
     Create,
     /// Applies fields of its spec.
     Spec,
+    /// Deletes it, as long as it has the `uid` of the write.
+    Delete,
     /// Applies its status.
     Status,
 }
@@ -77,7 +80,8 @@ impl Upkeep {
     ) -> Writes {
         let mut writes = Writes::new();
         provide::provide(world, binds, controller, &mut writes);
-        self.settled.statuses(world, reports, &mut writes);
+        services::provide(world, reports, controller, &mut writes);
+        self.settled.statuses(world, reports, controller, &mut writes);
         writes
     }
 }

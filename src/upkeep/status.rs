@@ -9,7 +9,7 @@ use super::settle::settle;
 use super::{Purpose, Target, Write, Writes, render};
 use crate::gateway::class;
 use crate::object::{Kind, ObjectKey};
-use crate::plan::Reports;
+use crate::plan::{Controller, Reports};
 use crate::world::{Record, Table, World};
 
 /// What was found to be as it should be.
@@ -20,19 +20,30 @@ use crate::world::{Record, Table, World};
 pub(super) struct Settled {
     /// The reports of the last look.
     reports: Arc<Reports>,
+    /// The features of the last look, which classes tell of.
+    features: Vec<&'static str>,
     /// For each object whose status was in order its resource version at the time.
     versions: HashMap<Kind, HashMap<ObjectKey, u64>>,
 }
 
 impl Settled {
     /// Adds the statuses that are not yet as they should be.
-    pub(super) fn statuses(&mut self, world: &World, reports: &Arc<Reports>, writes: &mut Writes) {
+    pub(super) fn statuses(
+        &mut self,
+        world: &World,
+        reports: &Arc<Reports>,
+        controller: &Controller,
+        writes: &mut Writes,
+    ) {
+        let features = class::features(world, &controller.addresses);
         let last = std::mem::replace(&mut self.reports, Arc::clone(reports));
         let same = Arc::ptr_eq(&last, reports);
+        let same_features = self.features == features;
+        self.features.clone_from(&features);
         for (key, conditions) in &reports.classes {
             if let Some(class) = world.gateway_classes.find(key) {
-                let known = same || last.classes.get(key) == Some(conditions);
-                let status = || render::class(conditions, class.record.generation, class::features(world));
+                let known = same_features && (same || last.classes.get(key) == Some(conditions));
+                let status = || render::class(conditions, class.record.generation, &features);
                 self.add((Kind::GatewayClass, key, &class.record), known, status, writes);
             }
         }

@@ -5,6 +5,8 @@ use crate::fixtures::{bind, controller, world};
 use crate::plan::{Plan, plan};
 use crate::world::BindState;
 
+mod gateway_api;
+
 const OBJECTS: &str = "
 apiVersion: gateway.networking.k8s.io/v1
 kind: GatewayClass

@@ -20,7 +20,7 @@ pub struct ConfigDump(pub BTreeMap<&'static str, Vec<Value>>);
 pub(super) fn dump(world: &World, reports: &Reports, pools: &BTreeMap<&ObjectKey, &Pool>) -> ConfigDump {
     ConfigDump(BTreeMap::from([
         ("gateways", gateways(world, reports)),
-        ("httproutes", Vec::new()),
+        ("httproutes", http_routes(world, reports)),
         ("inferencepools", Vec::new()),
         ("modelroutes", model_routes(world, reports)),
         ("modelservers", model_servers(world, reports)),
@@ -50,6 +50,30 @@ fn gateways(world: &World, reports: &Reports) -> Vec<Value> {
                 "namespace": &*key.namespace,
                 "spec": world.gateways.find(key).map(|gateway| gateway.spec.as_ref()),
                 "status": {"conditions": report.conditions, "listeners": listeners},
+            })
+        })
+        .collect()
+}
+
+fn http_routes(world: &World, reports: &Reports) -> Vec<Value> {
+    world
+        .http_routes
+        .iter()
+        .map(|(key, route)| {
+            let parents: Vec<_> = reports
+                .http_routes
+                .get(key)
+                .iter()
+                .flat_map(|report| &report.parents)
+                .map(|(place, conditions)| {
+                    json!({"parentRef": route.spec.parent_refs.get(*place), "conditions": conditions})
+                })
+                .collect();
+            json!({
+                "name": &*key.name,
+                "namespace": &*key.namespace,
+                "spec": route.spec,
+                "status": {"parents": parents},
             })
         })
         .collect()

@@ -7,9 +7,12 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret, Service, ServiceSpec, ServiceStatus};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::effect;
 use crate::gateway::certificate::{Authorities, Certificate, CertificateFault};
+use crate::gateway::services::{ProvidedFacts, is_provided};
 use crate::object::{Kind, ObjectKey};
 use crate::selector::{Labels, has_all};
 use crate::world::{Digest, Effect, World};
@@ -44,6 +47,10 @@ pub struct ServiceFacts {
     pub ports: Vec<ServicePort>,
     /// Where clients reach it: IP addresses and host names of its load balancer, or else its cluster IPs.
     pub addresses: Vec<String>,
+    /// The labels of the Pods that it leads to.
+    pub selector: Labels,
+    /// What is kept besides of a Service that the router made for a Gateway.
+    pub provided: Option<Arc<ProvidedFacts>>,
 }
 
 /// A port of a Service.
@@ -159,15 +166,17 @@ impl Digest for Service {
     type Stored = ServiceFacts;
 
     fn digest(self) -> Self::Stored {
-        let spec = self.spec.unwrap_or_default();
+        let mut spec = self.spec.unwrap_or_default();
+        let provided = provided(self.metadata, &spec).map(Arc::new);
         let addresses = service_addresses(&spec, self.status.unwrap_or_default());
+        let selector = spec.selector.take().unwrap_or_default();
         let ports = spec.ports.unwrap_or_default().into_iter().map(|port| ServicePort {
             name: port.name.unwrap_or_default(),
             port: port.port,
             protocol: port.protocol.unwrap_or_else(|| "TCP".to_owned()),
             app_protocol: port.app_protocol,
         });
-        ServiceFacts { ports: ports.collect(), addresses }
+        ServiceFacts { ports: ports.collect(), addresses, selector, provided }
     }
 
     fn effect(before: &Self::Stored, after: &Self::Stored) -> Effect {
@@ -256,6 +265,21 @@ fn slice_endpoint(endpoint: Endpoint) -> SliceEndpoint {
         ready,
         pod: pod.map(Into::into),
     }
+}
+
+/// Returns what is kept besides of a Service that the router made for a Gateway.
+fn provided(metadata: ObjectMeta, spec: &ServiceSpec) -> Option<ProvidedFacts> {
+    let labels = metadata.labels.filter(is_provided)?;
+    let targets = spec.ports.iter().flatten().filter_map(|port| match port.target_port {
+        Some(IntOrString::Int(target)) => Some((u16::try_from(port.port).ok()?, u16::try_from(target).ok()?)),
+        _ => None,
+    });
+    Some(ProvidedFacts {
+        uid: metadata.uid.unwrap_or_default(),
+        labels,
+        annotations: metadata.annotations.unwrap_or_default(),
+        targets: targets.collect(),
+    })
 }
 
 /// Returns where clients reach a Service: at its load balancer if it has one, else at its external and cluster IPs.
