@@ -51,6 +51,15 @@ check-cluster $CGO_ENABLED="0" $GOFLAGS="-trimpath":
     test -z "$(gofmt -l integration/cluster)"
     cd integration/cluster && go vet ./... && go test ./...
 
+# The format and lints of what runs the Gateway API's conformance suite.
+check-conformance $CGO_ENABLED="0" $GOFLAGS="-trimpath":
+    test -z "$(gofmt -l integration/conformance)"
+    cd integration/conformance && go vet ./...
+
+# The Gateway API's conformance suite; OPTIONS are those of integration/conformance/run.
+conformance *OPTIONS:
+    integration/conformance/run {{OPTIONS}}
+
 # The tests in a cluster, those whose names contain FILTER: kubectl against a real API server.
 integration *FILTER:
     integration/run {{FILTER}}

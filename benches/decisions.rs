@@ -15,7 +15,9 @@ use kthena_router::manifest::read;
 use kthena_router::object::{Bind, Kind, ObjectKey};
 use kthena_router::plan::{Controller, Plan, plan};
 use kthena_router::routing::backend::Availability;
+use kthena_router::routing::http::entry::{Destination, HttpEntry};
 use kthena_router::routing::request::{Headers, RequestHead};
+use kthena_router::routing::table::{ListenerIdentity, ListenerTable, PoolIndex, RouteTable};
 use kthena_router::upkeep::{Upkeep, Writes, stamp};
 use kthena_router::world::World;
 use rand::SeedableRng;
@@ -35,6 +37,15 @@ struct NoHeaders;
 impl Headers for NoHeaders {
     fn any(&self, _: &str, _: &mut dyn FnMut(&str) -> bool) -> bool {
         false
+    }
+}
+
+/// A few headers, as most requests have them.
+struct Pairs<'a>(&'a [(&'a str, &'a str)]);
+
+impl Headers for Pairs<'_> {
+    fn any(&self, name: &str, test: &mut dyn FnMut(&str) -> bool) -> bool {
+        self.0.iter().any(|(candidate, value)| *candidate == name && test(value))
     }
 }
 
@@ -160,6 +171,83 @@ fn planning(criterion: &mut Criterion) {
     });
 }
 
+/// How the 1000 HTTPRoutes with 5 rules each differ that share a listener.
+#[derive(Clone, Copy)]
+enum Shape {
+    Hostnames,
+    Prefixes,
+    Headers,
+    Parameters,
+}
+
+/// Returns the YAML of the route with this number.
+fn http_route(shape: Shape, index: usize) -> String {
+    let mut rules = String::new();
+    for rule in 0..5 {
+        let matched = match shape {
+            Shape::Hostnames => format!("path: {{value: /v{rule}/chat}}"),
+            Shape::Prefixes => format!("path: {{value: /tenant-{index}/v{rule}}}"),
+            Shape::Headers => format!(
+                "path: {{value: /v1}}, headers: [{{name: x-tenant, value: t-{index}}}, {{name: x-version, value: v{rule}}}]"
+            ),
+            Shape::Parameters => format!(
+                "path: {{value: /v1}}, queryParams: [{{name: tenant, value: t-{index}}}, {{name: version, value: v{rule}}}]"
+            ),
+        };
+        let _ = write!(rules, "{{matches: [{{{matched}}}], backendRefs: [{{name: service-{index}, port: 80}}]}}, ");
+    }
+    let hostname = match shape {
+        Shape::Hostnames => format!("tenant-{index}.example.org"),
+        Shape::Prefixes | Shape::Headers | Shape::Parameters => "example.org".to_owned(),
+    };
+    let mut text = String::new();
+    let spec = format!("{{hostnames: [{hostname}], rules: [{rules}]}}");
+    object(&mut text, "gateway.networking.k8s.io/v1", "HTTPRoute", &format!("name: route-{index}"), &spec);
+    text
+}
+
+/// Returns a router whose only listener has all HTTPRoutes of this shape, and the bind of that listener.
+fn http_table(shape: Shape) -> (RouteTable, Bind) {
+    let mut world = World::default();
+    for located in read(&(0..1_000).map(|index| http_route(shape, index)).collect::<String>()).objects {
+        world.apply(located.object);
+    }
+    let resolve = |_: &_| Ok(Destination { pool: PoolIndex(0), tls: None });
+    let entries: Vec<_> =
+        world.http_routes.objects.values().map(|route| Arc::new(HttpEntry::new(route, &resolve))).collect();
+    assert_eq!(entries.len(), 1_000);
+    let bind = Bind { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), port: 80 };
+    let mut table = RouteTable::default();
+    table.add_listener(bind, ListenerTable::new(ListenerIdentity::default(), &[], &entries));
+    (table, bind)
+}
+
+fn deciding_http(criterion: &mut Criterion) {
+    let headers = Pairs(&[
+        ("host", "example.org"),
+        ("user-agent", "curl/8.5.0"),
+        ("accept", "*/*"),
+        ("content-type", "application/json"),
+        ("x-tenant", "t-777"),
+        ("x-version", "v3"),
+    ]);
+    for (name, shape, host, path, query) in [
+        ("a hostname each", Shape::Hostnames, "tenant-777.example.org", "/v3/chat/completions", ""),
+        ("a path prefix each", Shape::Prefixes, "example.org", "/tenant-777/v3/chat/completions", ""),
+        ("a header value each", Shape::Headers, "example.org", "/v1/chat/completions", ""),
+        ("a query value each", Shape::Parameters, "example.org", "/v1/chat/completions", "version=v3&tenant=t-777"),
+    ] {
+        let (table, bind) = http_table(shape);
+        let head = RequestHead { method: "POST", host, path, query, headers: &headers };
+        let decided = table.decide_http(bind, &head).map(|decision| decision.matched);
+        let found = decided.map(|matched| (matched.entry.key().name.to_string(), matched.place)).ok();
+        assert_eq!(found, Some(("route-777".to_owned(), 3)), "{name}");
+        criterion.bench_function(&format!("decide, 1000 HTTPRoutes x 5 rules, {name}"), |bencher| {
+            bencher.iter(|| table.decide_http(bind, black_box(&head)).ok().map(|decision| decision.matched.place));
+        });
+    }
+}
+
 fn picking(criterion: &mut Criterion) {
     let endpoints: Vec<_> = (0..64)
         .map(|index| Endpoint {
@@ -212,5 +300,5 @@ fn reading(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, planning, writing, picking, reading);
+criterion_group!(benches, planning, deciding_http, writing, picking, reading);
 criterion_main!(benches);

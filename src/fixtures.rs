@@ -57,7 +57,8 @@ pub(crate) fn decision(plan: &Plan, port: u16, host: &str, model: &str, headers:
     }
 }
 
-struct Pairs<'a>(&'a [(&'a str, &'a str)]);
+/// The headers of a request, their names in lower case.
+pub(crate) struct Pairs<'a>(pub(crate) &'a [(&'a str, &'a str)]);
 
 impl crate::routing::request::Headers for Pairs<'_> {
     fn any(&self, name: &str, test: &mut dyn FnMut(&str) -> bool) -> bool {

@@ -156,7 +156,7 @@ async fn actors(admin: web::Data<Admin>) -> HttpResponse {
     let mut page = json!({
         "Overseer": overseer.ok(),
         "RouteRegistry": registry.ok(),
-        "cast": admin.metrics.running(&CAST),
+        "cast": admin.metrics.running(CAST),
     });
     if let Some(writer) = &admin.writer {
         let writer = writer.send(Observe::<WriterState>::new()).timeout(ASK_TIMEOUT).await;

@@ -164,7 +164,7 @@ async fn scrape(client: Client, peer: Peer, dialect: Dialect) -> Result<Endpoint
 
 /// Fetches a metrics page.
 async fn fetch(client: &Client, peer: &Peer) -> Result<Bytes, ScrapeFault> {
-    let ask = Ask {
+    let mut ask = Ask {
         method: &Method::GET,
         target: "/metrics",
         host: &peer.address.to_string(),
@@ -174,7 +174,7 @@ async fn fetch(client: &Client, peer: &Peer) -> Result<Bytes, ScrapeFault> {
         body: Body::Empty,
         timeout: None,
     };
-    let answer = client.send(peer, ask).await.map_err(|error| match error {
+    let answer = client.send(peer, &mut ask).await.map_err(|error| match error {
         AttemptError::Connect(_) => ScrapeFault::Connect,
         _ => ScrapeFault::Answer,
     })?;

@@ -22,7 +22,7 @@ mod pool;
 mod stream;
 mod tls;
 
-pub use answer::{Answer, AnswerBody};
+pub use answer::{Answer, AnswerBody, Tunnel};
 pub use ask::{Ask, Body, BodyFault, BodyStream};
 pub use error::{AttemptError, BodyError};
 pub use tls::ClientTls;
@@ -91,12 +91,12 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Returns how far the attempt got. A kept connection that turns out to be closed is no error as long as the body can
-    /// be sent once more: a fresh connection is made.
-    pub async fn send(&self, peer: &Peer, mut ask: Ask<'_>) -> Result<Answer, AttemptError> {
+    /// Returns how far the attempt got; [`Body::is_there`] tells whether another one can be made. A kept connection that
+    /// turns out to be closed is no error as long as the body can be sent once more: a fresh connection is made.
+    pub async fn send(&self, peer: &Peer, ask: &mut Ask<'_>) -> Result<Answer, AttemptError> {
         match ask.timeout {
-            None => self.exchange(peer, &mut ask).await,
-            Some(limit) => timeout(limit, self.exchange(peer, &mut ask)).await.unwrap_or(Err(AttemptError::Timeout)),
+            None => self.exchange(peer, ask).await,
+            Some(limit) => timeout(limit, self.exchange(peer, ask)).await.unwrap_or(Err(AttemptError::Timeout)),
         }
     }
 
@@ -126,13 +126,13 @@ impl Client {
     async fn connect(&self, peer: &Peer, slot: &Rc<Slot>) -> Result<Dialed, AttemptError> {
         while slot.is_multiplexed() {
             let session = slot.join_dial(|| dial_session(peer.clone(), self.connect_timeout, slot.clock()));
-            let session = session.await.map_err(AttemptError::Connect)?;
+            let session = session.await?;
             // Others who waited for it may have taken all that it has.
             if let Some(session) = Some(session).filter(Session::has_room).or_else(|| slot.free_session()) {
                 return Ok(Dialed::Http2(session));
             }
         }
-        let dialed = dial(peer, self.connect_timeout, slot.clock()).await.map_err(AttemptError::Connect)?;
+        let dialed = dial(peer, self.connect_timeout, slot.clock()).await?;
         if let Dialed::Http2(session) = &dialed {
             slot.add_session(session.clone());
         }

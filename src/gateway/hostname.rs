@@ -83,6 +83,8 @@ pub fn request_host(authority: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -120,5 +122,45 @@ mod tests {
         assert!(Hostname::parse(None).matches("anything"));
         assert!(Hostname::parse(Some("")).matches(""));
         assert!(!Hostname::parse(Some("a.org")).matches("b.org"));
+    }
+
+    #[test]
+    fn hostnames_intersect_where_one_covers_the_other() {
+        for (first, second, expected) in [
+            ("a.org", "a.org", Some("a.org")),
+            ("a.org", "b.org", None),
+            ("a.org", "*.org", Some("a.org")),
+            ("a.b.org", "*.org", Some("a.b.org")),
+            ("b.org", "*.b.org", None),
+            ("*.b.org", "*.org", Some("*.b.org")),
+            ("*.b.org", "*.c.org", None),
+            ("*.ab.org", "*.b.org", None),
+            ("", "*.org", Some("*.org")),
+            ("", "a.org", Some("a.org")),
+            ("", "", Some("*")),
+        ] {
+            let common = Hostname::parse(Some(first)).intersection(&Hostname::parse(Some(second)));
+            assert_eq!(common.map(|common| common.to_string()).as_deref(), expected, "{first}, {second}");
+        }
+    }
+
+    /// Makes hostnames of few labels, so that many have hosts in common.
+    fn hostname() -> impl Strategy<Value = Hostname> {
+        "(\\*\\.)?([ab]\\.){0,2}[ab]|".prop_map(|text| Hostname::parse(Some(&text)))
+    }
+
+    proptest! {
+        #[test]
+        fn intersection_commutes_and_has_the_hosts_of_both(
+            first in hostname(), second in hostname(), hosts in proptest::collection::vec("([ab]\\.){0,3}[ab]", 1..16),
+        ) {
+            let common = first.intersection(&second);
+            prop_assert_eq!(&common, &second.intersection(&first));
+            for host in hosts {
+                let expected = first.matches(&host) && second.matches(&host);
+                let found = common.as_ref().is_some_and(|common| common.matches(&host));
+                prop_assert_eq!(found, expected, "{}", host);
+            }
+        }
     }
 }

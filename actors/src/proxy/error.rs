@@ -7,6 +7,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use kthena_router::inference::request::ParseError;
 use kthena_router::object::{ObjectKey, PoolKey};
+use kthena_router::routing::path::PathFault;
 use serde_json::json;
 use thiserror::Error;
 
@@ -56,6 +57,36 @@ pub enum ProxyError {
         /// The requested model.
         model: String,
     },
+    /// The path could be read in two ways.
+    #[error(transparent)]
+    Path(#[from] PathFault),
+    /// The connection was made for another listener than the request's host belongs to.
+    #[error("the host `{host}` is not served on a connection for the server name `{server_name}`")]
+    Misdirected {
+        /// The request's host.
+        host: String,
+        /// The server name that the client asked for.
+        server_name: String,
+    },
+    /// No rule of an HTTPRoute is for the request.
+    #[error("no rule of an HTTPRoute of this listener matches `{method} {path}`")]
+    NoRule {
+        /// The request's method.
+        method: String,
+        /// The request's path.
+        path: String,
+    },
+    /// The rule, or the backend that was chosen, cannot be used.
+    #[error("the HTTPRoute `{route}` cannot be served: {reason}")]
+    InvalidRule {
+        /// The route.
+        route: ObjectKey,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// The time that the route gives the request is over.
+    #[error("the request took longer than its route allows")]
+    RequestTimeout,
     /// A route serves the model, but nothing is there to serve it.
     #[error("no endpoint of the ModelRoute `{route}` is ready{}", clauses(unresolved))]
     NoReadyEndpoint {
@@ -95,12 +126,27 @@ pub enum AttemptFailure {
     /// No connection could be made.
     #[error("refused the connection")]
     Refused,
+    /// It accepted the connection, and did not agree on TLS or HTTP/2.
+    #[error("did not agree on TLS or HTTP/2")]
+    Handshake,
     /// The connection broke before the answer began.
     #[error("closed the connection before it answered")]
     Broken,
     /// It answered that it cannot serve now.
     #[error("answered with status {0}")]
     Status(u16),
+}
+
+impl AttemptFailure {
+    /// Returns what metrics call it.
+    pub(super) const fn label(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Handshake => "handshake",
+            Self::Broken => "broken",
+            Self::Status(_) => "unavailable",
+        }
+    }
 }
 
 fn clauses(reasons: &[String]) -> String {
@@ -112,34 +158,41 @@ impl ProxyError {
     pub const fn status(&self) -> StatusCode {
         match self {
             Self::Malformed(Malformed::TooManyFields) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::Malformed(_) | Self::Parse(_) | Self::BodyRead(_) => StatusCode::BAD_REQUEST,
+            Self::Malformed(_) | Self::Path(_) | Self::Parse(_) | Self::BodyRead(_) => StatusCode::BAD_REQUEST,
+            Self::Misdirected { .. } => StatusCode::MISDIRECTED_REQUEST,
+            Self::InvalidRule { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::NotServed { .. } | Self::NoListener { .. } | Self::RouteNotFound { .. } => StatusCode::NOT_FOUND,
+            Self::NotServed { .. } | Self::NoListener { .. } | Self::RouteNotFound { .. } | Self::NoRule { .. } => {
+                StatusCode::NOT_FOUND
+            }
             Self::Overloaded => StatusCode::TOO_MANY_REQUESTS,
             Self::NoReadyEndpoint { .. }
             | Self::PoolEmptied { .. }
             | Self::AllAttemptsFailed { .. }
             | Self::SchedulerGone => StatusCode::SERVICE_UNAVAILABLE,
-            Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::UpstreamTimeout | Self::RequestTimeout => StatusCode::GATEWAY_TIMEOUT,
         }
     }
 
     /// Returns the reason in one word, for logs, metrics and the answer's `code`; the Go router's where it has one.
     pub const fn reason(&self) -> &'static str {
         match self {
-            Self::Malformed(_) => "malformed_request",
+            Self::Malformed(_) | Self::Path(_) => "malformed_request",
+            Self::Misdirected { .. } => "misdirected_request",
             Self::Parse(_) => "request_parsing",
             Self::BodyRead(_) => "body_read",
             Self::BodyTimeout => "body_timeout",
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::NotServed { .. } => "path_not_served",
             Self::NoListener { .. } => "listener_not_found",
-            Self::RouteNotFound { .. } => "route_not_found",
+            Self::RouteNotFound { .. } | Self::NoRule { .. } => "route_not_found",
+            Self::InvalidRule { .. } => "invalid_route",
             Self::NoReadyEndpoint { .. } | Self::PoolEmptied { .. } => "pod_discovery",
             Self::Overloaded => "overloaded",
             Self::AllAttemptsFailed { .. } => "proxy",
             Self::UpstreamTimeout => "upstream_timeout",
+            Self::RequestTimeout => "request_timeout",
             Self::SchedulerGone => "scheduling",
         }
     }

@@ -9,6 +9,7 @@ use actix_web::http::header::HeaderValue;
 use kthena_router::inference::api::Api;
 use kthena_router::inference::pool::Endpoint;
 use kthena_router::inference::usage::Usage;
+use kthena_router::routing::table::ListenerTable;
 use uuid::Uuid;
 
 use super::connection::Connection;
@@ -99,10 +100,22 @@ impl Exchange {
         }
     }
 
-    /// Lets the request in, unless too many are in flight.
+    /// Returns the connection that the request came in on.
+    pub(super) fn connection(&self) -> Option<&Connection> {
+        self.connection.as_deref()
+    }
+
+    /// Lets the request in, unless too many are in flight or it is in already.
     pub(super) fn admit(&mut self) -> Result<(), ProxyError> {
-        self.admission = Some(self.worker.door.admit()?);
+        if self.admission.is_none() {
+            self.admission = Some(self.worker.door.admit()?);
+        }
         Ok(())
+    }
+
+    /// Notes the listener that took the request.
+    pub(super) fn taken_by(&mut self, listener: &ListenerTable) {
+        self.gateway.clone_from(&listener.identity.gateway);
     }
 
     /// Notes what the request is about, as far as it is known.
@@ -136,7 +149,7 @@ impl Exchange {
     fn leave_series(&mut self) {
         if let Some(series) = self.series.take() {
             series.downstream.dec();
-            if series.names.backend.backend_type == "model_server" {
+            if series.names.has_backend {
                 series.upstream.dec();
             }
         }

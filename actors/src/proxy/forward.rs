@@ -19,7 +19,6 @@ use super::exchange::Exchange;
 use super::headers::REQUEST_ID;
 use super::worker::Worker;
 use crate::lease::Lease;
-use crate::metrics::AttemptLabels;
 use crate::published::Pool;
 use crate::scheduler::PickEndpoint;
 use crate::upstream::{Answer, Ask, AttemptError, Body, Peer};
@@ -77,7 +76,7 @@ pub(super) async fn forward(
         exchange.endpoint = Some(Arc::clone(lease.endpoint()));
         exchange.marks.sent.get_or_insert_with(Instant::now);
         let outcome = attempt(worker, outbound, exchange, &lease).await;
-        count(worker, &outcome);
+        worker.note_attempt(outcome.as_ref().map_or_else(Failed::label, |_| "answered"));
         match outcome {
             Ok(answer) => {
                 exchange.marks.answered = Some(Instant::now());
@@ -113,7 +112,7 @@ async fn attempt(
     let transport = worker.door.serving.upstream.engines(policy.https);
     let peer = Peer { address: lease.endpoint().socket(), transport };
     let authority = if outbound.host.is_empty() { lease.authority().as_str() } else { outbound.host };
-    let ask = Ask {
+    let mut ask = Ask {
         method: outbound.request.method(),
         target: outbound.request.uri().path_and_query().map_or("/", PathAndQuery::as_str),
         host: authority,
@@ -123,7 +122,7 @@ async fn attempt(
         body: Body::Whole(outbound.body.clone()),
         timeout: policy.timeout,
     };
-    match worker.client.send(&peer, ask).await {
+    match worker.client.send(&peer, &mut ask).await {
         Ok(answer) => {
             lease.note_answer();
             match answer.head.status().as_u16() {
@@ -139,22 +138,18 @@ async fn attempt(
             lease.note_refusal();
             Err(Failed::Attempt(AttemptFailure::Refused))
         }
+        Err(AttemptError::Handshake(_)) => Err(Failed::Attempt(AttemptFailure::Handshake)),
         Err(AttemptError::Broken(_) | AttemptError::Malformed(_) | AttemptError::RequestBody(_)) => {
             Err(Failed::Attempt(AttemptFailure::Broken))
         }
     }
 }
 
-fn count(worker: &Worker, outcome: &Result<Answer, Failed>) {
-    let outcome = match outcome {
-        Ok(_) => {
-            worker.answered.inc();
-            return;
+impl Failed {
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Attempt(failure) => failure.label(),
+            Self::Timeout => "timeout",
         }
-        Err(Failed::Timeout) => "timeout",
-        Err(Failed::Attempt(AttemptFailure::Refused)) => "refused",
-        Err(Failed::Attempt(AttemptFailure::Broken)) => "broken",
-        Err(Failed::Attempt(AttemptFailure::Status(_))) => "unavailable",
-    };
-    worker.door.serving.metrics.attempts.get_or_create(&AttemptLabels { outcome }).inc();
+    }
 }

@@ -1,8 +1,6 @@
 //! The steps of one request, in order.
 
 use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Instant;
 
 use actix_http::{HttpMessage, Request};
 use actix_web::HttpResponse;
@@ -10,23 +8,17 @@ use actix_web::dev::Payload;
 use actix_web::http::ConnectionType;
 use actix_web::http::header;
 use actix_web::http::uri::Authority;
-use actix_web::web::Bytes;
 use kthena_router::gateway::hostname::request_host;
-use kthena_router::inference::api::{Api, Call};
-use kthena_router::inference::request::{Edit, InferenceRequest, parse};
-use kthena_router::routing::pool::PoolPolicy;
+use kthena_router::inference::api::Call;
 use kthena_router::routing::request::RequestHead;
-use kthena_router::routing::table::{Forward, ListenerTable, PoolIndex, Refusal};
 
-use super::answer::{Answer, Reading};
+use super::answer::Answer;
+use super::body::Inbound;
 use super::error::ProxyError;
 use super::exchange::Exchange;
-use super::forward::{Outbound, forward};
 use super::headers::{REQUEST_ID, Received};
-use super::series::Subject;
 use super::worker::Worker;
-use super::{body, models, wellformed};
-use crate::published::Snapshot;
+use super::{body, http_route, native, wellformed};
 
 /// Handles one request.
 ///
@@ -37,7 +29,7 @@ pub async fn handle(worker: Rc<Worker>, mut request: Request) -> HttpResponse {
     let request = Rc::new(request);
     let mut exchange = Exchange::begin(&worker, Rc::clone(&request));
     let mut response = match reply(&worker, &request, &mut payload, &mut exchange).await {
-        Ok(Reply::Engine(answer)) => answer.into_response(exchange),
+        Ok(Reply::Backend(answer)) => answer.into_response(exchange),
         Ok(Reply::Own(response)) => {
             exchange.completes(response.status().as_u16());
             own(response, &exchange, payload)
@@ -60,24 +52,38 @@ fn own(mut response: HttpResponse, exchange: &Exchange, unread: Payload) -> Http
     response.map_body(|_, answer| body::WithUnread::new(answer, unread)).map_into_boxed_body()
 }
 
+/// What a request is answered with.
 #[expect(
     clippy::large_enum_variant,
-    reason = "answers of engines are the rule, and an allocation for each would be felt"
+    reason = "answers of backends are the rule, and an allocation for each would be felt"
 )]
-enum Reply {
-    Engine(Answer),
+pub(super) enum Reply {
+    /// What a backend answers.
+    Backend(Answer),
+    /// What the router answers itself.
     Own(HttpResponse),
 }
 
-/// A request that is decided: where it goes, and as what.
-struct Decided {
-    pool: PoolIndex,
-    policy: Arc<PoolPolicy>,
-    /// The edited body, where it differs from the client's.
-    body: Option<Vec<u8>>,
-    reading: Reading,
+/// A request, and the host that it names.
+#[derive(Clone, Copy)]
+pub(super) struct Inquiry<'r> {
+    /// The request.
+    pub request: &'r Request,
+    /// The host and port as the request names them; empty if it does not.
+    pub authority: &'r str,
+    /// The host as listeners know it.
+    pub host: &'r str,
 }
 
+/// What the listeners of a request's host serve.
+#[derive(Clone, Copy, Default)]
+struct Offer {
+    models: bool,
+    rules: bool,
+}
+
+/// Finds who answers a request. Model paths are for the ModelRoutes of a listener that has any, and for its HTTPRoutes
+/// where no ModelRoute serves the model; all other paths are for the HTTPRoutes, whose listeners read no bodies.
 async fn reply(
     worker: &Rc<Worker>,
     request: &Request,
@@ -85,108 +91,71 @@ async fn reply(
     exchange: &mut Exchange,
 ) -> Result<Reply, ProxyError> {
     wellformed::check(request)?;
-    let serving = &worker.door.serving;
-    let api = match Call::of(request.method().as_str(), request.path()) {
-        Call::Inference(api) => api,
-        Call::ListModels => return list_models(worker, request).map(Reply::Own),
-        Call::Unserved => {
+    let authority = authority(request);
+    let inquiry = Inquiry { request, authority, host: &request_host(authority) };
+    let offer = inquiry.offer(worker, exchange)?;
+    match Call::of(request.method().as_str(), request.path()) {
+        Call::Inference(api) if offer.models || !offer.rules => {
+            exchange.api = Some(api);
+            exchange.admit()?;
+            let body = native::read_body(worker, request, payload, exchange).await?;
+            let spare = offer.rules.then(|| body.clone());
+            match (native::serve(worker, &inquiry, api, body, exchange).await, spare) {
+                (Err(error @ (ProxyError::RouteNotFound { .. } | ProxyError::Parse(_))), Some(body)) => {
+                    let served = http_route::serve(worker, &inquiry, Inbound::Read(body), exchange).await;
+                    served.map_err(|other| if matches!(other, ProxyError::NoRule { .. }) { error } else { other })
+                }
+                (served, _) => served,
+            }
+        }
+        Call::ListModels if offer.models || !offer.rules => native::list_models(worker, &inquiry),
+        call if offer.rules => match http_route::serve(worker, &inquiry, Inbound::Unread(payload), exchange).await {
+            Err(ProxyError::NoRule { .. }) if call == Call::ListModels => native::list_models(worker, &inquiry),
+            served => served,
+        },
+        _ => {
             let (method, path) = (request.method().to_string(), request.path().to_owned());
-            return Err(ProxyError::NotServed { method, path });
-        }
-    };
-    exchange.api = Some(api);
-    exchange.admit()?;
-    let limits = &serving.config.limits;
-    let body = body::read(request.headers(), payload, limits.max_body_bytes, limits.client_timeout).await?;
-    exchange.marks.body_read = Some(Instant::now());
-    let snapshot = serving.reader.load();
-    let decided = decide(worker, request, &body, api, &snapshot, exchange)?;
-    let outbound = Outbound {
-        request,
-        host: authority(request),
-        body: decided.body.map_or(body, Bytes::from),
-        pool: &snapshot.pools[decided.pool.0],
-        policy: &decided.policy,
-    };
-    let engine = forward(worker, &outbound, exchange).await?;
-    Ok(Reply::Engine(Answer::new(engine, decided.reading)))
-}
-
-fn list_models(worker: &Worker, request: &Request) -> Result<HttpResponse, ProxyError> {
-    let snapshot = worker.door.serving.reader.load();
-    let host = request_host(authority(request));
-    match snapshot.table.listeners(worker.door.bind, &host) {
-        [] => Err(ProxyError::NoListener { host: host.into_owned() }),
-        listeners => Ok(models::list(listeners)),
-    }
-}
-
-fn decide(
-    worker: &Worker,
-    request: &Request,
-    body: &[u8],
-    api: Api,
-    snapshot: &Snapshot,
-    exchange: &mut Exchange,
-) -> Result<Decided, ProxyError> {
-    let parsed = parse(body)?;
-    exchange.model = parsed.model.clone().into_owned();
-    let host = request_host(authority(request));
-    let head = RequestHead {
-        method: request.method().as_str(),
-        host: &host,
-        path: request.path(),
-        query: request.uri().query().unwrap_or_default(),
-        headers: &Received(request.headers()),
-    };
-    let decision = snapshot.table.decide(
-        worker.door.bind,
-        &head,
-        &parsed.model,
-        |pool| snapshot.availability(pool),
-        |bound| worker.draw(bound),
-    );
-    match decision {
-        Ok(forward) => {
-            note_listener(exchange, forward.listener);
-            exchange.concerns(snapshot, subject(&forward, &parsed.model));
-            Ok(shape(&forward, &parsed, body, api, snapshot))
-        }
-        Err(Refusal::NoListener) => Err(ProxyError::NoListener { host: host.clone().into_owned() }),
-        Err(Refusal::NoRoute { listener }) => {
-            note_listener(exchange, listener);
-            Err(ProxyError::RouteNotFound { model: parsed.model.into_owned() })
-        }
-        Err(Refusal::NoEndpoints { listener, route }) => {
-            note_listener(exchange, listener);
-            exchange
-                .concerns(snapshot, Subject { model: route.name_of(&parsed.model), route: Some(route), pool: None });
-            Err(ProxyError::NoReadyEndpoint { route: route.key().clone(), unresolved: route.unresolved.clone() })
+            Err(ProxyError::NotServed { method, path })
         }
     }
 }
 
-fn subject<'t>(forward: &Forward<'t>, model: &str) -> Subject<'t> {
-    Subject { model: forward.route.name_of(model), route: Some(forward.route), pool: Some(forward.pool) }
-}
+impl<'r> Inquiry<'r> {
+    /// Returns the head of the request, as routing reads it.
+    pub(super) fn head(&self, headers: &'r Received<'r>) -> RequestHead<'r> {
+        RequestHead {
+            method: self.request.method().as_str(),
+            host: self.host,
+            path: self.request.path(),
+            query: self.request.uri().query().unwrap_or_default(),
+            headers,
+        }
+    }
 
-fn note_listener(exchange: &mut Exchange, listener: &ListenerTable) {
-    exchange.gateway.clone_from(&listener.identity.gateway);
-}
+    /// Returns the error that says that no listener serves the host.
+    pub(super) fn unknown_host(&self) -> ProxyError {
+        ProxyError::NoListener { host: self.host.to_owned() }
+    }
 
-/// Decides what of the body has to change, and how the answer is read.
-fn shape(forward: &Forward<'_>, parsed: &InferenceRequest<'_>, body: &[u8], api: Api, snapshot: &Snapshot) -> Decided {
-    let policy = &snapshot.table.pools[forward.pool.0].policy;
-    // An engine knows an adapter by the name that the client uses, and a model by the name it was started with.
-    let model = if forward.adapter { None } else { policy.served_model.as_deref() };
-    let include_usage = parsed.stream && api.has_stream_options() && parsed.lacks_usage();
-    let reading = match (parsed.stream, include_usage) {
-        (true, true) => Reading::StreamWithAddedUsage,
-        (true, false) => Reading::Stream,
-        (false, _) => Reading::Whole,
-    };
-    let body = parsed.apply(body, &Edit { model, include_usage });
-    Decided { pool: forward.pool, policy: Arc::clone(policy), body, reading }
+    /// Finds out what the listeners of the host serve, unless the connection is one for another listener.
+    fn offer(&self, worker: &Worker, exchange: &Exchange) -> Result<Offer, ProxyError> {
+        let snapshot = worker.door.serving.reader.load();
+        let (table, bind) = (&snapshot.table, worker.door.bind);
+        // A connection may be used for another host than it was opened for, and then the client's certificate, or its
+        // lack of one, was accepted by another listener (RFC 9110, section 15.5.20).
+        if let Some(server_name) = exchange.connection().and_then(|connection| connection.sni.as_deref())
+            && table.listener_hostname(bind, server_name) != table.listener_hostname(bind, self.host)
+        {
+            let (host, server_name) = (self.host.to_owned(), server_name.to_owned());
+            return Err(ProxyError::Misdirected { host, server_name });
+        }
+        let mut offer = Offer::default();
+        for listener in table.listeners(bind, self.host) {
+            offer.models |= listener.models().next().is_some();
+            offer.rules |= !listener.http.is_empty();
+        }
+        Ok(offer)
+    }
 }
 
 /// Returns the host and port that the request names: of an absolute target, else of the `Host` header.

@@ -9,8 +9,11 @@ mod exchange;
 mod forward;
 mod handle;
 mod headers;
+mod http_route;
 mod models;
+mod native;
 mod series;
+mod tunnel;
 mod wellformed;
 mod worker;
 

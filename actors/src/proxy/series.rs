@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use foldhash::{HashMap, HashMapExt};
 use kthena_router::inference::api::Api;
+use kthena_router::object::{Kind, ObjectKey};
+use kthena_router::routing::http::entry::HttpEntry;
 use kthena_router::routing::table::{PoolIndex, RouteEntry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -36,9 +38,18 @@ pub(super) struct Subject<'s> {
     /// The requested model, if a route knows it.
     pub model: Option<&'s Arc<str>>,
     /// The route that matched.
-    pub route: Option<&'s RouteEntry>,
+    pub route: Option<Matched<'s>>,
     /// The pool that was chosen.
     pub pool: Option<PoolIndex>,
+}
+
+/// The route that matched a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Matched<'s> {
+    /// A ModelRoute.
+    Model(&'s RouteEntry),
+    /// An HTTPRoute.
+    Http(&'s HttpEntry),
 }
 
 /// A subject's identity within its snapshot: where its parts lie in memory, which is quicker to compare than they are.
@@ -66,7 +77,13 @@ type Ending = (Option<Api>, u16, &'static str);
 /// The names that logs and metrics give a request's parts.
 #[derive(Clone)]
 pub(super) struct Names {
+    /// The requested model.
     pub model: Text,
+    /// Whether the route is an HTTPRoute.
+    pub is_http_route: bool,
+    /// Whether a backend was chosen.
+    pub has_backend: bool,
+    /// The route and the backend.
     pub backend: BackendLabels,
 }
 
@@ -105,8 +122,24 @@ impl Subject<'_> {
     fn identity(&self) -> Identity {
         Identity {
             model: self.model.map_or(0, |model| Arc::as_ptr(model).addr()),
-            route: self.route.map_or(0, |route| std::ptr::from_ref(route).addr()),
+            route: self.route.map_or(0, Matched::address),
             pool: self.pool,
+        }
+    }
+}
+
+impl Matched<'_> {
+    fn key(&self) -> &ObjectKey {
+        match self {
+            Self::Model(entry) => entry.key(),
+            Self::Http(entry) => entry.key(),
+        }
+    }
+
+    fn address(self) -> usize {
+        match self {
+            Self::Model(entry) => std::ptr::from_ref(entry).addr(),
+            Self::Http(entry) => std::ptr::from_ref(entry).addr(),
         }
     }
 }
@@ -147,9 +180,15 @@ impl Names {
         let name = |name: Option<String>| Text::from(name.as_deref().unwrap_or(NONE));
         Self {
             model: subject.model.map_or_else(|| Text::from(UNKNOWN), |model| Text(Arc::clone(model))),
+            is_http_route: matches!(subject.route, Some(Matched::Http(_))),
+            has_backend: pool.is_some(),
             backend: BackendLabels {
                 model_route: name(subject.route.map(|route| route.key().to_string())),
-                backend_type: if pool.is_some() { "model_server" } else { "unresolved" },
+                backend_type: match pool.map(|pool| pool.key.kind) {
+                    Some(Kind::Service) => "service",
+                    Some(_) => "model_server",
+                    None => "unresolved",
+                },
                 backend_name: name(pool.map(|pool| pool.key.object.to_string())),
                 upstream_model: Text::from(served.unwrap_or(NONE)),
             },
@@ -160,7 +199,7 @@ impl Names {
 impl Outcome {
     fn new(metrics: &Metrics, names: &Names, api: Option<Api>, status_code: u16, error_type: &'static str) -> Self {
         let path = api.map_or("other", Api::label);
-        let Names { model, backend } = names.clone();
+        let Names { model, backend, .. } = names.clone();
         let requests = RequestLabels { model: model.clone(), path, status_code, error_type, backend: backend.clone() };
         let tokens = |token_type| TokenLabels { model: model.clone(), path, token_type, backend: backend.clone() };
         let input_tokens = metrics.tokens.get_or_create_owned(&tokens("input"));

@@ -19,6 +19,7 @@ use rustls::ServerConfig;
 
 use super::access_log::LogBuffer;
 use super::error::ProxyError;
+use super::http_route::Copies;
 use super::series::SeriesCache;
 use crate::access_logger::AccessLog;
 use crate::lease::Lease;
@@ -73,8 +74,10 @@ pub struct Worker {
     pub(super) series: SeriesCache,
     /// Access log lines that were not sent yet.
     pub(super) log: Option<Rc<LogBuffer>>,
+    /// Copies of requests that are under way.
+    pub(super) copies: Copies,
     /// Attempts that were answered: the one outcome that is frequent.
-    pub(super) answered: Counter,
+    answered: Counter,
     scheduler: RefCell<Addr<Scheduler>>,
     asks: Histogram,
     rng: RefCell<SmallRng>,
@@ -117,6 +120,7 @@ impl Worker {
         let log = serving.access_log.clone().map(|log| LogBuffer::start(log, Arc::clone(&serving.metrics)));
         Rc::new(Self {
             client: serving.upstream.client(),
+            copies: Copies::default(),
             series: SeriesCache::new(Arc::clone(&serving.metrics)),
             log,
             answered: serving.metrics.attempts.get_or_create_owned(&AttemptLabels { outcome: "answered" }),
@@ -140,6 +144,14 @@ impl Worker {
     /// Returns a random number below `bound`, which must not be 0.
     pub(super) fn draw(&self, bound: u64) -> u64 {
         self.rng.borrow_mut().random_range(0..bound)
+    }
+
+    /// Counts an attempt to have a request answered.
+    pub(super) fn note_attempt(&self, outcome: &'static str) {
+        match outcome {
+            "answered" => self.answered.inc(),
+            outcome => self.door.serving.metrics.attempts.get_or_create(&AttemptLabels { outcome }).inc(),
+        };
     }
 
     /// Asks the thread's scheduler for an endpoint; one that died is replaced and asked again.

@@ -7,6 +7,7 @@ use actix_http::Response;
 use actix_web::body::BodySize;
 use actix_web::web::Bytes;
 use futures::Stream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::error::BodyError;
 use super::{http1, http2};
@@ -31,7 +32,25 @@ pub(super) enum Source {
     Http2(http2::Incoming),
 }
 
+/// A connection whose two sides have changed to another protocol: what arrives on it, and where it is written.
+pub struct Tunnel {
+    /// What has arrived already.
+    pub arrived: Bytes,
+    /// What arrives.
+    pub reader: Box<dyn AsyncRead + Unpin>,
+    /// Where to write.
+    pub writer: Box<dyn AsyncWrite + Unpin>,
+}
+
 impl AnswerBody {
+    /// Returns the connection after an answer that changes to another protocol; `None` after any other.
+    pub fn into_tunnel(self) -> Option<Tunnel> {
+        match self.0 {
+            Source::Http1(incoming) => incoming.into_tunnel(),
+            Source::Http2(_) => None,
+        }
+    }
+
     /// Returns the next piece of the body as soon as it is there, `None` at its end.
     pub fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         match &mut self.0 {

@@ -72,7 +72,7 @@ impl Ask<'_> {
 
 impl Body {
     /// Returns whether the body can be sent now.
-    pub(super) fn is_there(&self) -> bool {
+    pub fn is_there(&self) -> bool {
         !matches!(self, Self::Gone)
     }
 

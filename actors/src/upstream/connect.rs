@@ -1,5 +1,6 @@
 //! Makes connections.
 
+use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,28 +27,38 @@ pub(super) enum Dialed {
 }
 
 /// Why no connection is there, to all who wait for it.
-pub(super) type DialError = Arc<io::Error>;
+#[derive(Clone, Debug)]
+pub(super) enum DialError {
+    /// The endpoint cannot be reached.
+    Connect(Arc<io::Error>),
+    /// It can, and does not agree on TLS or HTTP/2.
+    Handshake(Arc<io::Error>),
+}
 
-/// Connects to a peer, TLS and HTTP/2's greeting included, within `limit`.
+/// Connects to a peer, TLS and HTTP/2's greeting included, each within `limit`.
 pub(super) async fn dial(peer: &Peer, limit: Duration, clock: Clock) -> Result<Dialed, DialError> {
-    match timeout(limit, connect(peer, clock)).await {
-        Ok(dialed) => dialed.map_err(Arc::new),
-        Err(_) => Err(Arc::new(io::ErrorKind::TimedOut.into())),
-    }
+    let stream = within(limit, connect(peer)).await.map_err(DialError::Connect)?;
+    within(limit, greet(peer, stream, clock)).await.map_err(DialError::Handshake)
 }
 
 /// Connects to a peer that is known to speak HTTP/2.
 pub(super) async fn dial_session(peer: Peer, limit: Duration, clock: Clock) -> Result<Session, DialError> {
     match dial(&peer, limit, clock).await? {
         Dialed::Http2(session) => Ok(session),
-        Dialed::Http1(_) => Err(Arc::new(io::Error::other("the endpoint no longer speaks HTTP/2"))),
+        Dialed::Http1(_) => {
+            Err(DialError::Handshake(Arc::new(io::Error::other("the endpoint no longer speaks HTTP/2"))))
+        }
     }
 }
 
-async fn connect(peer: &Peer, clock: Clock) -> io::Result<Dialed> {
+async fn connect(peer: &Peer) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(peer.address).await?;
     // Otherwise the last part of a large body waits for the acknowledgement of what precedes it.
     stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+async fn greet(peer: &Peer, stream: TcpStream, clock: Clock) -> io::Result<Dialed> {
     match &peer.transport {
         Transport::Http1 => Ok(Dialed::Http1(Connection::new(Stream::Plain(stream)))),
         Transport::H2c => Session::start(Stream::Plain(stream), clock).await.map(Dialed::Http2),
@@ -63,4 +74,8 @@ async fn connect(peer: &Peer, clock: Clock) -> io::Result<Dialed> {
             }
         }
     }
+}
+
+async fn within<T>(limit: Duration, step: impl Future<Output = io::Result<T>>) -> Result<T, Arc<io::Error>> {
+    timeout(limit, step).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(Arc::new)
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::ask::BodyFault;
+use super::connect::DialError;
 
 /// Why an attempt yields no head of an answer.
 #[derive(Debug, Error)]
@@ -13,6 +14,9 @@ pub enum AttemptError {
     /// No connection could be made, or not in time.
     #[error("no connection could be made")]
     Connect(#[source] Arc<io::Error>),
+    /// A connection was made, and no agreement on TLS or HTTP/2, or not in time.
+    #[error("the other side could not be agreed with on TLS or HTTP/2")]
+    Handshake(#[source] Arc<io::Error>),
     /// The connection ended before the head of an answer was there.
     #[error("the connection ended before the answer began")]
     Broken(#[source] io::Error),
@@ -47,6 +51,15 @@ pub(super) struct Failure {
     pub error: AttemptError,
     /// Whether the other side can be taken not to have begun: a kept connection was closed, or the request refused.
     pub unprocessed: bool,
+}
+
+impl From<DialError> for AttemptError {
+    fn from(error: DialError) -> Self {
+        match error {
+            DialError::Connect(error) => Self::Connect(error),
+            DialError::Handshake(error) => Self::Handshake(error),
+        }
+    }
 }
 
 impl From<AttemptError> for Failure {

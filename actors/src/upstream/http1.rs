@@ -15,9 +15,10 @@ use std::task::{Context, Poll, ready};
 use actix_web::body::BodySize;
 use actix_web::http::Method;
 use actix_web::web::{Bytes, BytesMut};
+use tokio::io::split;
 use tokio_util::io::poll_read_buf;
 
-use super::answer::{Answer, AnswerBody, Source};
+use super::answer::{Answer, AnswerBody, Source, Tunnel};
 use super::ask::{Ask, BodyFault};
 use super::error::{AttemptError, BodyError, Failure};
 use super::pool::Slot;
@@ -136,6 +137,14 @@ impl Connection {
 }
 
 impl Incoming {
+    /// Returns the connection for another protocol, with what has arrived of it.
+    pub(super) fn into_tunnel(self) -> Option<Tunnel> {
+        let connection = self.connection.filter(|_| self.framing == Framing::UntilClose)?;
+        let arrived = connection.input.freeze();
+        let (reader, writer) = split(connection.stream);
+        Some(Tunnel { arrived, reader: Box::new(reader), writer: Box::new(writer) })
+    }
+
     /// Returns the next piece of the body as soon as it is there, `None` at its end.
     pub(super) fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         let outcome = ready!(self.poll(context));

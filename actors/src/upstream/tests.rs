@@ -89,7 +89,7 @@ fn ask<'a>(method: &'static Method, headers: &'a HeaderMap, body: Body) -> Ask<'
 /// Sends a request and returns the status and the body of its answer; an error is where it fails.
 async fn fetch(client: &Client, peer: &Peer, method: &'static Method, body: Body) -> Result<(u16, String), String> {
     let headers = HeaderMap::new();
-    let answer = client.send(peer, ask(method, &headers, body)).await.map_err(|error| format!("head: {error}"))?;
+    let answer = client.send(peer, &mut ask(method, &headers, body)).await.map_err(|error| format!("head: {error}"))?;
     let status = answer.head.status().as_u16();
     let pieces: Vec<_> = answer.body.collect().await;
     let pieces: Result<Vec<_>, _> = pieces.into_iter().collect();
@@ -162,10 +162,10 @@ async fn a_kept_connection_that_is_closed_costs_no_request_whose_body_is_there()
 async fn what_is_dropped_before_its_end_closes_its_connection() {
     let server = Server::start(&[&[Step::Send("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok"), Step::Wait]]).await;
     let (client, peer, headers) = (client(), server.peer(), HeaderMap::new());
-    let answer = client.send(&peer, ask(&Method::GET, &headers, Body::Empty)).await.unwrap();
+    let answer = client.send(&peer, &mut ask(&Method::GET, &headers, Body::Empty)).await.unwrap();
     assert_eq!(answer.size, BodySize::Sized(9));
     drop(answer);
-    client.send(&peer, ask(&Method::GET, &headers, Body::Empty)).await.unwrap();
+    client.send(&peer, &mut ask(&Method::GET, &headers, Body::Empty)).await.unwrap();
     assert_eq!(server.connections.get(), 2);
 }
 
@@ -173,8 +173,8 @@ async fn what_is_dropped_before_its_end_closes_its_connection() {
 async fn a_head_that_does_not_come_is_not_waited_for_longer_than_asked() {
     let server = Server::start(&[&[Step::Wait]]).await;
     let (client, headers) = (client(), HeaderMap::new());
-    let ask = Ask { timeout: Some(Duration::from_millis(20)), ..ask(&Method::GET, &headers, Body::Empty) };
-    assert!(matches!(client.send(&server.peer(), ask).await, Err(AttemptError::Timeout)));
+    let mut ask = Ask { timeout: Some(Duration::from_millis(20)), ..ask(&Method::GET, &headers, Body::Empty) };
+    assert!(matches!(client.send(&server.peer(), &mut ask).await, Err(AttemptError::Timeout)));
     let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
     let peer = Peer { address: nobody, transport: Transport::Http1 };
     let fetched = fetch(&client, &peer, &Method::GET, Body::Empty).await;
@@ -226,8 +226,8 @@ async fn cookies_that_arrive_apart_are_sent_together_and_replaced_headers_once()
         headers.append(name.parse().unwrap(), value.parse().unwrap());
     }
     let replaced = [("x-request-id".parse().unwrap(), "ours".parse().unwrap())];
-    let ask = Ask { replaced: &replaced, ..ask(&Method::GET, &headers, Body::Empty) };
-    client().send(&server.peer(), ask).await.unwrap();
+    let mut ask = Ask { replaced: &replaced, ..ask(&Method::GET, &headers, Body::Empty) };
+    client().send(&server.peer(), &mut ask).await.unwrap();
     let received = server.received.borrow();
     assert!(received[0].contains("\r\ncookie: a=1; b=2\r\nx-request-id: ours\r\n\r\n"), "{received:?}");
 }
@@ -255,7 +255,7 @@ async fn heads_without_bodies_leave_their_connections() {
         (&Method::GET, 304, BodySize::None),
         (&Method::GET, 200, BodySize::Sized(2)),
     ] {
-        let answer = client.send(&peer, ask(method, &headers, Body::Empty)).await.unwrap();
+        let answer = client.send(&peer, &mut ask(method, &headers, Body::Empty)).await.unwrap();
         assert_eq!((answer.head.status().as_u16(), answer.size), (status, size));
         let expected = if status == 200 && method == Method::GET { &b"ok"[..] } else { b"" };
         let body = to_bytes(actix_web::body::BodyStream::new(answer.body)).await;

@@ -18,9 +18,10 @@ const PAIRS: [(&str, &str); 4] = [
 ];
 
 /// Values that the chart refuses, and a part of what it says.
-const REFUSED: [(&str, &str); 5] = [
+const REFUSED: [(&str, &str); 6] = [
     ("gatewayAPI.inferenceExtension=true", "needs networking.kthenaRouter.gatewayAPI.enabled=true"),
     ("metricsPort=8080", "must differ"),
+    ("gatewayAPI.addressProvider=pool", "need each other"),
     ("port=70000", "/networking/kthenaRouter/port"),
     ("replicas=many", "/networking/kthenaRouter/replicas"),
     ("replica=2", "replica"),

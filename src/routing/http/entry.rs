@@ -84,7 +84,7 @@ impl HttpEntry {
             found
                 .map_err(|fault| {
                     if !faults.contains(&fault) {
-                        faults.push(fault)
+                        faults.push(fault);
                     }
                 })
                 .ok()

@@ -115,7 +115,7 @@ impl Redirect {
     /// Without any host it is a path, which clients resolve against what they asked for.
     pub fn location(&self, request: &RedirectContext<'_>) -> (u16, String) {
         let scheme = self.scheme.unwrap_or(request.scheme);
-        let port = self.port.or(self.scheme.map(Scheme::default_port)).unwrap_or(request.port);
+        let port = self.port.or_else(|| self.scheme.map(Scheme::default_port)).unwrap_or(request.port);
         let host = self.hostname.as_deref().unwrap_or(request.host);
         let mut location = match host {
             "" => String::new(),

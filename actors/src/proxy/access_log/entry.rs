@@ -36,7 +36,7 @@ enum Field<'e> {
 }
 
 /// The fields that either layout has, in their order; those without a value are left out.
-type Fields<'e> = [(&'static str, Option<Field<'e>>); 12];
+type Fields<'e> = [(&'static str, Option<Field<'e>>); 13];
 
 impl<'e> Entry<'e> {
     /// Collects what is to be said of a request that came at `start`, since the epoch, and ended at `now`.
@@ -112,20 +112,24 @@ impl<'e> Entry<'e> {
         let text = |text: &'e str| (text != "none").then_some(Field::Text(text));
         let number = |number: usize| u64::try_from(number).ok().map(Field::Number);
         let exchange = self.exchange;
-        let server = &*self.names.backend.backend_name.0;
+        let backend = &self.names.backend;
+        let server = &*backend.backend_name.0;
+        let route = |is_http: bool| text(&backend.model_route.0).filter(|_| self.names.is_http_route == is_http);
+        let is_engine = backend.backend_type == "model_server";
         [
             ("error", self.end.error.map(Field::Text)),
-            ("model_name", Some(Field::Text(&exchange.model))),
-            ("model_route", text(&self.names.backend.model_route.0)),
-            ("model_server", text(server)),
+            ("model_name", Some(Field::Text(&exchange.model)).filter(|_| !self.names.is_http_route)),
+            ("model_route", route(false)),
+            ("model_server", text(server).filter(|_| is_engine)),
             ("selected_pod", exchange.endpoint.as_ref().map(|endpoint| Field::Text(&endpoint.pod.name))),
             ("request_id", exchange.request_id.to_str().ok().map(Field::Text)),
-            ("backend_type", text(server).map(|_| Field::Text(self.names.backend.backend_type))),
+            ("backend_type", text(server).map(|_| Field::Text(backend.backend_type))),
             ("backend_name", text(server)),
-            ("upstream_model", text(&self.names.backend.upstream_model.0)),
+            ("upstream_model", text(&backend.upstream_model.0)),
             ("upstream_status_code", exchange.upstream_status.map(|status| Field::Number(status.into()))),
             ("upstream_attempts", number(exchange.attempts).filter(|_| exchange.attempts > 0)),
             ("gateway", exchange.gateway.as_deref().map(Field::Text)),
+            ("http_route", route(true)),
         ]
     }
 }

@@ -103,7 +103,7 @@ fn seen(backend: &str, head: &http::request::Parts, body: &[u8]) -> Value {
         "backend": backend,
         "method": head.method.as_str(),
         "path": head.uri.path_and_query().map(ToString::to_string),
-        "host": named.or(head.uri.authority().map(http::uri::Authority::as_str)),
+        "host": named.or_else(|| head.uri.authority().map(http::uri::Authority::as_str)),
         "headers": headers,
         "version": format!("{:?}", head.version),
         "body": String::from_utf8_lossy(body),

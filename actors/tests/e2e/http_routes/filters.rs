@@ -25,7 +25,8 @@ async fn request_headers_are_set_added_and_removed() {
         );
     let scene = scene(&route_yaml("headers", &rules)).await;
     type Headers<'h> = &'h [(&'h str, &'h str)];
-    let cases: &[(&str, Headers<'_>, &[(&str, Option<&str>)])] = &[
+    type Expected<'h> = &'h [(&'h str, Option<&'h str>)];
+    let cases: &[(&str, Headers<'_>, Expected<'_>)] = &[
         ("/set", &[], &[("x-header-set", Some("set-overwrites"))]),
         ("/set", &[("x-header-set", "original")], &[("x-header-set", Some("set-overwrites"))]),
         ("/add", &[], &[("x-header-add", Some("add-appends"))]),

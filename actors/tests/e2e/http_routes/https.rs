@@ -91,7 +91,7 @@ async fn ask(scene: &Scene, authority: &Authority, server_name: &str, host: &str
 fn served(answer: &str) -> String {
     let name = |name: &&str| answer.contains(&format!("\"backend\":\"{name}\""));
     let backend = ["v1", "v2", "v3"].into_iter().find(name);
-    backend.or(answer.split(' ').nth(1)).unwrap_or("no answer").to_owned()
+    backend.or_else(|| answer.split(' ').nth(1)).unwrap_or("no answer").to_owned()
 }
 
 #[actix_web::test]
@@ -114,12 +114,12 @@ async fn a_host_of_another_listener_than_the_server_name_is_misdirected() {
         ("second-example.org", "example.org", "421"),
         ("second-example.org", "unknown-example.org", "421"),
         ("third-example.wildcard.org", "third-example.wildcard.org", "v3"),
-        ("third-example.wildcard.org", "fith-example.wildcard.org", "v3"),
+        ("third-example.wildcard.org", "fifth-example.wildcard.org", "v3"),
         ("third-example.wildcard.org", "fourth-example.wildcard.org", "421"),
         ("third-example.wildcard.org", "second-example.org", "421"),
         ("third-example.wildcard.org", "unknown-example.org", "421"),
         ("fourth-example.wildcard.org", "fourth-example.wildcard.org", "v1"),
-        ("fourth-example.wildcard.org", "fith-example.wildcard.org", "421"),
+        ("fourth-example.wildcard.org", "fifth-example.wildcard.org", "421"),
         ("unknown-example.org", "example.org", "v1"),
         ("unknown-example.org", "unknown-example.org", "404"),
     ] {

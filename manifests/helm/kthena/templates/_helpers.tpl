@@ -50,6 +50,9 @@ app.kubernetes.io/component: metrics
 {{- if and $router.gatewayAPI.inferenceExtension (not $router.gatewayAPI.enabled) -}}
 {{- fail "networking.kthenaRouter.gatewayAPI.inferenceExtension needs networking.kthenaRouter.gatewayAPI.enabled=true" -}}
 {{- end -}}
+{{- if ne (eq $router.gatewayAPI.addressProvider "pool") (not (empty $router.gatewayAPI.addresses)) -}}
+{{- fail "networking.kthenaRouter.gatewayAPI: addressProvider=pool and addresses need each other" -}}
+{{- end -}}
 {{- if and $router.tls.enabled (not $router.tls.secretName) -}}
 {{- fail "networking.kthenaRouter.tls.enabled needs networking.kthenaRouter.tls.secretName" -}}
 {{- end -}}
