@@ -93,6 +93,9 @@ pub(super) fn mark_overlaps(listeners: &mut [Listener<'_>]) {
 
 /// Marks the listeners of one object that are alike.
 fn mark_alike(listeners: &mut [Listener<'_>]) {
+    if listeners.len() < 2 {
+        return;
+    }
     let mut protocols: HashMap<u16, Protocol<'_>> = HashMap::with_capacity(listeners.len());
     let mut mixed: HashSet<u16> = HashSet::default();
     let mut counts: HashMap<(u16, Hostname), usize> = HashMap::with_capacity(listeners.len());
