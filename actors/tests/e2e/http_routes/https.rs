@@ -97,7 +97,7 @@ fn served(answer: &str) -> String {
 #[actix_web::test]
 async fn a_host_of_another_listener_than_the_server_name_is_misdirected() {
     let authority = Authority::new();
-    let names = ["*.org", "*.wildcard.org"];
+    let names = ["example.org", "second-example.org", "unknown-example.org", "*.wildcard.org"];
     let hostnames = [None, Some("second-example.org"), Some("*.wildcard.org"), Some("fourth-example.wildcard.org")];
     let gateway = https_gateway(&hostnames.map(|hostname| (hostname, "certificate")));
     let on = |section: &str, hosts: &str, backend: &str| {
@@ -207,7 +207,7 @@ async fn a_backend_under_a_policy_is_verified_or_not_used() {
         (
             "an authority that does not exist",
             "hostname: abc.example.com, caCertificateRefs: [{group: '', kind: ConfigMap, name: missing}]".to_owned(),
-            "500",
+            "503",
         ),
         (
             "an alternative name, so that the hostname is only the server name",
