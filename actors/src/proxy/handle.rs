@@ -6,6 +6,7 @@ use actix_http::{HttpMessage, Request};
 use actix_web::HttpResponse;
 use actix_web::dev::Payload;
 use actix_web::http::ConnectionType;
+use actix_web::http::Method;
 use actix_web::http::header;
 use actix_web::http::uri::Authority;
 use kthena_router::gateway::hostname::request_host;
@@ -49,6 +50,10 @@ pub async fn handle(worker: Rc<Worker>, mut request: Request) -> HttpResponse {
 /// Completes an answer of the router's own.
 fn own(mut response: HttpResponse, exchange: &Exchange, unread: Payload) -> HttpResponse {
     response.headers_mut().insert(REQUEST_ID, exchange.request_id.clone());
+    if exchange.request.method() == Method::HEAD {
+        // There are clients that parse what they are told is JSON, although an answer to HEAD has no body.
+        response.headers_mut().remove(header::CONTENT_TYPE);
+    }
     response.map_body(|_, answer| body::WithUnread::new(answer, unread)).map_into_boxed_body()
 }
 
