@@ -20,7 +20,7 @@ use crate::inference::pool::Endpoint;
 use crate::object::{Kind, ObjectKey, PoolKey};
 use crate::routing::http::entry::{Destination, RefFault};
 use crate::routing::http::route::{BackendReference, HttpRoute, Rule};
-use crate::routing::pool::{BackendProtocol, PoolIndex, PoolPolicy};
+use crate::routing::pool::{BackendProtocol, PickerPolicy, PoolIndex, PoolPolicy};
 use crate::world::{EndpointSliceFacts, ServicePort, SliceEndpoint, World};
 
 /// How conditions tell of references to backends.
@@ -187,6 +187,7 @@ fn pool(
         timeout: None,
         retry_attempts: 0,
         retry_interval: Duration::ZERO,
+        picker: PickerPolicy::BuiltIn,
     };
     let key = PoolKey { kind: Kind::Service, object: service.clone(), port: Some(number) };
     PoolPlan { key, policy: Arc::new(policy), endpoints, selected }
