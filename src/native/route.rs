@@ -190,5 +190,6 @@ fn pool_policy(spec: &ModelServerSpec) -> Result<PoolPolicy, DurationError> {
         retry_attempts: spec.retry_attempts(),
         retry_interval: spec.retry_interval()?,
         picker: PickerPolicy::BuiltIn,
+        requests: None,
     })
 }

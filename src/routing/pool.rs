@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::inference::model_rewrite::ModelRewrites;
+use crate::inference::objective::Objectives;
 use crate::kinds::model_server::InferenceEngine;
 use crate::object::ObjectKey;
 
@@ -35,6 +37,17 @@ pub struct PoolPolicy {
     pub retry_interval: Duration,
     /// Who chooses among the endpoints.
     pub picker: PickerPolicy,
+    /// What is made of requests before an endpoint is picked; `None` leaves them as they are.
+    pub requests: Option<Arc<RequestPolicy>>,
+}
+
+/// What an InferencePool's own objects make of its requests.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestPolicy {
+    /// How important requests are.
+    pub objectives: Objectives,
+    /// Which models they get.
+    pub rewrites: ModelRewrites,
 }
 
 /// Who chooses the endpoint of a pool that serves a request.
