@@ -202,7 +202,7 @@ impl StreamingService<ProcessingRequest> for Process {
             return ready(Err(Status::new(code, "the picker cannot"))).boxed();
         }
         let (say, said) = unbounded();
-        rt::spawn(converse(request.into_inner(), say, Arc::clone(&self.0)));
+        tokio::spawn(converse(request.into_inner(), say, Arc::clone(&self.0)));
         ready(Ok(tonic::Response::new(said))).boxed()
     }
 }
@@ -228,7 +228,8 @@ async fn converse(mut told: Streaming<ProcessingRequest>, say: Say, state: Arc<S
         if matches!(conduct, Conduct::Closes) {
             state.close.notify_waiters();
         }
-        for response in responses(&conduct, part, whole) {
+        let said = if dies { Vec::new() } else { responses(&conduct, part, whole) };
+        for response in said {
             // The router may have left.
             let _ = say.unbounded_send(Ok(response));
         }

@@ -31,7 +31,7 @@ fn faults(network: &Network) -> Vec<(&'static str, Conduct, &'static str)> {
     vec![
         ("it hangs", Conduct::Hangs, "timeout"),
         ("it dies", Conduct::Dies(inside), "broken"),
-        ("it closes the connection", Conduct::Closes, "broken"),
+        ("it closes the connection", Conduct::Closes, "unreachable"),
         ("it fails", Conduct::Fails(Code::Internal), "broken"),
         ("it takes no requests", Conduct::Fails(Code::Unavailable), "unreachable"),
         ("it is no picker", Conduct::Fails(Code::Unimplemented), "unreachable"),
