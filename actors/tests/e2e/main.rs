@@ -17,6 +17,7 @@ mod inference_pools;
 mod limits;
 mod messages;
 mod pages;
+mod pickers;
 mod process;
 mod routing;
 mod streaming;
