@@ -2,20 +2,21 @@
 
 use thiserror::Error;
 
-/// Why an endpoint picker is of no help with a request.
+/// Why an endpoint picker is of no help with a request. What is displayed reaches clients, and so names neither addresses nor
+/// what the picker wrote; that is for the log.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Fault {
     /// It has no endpoints that are ready.
     #[error("it has no endpoint that is ready")]
     Absent,
     /// None of its endpoints can be connected to, or none takes requests.
-    #[error("it cannot be reached: {0}")]
+    #[error("it cannot be reached")]
     Unreachable(String),
     /// It did not decide in time.
     #[error("it did not decide in time")]
     Late,
     /// It broke the exchange off.
-    #[error("it broke off: {0}")]
+    #[error("it broke off")]
     Broken(String),
     /// What it said makes no sense.
     #[error("it is not understood: {0}")]
@@ -24,7 +25,7 @@ pub enum Fault {
     #[error("it named no endpoint")]
     NoEndpoint,
     /// It named endpoints, none of which is one of the pool's.
-    #[error("it named endpoints outside the pool: `{0}`")]
+    #[error("it named endpoints outside the pool")]
     Outside(String),
 }
 

@@ -81,11 +81,11 @@ pub(super) async fn pick(
         }
         Ok(Outcome::Answered(response)) => Ok(Picking::Answered(response)),
         Err(fault) if picker.fail_open => {
-            debug!(pool = %target.pool.key, %fault, "endpoint picker failed, the router picks");
+            debug!(pool = %target.pool.key, ?fault, "endpoint picker failed, the router picks");
             Ok(Picking::Picked(Picked::default()))
         }
         Err(fault) => {
-            debug!(pool = %target.pool.key, %fault, "endpoint picker failed");
+            debug!(pool = %target.pool.key, ?fault, "endpoint picker failed");
             Err(ProxyError::Picker { pool: target.pool.key.clone(), fault })
         }
     }
@@ -113,7 +113,7 @@ impl Picked {
                 "noted"
             }
             Err(fault) => {
-                debug!(pool = %target.pool.key, %fault, "endpoint picker took no note of an answer");
+                debug!(pool = %target.pool.key, ?fault, "endpoint picker took no note of an answer");
                 fault.label()
             }
         };
