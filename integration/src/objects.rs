@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::kinds::{DEPLOYMENT, GATEWAY, Kind, MODEL_ROUTE, MODEL_SERVER};
+use crate::kinds::{DEPLOYMENT, GATEWAY, HTTP_ROUTE, Kind, MODEL_ROUTE, MODEL_SERVER, SERVICE};
 
 /// The port of every engine.
 pub const ENGINE_PORT: u16 = 8000;
@@ -76,6 +76,12 @@ impl Engines {
         })
     }
 
+    /// Returns the Service, on port 80.
+    pub fn service(&self, namespace: &str) -> Value {
+        let ports = json!([{"name": "http", "port": 80, "targetPort": "http"}]);
+        object(SERVICE, namespace, &self.name, &json!({"selector": {"app": self.name}, "ports": ports}))
+    }
+
     /// Returns the ModelServer.
     pub fn model_server(&self, namespace: &str) -> Value {
         model_server(namespace, &self.name, &self.model)
@@ -99,6 +105,12 @@ pub fn model_route(namespace: &str, name: &str, model: &str, gateway: (&str, &st
         "rules": [{"targetModels": [{"modelServerName": server}]}],
     });
     object(MODEL_ROUTE, namespace, name, &spec)
+}
+
+/// Returns an HTTPRoute of all requests to one Service, on a Gateway of its namespace.
+pub fn http_route(namespace: &str, name: &str, gateway: &str, service: &str) -> Value {
+    let rules = json!([{"backendRefs": [{"name": service, "port": 80}]}]);
+    object(HTTP_ROUTE, namespace, name, &json!({"parentRefs": [{"name": gateway}], "rules": rules}))
 }
 
 /// Returns a Gateway of a class with one HTTP listener.

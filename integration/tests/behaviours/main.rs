@@ -54,6 +54,7 @@ const BEHAVIOURS: &[Behaviour] = &[
     behaviour!(AnyCluster, streams::a_pod_deleted_during_a_stream_ends_it_clearly_and_others_go_on),
     behaviour!(AnyCluster, streams::a_pod_killed_during_a_stream_breaks_it_off_and_others_go_on),
     behaviour!(AnyCluster, engine_rollout::new_engines_replace_old_ones_without_a_failed_request),
+    behaviour!(AnyCluster, engine_rollout::new_pods_of_a_service_replace_old_ones_without_a_failed_request),
     behaviour!(AnyCluster, router_rollout::new_routers_replace_old_ones_without_a_failed_request),
     behaviour!(TestCluster, router_rollout::a_router_that_stops_tells_its_clients_to_go_elsewhere),
     behaviour!(TestCluster, leadership::one_replica_writes_and_another_takes_over_when_it_dies),
