@@ -103,12 +103,19 @@ pub struct ApiConfig {
     )]
     pub enable_gateway_api: Option<bool>,
 
-    /// Serve HTTPRoutes and InferencePools; needs the Gateway API
+    /// Serve HTTPRoutes to InferencePools; needs the Gateway API
     #[arg(
         long, env = "KTHENA_ENABLE_GATEWAY_API_INFERENCE_EXTENSION", value_name = "BOOL", num_args = 0..=1,
         require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set
     )]
     pub enable_gateway_api_inference_extension: bool,
+
+    /// Pick the endpoints of InferencePools without asking the endpoint pickers that they refer to
+    #[arg(
+        long, env = "KTHENA_PREFER_BUILTIN_PICKER", value_name = "BOOL", num_args = 0..=1, require_equals = true,
+        default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set
+    )]
+    pub prefer_builtin_picker: bool,
 
     /// Namespace of the router, and so of the default Gateway
     #[arg(long, env = "POD_NAMESPACE", default_value = "default", value_name = "NAMESPACE")]
@@ -281,6 +288,11 @@ impl Config {
     /// Returns whether Gateways are served: as the flag says, or by default only without a cluster.
     pub fn gateway_api(&self) -> bool {
         self.apis.enable_gateway_api.unwrap_or_else(|| self.manifests.is_some())
+    }
+
+    /// Returns whether HTTPRoutes may lead to InferencePools.
+    pub fn inference_extension(&self) -> bool {
+        self.gateway_api() && self.apis.enable_gateway_api_inference_extension
     }
 
     /// Returns every contradiction at once, so that an operator fixes all of them in one go.
