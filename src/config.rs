@@ -207,6 +207,12 @@ pub struct EngineConfig {
     #[arg(long, env = "KTHENA_CONNECT_TIMEOUT", default_value = "3s", value_parser = duration, value_name = "DURATION")]
     pub connect_timeout: Duration,
 
+    /// Time in which the endpoint picker of an InferencePool must decide on a request that it has been sent whole
+    #[arg(
+        long, env = "KTHENA_ENDPOINT_PICKER_TIMEOUT", default_value = "10s", value_parser = duration, value_name = "DURATION"
+    )]
+    pub endpoint_picker_timeout: Duration,
+
     /// YAML file that says how endpoints are rated, as the Go router's [default: the one with the fewest requests]
     #[arg(long, env = "KTHENA_SCHEDULER_CONFIG", value_name = "FILE")]
     pub scheduler_config: Option<PathBuf>,
@@ -326,6 +332,7 @@ impl Config {
             ("--drain-timeout", self.drain.drain_timeout.is_zero()),
             ("--metrics-scrape-interval", self.engines.metrics_scrape_interval.is_zero()),
             ("--connect-timeout", self.engines.connect_timeout.is_zero()),
+            ("--endpoint-picker-timeout", self.engines.endpoint_picker_timeout.is_zero()),
             ("--watch-silence-timeout", self.cluster.watch_silence_timeout.is_zero()),
         ];
         faults.extend(positive.into_iter().filter(|(_, zero)| *zero).map(|(flag, _)| ConfigError::Zero { flag }));
