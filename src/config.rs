@@ -103,12 +103,19 @@ pub struct ApiConfig {
     )]
     pub enable_gateway_api: Option<bool>,
 
-    /// Serve HTTPRoutes and InferencePools; needs the Gateway API
+    /// Serve HTTPRoutes to InferencePools; needs the Gateway API
     #[arg(
         long, env = "KTHENA_ENABLE_GATEWAY_API_INFERENCE_EXTENSION", value_name = "BOOL", num_args = 0..=1,
         require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set
     )]
     pub enable_gateway_api_inference_extension: bool,
+
+    /// Pick the endpoints of InferencePools without asking the endpoint pickers that they refer to
+    #[arg(
+        long, env = "KTHENA_PREFER_BUILTIN_PICKER", value_name = "BOOL", num_args = 0..=1, require_equals = true,
+        default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set
+    )]
+    pub prefer_builtin_picker: bool,
 
     /// Namespace of the router, and so of the default Gateway
     #[arg(long, env = "POD_NAMESPACE", default_value = "default", value_name = "NAMESPACE")]
@@ -200,6 +207,12 @@ pub struct EngineConfig {
     #[arg(long, env = "KTHENA_CONNECT_TIMEOUT", default_value = "3s", value_parser = duration, value_name = "DURATION")]
     pub connect_timeout: Duration,
 
+    /// Time in which the endpoint picker of an InferencePool must decide on a request that it has been sent whole
+    #[arg(
+        long, env = "KTHENA_ENDPOINT_PICKER_TIMEOUT", default_value = "10s", value_parser = duration, value_name = "DURATION"
+    )]
+    pub endpoint_picker_timeout: Duration,
+
     /// YAML file that says how endpoints are rated, as the Go router's [default: the one with the fewest requests]
     #[arg(long, env = "KTHENA_SCHEDULER_CONFIG", value_name = "FILE")]
     pub scheduler_config: Option<PathBuf>,
@@ -283,6 +296,11 @@ impl Config {
         self.apis.enable_gateway_api.unwrap_or_else(|| self.manifests.is_some())
     }
 
+    /// Returns whether HTTPRoutes may lead to InferencePools.
+    pub fn inference_extension(&self) -> bool {
+        self.gateway_api() && self.apis.enable_gateway_api_inference_extension
+    }
+
     /// Returns every contradiction at once, so that an operator fixes all of them in one go.
     pub fn faults(&self) -> Vec<ConfigError> {
         let mut faults = Vec::new();
@@ -314,6 +332,7 @@ impl Config {
             ("--drain-timeout", self.drain.drain_timeout.is_zero()),
             ("--metrics-scrape-interval", self.engines.metrics_scrape_interval.is_zero()),
             ("--connect-timeout", self.engines.connect_timeout.is_zero()),
+            ("--endpoint-picker-timeout", self.engines.endpoint_picker_timeout.is_zero()),
             ("--watch-silence-timeout", self.cluster.watch_silence_timeout.is_zero()),
         ];
         faults.extend(positive.into_iter().filter(|(_, zero)| *zero).map(|(flag, _)| ConfigError::Zero { flag }));

@@ -26,6 +26,16 @@ pub enum Kind {
     ModelRoute,
     /// `networking.serving.volcano.sh/v1alpha1` ModelServer.
     ModelServer,
+    /// `inference.networking.k8s.io/v1` InferencePool.
+    InferencePool,
+    /// `llm-d.ai/v1alpha2` InferenceObjective.
+    InferenceObjective,
+    /// `inference.networking.x-k8s.io/v1alpha2` InferenceObjective.
+    XInferenceObjective,
+    /// `llm-d.ai/v1alpha2` InferenceModelRewrite.
+    InferenceModelRewrite,
+    /// `inference.networking.x-k8s.io/v1alpha2` InferenceModelRewrite.
+    XInferenceModelRewrite,
     /// `v1` Namespace, cluster-scoped.
     Namespace,
     /// `v1` Pod.
@@ -43,7 +53,8 @@ pub enum Kind {
 }
 
 /// Gives every kind to a macro: the variant of [`Kind`], which is also the name of its type in
-/// [`kinds`](crate::kinds), its name as Kubernetes spells it, and the table of the [`World`](crate::world::World) that has its objects.
+/// [`kinds`](crate::kinds), its [label](Kind::label), and the table of the [`World`](crate::world::World) that has its
+/// objects.
 #[macro_export]
 macro_rules! for_each_kind {
     ($callback:ident) => {
@@ -56,6 +67,11 @@ macro_rules! for_each_kind {
             ReferenceGrant "ReferenceGrant" in reference_grants,
             ModelRoute "ModelRoute" in model_routes,
             ModelServer "ModelServer" in model_servers,
+            InferencePool "InferencePool" in inference_pools,
+            InferenceObjective "InferenceObjective" in inference_objectives,
+            XInferenceObjective "XInferenceObjective" in former_inference_objectives,
+            InferenceModelRewrite "InferenceModelRewrite" in model_rewrites,
+            XInferenceModelRewrite "XInferenceModelRewrite" in former_model_rewrites,
             Namespace "Namespace" in namespaces,
             Pod "Pod" in pods,
             Service "Service" in services,
@@ -73,8 +89,8 @@ macro_rules! all_kinds {
             /// Every kind, in their order.
             pub const ALL: &[Self] = &[$(Self::$kind),*];
 
-            /// Returns the kind's name as Kubernetes spells it.
-            pub const fn as_str(self) -> &'static str {
+            /// Returns a name that no other kind has: as Kubernetes spells it, but for the kinds of a former group.
+            pub const fn label(self) -> &'static str {
                 match self {
                     $(Self::$kind => $name,)*
                 }
@@ -113,13 +129,22 @@ pub struct PoolKey {
     pub kind: Kind,
     /// The backend object.
     pub object: ObjectKey,
-    /// The port of a Service; a ModelServer has but one, which is not named.
+    /// The port of a Service; other backends are meant as a whole.
     pub port: Option<u16>,
 }
 
 for_each_kind!(all_kinds);
 
 impl Kind {
+    /// Returns the kind's name as Kubernetes spells it, which kinds of several groups may have.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::XInferenceObjective => Self::InferenceObjective.label(),
+            Self::XInferenceModelRewrite => Self::InferenceModelRewrite.label(),
+            other => other.label(),
+        }
+    }
+
     /// Returns the `apiVersion` that objects of the kind are read and written in.
     pub const fn api_version(self) -> &'static str {
         match self {
@@ -129,6 +154,9 @@ impl Kind {
             // The only version that all releases of the Gateway API serve.
             Self::ReferenceGrant => "gateway.networking.k8s.io/v1beta1",
             Self::ModelRoute | Self::ModelServer => crate::kinds::API_VERSION,
+            Self::InferencePool => "inference.networking.k8s.io/v1",
+            Self::InferenceObjective | Self::InferenceModelRewrite => "llm-d.ai/v1alpha2",
+            Self::XInferenceObjective | Self::XInferenceModelRewrite => "inference.networking.x-k8s.io/v1alpha2",
             Self::Namespace | Self::Pod | Self::Service | Self::Secret | Self::ConfigMap => "v1",
             Self::EndpointSlice => "discovery.k8s.io/v1",
             Self::CustomResourceDefinition => "apiextensions.k8s.io/v1",

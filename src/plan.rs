@@ -21,10 +21,14 @@ use crate::routing::pool::PoolIndex;
 use crate::routing::table::{ListenerIdentity, ListenerTable, PoolEntry, RouteEntry, RouteTable};
 use crate::world::World;
 
+use backends::Backends;
+use inference_pools::InferencePools;
 use policies::Policies;
+use service_ports::ServicePorts;
 
 pub use complaints::Complaint;
 pub use http::HttpRouteReport;
+pub use inference_pools::InferencePoolReport;
 pub use policies::PolicyReport;
 pub use pools::PoolPlan;
 pub use report::{GatewayReport, ListenerReport, ListenerSetReport, ParentReport, Reports, RouteReport, ServerReport};
@@ -32,10 +36,12 @@ pub use report::{GatewayReport, ListenerReport, ListenerSetReport, ParentReport,
 mod backends;
 mod complaints;
 mod http;
+mod inference_pools;
 mod native;
 mod policies;
 mod pools;
 mod report;
+mod service_ports;
 
 /// The controller that our GatewayClasses name.
 pub const CONTROLLER_NAME: &str = "volcano.sh/kthena-router";
@@ -54,6 +60,10 @@ pub const DEFAULT_GATEWAY: &str = "default";
 pub struct Controller {
     /// Whether Gateways are served.
     pub gateway_api: bool,
+    /// Whether HTTPRoutes may lead to InferencePools.
+    pub inference_extension: bool,
+    /// Whether the router picks the endpoints of InferencePools itself even where they refer to a picker.
+    pub prefer_builtin_picker: bool,
     /// The router's own namespace.
     pub namespace: String,
     /// The address that ports are opened on.
@@ -107,6 +117,8 @@ impl Default for Controller {
     fn default() -> Self {
         Self {
             gateway_api: true,
+            inference_extension: false,
+            prefer_builtin_picker: false,
             namespace: "default".to_owned(),
             bind_address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             addresses: AddressProvider::Shared,
@@ -141,9 +153,13 @@ pub fn plan(world: &World, controller: &Controller) -> Plan {
     let indices = pools.iter().enumerate().map(|(index, pool)| (pool.key.object.clone(), PoolIndex(index))).collect();
     let models = native::attach(world, controller, &parents, &indices);
     let policies = Policies::new(world, &references);
-    let backends = backends::backends(world, &references, &policies, &mut pools);
+    let wanted = backends::wanted_ports(world);
+    let services = wanted.iter().map(|(service, _)| (*service).clone());
+    let services = ServicePorts::new(world, services.chain(inference_pools::picker_services(world, controller)));
+    let inference_pools = InferencePools::new(world, controller, &services, &mut pools);
+    let backends = Backends::new((&references, &policies), &services, wanted, &inference_pools, &mut pools);
     let http = http::attach(world, &gateways, &parents, &backends);
-    let uses = backends.into_uses();
+    let (uses, pool_uses) = backends.into_uses();
 
     let entries = pools.iter().map(|pool| PoolEntry { key: pool.key.clone(), policy: Arc::clone(&pool.policy) });
     let mut outline = Outline::new(RouteTable::new(entries.collect()));
@@ -164,6 +180,7 @@ pub fn plan(world: &World, controller: &Controller) -> Plan {
         listener_sets,
         http_routes: http.reports,
         policies: policies.reports(&uses, &gateways),
+        inference_pools: inference_pools.reports(&pool_uses, &gateways),
         routes: models.reports,
         servers: report::servers(world, &pools),
     };

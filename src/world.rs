@@ -19,7 +19,8 @@ use crate::routing::http::route::HttpRoute;
 
 pub use digests::{
     BackendTlsPolicyFacts, ConfigMapFacts, DefinitionFacts, EndpointSliceFacts, GatewayClassFacts, GatewayFacts,
-    ListenerSetFacts, PodFacts, SecretFacts, ServiceFacts, ServicePort, SliceEndpoint, SlicePort,
+    InferenceObjectiveFacts, InferencePoolFacts, ListenerSetFacts, ModelRewriteFacts, PodFacts, SecretFacts,
+    ServiceFacts, ServicePort, SliceEndpoint, SlicePort,
 };
 pub use record::Record;
 
@@ -45,6 +46,16 @@ pub struct World {
     pub model_routes: Table<Arc<Route>>,
     /// The ModelServers.
     pub model_servers: Table<Server>,
+    /// The InferencePools.
+    pub inference_pools: Table<InferencePoolFacts>,
+    /// The InferenceObjectives.
+    pub inference_objectives: Table<InferenceObjectiveFacts>,
+    /// The InferenceObjectives of the former group.
+    pub former_inference_objectives: Table<InferenceObjectiveFacts>,
+    /// The InferenceModelRewrites.
+    pub model_rewrites: Table<ModelRewriteFacts>,
+    /// The InferenceModelRewrites of the former group.
+    pub former_model_rewrites: Table<ModelRewriteFacts>,
     /// The labels of the Namespaces.
     pub namespaces: Table<BTreeMap<String, String>>,
     /// The Pods.

@@ -81,6 +81,7 @@ impl Findings {
     fn judge(&mut self, world: &mut World, places: &Places, options: &Check) {
         let controller = Controller {
             gateway_api: options.enable_gateway_api,
+            inference_extension: options.enable_gateway_api && options.enable_gateway_api_inference_extension,
             namespace: options.pod_namespace.clone(),
             ..Controller::default()
         };

@@ -65,6 +65,13 @@ pub struct Check {
     )]
     pub enable_gateway_api: bool,
 
+    /// Check for a router that serves HTTPRoutes to InferencePools, where its Gateway API is on
+    #[arg(
+        long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true,
+        default_missing_value = "true", action = clap::ArgAction::Set
+    )]
+    pub enable_gateway_api_inference_extension: bool,
+
     /// Namespace of the router, and so of the default Gateway
     #[arg(long, env = "POD_NAMESPACE", default_value = "default", value_name = "NAMESPACE")]
     pub pod_namespace: String,

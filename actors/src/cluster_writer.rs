@@ -174,7 +174,7 @@ impl ClusterWriter {
 
     fn finish(&mut self, target: Target, write: Write, outcome: Result<u64, WriteError>, context: &mut Context<Self>) {
         let _handling = self.vitals.handling("Written");
-        let labels = |outcome| WriteLabels { kind: target.kind.as_str(), purpose: purpose(target.purpose), outcome };
+        let labels = |outcome| WriteLabels { kind: target.kind.label(), purpose: purpose(target.purpose), outcome };
         let writes = &self.vitals.metrics().api_writes;
         match outcome {
             Ok(version) => {

@@ -1,9 +1,11 @@
 //! The right to send one request to an endpoint.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use actix::WeakRecipient;
 use actix_web::http::uri::Authority;
+use kthena_router::inference::picker::PickError;
 use kthena_router::inference::pool::Endpoint;
 
 use crate::pool_keeper::ConnectionRefused;
@@ -22,6 +24,18 @@ impl Lease {
     pub(crate) fn new(pool: Arc<Pool>, member: Member) -> Self {
         member.cell.reserve();
         Self { pool, member }
+    }
+
+    /// Reserves the first of the wanted endpoints that the pool has and that was not tried yet.
+    pub(crate) fn first_of(pool: &Arc<Pool>, wanted: &[SocketAddr], tried: &[SocketAddr]) -> Result<Self, PickError> {
+        let view = pool.view();
+        let member = |wanted: &SocketAddr| view.members.iter().find(|member| member.endpoint.socket() == *wanted);
+        let mut there = wanted.iter().filter_map(member).peekable();
+        if there.peek().is_none() {
+            return Err(PickError::NoEndpoints);
+        }
+        let untried = there.find(|member| !tried.contains(&member.endpoint.socket()));
+        untried.map(|member| Self::new(Arc::clone(pool), member.clone())).ok_or(PickError::AllTried)
     }
 
     /// Returns the reserved endpoint.

@@ -53,6 +53,7 @@ pub mod metrics;
 pub mod observe;
 pub mod origin;
 pub mod overseer;
+pub mod picker;
 pub mod pool_keeper;
 pub mod proxy;
 pub mod published;

@@ -66,6 +66,12 @@ pub struct Metrics {
     pub set_aside: Family<PoolLabel, Counter>,
     /// Scrapes of engines' metrics.
     pub scrapes: Family<ScrapeLabels, Counter>,
+    /// Requests that an endpoint picker was asked about, by what came of it.
+    pub picker_requests: Family<PickerLabels, Counter>,
+    /// Seconds from asking an endpoint picker to its decision, or to giving up on it.
+    pub picker_seconds: HistogramFamily<PoolLabel>,
+    /// Answers of which an endpoint picker was told, by whether it took note.
+    pub picker_reports: Family<PickerLabels, Counter>,
     /// Faults in the manifests at this moment.
     pub manifest_faults: Gauge,
     /// Readings of the manifest directory.
@@ -146,6 +152,21 @@ impl Metrics {
             endpoints: families.add("endpoints", "Endpoints by state", Family::default()),
             set_aside: families.add("endpoint_set_aside", "Times an endpoint was set aside", Family::default()),
             scrapes: families.add("scrapes", "Scrapes of engines' metrics by outcome", Family::default()),
+            picker_requests: families.add(
+                "endpoint_picker_requests",
+                "Requests that an endpoint picker was asked about, by what came of it",
+                Family::default(),
+            ),
+            picker_seconds: families.histograms(
+                "endpoint_picker_duration_seconds",
+                "Time from asking an endpoint picker to its decision",
+                &OVERHEAD_BUCKETS,
+            ),
+            picker_reports: families.add(
+                "endpoint_picker_reports",
+                "Answers that an endpoint picker was told of, by whether it took note",
+                Family::default(),
+            ),
             manifest_faults: families.add("manifest_faults", "Faults in the manifest files now", Gauge::default()),
             manifest_loads: families.add("manifest_loads", "Readings of the manifest directory", Counter::default()),
             plans: families.add("plans", "Plans made", Counter::default()),

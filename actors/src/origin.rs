@@ -9,7 +9,8 @@ use kthena_router::for_each_kind;
 use kthena_router::gateway::class::DEFINITION;
 use kthena_router::kinds::{
     self, BackendTlsPolicy, ConfigMap, CustomResourceDefinition, EndpointSlice, Gateway, GatewayClass, HttpRoute,
-    ListenerSet, ModelRoute, ModelServer, Namespace, Pod, ReferenceGrant, Secret, Service,
+    InferenceModelRewrite, InferenceObjective, InferencePool, ListenerSet, ModelRoute, ModelServer, Namespace, Pod,
+    ReferenceGrant, Secret, Service, XInferenceModelRewrite, XInferenceObjective,
 };
 use kthena_router::object::Kind;
 use kthena_router::world::{Scope, WorldKind};
@@ -167,6 +168,13 @@ fn from_cluster(
         watchers.add::<Secret>(&Reach::TlsSecrets)?;
         watchers.add::<ConfigMap>(&Reach::WatchedAndOwn)?;
     }
+    if config.inference_extension() {
+        watchers.add::<InferencePool>(&Reach::WatchedAndOwn)?;
+        watchers.add::<InferenceObjective>(&Reach::WatchedAndOwn)?;
+        watchers.add::<XInferenceObjective>(&Reach::WatchedAndOwn)?;
+        watchers.add::<InferenceModelRewrite>(&Reach::WatchedAndOwn)?;
+        watchers.add::<XInferenceModelRewrite>(&Reach::WatchedAndOwn)?;
+    }
     let Watchers { wards, lists, .. } = watchers;
     Ok(Sources { wards, lists, writer: Some(writer), stopping })
 }
@@ -192,7 +200,7 @@ impl Watchers<'_> {
         let mut watches = Vec::new();
         for namespace in namespaces {
             let label = Text::from(namespace.as_deref().unwrap_or_default());
-            let labels = WatchLabels { kind: K::KIND.as_str(), namespace: label };
+            let labels = WatchLabels { kind: K::KIND.label(), namespace: label };
             let contact = self.metrics.watch_ages.get_or_create_owned(&labels);
             let client = self.cluster.watcher(&contact)?;
             watches.push(Watch { client, contact, namespace: namespace.clone(), fields: fields.clone() });

@@ -315,7 +315,7 @@ impl RouteRegistry {
 
 /// Returns whether a keeper made for one policy can go on with the other.
 fn same_engine(first: &PoolPolicy, second: &PoolPolicy) -> bool {
-    (first.engine, first.https) == (second.engine, second.https)
+    (first.engine, first.https, first.protocol) == (second.engine, second.https, second.protocol)
 }
 
 impl Actor for RouteRegistry {
@@ -360,9 +360,9 @@ impl Handler<Observe<RegistryState>> for RouteRegistry {
         let world = &self.world;
         MessageResult(RegistryState {
             generation: self.generation,
-            unsynced: world.unsynced().iter().map(|(kind, _)| kind.as_str()).collect(),
+            unsynced: world.unsynced().iter().map(|(kind, _)| kind.label()).collect(),
             binds: self.binds.iter().map(|plan| (plan.bind.to_string(), state(&plan.bind))).collect(),
-            objects: world.counts().into_iter().map(|(kind, count)| (kind.as_str(), count)).collect(),
+            objects: world.counts().into_iter().map(|(kind, count)| (kind.label(), count)).collect(),
             pools: self.pools.len(),
         })
     }

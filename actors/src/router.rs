@@ -233,6 +233,8 @@ pub(crate) fn controller(config: &Config) -> Controller {
     Controller {
         addresses: config.addresses.provider(),
         gateway_api: config.gateway_api(),
+        inference_extension: config.inference_extension(),
+        prefer_builtin_picker: config.apis.prefer_builtin_picker,
         namespace: config.apis.pod_namespace.clone(),
         bind_address: config.listen.bind_address,
         port: config.listen.port,

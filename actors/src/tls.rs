@@ -76,16 +76,17 @@ pub fn server(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsEr
 ///
 /// Returns an error when the file cannot be read or has no usable certificate.
 pub fn client(ca: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
-    let provider = provider();
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
     let config = match ca {
         Some(path) => builder.with_root_certificates(roots(&certificates(path)?)?).with_no_client_auth(),
-        None => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-            .with_no_client_auth(),
+        None => builder.dangerous().with_custom_certificate_verifier(any_certificate()).with_no_client_auth(),
     };
     Ok(Arc::new(config))
+}
+
+/// Accepts whatever certificate the other side shows.
+pub(crate) fn any_certificate() -> Arc<dyn ServerCertVerifier> {
+    Arc::new(AnyCertificate(provider()))
 }
 
 fn provider() -> Arc<CryptoProvider> {

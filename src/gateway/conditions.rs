@@ -82,6 +82,8 @@ pub mod reason {
     pub const INVALID_CERTIFICATE_REF: &str = "InvalidCertificateRef";
     /// The Secret with the certificate for backends is missing or cannot be read.
     pub const INVALID_CLIENT_CERTIFICATE_REF: &str = "InvalidClientCertificateRef";
+    /// The endpoint picker that an InferencePool refers to does not exist.
+    pub const INVALID_EXTENSION_REF: &str = "InvalidExtensionRef";
     /// A reference is of a kind that cannot be used there.
     pub const INVALID_KIND: &str = "InvalidKind";
     /// The Gateway refers to parameters that the router does not know.
@@ -102,6 +104,8 @@ pub mod reason {
     pub const NO_MATCHING_LISTENER_HOSTNAME: &str = "NoMatchingListenerHostname";
     /// The parent, or the section or port of it that the route names, does not exist.
     pub const NO_MATCHING_PARENT: &str = "NoMatchingParent";
+    /// The InferencePool asks for what the Gateway cannot do.
+    pub const NOT_SUPPORTED_BY_PARENT: &str = "NotSupportedByParent";
     /// The backend selects no endpoint that is ready.
     pub const NO_READY_ENDPOINTS: &str = "NoReadyEndpoints";
     /// No certificate of an authority is left to validate others with.

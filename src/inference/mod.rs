@@ -2,6 +2,8 @@
 
 pub mod api;
 pub mod exposition;
+pub mod model_rewrite;
+pub mod objective;
 pub mod picker;
 pub mod pool;
 pub mod request;

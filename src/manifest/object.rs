@@ -8,7 +8,7 @@ use super::LineFault;
 use super::decode::decode;
 use super::place::Place;
 use crate::for_each_kind;
-use crate::kinds::{self, Fault, model_route_faults, model_server_faults};
+use crate::kinds::{self, Fault};
 use crate::object::{Kind, ObjectKey};
 
 /// The namespace of a namespaced object that names none.
@@ -91,8 +91,11 @@ impl Object {
     /// Returns what is wrong with the object beyond its types.
     pub fn faults(&self) -> Vec<Fault> {
         match self {
-            Self::ModelRoute(route) => model_route_faults(&route.spec),
-            Self::ModelServer(server) => model_server_faults(&server.spec),
+            Self::ModelRoute(route) => kinds::model_route_faults(&route.spec),
+            Self::ModelServer(server) => kinds::model_server_faults(&server.spec),
+            Self::InferencePool(pool) => kinds::inference_pool_faults(&pool.spec),
+            Self::InferenceModelRewrite(rewrite) => kinds::model_rewrite_faults(&rewrite.spec),
+            Self::XInferenceModelRewrite(rewrite) => kinds::model_rewrite_faults(&rewrite.spec),
             _ => Vec::new(),
         }
     }
@@ -112,16 +115,13 @@ impl Object {
 
 /// Tells from `apiVersion` and `kind` what the router makes of an object.
 pub(super) fn recognize(api_version: &str, kind: &str) -> Recognized {
-    let Some(known) = Kind::ALL.iter().copied().find(|known| known.as_str() == kind) else {
-        return Recognized::Ignored;
-    };
-    let versions = api_versions(known);
-    if versions.contains(&api_version) {
-        Recognized::Read(known)
-    } else if is_foreign(known, api_version) {
-        Recognized::Ignored
-    } else {
-        Recognized::WrongVersion(versions[0])
+    // Groups may have kinds of one name.
+    let mut named = Kind::ALL.iter().copied().filter(|known| known.as_str() == kind);
+    let Some(preferred) = named.clone().next() else { return Recognized::Ignored };
+    match named.find(|known| api_versions(*known).contains(&api_version)) {
+        Some(known) => Recognized::Read(known),
+        None if is_foreign(preferred, api_version) => Recognized::Ignored,
+        None => Recognized::WrongVersion(preferred.api_version()),
     }
 }
 
@@ -130,6 +130,8 @@ fn is_foreign(kind: Kind, api_version: &str) -> bool {
     match kind {
         Kind::Gateway => api_version.starts_with("networking.istio.io/"),
         Kind::Service => api_version.starts_with("serving.knative.dev/"),
+        // What became of it has another shape.
+        Kind::InferencePool => api_version.starts_with("inference.networking.x-k8s.io/"),
         _ => false,
     }
 }

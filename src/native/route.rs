@@ -12,7 +12,7 @@ use crate::kinds::faults::{Fault, compile_regex, model_route_faults, model_serve
 use crate::kinds::model_route::{ModelMatch, ModelRouteSpec, RouteRule, StringMatch, TargetModel};
 use crate::kinds::model_server::{ModelServerSpec, WorkloadProtocol};
 use crate::object::ObjectKey;
-use crate::routing::pool::{BackendProtocol, PoolPolicy};
+use crate::routing::pool::{BackendProtocol, PickerPolicy, PoolPolicy};
 use crate::routing::request::RequestHead;
 use crate::world::Record;
 
@@ -189,5 +189,7 @@ fn pool_policy(spec: &ModelServerSpec) -> Result<PoolPolicy, DurationError> {
         timeout: spec.timeout()?,
         retry_attempts: spec.retry_attempts(),
         retry_interval: spec.retry_interval()?,
+        picker: PickerPolicy::BuiltIn,
+        requests: None,
     })
 }

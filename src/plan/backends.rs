@@ -1,10 +1,10 @@
 //! The Services that HTTPRoutes send to: their pools, and what becomes of each reference.
 //!
-//! Source: Gateway API, `BackendObjectReference` and `RouteReason`; Kubernetes, EndpointSlices, which are found by their
-//! label and whose ports by the name of the Service's port, and `ServicePort.appProtocol`.
+//! Source: Gateway API, `BackendObjectReference` and `RouteReason`; Kubernetes, `ServicePort.appProtocol`; the Inference
+//! Extension, whose InferencePools are backends like Services, but for the port, which they have themselves.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,9 @@ use std::time::Duration;
 use foldhash::HashMap;
 
 use super::PoolPlan;
+use super::inference_pools::{InferencePools, PoolUses};
 use super::policies::{Policies, Uses};
+use super::service_ports::ServicePorts;
 use crate::gateway::conditions::reason;
 use crate::gateway::gateways::OwnGateway;
 use crate::gateway::references::{Reasons, Reference, References, Referrer};
@@ -20,8 +22,8 @@ use crate::inference::pool::Endpoint;
 use crate::object::{Kind, ObjectKey, PoolKey};
 use crate::routing::http::entry::{Destination, RefFault};
 use crate::routing::http::route::{BackendReference, HttpRoute, Rule};
-use crate::routing::pool::{BackendProtocol, PoolIndex, PoolPolicy};
-use crate::world::{EndpointSliceFacts, ServicePort, SliceEndpoint, World};
+use crate::routing::pool::{BackendProtocol, PickerPolicy, PoolIndex, PoolPolicy};
+use crate::world::{ServicePort, SliceEndpoint, World};
 
 /// How conditions tell of references to backends.
 const REASONS: Reasons = Reasons { kind: reason::INVALID_KIND, unusable: reason::BACKEND_NOT_FOUND };
@@ -30,9 +32,11 @@ const REASONS: Reasons = Reasons { kind: reason::INVALID_KIND, unusable: reason:
 pub(super) struct Backends<'w> {
     references: &'w References<'w>,
     policies: &'w Policies<'w>,
+    services: &'w ServicePorts<'w>,
+    inference_pools: &'w InferencePools,
     uses: RefCell<Uses>,
+    pool_uses: RefCell<PoolUses>,
     ports: HashMap<(ObjectKey, u16), PortFacts<'w>>,
-    world: &'w World,
 }
 
 /// What is known of a port that a route refers to.
@@ -48,42 +52,34 @@ struct Spoken {
     needs_tls: bool,
 }
 
-/// Adds the pools of the Services that HTTPRoutes refer to, and returns what finds them.
-pub(super) fn backends<'w>(
-    world: &'w World,
-    references: &'w References<'w>,
-    policies: &'w Policies<'w>,
-    pools: &mut Vec<PoolPlan>,
-) -> Backends<'w> {
-    let mut slices: BTreeMap<ObjectKey, Vec<(&ObjectKey, &EndpointSliceFacts)>> = BTreeMap::new();
-    let mut wanted: BTreeSet<(&ObjectKey, u16)> = BTreeSet::new();
-    for reference in world.http_routes.objects.values().flat_map(|route| route.rules.iter().flat_map(Rule::references))
-    {
-        if let (true, Some(port)) = (reference.is_of(Kind::Service), reference.port) {
-            wanted.insert((&reference.object, port));
-        }
-    }
-    slices.extend(wanted.iter().map(|(service, _)| ((*service).clone(), Vec::new())));
-    for (key, slice) in world.endpoint_slices.iter() {
-        let Some(service) = &slice.service else { continue };
-        let service = ObjectKey { namespace: Arc::clone(&key.namespace), name: Arc::clone(service) };
-        if let Some(slices) = slices.get_mut(&service) {
-            slices.push((key, slice));
-        }
-    }
-    let mut ports = HashMap::default();
-    for (service, number) in wanted {
-        let Some(port) = find_port(world, service, number) else { continue };
-        let slices = slices.get(service).map(Vec::as_slice).unwrap_or_default();
-        let spoken = Spoken::of(port.app_protocol.as_deref());
-        let facts = PortFacts { pool: PoolIndex(pools.len()), name: &port.name, needs_tls: spoken.needs_tls };
-        pools.push(pool(service, number, port, spoken.protocol, slices));
-        ports.insert((service.clone(), number), facts);
-    }
-    Backends { references, policies, uses: RefCell::default(), ports, world }
+/// Returns the ports of Services that HTTPRoutes refer to.
+pub(super) fn wanted_ports(world: &World) -> BTreeSet<(&ObjectKey, u16)> {
+    let rules = world.http_routes.objects.values().flat_map(|route| &route.rules);
+    let services = rules.flat_map(Rule::references).filter(|reference| reference.is_of(Kind::Service));
+    services.filter_map(|reference| Some((&reference.object, reference.port?))).collect()
 }
 
-impl Backends<'_> {
+impl<'w> Backends<'w> {
+    /// Adds the pools of the ports `wanted` of Services, and returns what finds them and the InferencePools.
+    pub(super) fn new(
+        (references, policies): (&'w References<'w>, &'w Policies<'w>),
+        services: &'w ServicePorts<'w>,
+        wanted: BTreeSet<(&ObjectKey, u16)>,
+        inference_pools: &'w InferencePools,
+        pools: &mut Vec<PoolPlan>,
+    ) -> Self {
+        let mut ports = HashMap::default();
+        for (service, number) in wanted {
+            let Ok(port) = services.find(service, number) else { continue };
+            let spoken = Spoken::of(port.app_protocol.as_deref());
+            let facts = PortFacts { pool: PoolIndex(pools.len()), name: &port.name, needs_tls: spoken.needs_tls };
+            pools.push(pool(service, number, port, spoken.protocol, services));
+            ports.insert((service.clone(), number), facts);
+        }
+        let (uses, pool_uses) = (RefCell::default(), RefCell::default());
+        Self { references, policies, services, inference_pools, uses, pool_uses, ports }
+    }
+
     /// Finds the backend that a route of `gateway` refers to.
     ///
     /// # Errors
@@ -95,23 +91,17 @@ impl Backends<'_> {
         reference: &BackendReference,
         gateway: &OwnGateway<'_>,
     ) -> Result<Destination, RefFault> {
-        let from = Referrer { kind: Kind::HttpRoute, namespace: &route.key.namespace };
-        let BackendReference { group, kind, object, port } = reference;
-        let named = Reference { group, kind, namespace: Some(&object.namespace), name: &object.name };
-        let service = self.references.follow(from, named, Kind::Service).map_err(|fault| {
-            let problem = fault.problem(REASONS);
-            RefFault { reason: problem.reason, message: problem.message.into_owned() }
-        })?;
+        if self.leads_to_pool(reference) {
+            let pool = self.inference_pools.find(&self.follow(route, reference, Kind::InferencePool)?)?;
+            return Ok(Destination { pool, tls: None });
+        }
+        let service = self.follow(route, reference, Kind::Service)?;
         let missing = |message| RefFault { reason: reason::BACKEND_NOT_FOUND, message };
-        let Some(number) = *port else {
+        let Some(number) = reference.port else {
             return Err(missing(format!("the reference to the Service `{service}` has no port")));
         };
         let Some(port) = self.ports.get(&(service.clone(), number)) else {
-            let message = match self.world.services.find(&service) {
-                Some(_) => format!("the Service `{service}` has no TCP port {number}"),
-                None => format!("there is no Service `{service}`"),
-            };
-            return Err(missing(message));
+            return Err(missing(self.services.find(&service, number).err().unwrap_or_default()));
         };
         let client = gateway.client_certificate.as_ref();
         let tls = self.uses.borrow_mut().tls(self.policies, (&service, port.name), client);
@@ -123,21 +113,42 @@ impl Backends<'_> {
         Ok(Destination { pool: port.pool, tls })
     }
 
+    /// Returns the object that a reference of a route names, if it is of the kind `wanted` and may be followed.
+    fn follow(&self, route: &HttpRoute, reference: &BackendReference, wanted: Kind) -> Result<ObjectKey, RefFault> {
+        let from = Referrer { kind: Kind::HttpRoute, namespace: &route.key.namespace };
+        let BackendReference { group, kind, object, .. } = reference;
+        let named = Reference { group, kind, namespace: Some(&object.namespace), name: &object.name };
+        self.references.follow(from, named, wanted).map_err(|fault| {
+            let problem = fault.problem(REASONS);
+            RefFault { reason: problem.reason, message: problem.message.into_owned() }
+        })
+    }
+
+    /// Returns whether a reference is to an InferencePool, and those are served.
+    fn leads_to_pool(&self, reference: &BackendReference) -> bool {
+        self.inference_pools.are_served() && reference.is_of(Kind::InferencePool)
+    }
+
     /// Notes that the Gateway with the place `gateway` leads to the backends of a route.
     pub(super) fn note_use(&self, route: &HttpRoute, gateway: usize) {
-        for reference in
-            route.rules.iter().flat_map(Rule::references).filter(|reference| reference.is_of(Kind::Service))
-        {
-            let port = reference.port.and_then(|port| self.ports.get(&(reference.object.clone(), port)));
-            if let Some(port) = port {
-                self.uses.borrow_mut().note(self.policies, (&reference.object, port.name), gateway);
+        for reference in route.rules.iter().flat_map(Rule::references) {
+            let object = &reference.object;
+            if self.leads_to_pool(reference) {
+                // Nobody writes into the status of a pool that does not let him in.
+                if self.follow(route, reference, Kind::InferencePool).is_ok() {
+                    self.pool_uses.borrow_mut().entry(object.clone()).or_default().insert(gateway);
+                }
+            } else if reference.is_of(Kind::Service)
+                && let Some(port) = reference.port.and_then(|port| self.ports.get(&(object.clone(), port)))
+            {
+                self.uses.borrow_mut().note(self.policies, (object, port.name), gateway);
             }
         }
     }
 
     /// Returns what was found to be used.
-    pub(super) fn into_uses(self) -> Uses {
-        self.uses.into_inner()
+    pub(super) fn into_uses(self) -> (Uses, PoolUses) {
+        (self.uses.into_inner(), self.pool_uses.into_inner())
     }
 }
 
@@ -154,29 +165,15 @@ impl Spoken {
     }
 }
 
-fn find_port<'w>(world: &'w World, service: &ObjectKey, number: u16) -> Option<&'w ServicePort> {
-    let ports = &world.services.find(service)?.ports;
-    ports.iter().find(|port| port.port == i32::from(number) && port.protocol == "TCP")
-}
-
 fn pool(
     service: &ObjectKey,
     number: u16,
     port: &ServicePort,
     protocol: BackendProtocol,
-    slices: &[(&ObjectKey, &EndpointSliceFacts)],
+    services: &ServicePorts<'_>,
 ) -> PoolPlan {
-    let mut endpoints = Vec::new();
-    let mut selected = 0;
-    for (_, slice) in slices {
-        selected += slice.endpoints.len();
-        let Some(port) = slice.ports.iter().find(|own| own.name == port.name).and_then(|own| own.port) else {
-            continue;
-        };
-        let ready = slice.endpoints.iter().filter(|endpoint| endpoint.ready);
-        endpoints.extend(ready.filter_map(|ready| Some(endpoint(service, ready, *ready.addresses.first()?, port))));
-    }
-    // While a Service's endpoints move from one slice to another they are in both.
+    let ready = services.ready(service, port);
+    let mut endpoints: Vec<_> = ready.map(|(ready, address, port)| endpoint(service, ready, address, port)).collect();
     endpoints.sort_unstable();
     endpoints.dedup();
     let policy = PoolPolicy {
@@ -187,9 +184,11 @@ fn pool(
         timeout: None,
         retry_attempts: 0,
         retry_interval: Duration::ZERO,
+        picker: PickerPolicy::BuiltIn,
+        requests: None,
     };
     let key = PoolKey { kind: Kind::Service, object: service.clone(), port: Some(number) };
-    PoolPlan { key, policy: Arc::new(policy), endpoints, selected }
+    PoolPlan { key, policy: Arc::new(policy), endpoints, selected: services.count(service) }
 }
 
 /// Makes an endpoint; one without a Pod is called by its address.

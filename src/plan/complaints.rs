@@ -44,6 +44,9 @@ impl Reports {
         for (key, report) in &self.policies {
             report.ancestors.iter().for_each(|(_, conditions)| add(Kind::BackendTlsPolicy, key, "", conditions));
         }
+        for (key, report) in &self.inference_pools {
+            report.parents.iter().for_each(|(_, conditions)| add(Kind::InferencePool, key, "", conditions));
+        }
         for (key, report) in &self.routes {
             add(Kind::ModelRoute, key, "", &report.conditions);
             report.parents.iter().for_each(|parent| add(Kind::ModelRoute, key, "", &parent.conditions));

@@ -1,6 +1,7 @@
 //! The pools: for each ModelServer the Pods that it selects and that are ready.
 //!
 //! Source: the ModelServer API, `workloadSelector`: Pods of the same namespace that have every label of `matchLabels`.
+//! InferencePools select in the same way.
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use crate::inference::pool::Endpoint;
 use crate::native::route::Server;
 use crate::object::{Kind, ObjectKey, PoolKey};
 use crate::routing::pool::PoolPolicy;
-use crate::selector::has_all;
+use crate::selector::{Labels, has_all};
 use crate::world::{PodFacts, World};
 
 /// A pool to keep.
@@ -27,44 +28,78 @@ pub struct PoolPlan {
     pub selected: usize,
 }
 
-/// The servers that may select a Pod with a label: namespace, key and value.
-type ServersByLabel<'w> = HashMap<(&'w str, &'w str, &'w str), Vec<usize>>;
+/// Which Pods of a namespace are meant, and the ports at which each of them has an endpoint.
+pub(super) struct Selection<'w> {
+    pub(super) namespace: &'w str,
+    /// Labels that the Pods have; without any, no Pod is meant.
+    pub(super) labels: &'w Labels,
+    pub(super) ports: Vec<u16>,
+}
+
+/// What a selection comes to.
+#[derive(Default)]
+pub(super) struct Selected<'w> {
+    /// The endpoints of the Pods that are ready, in the order of the Pods and for each of them in that of the ports.
+    pub(super) endpoints: Vec<Endpoint>,
+    /// The Pods.
+    pub(super) pods: Vec<&'w PodFacts>,
+}
+
+/// The selections that may select a Pod with a label: namespace, key and value.
+type SelectionsByLabel<'w> = HashMap<(&'w str, &'w str, &'w str), Vec<usize>>;
 
 /// Returns the pool of every valid ModelServer, in the order of their keys.
 pub(super) fn pools(world: &World, controller: &Controller) -> Vec<PoolPlan> {
     let servers = world.model_servers.iter().filter_map(|(_, server)| Some((server, server.policy.as_ref().ok()?)));
-    let (servers, mut pools): (Vec<&Server>, Vec<PoolPlan>) =
-        servers.map(|(server, policy)| (server, pool(server, policy))).unzip();
-    // A Pod that a server selects has every label of its selector, so that looking for one of them finds the server.
-    let mut by_label = ServersByLabel::default();
-    for (place, server) in servers.iter().enumerate() {
-        if let Some((label, value)) = server.spec.workload_selector.match_labels.first_key_value() {
-            by_label.entry((&server.key.namespace, label, value)).or_default().push(place);
+    let (servers, selections): (Vec<_>, Vec<_>) = servers.map(|server| (server, selection(server.0))).unzip();
+    let pool = |((server, policy), selected): ((&Server, &Arc<PoolPolicy>), Selected<'_>)| PoolPlan {
+        key: PoolKey { kind: Kind::ModelServer, object: server.key.clone(), port: None },
+        policy: Arc::clone(policy),
+        endpoints: selected.endpoints,
+        selected: selected.pods.len(),
+    };
+    servers.into_iter().zip(select(world, controller, &selections)).map(pool).collect()
+}
+
+fn selection(server: &Server) -> Selection<'_> {
+    Selection {
+        namespace: &server.key.namespace,
+        labels: &server.spec.workload_selector.match_labels,
+        ports: vec![server.spec.workload_port.port],
+    }
+}
+
+/// Finds the Pods of each selection.
+pub(super) fn select<'w>(world: &'w World, controller: &Controller, selections: &[Selection<'_>]) -> Vec<Selected<'w>> {
+    let mut selected: Vec<_> = selections.iter().map(|_| Selected::default()).collect();
+    // A Pod that is selected has every label of the selection, so that looking for one of them finds the selection.
+    let mut by_label = SelectionsByLabel::default();
+    for (place, selection) in selections.iter().enumerate() {
+        if let Some((label, value)) = selection.labels.first_key_value() {
+            by_label.entry((selection.namespace, label, value)).or_default().push(place);
         }
+    }
+    if by_label.is_empty() {
+        return selected;
     }
     for (key, pod) in world.pods.iter() {
         for (label, value) in &pod.labels {
             for place in by_label.get(&(&*key.namespace, label.as_str(), value.as_str())).into_iter().flatten() {
-                offer(&mut pools[*place], servers[*place], key, pod, controller);
+                if has_all(&pod.labels, selections[*place].labels) {
+                    selected[*place].add(key, pod, &selections[*place].ports, controller);
+                }
             }
         }
     }
-    pools
+    selected
 }
 
-fn pool(server: &Server, policy: &Arc<PoolPolicy>) -> PoolPlan {
-    let key = PoolKey { kind: Kind::ModelServer, object: server.key.clone(), port: None };
-    PoolPlan { key, policy: Arc::clone(policy), endpoints: Vec::new(), selected: 0 }
-}
-
-/// Adds a Pod to the pool of a server, if that selects it and it is ready.
-fn offer(pool: &mut PoolPlan, server: &Server, key: &ObjectKey, pod: &PodFacts, controller: &Controller) {
-    if !has_all(&pod.labels, &server.spec.workload_selector.match_labels) {
-        return;
-    }
-    pool.selected += 1;
-    let ready = !pod.terminating && pod.ready.unwrap_or(controller.trust_pods_without_conditions);
-    if let (true, Some(address)) = (ready, pod.address) {
-        pool.endpoints.push(Endpoint { pod: key.clone(), address, port: server.spec.workload_port.port });
+impl<'w> Selected<'w> {
+    fn add(&mut self, key: &ObjectKey, pod: &'w PodFacts, ports: &[u16], controller: &Controller) {
+        self.pods.push(pod);
+        let ready = !pod.terminating && pod.ready.unwrap_or(controller.trust_pods_without_conditions);
+        if let (true, Some(address)) = (ready, pod.address) {
+            self.endpoints.extend(ports.iter().map(|port| Endpoint { pod: key.clone(), address, port: *port }));
+        }
     }
 }

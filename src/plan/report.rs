@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use foldhash::HashMap;
 
-use super::{HttpRouteReport, PolicyReport, PoolPlan};
+use super::{HttpRouteReport, InferencePoolReport, PolicyReport, PoolPlan};
 use crate::gateway::conditions::{Condition, kind, reason};
 use crate::gateway::gateways::OwnGateway;
 use crate::gateway::listeners::Listener;
@@ -27,6 +27,8 @@ pub struct Reports {
     pub http_routes: HashMap<ObjectKey, HttpRouteReport>,
     /// The BackendTLSPolicies.
     pub policies: BTreeMap<ObjectKey, PolicyReport>,
+    /// The InferencePools.
+    pub inference_pools: BTreeMap<ObjectKey, InferencePoolReport>,
     /// The ModelRoutes.
     pub routes: HashMap<ObjectKey, RouteReport>,
     /// The ModelServers.
@@ -200,7 +202,8 @@ fn listener_report(listener: &Listener<'_>, routes: usize, binds: &HashMap<Bind,
 
 /// Reports the ModelServers.
 pub(super) fn servers(world: &World, pools: &[PoolPlan]) -> BTreeMap<ObjectKey, ServerReport> {
-    let pools: HashMap<&ObjectKey, &PoolPlan> = pools.iter().map(|pool| (&pool.key.object, pool)).collect();
+    let pools = pools.iter().filter(|pool| pool.key.kind == Kind::ModelServer);
+    let pools: HashMap<&ObjectKey, &PoolPlan> = pools.map(|pool| (&pool.key.object, pool)).collect();
     let report = |server: &crate::native::route::Server| {
         let pool = pools.get(&server.key);
         let ready_endpoints = pool.map_or(0, |pool| pool.endpoints.len());

@@ -9,6 +9,7 @@ use crate::world::BindState;
 
 mod gateways;
 mod http;
+mod inference_pools;
 mod policies;
 
 /// Two ModelServers, `small` with a ready Pod and `large` with one, and `empty` without any.

@@ -1,8 +1,13 @@
 //! How requests are sent to the endpoints of a pool.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::inference::model_rewrite::ModelRewrites;
+use crate::inference::objective::Objectives;
 use crate::kinds::model_server::InferenceEngine;
+use crate::object::ObjectKey;
 
 /// Finds a pool in [`RouteTable::pools`](super::table::RouteTable::pools), and in whatever list is kept beside it in
 /// the same order.
@@ -30,6 +35,46 @@ pub struct PoolPolicy {
     pub retry_attempts: u32,
     /// The pause before each retry.
     pub retry_interval: Duration,
+    /// Who chooses among the endpoints.
+    pub picker: PickerPolicy,
+    /// What is made of requests before an endpoint is picked; `None` leaves them as they are.
+    pub requests: Option<Arc<RequestPolicy>>,
+}
+
+/// What an InferencePool's own objects make of its requests.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestPolicy {
+    /// How important requests are.
+    pub objectives: Objectives,
+    /// Which models they get.
+    pub rewrites: ModelRewrites,
+}
+
+/// Who chooses the endpoint of a pool that serves a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum PickerPolicy {
+    /// The router itself.
+    #[default]
+    BuiltIn,
+    /// An endpoint picker in the cluster, as an InferencePool's `endpointPickerRef` says.
+    External(Arc<ExternalPicker>),
+    /// A picker that the reference does not lead to, for this reason: requests are answered with 500.
+    Unavailable(String),
+}
+
+/// An endpoint picker that is asked over Envoy's `ext_proc` protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExternalPicker {
+    /// The picker's Service.
+    pub service: ObjectKey,
+    /// The port of the Service.
+    pub port: u16,
+    /// Where that port of the Service leads to: the ready endpoints, in order.
+    pub endpoints: Vec<SocketAddr>,
+    /// Whether the router chooses while the picker cannot be asked; else such requests fail.
+    pub fail_open: bool,
+    /// Whether TLS is spoken, without verification; `false` where the port of the Service says `kubernetes.io/h2c`.
+    pub tls: bool,
 }
 
 /// A version of HTTP that endpoints speak.

@@ -11,8 +11,8 @@ use crate::kinds::parent_reference::ParentReference;
 use crate::native::route::Route;
 use crate::object::Kind;
 use crate::plan::{
-    CONTROLLER_NAME, GatewayReport, HttpRouteReport, ListenerReport, ListenerSetReport, PolicyReport, RouteReport,
-    ServerReport,
+    CONTROLLER_NAME, GatewayReport, HttpRouteReport, InferencePoolReport, ListenerReport, ListenerSetReport,
+    PolicyReport, RouteReport, ServerReport,
 };
 use crate::routing::http::route::HttpRoute;
 use crate::world::Record;
@@ -71,6 +71,16 @@ pub(super) fn policy(report: &PolicyReport, record: &Record) -> Value {
         entry("ancestorRef", &ancestor, conditions, report.generation)
     });
     json!({"ancestors": own.chain(foreign_entries(record, "ancestors")).collect::<Vec<_>>()})
+}
+
+/// Renders the status of an InferencePool with this record.
+pub(super) fn inference_pool(report: &InferencePoolReport, record: &Record) -> Value {
+    let own = report.parents.iter().map(|(gateway, conditions)| {
+        let mut parent = ParentReference::to_gateway(&*gateway.name);
+        parent.namespace = Some(gateway.namespace.to_string());
+        entry("parentRef", &parent, conditions, report.generation)
+    });
+    json!({"parents": own.chain(foreign_entries(record, "parents")).collect::<Vec<_>>()})
 }
 
 /// Renders the status of a ModelRoute.

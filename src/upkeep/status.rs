@@ -77,6 +77,13 @@ impl Settled {
                 self.add((Kind::BackendTlsPolicy, key, &policy.record), known, status, writes);
             }
         }
+        for (key, report) in &reports.inference_pools {
+            if let Some(pool) = world.inference_pools.find(key) {
+                let known = same || last.inference_pools.get(key) == Some(report);
+                let status = || render::inference_pool(report, &pool.record);
+                self.add((Kind::InferencePool, key, &pool.record), known, status, writes);
+            }
+        }
         for (key, report) in &reports.routes {
             if let Some(route) = world.model_routes.find(key) {
                 let known = same || last.routes.get(key) == Some(report);
@@ -137,6 +144,7 @@ impl Settled {
                 Kind::ListenerSet => forget_gone(versions, &world.listener_sets),
                 Kind::HttpRoute => forget_gone(versions, &world.http_routes),
                 Kind::BackendTlsPolicy => forget_gone(versions, &world.backend_tls_policies),
+                Kind::InferencePool => forget_gone(versions, &world.inference_pools),
                 Kind::ModelRoute => forget_gone(versions, &world.model_routes),
                 _ => forget_gone(versions, &world.model_servers),
             }

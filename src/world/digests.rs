@@ -6,8 +6,10 @@ use serde::Serialize;
 
 use super::{Digest, Effect, Record};
 use crate::kinds::{
-    BackendTlsPolicy, BackendTlsPolicySpec, Gateway, GatewayClass, GatewaySpec, HttpRoute, ListenerSet,
-    ListenerSetSpec, ModelRoute, ModelServer, ReferenceGrant, ReferenceGrantSpec,
+    BackendTlsPolicy, BackendTlsPolicySpec, Gateway, GatewayClass, GatewaySpec, HttpRoute, InferenceModelRewrite,
+    InferenceModelRewriteSpec, InferenceObjective, InferenceObjectiveSpec, InferencePool, InferencePoolSpec,
+    ListenerSet, ListenerSetSpec, ModelRoute, ModelServer, ReferenceGrant, ReferenceGrantSpec, XInferenceModelRewrite,
+    XInferenceObjective,
 };
 use crate::native::route::{Route, Server};
 use crate::object::ObjectKey;
@@ -46,6 +48,15 @@ pub type ListenerSetFacts = SpecFacts<ListenerSetSpec>;
 
 /// What is kept of a BackendTLSPolicy.
 pub type BackendTlsPolicyFacts = SpecFacts<BackendTlsPolicySpec>;
+
+/// What is kept of an InferencePool.
+pub type InferencePoolFacts = SpecFacts<InferencePoolSpec>;
+
+/// What is kept of an InferenceObjective.
+pub type InferenceObjectiveFacts = SpecFacts<InferenceObjectiveSpec>;
+
+/// What is kept of an InferenceModelRewrite.
+pub type ModelRewriteFacts = SpecFacts<InferenceModelRewriteSpec>;
 
 impl<S> SpecFacts<S> {
     fn of(
@@ -90,6 +101,11 @@ spec_facts! {
     Gateway: GatewaySpec,
     ListenerSet: ListenerSetSpec,
     BackendTlsPolicy: BackendTlsPolicySpec,
+    InferencePool: InferencePoolSpec,
+    InferenceObjective: InferenceObjectiveSpec,
+    XInferenceObjective: InferenceObjectiveSpec,
+    InferenceModelRewrite: InferenceModelRewriteSpec,
+    XInferenceModelRewrite: InferenceModelRewriteSpec,
 }
 
 impl Digest for HttpRoute {

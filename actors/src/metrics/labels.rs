@@ -105,6 +105,14 @@ pub struct ScrapeLabels {
     pub outcome: &'static str,
 }
 
+/// Labels of what endpoint pickers are asked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[expect(missing_docs, reason = "the fields are the labels")]
+pub struct PickerLabels {
+    pub pool: String,
+    pub outcome: &'static str,
+}
+
 /// The label of a kind of object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 #[expect(missing_docs, reason = "the field is the label")]

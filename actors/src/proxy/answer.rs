@@ -24,6 +24,7 @@ use super::forward::Engine;
 use super::headers::REQUEST_ID;
 use super::tunnel;
 use crate::lease::Lease;
+use crate::picker::Consultation;
 use crate::upstream::{self, BodyError};
 
 /// How an answer is read for its usage.
@@ -67,6 +68,8 @@ struct AnswerBody {
     exchange: Exchange,
     /// Given back when the body is dropped.
     _lease: Lease,
+    /// Ended at the same time.
+    _consultation: Option<Consultation>,
 }
 
 impl Answer {
@@ -87,7 +90,7 @@ impl Answer {
 
     /// Makes the response that passes the answer on; `exchange` ends with it.
     pub(super) fn into_response(self, exchange: Exchange) -> HttpResponse {
-        let Engine { answer, lease } = self.engine;
+        let Engine { answer, lease, consultation } = self.engine;
         let upstream::Answer { mut head, size, body: incoming } = answer;
         let streamed = is_event_stream(&head);
         let (tap, size) = match self.reading {
@@ -105,7 +108,16 @@ impl Answer {
         let status = head.status().as_u16();
         let deadline = self.deadline.map(|deadline| Box::pin(sleep_until(deadline.into())));
         let head_only = exchange.request.method() == Method::HEAD;
-        let mut body = AnswerBody { incoming, size, status, tap: Some(tap), deadline, exchange, _lease: lease };
+        let mut body = AnswerBody {
+            incoming,
+            size,
+            status,
+            tap: Some(tap),
+            deadline,
+            exchange,
+            _lease: lease,
+            _consultation: consultation,
+        };
         if head_only || matches!(size, BodySize::None | BodySize::Sized(0)) {
             // The server never asks for a body of which it knows that it is empty.
             body.end();

@@ -12,6 +12,7 @@ use serde_json::json;
 use thiserror::Error;
 
 use super::wellformed::Malformed;
+use crate::picker::Fault;
 
 /// After how many seconds a client may try again when the router or its engines are busy.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
@@ -101,6 +102,22 @@ pub enum ProxyError {
         /// The pool.
         pool: PoolKey,
     },
+    /// The pool's endpoint picker is of no help, and the pool wants no other one.
+    #[error("no endpoint of the {pool} was picked: {fault}")]
+    Picker {
+        /// The pool.
+        pool: PoolKey,
+        /// What is wrong with its picker.
+        fault: Fault,
+    },
+    /// The pool refers to an endpoint picker that is not there.
+    #[error("the {pool} has no endpoint picker: {reason}")]
+    NoPicker {
+        /// The pool.
+        pool: PoolKey,
+        /// Why the reference leads nowhere.
+        reason: String,
+    },
     /// Too many requests are in flight.
     #[error("too many requests are in flight")]
     Overloaded,
@@ -160,7 +177,7 @@ impl ProxyError {
             Self::Malformed(Malformed::TooManyFields) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Malformed(_) | Self::Path(_) | Self::Parse(_) | Self::BodyRead(_) => StatusCode::BAD_REQUEST,
             Self::Misdirected { .. } => StatusCode::MISDIRECTED_REQUEST,
-            Self::InvalidRule { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::InvalidRule { .. } | Self::NoPicker { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotServed { .. } | Self::NoListener { .. } | Self::RouteNotFound { .. } | Self::NoRule { .. } => {
@@ -169,6 +186,7 @@ impl ProxyError {
             Self::Overloaded => StatusCode::TOO_MANY_REQUESTS,
             Self::NoReadyEndpoint { .. }
             | Self::PoolEmptied { .. }
+            | Self::Picker { .. }
             | Self::AllAttemptsFailed { .. }
             | Self::SchedulerGone => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamTimeout | Self::RequestTimeout => StatusCode::GATEWAY_TIMEOUT,
@@ -189,6 +207,7 @@ impl ProxyError {
             Self::RouteNotFound { .. } | Self::NoRule { .. } => "route_not_found",
             Self::InvalidRule { .. } => "invalid_route",
             Self::NoReadyEndpoint { .. } | Self::PoolEmptied { .. } => "pod_discovery",
+            Self::Picker { .. } | Self::NoPicker { .. } => "endpoint_picker",
             Self::Overloaded => "overloaded",
             Self::AllAttemptsFailed { .. } => "proxy",
             Self::UpstreamTimeout => "upstream_timeout",
@@ -204,6 +223,7 @@ impl ProxyError {
             Self::Overloaded
                 | Self::NoReadyEndpoint { .. }
                 | Self::PoolEmptied { .. }
+                | Self::Picker { .. }
                 | Self::AllAttemptsFailed { .. }
                 | Self::SchedulerGone
         )

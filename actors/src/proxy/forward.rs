@@ -19,6 +19,7 @@ use super::exchange::Exchange;
 use super::headers::REQUEST_ID;
 use super::worker::Worker;
 use crate::lease::Lease;
+use crate::picker::Consultation;
 use crate::published::Pool;
 use crate::scheduler::PickEndpoint;
 use crate::upstream::{Answer, Ask, AttemptError, Body, Peer};
@@ -43,6 +44,8 @@ pub(super) struct Engine {
     pub answer: Answer,
     /// The reservation of its endpoint.
     pub lease: Lease,
+    /// The exchange with the picker that has chosen the endpoint, if it was not the router's own.
+    pub consultation: Option<Consultation>,
 }
 
 /// Has a request answered by an endpoint of its pool.
@@ -81,7 +84,7 @@ pub(super) async fn forward(
             Ok(answer) => {
                 exchange.marks.answered = Some(Instant::now());
                 exchange.upstream_status = Some(answer.head.status().as_u16());
-                return Ok(Engine { answer, lease });
+                return Ok(Engine { answer, lease, consultation: None });
             }
             Err(Failed::Timeout) => return Err(ProxyError::UpstreamTimeout),
             Err(Failed::Attempt(how)) => {

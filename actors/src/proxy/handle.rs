@@ -7,7 +7,7 @@ use actix_web::HttpResponse;
 use actix_web::dev::Payload;
 use actix_web::http::ConnectionType;
 use actix_web::http::Method;
-use actix_web::http::header;
+use actix_web::http::header::{self, HeaderMap};
 use actix_web::http::uri::Authority;
 use kthena_router::gateway::hostname::request_host;
 use kthena_router::inference::api::Call;
@@ -20,6 +20,7 @@ use super::exchange::Exchange;
 use super::headers::{REQUEST_ID, Received};
 use super::worker::Worker;
 use super::{body, http_route, native, wellformed};
+use crate::picker::RESERVED;
 
 /// Handles one request.
 ///
@@ -27,6 +28,7 @@ use super::{body, http_route, native, wellformed};
 /// way for the request: the connection to the engine, the lease, the admission.
 pub async fn handle(worker: Rc<Worker>, mut request: Request) -> HttpResponse {
     let mut payload = request.take_payload();
+    strip_reserved(request.headers_mut());
     let request = Rc::new(request);
     let mut exchange = Exchange::begin(&worker, Rc::clone(&request));
     let mut response = match reply(&worker, &request, &mut payload, &mut exchange).await {
@@ -45,6 +47,13 @@ pub async fn handle(worker: Rc<Worker>, mut request: Request) -> HttpResponse {
         response.head_mut().set_connection_type(ConnectionType::Close);
     }
     response
+}
+
+/// Takes out the headers of the endpoint picker protocol: a client that could set them would choose its own endpoint.
+fn strip_reserved(headers: &mut HeaderMap) {
+    while let Some(name) = headers.keys().find(|name| name.as_str().starts_with(RESERVED)).cloned() {
+        headers.remove(name);
+    }
 }
 
 /// Completes an answer of the router's own.

@@ -8,6 +8,7 @@ mod attempts;
 mod copies;
 mod outbound;
 mod own;
+mod picking;
 mod returned;
 
 use std::rc::Rc;
@@ -20,7 +21,7 @@ use actix_web::http::header::{self, HeaderMap};
 use kthena_router::routing::http::entry::{Choice, Chosen, Destination};
 use kthena_router::routing::http::table::HttpMatch;
 use kthena_router::routing::path;
-use kthena_router::routing::pool::BackendProtocol;
+use kthena_router::routing::pool::{BackendProtocol, PickerPolicy, PoolPolicy};
 use kthena_router::routing::table::{HttpDecision, Refusal};
 
 use super::answer::{Answer, Reading};
@@ -35,12 +36,14 @@ use crate::published::{Pool, Snapshot};
 use crate::upstream::{Body, Transport};
 use attempts::Attempts;
 use outbound::Outbound;
+use picking::Picking;
 
 pub(super) use copies::Copies;
 
 /// A backend, ready to be asked.
 struct Target {
     pool: Arc<Pool>,
+    policy: Arc<PoolPolicy>,
     transport: Transport,
 }
 
@@ -72,7 +75,7 @@ pub(super) async fn serve(
     if let Some(response) = own::answer(&chosen.backend.filters, &context) {
         return Ok(Reply::Own(response));
     }
-    forward(worker, &snapshot, &context, &chosen, inbound, exchange).await.map(Reply::Backend)
+    forward(worker, &snapshot, &context, &chosen, inbound, exchange).await
 }
 
 /// Returns the error for a request that no rule is for.
@@ -109,7 +112,7 @@ async fn forward(
     chosen: &Chosen<'_>,
     inbound: Inbound<'_>,
     exchange: &mut Exchange,
-) -> Result<Answer, ProxyError> {
+) -> Result<Reply, ProxyError> {
     let (request, matched) = (context.inquiry.request, context.matched);
     let target = Target::find(worker, snapshot, chosen.destination)
         .ok_or_else(|| invalid(matched, "the TLS settings of its backend cannot be used"))?;
@@ -126,7 +129,8 @@ async fn forward(
             Body::Empty
         }
         (_, inbound) => {
-            let repeatable = matched.rule.retry.is_some() || !copies.is_empty();
+            // A picker decides on the whole request, and what it has decided on may go to more than one endpoint.
+            let repeatable = matched.rule.retry.is_some() || !copies.is_empty() || target.is_picked_elsewhere();
             inbound.outbound(request.headers(), repeatable, worker.limits()).await?
         }
     };
@@ -134,26 +138,37 @@ async fn forward(
     for copy in copies {
         worker.copies.send(worker, copy, &outbound);
     }
-    let attempts = Attempts::new(worker, &target, matched.rule, exchange.started);
+    let deadline = matched.rule.timeouts.request.map(|limit| exchange.started + limit);
+    let picked = match picking::pick(worker, &target, &mut outbound, context, deadline).await? {
+        Picking::Picked(picked) => picked,
+        Picking::Answered(response) => return Ok(Reply::Own(response)),
+    };
+    let attempts = Attempts::new(worker, &target, matched.rule, deadline).at(picked.endpoints());
     let (mut engine, deadline) = attempts.make(&mut outbound, upgrade, exchange).await?;
+    picked.report(worker, &target, &mut engine).await;
     returned::edit(&mut engine.answer.head, context, chosen);
     let answer = Answer::new(engine, Reading::Unread);
-    Ok(match tunnel {
+    Ok(Reply::Backend(match tunnel {
         Some(client) => answer.until(deadline).or_tunnel(client),
         None => answer.until(deadline),
-    })
+    }))
 }
 
 impl Target {
     fn find(worker: &Worker, snapshot: &Snapshot, destination: Destination) -> Option<Self> {
         let pool = Arc::clone(snapshot.pools.get(destination.pool.0)?);
-        let policy = &snapshot.table.pools.get(destination.pool.0)?.policy;
+        let policy = Arc::clone(&snapshot.table.pools.get(destination.pool.0)?.policy);
         let transport = match (destination.tls, policy.protocol) {
             (Some(tls), _) => Transport::Tls(snapshot.backend_tls.get(tls.0)?.clone()?),
             (None, BackendProtocol::H2c) => Transport::H2c,
             (None, BackendProtocol::Http1) => worker.door.serving.upstream.engines(policy.https),
         };
-        Some(Self { pool, transport })
+        Some(Self { pool, policy, transport })
+    }
+
+    /// Returns whether somebody else than the router chooses the endpoint.
+    fn is_picked_elsewhere(&self) -> bool {
+        matches!(self.policy.picker, PickerPolicy::External(_))
     }
 }
 

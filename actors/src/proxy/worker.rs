@@ -24,6 +24,7 @@ use super::series::SeriesCache;
 use crate::access_logger::AccessLog;
 use crate::lease::Lease;
 use crate::metrics::{ActorLabel, AttemptLabels, BindLabel, Metrics};
+use crate::picker::Channels;
 use crate::published::{Reader, Stopping};
 use crate::scheduler::{PickEndpoint, Scheduler};
 use crate::tls::TlsReader;
@@ -76,6 +77,8 @@ pub struct Worker {
     pub(super) log: Option<Rc<LogBuffer>>,
     /// Copies of requests that are under way.
     pub(super) copies: Copies,
+    /// Connections to endpoint pickers.
+    pub(super) pickers: Channels,
     /// Attempts that were answered: the one outcome that is frequent.
     answered: Counter,
     scheduler: RefCell<Addr<Scheduler>>,
@@ -116,11 +119,13 @@ impl Worker {
     /// Makes the worker of the current thread.
     pub fn new(door: Arc<Door>) -> Rc<Self> {
         let serving = &door.serving;
+        let engines = &serving.config.engines;
         let asks = serving.metrics.actors.ask_seconds.get_or_create_owned(&ActorLabel { actor: Scheduler::NAME });
         let log = serving.access_log.clone().map(|log| LogBuffer::start(log, Arc::clone(&serving.metrics)));
         Rc::new(Self {
             client: serving.upstream.client(),
             copies: Copies::default(),
+            pickers: Channels::new(engines.connect_timeout, engines.endpoint_picker_timeout),
             series: SeriesCache::new(Arc::clone(&serving.metrics)),
             log,
             answered: serving.metrics.attempts.get_or_create_owned(&AttemptLabels { outcome: "answered" }),

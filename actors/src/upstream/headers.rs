@@ -36,6 +36,12 @@ impl Named {
     }
 }
 
+/// Returns whether a header may be set on behalf of the other end: one that neither belongs to a connection nor frames a
+/// message.
+pub(crate) fn is_free(name: &HeaderName) -> bool {
+    !is_hop_by_hop(name) && !is_framing(name)
+}
+
 /// Returns the elements of a comma-separated field.
 pub(super) fn options(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|option| !option.is_empty())

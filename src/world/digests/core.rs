@@ -15,7 +15,7 @@ use crate::gateway::certificate::{Authorities, Certificate, CertificateFault};
 use crate::gateway::services::{ProvidedFacts, is_provided};
 use crate::object::{Kind, ObjectKey};
 use crate::selector::{Labels, has_all};
-use crate::world::{Digest, Effect, World};
+use crate::world::{Digest, Effect, InferencePoolFacts, Table, World};
 
 /// The annotation of the Gateway API's CustomResourceDefinitions that says which release they are of.
 const BUNDLE_VERSION: &str = "gateway.networking.k8s.io/bundle-version";
@@ -154,11 +154,10 @@ impl Digest for Pod {
 
     /// Most Pods of a cluster are no engines, and something about some of them changes all the time.
     fn concerns_plans(world: &World, key: &ObjectKey, pod: &Self::Stored) -> bool {
-        let first = ObjectKey { namespace: Arc::clone(&key.namespace), name: "".into() };
-        let servers = world.model_servers.objects.range(first..);
-        servers
-            .take_while(|(server, _)| server.namespace == key.namespace)
-            .any(|(_, server)| has_all(&pod.labels, &server.spec.workload_selector.match_labels))
+        let mut servers = within(&world.model_servers, &key.namespace);
+        let mut pools = within(&world.inference_pools, &key.namespace);
+        servers.any(|server| has_all(&pod.labels, &server.spec.workload_selector.match_labels))
+            || pools.any(|pool| has_all(&pod.labels, &pool.spec.selector.match_labels))
     }
 }
 
@@ -208,7 +207,11 @@ impl Digest for EndpointSlice {
     fn concerns_plans(world: &World, key: &ObjectKey, slice: &Self::Stored) -> bool {
         let Some(service) = &slice.service else { return false };
         let service = ObjectKey { namespace: Arc::clone(&key.namespace), name: Arc::clone(service) };
-        world.http_routes.objects.values().any(|route| route.refers_to(Kind::Service, &service))
+        let is_picker = |pool: &InferencePoolFacts| {
+            pool.spec.endpoint_picker_ref.as_ref().is_some_and(|picker| *picker.name == *service.name)
+        };
+        within(&world.inference_pools, &key.namespace).any(is_picker)
+            || world.http_routes.objects.values().any(|route| route.refers_to(Kind::Service, &service))
     }
 }
 
@@ -255,6 +258,12 @@ impl Digest for CustomResourceDefinition {
     fn effect(before: &Self::Stored, after: &Self::Stored) -> Effect {
         effect(before, after)
     }
+}
+
+/// Returns the objects of a namespace.
+fn within<'w, S>(table: &'w Table<S>, namespace: &'w Arc<str>) -> impl Iterator<Item = &'w S> {
+    let first = ObjectKey { namespace: Arc::clone(namespace), name: "".into() };
+    table.objects.range(first..).take_while(|(key, _)| key.namespace == *namespace).map(|(_, object)| object)
 }
 
 fn slice_endpoint(endpoint: Endpoint) -> SliceEndpoint {

@@ -35,6 +35,8 @@ pub(super) struct Attempts<'a> {
     retry: Option<&'a Retry>,
     /// When the request has to be answered.
     deadline: Option<Instant>,
+    /// The endpoints that a picker allows, the best one first; without a picker there is no such list.
+    picked: Option<&'a [SocketAddr]>,
     tried: Vec<SocketAddr>,
     retries: u32,
     moves: u32,
@@ -53,10 +55,24 @@ enum Failed {
 }
 
 impl<'a> Attempts<'a> {
-    pub(super) fn new(worker: &'a Worker, target: &'a Target, rule: &'a Rule, started: Instant) -> Self {
-        let deadline = rule.timeouts.request.map(|limit| started + limit);
-        let (timeouts, retry) = (rule.timeouts, rule.retry.as_ref());
-        Self { worker, target, timeouts, retry, deadline, tried: Vec::new(), retries: 0, moves: 0, may_return: false }
+    pub(super) fn new(worker: &'a Worker, target: &'a Target, rule: &'a Rule, deadline: Option<Instant>) -> Self {
+        Self {
+            worker,
+            target,
+            timeouts: rule.timeouts,
+            retry: rule.retry.as_ref(),
+            deadline,
+            picked: None,
+            tried: Vec::new(),
+            retries: 0,
+            moves: 0,
+            may_return: false,
+        }
+    }
+
+    /// Makes attempts at these endpoints only, in this order.
+    pub(super) fn at(self, picked: Option<&'a [SocketAddr]>) -> Self {
+        Self { picked, ..self }
     }
 
     /// Makes attempts until one succeeds; returns what it yields, and when the answer has to have ended.
@@ -97,7 +113,7 @@ impl<'a> Attempts<'a> {
                     if !unwanted || !self.goes_on_after(&failed, outbound) {
                         self.worker.note_attempt("answered");
                         exchange.marks.answered = Some(Instant::now());
-                        return Ok((Engine { answer, lease }, self.end_of_attempt(begun)));
+                        return Ok((Engine { answer, lease, consultation: None }, self.end_of_attempt(begun)));
                     }
                     failed
                 }
@@ -120,8 +136,13 @@ impl<'a> Attempts<'a> {
     /// Picks an endpoint, one that was not tried yet if there is any; `None` if none may be tried.
     async fn pick(&mut self) -> Result<Option<Lease>, ProxyError> {
         loop {
-            let ask = || PickEndpoint { pool: Arc::clone(&self.target.pool), tried: self.tried.clone() };
-            match self.worker.pick(ask).await? {
+            let pool = &self.target.pool;
+            let ask = || PickEndpoint { pool: Arc::clone(pool), tried: self.tried.clone() };
+            let lease = match self.picked {
+                Some(picked) => Lease::first_of(pool, picked, &self.tried),
+                None => self.worker.pick(ask).await?,
+            };
+            match lease {
                 Ok(lease) => return Ok(Some(lease)),
                 Err(PickError::AllTried) if self.may_return => self.tried.clear(),
                 Err(PickError::AllTried | PickError::NoEndpoints | PickError::Filtered { .. }) => return Ok(None),
