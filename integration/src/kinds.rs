@@ -48,6 +48,8 @@ pub const HTTP_ROUTE: Kind = namespaced("HTTPRoute", "gateway.networking.k8s.io/
 /// BackendTLSPolicies.
 pub const BACKEND_TLS_POLICY: Kind =
     namespaced("BackendTLSPolicy", "gateway.networking.k8s.io/v1", "backendtlspolicies");
+/// InferencePools.
+pub const INFERENCE_POOL: Kind = namespaced("InferencePool", "inference.networking.k8s.io/v1", "inferencepools");
 /// ModelRoutes.
 pub const MODEL_ROUTE: Kind = namespaced("ModelRoute", "networking.serving.volcano.sh/v1alpha1", "modelroutes");
 /// ModelServers.
@@ -65,7 +67,7 @@ pub const ROLE: Kind = namespaced("Role", "rbac.authorization.k8s.io/v1", "roles
 /// RoleBindings.
 pub const ROLE_BINDING: Kind = namespaced("RoleBinding", "rbac.authorization.k8s.io/v1", "rolebindings");
 
-const ALL: [Kind; 19] = [
+const ALL: [Kind; 20] = [
     NAMESPACE,
     POD,
     SERVICE,
@@ -78,6 +80,7 @@ const ALL: [Kind; 19] = [
     LISTENER_SET,
     HTTP_ROUTE,
     BACKEND_TLS_POLICY,
+    INFERENCE_POOL,
     MODEL_ROUTE,
     MODEL_SERVER,
     DEFINITION,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::kinds::{DEPLOYMENT, GATEWAY, HTTP_ROUTE, Kind, MODEL_ROUTE, MODEL_SERVER, SERVICE};
+use crate::kinds::{DEPLOYMENT, GATEWAY, HTTP_ROUTE, INFERENCE_POOL, Kind, MODEL_ROUTE, MODEL_SERVER, SERVICE};
 
 /// The port of every engine.
 pub const ENGINE_PORT: u16 = 8000;
@@ -110,6 +110,19 @@ pub fn model_route(namespace: &str, name: &str, model: &str, gateway: (&str, &st
 /// Returns an HTTPRoute of all requests to one Service, on a Gateway of its namespace.
 pub fn http_route(namespace: &str, name: &str, gateway: &str, service: &str) -> Value {
     let rules = json!([{"backendRefs": [{"name": service, "port": 80}]}]);
+    object(HTTP_ROUTE, namespace, name, &json!({"parentRefs": [{"name": gateway}], "rules": rules}))
+}
+
+/// Returns an InferencePool of the Pods whose label `app` is its name, without a picker.
+pub fn inference_pool(namespace: &str, name: &str) -> Value {
+    let spec = json!({"selector": {"matchLabels": {"app": name}}, "targetPorts": [{"number": ENGINE_PORT}]});
+    object(INFERENCE_POOL, namespace, name, &spec)
+}
+
+/// Returns an HTTPRoute of all requests to one InferencePool, on a Gateway of its namespace.
+pub fn pool_route(namespace: &str, name: &str, gateway: &str, pool: &str) -> Value {
+    let backend = json!({"group": "inference.networking.k8s.io", "kind": INFERENCE_POOL.kind, "name": pool});
+    let rules = json!([{"backendRefs": [backend]}]);
     object(HTTP_ROUTE, namespace, name, &json!({"parentRefs": [{"name": gateway}], "rules": rules}))
 }
 

@@ -9,11 +9,11 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use kthena_router_integration::audit::{Grant, Request, grants, requests};
 use kthena_router_integration::kinds::{
-    BACKEND_TLS_POLICY, DEPLOYMENT, GATEWAY, HTTP_ROUTE, LISTENER_SET, MODEL_ROUTE, MODEL_SERVER,
+    BACKEND_TLS_POLICY, DEPLOYMENT, GATEWAY, HTTP_ROUTE, INFERENCE_POOL, LISTENER_SET, MODEL_ROUTE, MODEL_SERVER,
 };
-use kthena_router_integration::objects::{Engines, http_route, object};
+use kthena_router_integration::objects::{Engines, http_route, inference_pool, object, pool_route};
 use kthena_router_integration::rig::Rig;
-use kthena_router_integration::router::{NAME, NAMESPACE};
+use kthena_router_integration::router::{INFERENCE_EXTENSION, NAME, NAMESPACE, install_inference_extension};
 use kthena_router_integration::sandbox::Sandbox;
 use kthena_router_integration::wait::{eventually, within};
 use serde_json::json;
@@ -22,6 +22,8 @@ use serde_json::json;
 const LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) async fn every_permission_is_used_and_none_is_missing(rig: &Rig) -> Result<()> {
+    install_inference_extension(&rig.shell).await?;
+    rig.router.add_arguments(&[INFERENCE_EXTENSION]).await?;
     let sandbox = rig.sandbox("rbac").await?;
     sandbox.engines(&[Engines::one("a")]).await?;
     sandbox.programmed_gateway("g", 8150).await?;
@@ -72,6 +74,8 @@ async fn give_every_kind_a_status(rig: &Rig, sandbox: &Sandbox<'_>) -> Result<()
     });
     rig.cluster.apply(&Engines::one("a").service(namespace)).await?;
     rig.cluster.apply(&http_route(namespace, "h", "g", "a")).await?;
+    rig.cluster.apply(&inference_pool(namespace, "a")).await?;
+    rig.cluster.apply(&pool_route(namespace, "to-pool", "g", "a")).await?;
     rig.cluster.apply(&object(LISTENER_SET, namespace, "l", &set)).await?;
     rig.cluster.apply(&object(BACKEND_TLS_POLICY, namespace, "p", &policy)).await?;
     eventually("every kind has its status", async || {
@@ -80,6 +84,7 @@ async fn give_every_kind_a_status(rig: &Rig, sandbox: &Sandbox<'_>) -> Result<()
             (HTTP_ROUTE, "h", "/status/parents"),
             (LISTENER_SET, "l", "/status/conditions"),
             (BACKEND_TLS_POLICY, "p", "/status/ancestors"),
+            (INFERENCE_POOL, "a", "/status/parents"),
         ] {
             let object = sandbox.get(kind, name).await?;
             let entries = object.pointer(list).and_then(|entries| entries.as_array()).map_or(0, Vec::len);
