@@ -99,7 +99,10 @@ impl PoolKeeper {
                 InferenceEngine::Vllm => Dialect::Vllm,
                 InferenceEngine::Sglang => Dialect::Sglang,
             },
-            https: policy.https,
+            transport: match policy.protocol {
+                BackendProtocol::H2c => Transport::H2c,
+                BackendProtocol::Http1 => upstream.engines(policy.https),
+            },
             interval: engines.metrics_scrape_interval,
             upstream: upstream.clone(),
         });
