@@ -27,7 +27,7 @@ use tracing::debug;
 
 use crate::metrics::{Metrics, ScrapeLabels};
 use crate::pool_keeper::Scraped;
-use crate::upstream::{Ask, AttemptError, Body, Client, Peer, Upstream};
+use crate::upstream::{Ask, AttemptError, Body, Client, Peer, Transport, Upstream};
 use crate::vitals::Vitals;
 
 /// How long one scrape may take, whatever the interval is.
