@@ -10,7 +10,7 @@ mod consultation;
 mod edits;
 mod fault;
 mod gathering;
-mod messages;
+pub mod messages;
 
 pub(crate) use channels::Channels;
 pub(crate) use consultation::{Consultation, Question, Served};

@@ -22,7 +22,7 @@ use kthena_router::config::EngineConfig;
 use kthena_router::inference::exposition::{Dialect, EndpointMetrics};
 use kthena_router::inference::pool::Endpoint;
 use kthena_router::kinds::model_server::InferenceEngine;
-use kthena_router::routing::pool::PoolPolicy;
+use kthena_router::routing::pool::{BackendProtocol, PoolPolicy};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -30,7 +30,7 @@ use tracing::{info, warn};
 use crate::metrics::{EndpointLabels, Metrics, PoolLabel};
 use crate::published::{Member, Pool, PoolView};
 use crate::scraper::{MetricsScraper, ScrapeFault, Scraping, WatchEndpoints};
-use crate::upstream::Upstream;
+use crate::upstream::{Transport, Upstream};
 use crate::vitals::{Vitals, note_restart};
 
 /// How many refused connections in a row set an endpoint aside.
@@ -99,7 +99,10 @@ impl PoolKeeper {
                 InferenceEngine::Vllm => Dialect::Vllm,
                 InferenceEngine::Sglang => Dialect::Sglang,
             },
-            https: policy.https,
+            transport: match policy.protocol {
+                BackendProtocol::H2c => Transport::H2c,
+                BackendProtocol::Http1 => upstream.engines(policy.https),
+            },
             interval: engines.metrics_scrape_interval,
             upstream: upstream.clone(),
         });

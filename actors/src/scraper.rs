@@ -27,7 +27,7 @@ use tracing::debug;
 
 use crate::metrics::{Metrics, ScrapeLabels};
 use crate::pool_keeper::Scraped;
-use crate::upstream::{Ask, AttemptError, Body, Client, Peer, Upstream};
+use crate::upstream::{Ask, AttemptError, Body, Client, Peer, Transport, Upstream};
 use crate::vitals::Vitals;
 
 /// How long one scrape may take, whatever the interval is.
@@ -52,8 +52,8 @@ pub struct Scraping {
     pub pool: String,
     /// The engines' names for their figures.
     pub dialect: Dialect,
-    /// Whether the engines speak https.
-    pub https: bool,
+    /// What the engines speak.
+    pub transport: Transport,
     /// The time between two scrapes of an endpoint.
     pub interval: Duration,
     /// How engines are reached.
@@ -108,7 +108,7 @@ impl MetricsScraper {
         for endpoint in self.endpoints.clone() {
             let address = endpoint.socket();
             if self.busy.insert(address) {
-                let peer = Peer { address, transport: self.scraping.upstream.engines(self.scraping.https) };
+                let peer = Peer { address, transport: self.scraping.transport.clone() };
                 let scrape = scrape(self.client.clone(), peer, self.scraping.dialect);
                 context.spawn(scrape.into_actor(self).map(move |outcome, scraper, _| scraper.report(address, outcome)));
             }

@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod exposition;
+pub mod model_names;
 pub mod model_rewrite;
 pub mod objective;
 pub mod picker;

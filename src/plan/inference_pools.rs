@@ -16,7 +16,9 @@ use super::{Controller, PoolPlan};
 use crate::gateway::conditions::{Condition, Problem, kind, reason};
 use crate::gateway::gateways::OwnGateway;
 use crate::kinds::faults::Fault;
-use crate::kinds::inference_pool::{EndpointPickerRef, FAIL_OPEN, H2C, InferencePoolSpec, inference_pool_faults};
+use crate::kinds::inference_pool::{
+    EndpointPickerRef, FAIL_OPEN, H2C, InferencePoolSpec, TargetPort, inference_pool_faults,
+};
 use crate::kinds::model_server::InferenceEngine;
 use crate::object::{Kind, ObjectKey, PoolKey};
 use crate::routing::http::entry::RefFault;
@@ -190,7 +192,7 @@ fn external(
         return Err(format!("`{name}` is of kind `{kind}` in group `{group}`, and only a Service can be a picker"));
     }
     let service = picker_service(pool, picker);
-    let port = picker.port.and_then(|port| port.valid());
+    let port = picker.port.and_then(TargetPort::valid);
     let number = port.ok_or_else(|| format!("the reference to the Service `{service}` has no port"))?;
     let port = services.find(&service, number)?;
     let mut endpoints: Vec<_> =

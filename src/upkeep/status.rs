@@ -77,6 +77,13 @@ impl Settled {
                 self.add((Kind::BackendTlsPolicy, key, &policy.record), known, status, writes);
             }
         }
+        self.statuses_of_pools(world, reports, &last, writes);
+        self.forget(world);
+    }
+
+    /// Adds the statuses of ModelRoutes and of what pools are made of; `last` are the reports of the last look.
+    fn statuses_of_pools(&mut self, world: &World, reports: &Arc<Reports>, last: &Arc<Reports>, writes: &mut Writes) {
+        let same = Arc::ptr_eq(last, reports);
         for (key, report) in &reports.inference_pools {
             if let Some(pool) = world.inference_pools.find(key) {
                 let known = same || last.inference_pools.get(key) == Some(report);
@@ -96,7 +103,6 @@ impl Settled {
                 self.add((Kind::ModelServer, key, &server.record), known, || render::model_server(report), writes);
             }
         }
-        self.forget(world);
     }
 
     /// Adds a status unless it is in order; `known` tells that the object's report is that of the last look.

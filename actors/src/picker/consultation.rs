@@ -78,14 +78,17 @@ impl Consultation {
         let opened = client.streaming(Request::new(told), PathAndQuery::from_static(METHOD), codec).await;
         let mut said = opened.map_err(|status| refused(&status))?.into_inner();
         let mut gathering = Gathering::new(pieces, question.limit);
+        let mut silent = true;
         let verdict = loop {
             match said.message().await {
                 Ok(Some(response)) => {
+                    silent = false;
                     if let Some(verdict) = gathering.take(response).map_err(Failed::Said)? {
                         break verdict;
                     }
                 }
                 Ok(None) => break gathering.end().map_err(Failed::Said)?,
+                Err(status) if silent => return Err(refused(&status)),
                 Err(status) => return Err(Failed::Said(broken(&status))),
             }
         };
@@ -149,7 +152,7 @@ fn request(headers: &[HeaderValue], pieces: &[Bytes]) -> impl Iterator<Item = Pr
     std::iter::once(first).chain(bodies)
 }
 
-/// Tells what it means that no exchange was opened: another picker is asked where this one was not reached or takes none.
+/// Tells what it means that an exchange ended before the picker said anything: another picker is asked where this one was not reached or takes none.
 fn refused(status: &Status) -> Failed {
     let is_transport = std::error::Error::source(status).is_some();
     if is_transport || matches!(status.code(), Code::Unavailable | Code::Unimplemented) {

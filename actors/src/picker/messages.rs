@@ -3,6 +3,8 @@
 //! Source: Envoy, `envoy.service.ext_proc.v3` and what it refers to of `envoy.config.core.v3` and `envoy.type.v3`. Fields
 //! that are not here are skipped when they arrive, as Protocol Buffers want it.
 
+#![expect(missing_docs, reason = "the fields are those of the protocol")]
+
 use std::collections::HashMap;
 
 use actix_web::web::Bytes;
@@ -12,7 +14,7 @@ use prost_types::{Struct, Value};
 
 /// What the picker is told.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct ProcessingRequest {
+pub struct ProcessingRequest {
     #[prost(oneof = "Told", tags = "2, 3, 4")]
     pub told: Option<Told>,
     #[prost(message, optional, tag = "8")]
@@ -24,7 +26,7 @@ pub(crate) struct ProcessingRequest {
 
 /// The part of an exchange that the picker is told.
 #[derive(Clone, PartialEq, Oneof)]
-pub(crate) enum Told {
+pub enum Told {
     #[prost(message, tag = "2")]
     RequestHeaders(HttpHeaders),
     #[prost(message, tag = "3")]
@@ -35,7 +37,7 @@ pub(crate) enum Told {
 
 /// How bodies are exchanged with the picker.
 #[derive(Clone, Copy, PartialEq, Message)]
-pub(crate) struct ProtocolConfiguration {
+pub struct ProtocolConfiguration {
     #[prost(enumeration = "BodyMode", tag = "1")]
     pub request_body_mode: i32,
     #[prost(enumeration = "BodyMode", tag = "2")]
@@ -47,7 +49,7 @@ pub(crate) struct ProtocolConfiguration {
 /// How a body is exchanged with the picker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Enumeration)]
 #[repr(i32)]
-pub(crate) enum BodyMode {
+pub enum BodyMode {
     None = 0,
     Streamed = 1,
     Buffered = 2,
@@ -57,14 +59,14 @@ pub(crate) enum BodyMode {
 
 /// Facts by the name of who they are for.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct Metadata {
+pub struct Metadata {
     #[prost(map = "string, message", tag = "1")]
     pub filter_metadata: HashMap<String, Struct>,
 }
 
 /// The headers of a request or of an answer, with the names of HTTP/2 for what its first line says.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct HttpHeaders {
+pub struct HttpHeaders {
     #[prost(message, optional, tag = "1")]
     pub headers: Option<HeaderMap>,
     #[prost(bool, tag = "3")]
@@ -73,14 +75,14 @@ pub(crate) struct HttpHeaders {
 
 /// A list of headers.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct HeaderMap {
+pub struct HeaderMap {
     #[prost(message, repeated, tag = "1")]
     pub headers: Vec<HeaderValue>,
 }
 
 /// A header. Its value is text or bytes, never both.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct HeaderValue {
+pub struct HeaderValue {
     #[prost(string, tag = "1")]
     pub key: String,
     #[prost(string, tag = "2")]
@@ -91,7 +93,7 @@ pub(crate) struct HeaderValue {
 
 /// A piece of a body.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct HttpBody {
+pub struct HttpBody {
     #[prost(bytes = "bytes", tag = "1")]
     pub body: Bytes,
     #[prost(bool, tag = "2")]
@@ -100,7 +102,7 @@ pub(crate) struct HttpBody {
 
 /// What the picker says.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct ProcessingResponse {
+pub struct ProcessingResponse {
     #[prost(oneof = "Said", tags = "1, 2, 3, 7")]
     pub said: Option<Said>,
     #[prost(message, optional, tag = "8")]
@@ -109,7 +111,7 @@ pub(crate) struct ProcessingResponse {
 
 /// The part of an exchange that the picker has an opinion on.
 #[derive(Clone, PartialEq, Oneof)]
-pub(crate) enum Said {
+pub enum Said {
     #[prost(message, tag = "1")]
     RequestHeaders(PartResponse),
     #[prost(message, tag = "2")]
@@ -122,14 +124,14 @@ pub(crate) enum Said {
 
 /// An opinion on headers, or on a piece of a body: the two have the same fields.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct PartResponse {
+pub struct PartResponse {
     #[prost(message, optional, tag = "1")]
     pub response: Option<CommonResponse>,
 }
 
 /// What becomes of a part.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct CommonResponse {
+pub struct CommonResponse {
     /// 1 replaces the body and ends the exchange about it.
     #[prost(int32, tag = "1")]
     pub status: i32,
@@ -141,7 +143,7 @@ pub(crate) struct CommonResponse {
 
 /// Changes of headers.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct HeaderMutation {
+pub struct HeaderMutation {
     #[prost(message, repeated, tag = "1")]
     pub set_headers: Vec<HeaderValueOption>,
     #[prost(string, repeated, tag = "2")]
@@ -150,7 +152,7 @@ pub(crate) struct HeaderMutation {
 
 /// A header, and what becomes of those of the same name.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct HeaderValueOption {
+pub struct HeaderValueOption {
     #[prost(message, optional, tag = "1")]
     pub header: Option<HeaderValue>,
     /// Wrapped, so that it can be left out: then it is replaced, unless the action says otherwise.
@@ -162,14 +164,14 @@ pub(crate) struct HeaderValueOption {
 
 /// What becomes of a body, or of a piece of it.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct BodyMutation {
+pub struct BodyMutation {
     #[prost(oneof = "Replacement", tags = "1, 2, 3")]
     pub replacement: Option<Replacement>,
 }
 
 /// What takes the place of a body.
 #[derive(Clone, PartialEq, Oneof)]
-pub(crate) enum Replacement {
+pub enum Replacement {
     #[prost(bytes = "bytes", tag = "1")]
     Body(Bytes),
     #[prost(bool, tag = "2")]
@@ -181,7 +183,7 @@ pub(crate) enum Replacement {
 
 /// The picker's own answer to the client.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct ImmediateResponse {
+pub struct ImmediateResponse {
     #[prost(message, optional, tag = "1")]
     pub status: Option<HttpStatus>,
     #[prost(message, optional, tag = "2")]
@@ -192,26 +194,26 @@ pub(crate) struct ImmediateResponse {
 
 /// The status of an answer.
 #[derive(Clone, Copy, PartialEq, Message)]
-pub(crate) struct HttpStatus {
+pub struct HttpStatus {
     #[prost(int32, tag = "1")]
     pub code: i32,
 }
 
 impl HeaderValue {
     /// Makes a header of bytes, as Envoy writes it.
-    pub(crate) fn new(key: &str, value: &[u8]) -> Self {
+    pub fn new(key: &str, value: &[u8]) -> Self {
         Self { key: key.to_owned(), value: String::new(), raw_value: Bytes::copy_from_slice(value) }
     }
 
     /// Returns the value, whichever way it was written.
-    pub(crate) fn bytes(&self) -> &[u8] {
+    pub fn bytes(&self) -> &[u8] {
         if self.raw_value.is_empty() { self.value.as_bytes() } else { &self.raw_value }
     }
 }
 
 impl Metadata {
     /// Makes metadata of one text.
-    pub(crate) fn text(namespace: &str, key: &str, value: String) -> Self {
+    pub fn text(namespace: &str, key: &str, value: String) -> Self {
         let value = Value { kind: Some(Kind::StringValue(value)) };
         let fields = Struct { fields: [(key.to_owned(), value)].into() };
         Self { filter_metadata: [(namespace.to_owned(), fields)].into() }
@@ -219,7 +221,7 @@ impl Metadata {
 }
 
 /// Returns a text of metadata.
-pub(crate) fn text_in<'m>(metadata: &'m Struct, namespace: &str, key: &str) -> Option<&'m str> {
+pub fn text_in<'m>(metadata: &'m Struct, namespace: &str, key: &str) -> Option<&'m str> {
     let Some(Kind::StructValue(fields)) = &metadata.fields.get(namespace)?.kind else { return None };
     match &fields.fields.get(key)?.kind {
         Some(Kind::StringValue(text)) => Some(text),

@@ -15,6 +15,7 @@ use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::Payload;
 use actix_web::http::{Method, StatusCode, header};
 use actix_web::web::Bytes;
+use kthena_router::inference::model_names::ModelNames;
 use kthena_router::inference::usage::{Fed, Finished, UsageTap};
 use tokio::time::{Sleep, sleep_until};
 
@@ -44,6 +45,7 @@ pub(super) enum Reading {
 pub(super) struct Answer {
     engine: Engine,
     reading: Reading,
+    names: Option<ModelNames>,
     deadline: Option<Instant>,
     unread: Option<Payload>,
 }
@@ -63,6 +65,8 @@ struct AnswerBody {
     status: u16,
     /// What is left of the answer's reading; `None` once it has ended.
     tap: Option<Tap>,
+    /// Gives the model its name back.
+    names: Option<ModelNames>,
     /// When it has to have ended.
     deadline: Option<Pin<Box<Sleep>>>,
     exchange: Exchange,
@@ -75,7 +79,12 @@ struct AnswerBody {
 impl Answer {
     /// Makes an answer that is read as `reading` says.
     pub(super) fn new(engine: Engine, reading: Reading) -> Self {
-        Self { engine, reading, deadline: None, unread: None }
+        Self { engine, reading, names: None, deadline: None, unread: None }
+    }
+
+    /// Has a model's name changed in the answer.
+    pub(super) fn renamed(self, names: Option<ModelNames>) -> Self {
+        Self { names, ..self }
     }
 
     /// Breaks the answer off if it has not ended at that time.
@@ -105,6 +114,9 @@ impl Answer {
         if head.status() == StatusCode::SWITCHING_PROTOCOLS {
             return tunnel::response(head, incoming, self.unread.unwrap_or(Payload::None), exchange, lease);
         }
+        // Names differ in length.
+        let is_empty = matches!(size, BodySize::None | BodySize::Sized(0));
+        let size = if self.names.is_some() && !is_empty { BodySize::Stream } else { size };
         let status = head.status().as_u16();
         let deadline = self.deadline.map(|deadline| Box::pin(sleep_until(deadline.into())));
         let head_only = exchange.request.method() == Method::HEAD;
@@ -113,12 +125,13 @@ impl Answer {
             size,
             status,
             tap: Some(tap),
+            names: self.names,
             deadline,
             exchange,
             _lease: lease,
             _consultation: consultation,
         };
-        if head_only || matches!(size, BodySize::None | BodySize::Sized(0)) {
+        if head_only || is_empty {
             // The server never asks for a body of which it knows that it is empty.
             body.end();
         }
@@ -135,13 +148,21 @@ impl AnswerBody {
         self.tap.is_some() && self.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(context).is_ready())
     }
 
-    /// Takes in what the tap has learned, and returns what it held back.
+    /// Takes in what the tap has learned, and returns what was held back.
     fn end(&mut self) -> Option<Bytes> {
         let tap = self.tap.take()?;
         self.exchange.completes(self.status);
-        let Tap::Usage(mut tap) = tap else { return None };
-        let Finished { leftover, usage } = tap.finish();
-        self.exchange.usage = usage;
+        let mut leftover = None;
+        if let Tap::Usage(mut tap) = tap {
+            let Finished { leftover: held, usage } = tap.finish();
+            self.exchange.usage = usage;
+            leftover = held;
+        }
+        if let Some(names) = &mut self.names {
+            let mut held = names.feed(&leftover.unwrap_or_default());
+            held.append(&mut names.finish());
+            leftover = Some(held).filter(|held| !held.is_empty());
+        }
         leftover.map(Bytes::from)
     }
 
@@ -176,14 +197,20 @@ impl MessageBody for AnswerBody {
                 Some(Err(error)) => return Poll::Ready(Some(Err(this.break_off(error)))),
                 Some(Ok(chunk)) => chunk,
             };
-            let Tap::Usage(tap) = tap else { return Poll::Ready(Some(Ok(chunk))) };
-            let passed = match tap.feed(&chunk) {
-                Fed::Unchanged => chunk,
-                Fed::Slice(range) => chunk.slice(range),
-                Fed::Replaced(bytes) => Bytes::from(bytes),
-                Fed::Nothing => continue,
+            let passed = match tap {
+                Tap::Nothing => chunk,
+                Tap::Usage(tap) => match tap.feed(&chunk) {
+                    Fed::Unchanged => chunk,
+                    Fed::Slice(range) => chunk.slice(range),
+                    Fed::Replaced(bytes) => Bytes::from(bytes),
+                    Fed::Nothing => continue,
+                },
             };
-            return Poll::Ready(Some(Ok(passed)));
+            let Some(names) = &mut this.names else { return Poll::Ready(Some(Ok(passed))) };
+            let renamed = names.feed(&passed);
+            if !renamed.is_empty() {
+                return Poll::Ready(Some(Ok(Bytes::from(renamed))));
+            }
         }
     }
 }

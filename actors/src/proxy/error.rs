@@ -5,6 +5,7 @@
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
+use kthena_router::inference::objective::{DROPPED_REASON, REJECTED_SATURATED};
 use kthena_router::inference::request::ParseError;
 use kthena_router::object::{ObjectKey, PoolKey};
 use kthena_router::routing::path::PathFault;
@@ -118,6 +119,12 @@ pub enum ProxyError {
         /// Why the reference leads nowhere.
         reason: String,
     },
+    /// The request can be refused, and its pool has too much to do.
+    #[error("the {pool} is saturated, and the request's objective has a priority below 0")]
+    Saturated {
+        /// The pool.
+        pool: PoolKey,
+    },
     /// Too many requests are in flight.
     #[error("too many requests are in flight")]
     Overloaded,
@@ -183,7 +190,7 @@ impl ProxyError {
             Self::NotServed { .. } | Self::NoListener { .. } | Self::RouteNotFound { .. } | Self::NoRule { .. } => {
                 StatusCode::NOT_FOUND
             }
-            Self::Overloaded => StatusCode::TOO_MANY_REQUESTS,
+            Self::Overloaded | Self::Saturated { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::NoReadyEndpoint { .. }
             | Self::PoolEmptied { .. }
             | Self::Picker { .. }
@@ -209,6 +216,7 @@ impl ProxyError {
             Self::NoReadyEndpoint { .. } | Self::PoolEmptied { .. } => "pod_discovery",
             Self::Picker { .. } | Self::NoPicker { .. } => "endpoint_picker",
             Self::Overloaded => "overloaded",
+            Self::Saturated { .. } => "saturated",
             Self::AllAttemptsFailed { .. } => "proxy",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::RequestTimeout => "request_timeout",
@@ -221,6 +229,7 @@ impl ProxyError {
         matches!(
             self,
             Self::Overloaded
+                | Self::Saturated { .. }
                 | Self::NoReadyEndpoint { .. }
                 | Self::PoolEmptied { .. }
                 | Self::Picker { .. }
@@ -246,6 +255,9 @@ impl ProxyError {
         let mut response = HttpResponse::build(self.status());
         if self.is_passing() {
             response.insert_header((header::RETRY_AFTER, RETRY_AFTER));
+        }
+        if matches!(self, Self::Saturated { .. }) {
+            response.insert_header((DROPPED_REASON, REJECTED_SATURATED));
         }
         if self.leaves_body_unread() {
             response.force_close();

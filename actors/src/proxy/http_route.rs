@@ -6,6 +6,7 @@
 
 mod attempts;
 mod copies;
+mod inference;
 mod outbound;
 mod own;
 mod picking;
@@ -35,6 +36,7 @@ use super::worker::Worker;
 use crate::published::{Pool, Snapshot};
 use crate::upstream::{Body, Transport};
 use attempts::Attempts;
+use inference::Inference;
 use outbound::Outbound;
 use picking::Picking;
 
@@ -117,6 +119,7 @@ async fn forward(
     let target = Target::find(worker, snapshot, chosen.destination)
         .ok_or_else(|| invalid(matched, "the TLS settings of its backend cannot be used"))?;
     let mut outbound = Outbound::new(context, chosen, exchange);
+    let inference = Inference::of(&target, context, &outbound.headers, exchange)?;
     let upgrade = request.headers().get(header::UPGRADE).filter(|_| is_websocket(request.headers()));
     let mirrors = matched.mirrors().chain(chosen.mirrors());
     let drawn = mirrors.filter(|(mirror, _)| upgrade.is_none() && mirror.is_drawn(|bound| worker.draw(bound)));
@@ -130,7 +133,10 @@ async fn forward(
         }
         (_, inbound) => {
             // A picker decides on the whole request, and what it has decided on may go to more than one endpoint.
-            let repeatable = matched.rule.retry.is_some() || !copies.is_empty() || target.is_picked_elsewhere();
+            let repeatable = matched.rule.retry.is_some()
+                || !copies.is_empty()
+                || target.is_picked_elsewhere()
+                || inference.is_some_and(Inference::reads_body);
             inbound.outbound(request.headers(), repeatable, worker.limits()).await?
         }
     };
@@ -138,6 +144,7 @@ async fn forward(
     for copy in copies {
         worker.copies.send(worker, copy, &outbound);
     }
+    let understood = inference.map(|inference| inference.shape(&mut outbound, worker, exchange)).transpose()?;
     let deadline = matched.rule.timeouts.request.map(|limit| exchange.started + limit);
     let picked = match picking::pick(worker, &target, &mut outbound, context, deadline).await? {
         Picking::Picked(picked) => picked,
@@ -147,7 +154,10 @@ async fn forward(
     let (mut engine, deadline) = attempts.make(&mut outbound, upgrade, exchange).await?;
     picked.report(worker, &target, &mut engine).await;
     returned::edit(&mut engine.answer.head, context, chosen);
-    let answer = Answer::new(engine, Reading::Unread);
+    let answer = match understood {
+        Some(understood) => Answer::new(engine, understood.reading).renamed(understood.names),
+        None => Answer::new(engine, Reading::Unread),
+    };
     Ok(Reply::Backend(match tunnel {
         Some(client) => answer.until(deadline).or_tunnel(client),
         None => answer.until(deadline),

@@ -1,6 +1,6 @@
 //! HTTPRoutes as clients see them: the traffic tables of the Gateway API's conformance tests, on loopback.
 
-mod backends;
+pub(crate) mod backends;
 mod cors;
 mod faults;
 mod filters;
@@ -10,5 +10,5 @@ mod matches;
 mod paths;
 mod redirects;
 mod retries;
-mod scene;
+pub(crate) mod scene;
 mod tunnels;

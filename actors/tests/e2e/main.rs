@@ -16,6 +16,7 @@ mod http_routes;
 mod limits;
 mod messages;
 mod pages;
+mod pickers;
 mod process;
 mod routing;
 mod streaming;
