@@ -373,7 +373,7 @@ impl Handler<Observe<ConfigDump>> for RouteRegistry {
 
     fn handle(&mut self, _: Observe<ConfigDump>, _: &mut Self::Context) -> Self::Result {
         let _handling = self.vitals.handling("Observe");
-        let pools = self.pools.iter().map(|(key, kept)| (&key.object, kept.pool.as_ref())).collect();
+        let pools = self.pools.iter().map(|(key, kept)| (key, (kept.pool.as_ref(), kept.policy.engine))).collect();
         MessageResult(dump::dump(&self.world, &self.reports, &pools))
     }
 }

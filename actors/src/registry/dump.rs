@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use kthena_router::gateway::conditions::Condition;
 use kthena_router::inference::exposition::HistogramTotals;
 use kthena_router::kinds::model_server::InferenceEngine;
-use kthena_router::object::ObjectKey;
+use kthena_router::object::{Kind, ObjectKey, PoolKey};
 use kthena_router::plan::Reports;
 use kthena_router::selector::has_all;
 use kthena_router::world::World;
@@ -16,12 +17,15 @@ use crate::published::{Member, Pool};
 #[derive(Clone, Debug, Default)]
 pub struct ConfigDump(pub BTreeMap<&'static str, Vec<Value>>);
 
+/// The pools, each with the engine that its figures are read by.
+type Pools<'p> = BTreeMap<&'p PoolKey, (&'p Pool, Option<InferenceEngine>)>;
+
 /// Dumps the world with what was made of it.
-pub(super) fn dump(world: &World, reports: &Reports, pools: &BTreeMap<&ObjectKey, &Pool>) -> ConfigDump {
+pub(super) fn dump(world: &World, reports: &Reports, pools: &Pools<'_>) -> ConfigDump {
     ConfigDump(BTreeMap::from([
         ("gateways", gateways(world, reports)),
         ("httproutes", http_routes(world, reports)),
-        ("inferencepools", Vec::new()),
+        ("inferencepools", inference_pools(world, reports)),
         ("modelroutes", model_routes(world, reports)),
         ("modelservers", model_servers(world, reports)),
         ("pods", pods(world, pools)),
@@ -79,6 +83,29 @@ fn http_routes(world: &World, reports: &Reports) -> Vec<Value> {
         .collect()
 }
 
+fn inference_pools(world: &World, reports: &Reports) -> Vec<Value> {
+    // Without the extension nothing is made of them.
+    let known = reports
+        .inference_pools
+        .iter()
+        .filter_map(|(key, report)| Some((key, report, world.inference_pools.find(key)?)));
+    known
+        .map(|(key, report, pool)| {
+            let parent = |(gateway, conditions): &(ObjectKey, [Condition; 2])| {
+                let reference = json!({"name": &*gateway.name, "namespace": &*gateway.namespace});
+                json!({"parentRef": reference, "conditions": conditions})
+            };
+            let parents: Vec<_> = report.parents.iter().map(parent).collect();
+            json!({
+                "name": &*key.name,
+                "namespace": &*key.namespace,
+                "spec": pool.spec.as_ref(),
+                "status": {"parents": parents},
+            })
+        })
+        .collect()
+}
+
 fn model_routes(world: &World, reports: &Reports) -> Vec<Value> {
     world
         .model_routes
@@ -123,11 +150,11 @@ fn model_servers(world: &World, reports: &Reports) -> Vec<Value> {
         .collect()
 }
 
-fn pods(world: &World, pools: &BTreeMap<&ObjectKey, &Pool>) -> Vec<Value> {
-    let mut members: BTreeMap<ObjectKey, Vec<(&ObjectKey, Member)>> = BTreeMap::new();
-    for (server, pool) in pools {
+fn pods(world: &World, pools: &Pools<'_>) -> Vec<Value> {
+    let mut members: BTreeMap<ObjectKey, Vec<(&PoolKey, Option<InferenceEngine>, Member)>> = BTreeMap::new();
+    for (key, (pool, engine)) in pools {
         for member in &pool.view().members {
-            members.entry(member.endpoint.pod.clone()).or_default().push((server, member.clone()));
+            members.entry(member.endpoint.pod.clone()).or_default().push((key, *engine, member.clone()));
         }
     }
     world
@@ -135,9 +162,9 @@ fn pods(world: &World, pools: &BTreeMap<&ObjectKey, &Pool>) -> Vec<Value> {
         .iter()
         .filter_map(|(key, facts)| {
             let serving = members.get(key)?;
-            let (server, member) = serving.first()?;
+            let (_, engine, member) = serving.first()?;
             let metrics = member.observation.metrics.unwrap_or_default();
-            let engine = world.model_servers.find(server).map(|server| server.spec.inference_engine);
+            let servers = serving.iter().filter(|(key, ..)| key.kind == Kind::ModelServer);
             Some(json!({
                 "name": &*key.name,
                 "namespace": &*key.namespace,
@@ -155,7 +182,7 @@ fn pods(world: &World, pools: &BTreeMap<&ObjectKey, &Pool>) -> Vec<Value> {
                 "inFlight": member.cell.in_flight(),
                 "setAside": member.observation.set_aside,
                 "models": [],
-                "modelServers": serving.iter().map(|(server, _)| server.to_string()).collect::<Vec<_>>(),
+                "modelServers": servers.map(|(key, ..)| key.object.to_string()).collect::<Vec<_>>(),
                 "podInfo": {
                     "podIP": facts.address,
                     "nodeName": facts.node,

@@ -13,6 +13,7 @@ mod failures;
 mod harness;
 mod http2;
 mod http_routes;
+mod inference_pools;
 mod limits;
 mod messages;
 mod pages;
