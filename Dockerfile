@@ -25,6 +25,8 @@ LABEL org.opencontainers.image.title="kthena-router" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION"
 COPY --from=build /kthena-router /kthena-router
+# Whom a BackendTLSPolicy with `wellKnownCACertificates: System` trusts.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 # By number: there is no /etc/passwd, and runAsNonRoot cannot check a name.
 USER 65532:65532
 EXPOSE 8080 9090

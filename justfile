@@ -51,12 +51,12 @@ check-cluster $CGO_ENABLED="0" $GOFLAGS="-trimpath":
     test -z "$(gofmt -l integration/cluster)"
     cd integration/cluster && go vet ./... && go test ./...
 
-# The format and lints of what runs the Gateway API's conformance suite.
+# The format and lints of what runs the conformance suites.
 check-conformance $CGO_ENABLED="0" $GOFLAGS="-trimpath":
     test -z "$(gofmt -l integration/conformance)"
     cd integration/conformance && go vet ./...
 
-# The Gateway API's conformance suite; OPTIONS are those of integration/conformance/run.
+# The conformance suites; OPTIONS are those of integration/conformance/run.
 conformance *OPTIONS:
     integration/conformance/run {{OPTIONS}}
 

@@ -41,6 +41,15 @@ pub const EVENT: Kind = namespaced("Event", "events.k8s.io/v1", "events");
 pub const GATEWAY_CLASS: Kind = of_the_cluster("GatewayClass", "gateway.networking.k8s.io/v1", "gatewayclasses");
 /// Gateways.
 pub const GATEWAY: Kind = namespaced("Gateway", "gateway.networking.k8s.io/v1", "gateways");
+/// ListenerSets.
+pub const LISTENER_SET: Kind = namespaced("ListenerSet", "gateway.networking.k8s.io/v1", "listenersets");
+/// HTTPRoutes.
+pub const HTTP_ROUTE: Kind = namespaced("HTTPRoute", "gateway.networking.k8s.io/v1", "httproutes");
+/// BackendTLSPolicies.
+pub const BACKEND_TLS_POLICY: Kind =
+    namespaced("BackendTLSPolicy", "gateway.networking.k8s.io/v1", "backendtlspolicies");
+/// InferencePools.
+pub const INFERENCE_POOL: Kind = namespaced("InferencePool", "inference.networking.k8s.io/v1", "inferencepools");
 /// ModelRoutes.
 pub const MODEL_ROUTE: Kind = namespaced("ModelRoute", "networking.serving.volcano.sh/v1alpha1", "modelroutes");
 /// ModelServers.
@@ -58,7 +67,7 @@ pub const ROLE: Kind = namespaced("Role", "rbac.authorization.k8s.io/v1", "roles
 /// RoleBindings.
 pub const ROLE_BINDING: Kind = namespaced("RoleBinding", "rbac.authorization.k8s.io/v1", "rolebindings");
 
-const ALL: [Kind; 16] = [
+const ALL: [Kind; 20] = [
     NAMESPACE,
     POD,
     SERVICE,
@@ -68,6 +77,10 @@ const ALL: [Kind; 16] = [
     EVENT,
     GATEWAY_CLASS,
     GATEWAY,
+    LISTENER_SET,
+    HTTP_ROUTE,
+    BACKEND_TLS_POLICY,
+    INFERENCE_POOL,
     MODEL_ROUTE,
     MODEL_SERVER,
     DEFINITION,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::kinds::{DEPLOYMENT, GATEWAY, Kind, MODEL_ROUTE, MODEL_SERVER};
+use crate::kinds::{DEPLOYMENT, GATEWAY, HTTP_ROUTE, INFERENCE_POOL, Kind, MODEL_ROUTE, MODEL_SERVER, SERVICE};
 
 /// The port of every engine.
 pub const ENGINE_PORT: u16 = 8000;
@@ -76,6 +76,12 @@ impl Engines {
         })
     }
 
+    /// Returns the Service, on port 80.
+    pub fn service(&self, namespace: &str) -> Value {
+        let ports = json!([{"name": "http", "port": 80, "targetPort": "http"}]);
+        object(SERVICE, namespace, &self.name, &json!({"selector": {"app": self.name}, "ports": ports}))
+    }
+
     /// Returns the ModelServer.
     pub fn model_server(&self, namespace: &str) -> Value {
         model_server(namespace, &self.name, &self.model)
@@ -99,6 +105,25 @@ pub fn model_route(namespace: &str, name: &str, model: &str, gateway: (&str, &st
         "rules": [{"targetModels": [{"modelServerName": server}]}],
     });
     object(MODEL_ROUTE, namespace, name, &spec)
+}
+
+/// Returns an HTTPRoute of all requests to one Service, on a Gateway of its namespace.
+pub fn http_route(namespace: &str, name: &str, gateway: &str, service: &str) -> Value {
+    let rules = json!([{"backendRefs": [{"name": service, "port": 80}]}]);
+    object(HTTP_ROUTE, namespace, name, &json!({"parentRefs": [{"name": gateway}], "rules": rules}))
+}
+
+/// Returns an InferencePool of the Pods whose label `app` is its name, without a picker.
+pub fn inference_pool(namespace: &str, name: &str) -> Value {
+    let spec = json!({"selector": {"matchLabels": {"app": name}}, "targetPorts": [{"number": ENGINE_PORT}]});
+    object(INFERENCE_POOL, namespace, name, &spec)
+}
+
+/// Returns an HTTPRoute of all requests to one InferencePool, on a Gateway of its namespace.
+pub fn pool_route(namespace: &str, name: &str, gateway: &str, pool: &str) -> Value {
+    let backend = json!({"group": "inference.networking.k8s.io", "kind": INFERENCE_POOL.kind, "name": pool});
+    let rules = json!([{"backendRefs": [backend]}]);
+    object(HTTP_ROUTE, namespace, name, &json!({"parentRefs": [{"name": gateway}], "rules": rules}))
 }
 
 /// Returns a Gateway of a class with one HTTP listener.

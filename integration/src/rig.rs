@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 use crate::control::{BACK_DOOR, Control};
@@ -36,6 +36,8 @@ pub struct Rig {
 struct Baseline {
     /// The number of replicas.
     replicas: u64,
+    /// The router's command line.
+    arguments: Value,
     /// The ports of the Service.
     ports: BTreeSet<u64>,
     /// The port of the Service that leads to the default Gateway.
@@ -53,6 +55,7 @@ impl Baseline {
             .context("the Service's ports")?;
         Ok(Self {
             replicas: deployment["spec"]["replicas"].as_u64().unwrap_or(1),
+            arguments: router.arguments().await?,
             port: u16::try_from(http.0)?,
             ports: ports.iter().map(|(port, ..)| *port).collect(),
         })
@@ -170,6 +173,9 @@ impl Rig {
         if deployment["spec"]["replicas"].as_u64() != Some(replicas) {
             let patch = json!({"spec": {"replicas": replicas}});
             self.cluster.merge(DEPLOYMENT, NAMESPACE, NAME, "", &patch).await?;
+        }
+        if self.router.arguments().await? != self.baseline.arguments {
+            self.router.set_arguments(&self.baseline.arguments).await?;
         }
         self.router.rolled_out().await?;
         self.router.default_gateway_is_programmed().await?;

@@ -23,6 +23,8 @@ pub const CLASS: &str = "kthena-router";
 pub const METRICS_PORT: u16 = 9090;
 /// The default Gateway.
 pub const DEFAULT_GATEWAY: (&str, &str) = (NAMESPACE, "default");
+/// The flag that makes the router serve InferencePools.
+pub const INFERENCE_EXTENSION: &str = "--enable-gateway-api-inference-extension=true";
 /// The manifests that are deployed.
 pub const MANIFESTS: &str = "manifests/overlays/gateway-api";
 
@@ -128,6 +130,41 @@ impl Router {
     pub async fn set_environment(&self, variable: &str) -> Result<()> {
         self.shell.kubectl(&format!("set env deployment/{NAME} -n {NAMESPACE} {variable}")).await?;
         self.rolled_out().await
+    }
+
+    /// Returns the router's command line.
+    ///
+    /// # Errors
+    ///
+    /// Returns the API server's error.
+    pub async fn arguments(&self) -> Result<Value> {
+        let deployment = self.cluster.get(DEPLOYMENT, NAMESPACE, NAME).await?;
+        Ok(deployment["spec"]["template"]["spec"]["containers"][0]["args"].clone())
+    }
+
+    /// Gives the router another command line, and waits until it runs with it.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when that takes too long.
+    pub async fn set_arguments(&self, arguments: &Value) -> Result<()> {
+        let deployment = self.cluster.get(DEPLOYMENT, NAMESPACE, NAME).await?;
+        let mut containers = deployment["spec"]["template"]["spec"]["containers"].clone();
+        containers[0]["args"].clone_from(arguments);
+        let patch = json!({"spec": {"template": {"spec": {"containers": containers}}}});
+        self.cluster.merge(DEPLOYMENT, NAMESPACE, NAME, "", &patch).await?;
+        self.rolled_out().await
+    }
+
+    /// Adds flags to the router's command line, and waits until it runs with them.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when that takes too long.
+    pub async fn add_arguments(&self, flags: &[&str]) -> Result<()> {
+        let mut arguments = self.arguments().await?;
+        arguments.as_array_mut().context("the router's arguments")?.extend(flags.iter().map(|flag| json!(flag)));
+        self.set_arguments(&arguments).await
     }
 
     /// Returns the router's Pods, those that terminate included.
@@ -266,6 +303,18 @@ pub async fn install_gateway_api(shell: &Shell) -> Result<()> {
     Ok(())
 }
 
+/// Installs the CustomResourceDefinitions of the Inference Extension, and waits until they are served.
+///
+/// # Errors
+///
+/// Returns what `kubectl` says.
+pub async fn install_inference_extension(shell: &Shell) -> Result<()> {
+    let definitions = inference_extension_definitions()?;
+    shell.kubectl(&format!("apply --server-side --force-conflicts -f {definitions}")).await?;
+    shell.kubectl(&format!("wait --for=condition=Established --timeout=60s -f {definitions}")).await?;
+    Ok(())
+}
+
 /// Installs the CustomResourceDefinitions of `manifests/crds`, and waits until they are served.
 ///
 /// # Errors
@@ -284,6 +333,15 @@ pub async fn install_own_definitions(shell: &Shell) -> Result<()> {
 /// Returns an error when the environment does not say.
 pub fn gateway_api_definitions() -> Result<String> {
     std::env::var("GATEWAY_API_CRDS").context("GATEWAY_API_CRDS is not set: integration/run sets it")
+}
+
+/// Returns the directory of the Inference Extension's CustomResourceDefinitions.
+///
+/// # Errors
+///
+/// Returns an error when the environment does not say.
+pub fn inference_extension_definitions() -> Result<String> {
+    std::env::var("INFERENCE_EXTENSION_CRDS").context("INFERENCE_EXTENSION_CRDS is not set: integration/run sets it")
 }
 
 /// Returns whether a Pod is ready and stays.

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, condition, condition_status, name_of};
 use crate::kinds::{
-    DEPLOYMENT, EVENT, GATEWAY, GATEWAY_CLASS, Kind, MODEL_ROUTE, MODEL_SERVER, NAMESPACE, POD, SERVICE_ACCOUNT,
+    DEPLOYMENT, EVENT, GATEWAY, GATEWAY_CLASS, HTTP_ROUTE, Kind, MODEL_ROUTE, MODEL_SERVER, NAMESPACE, POD,
+    SERVICE_ACCOUNT,
 };
 use crate::load::{Load, Wish};
 use crate::objects::{Engines, gateway, model_route};
@@ -48,7 +49,7 @@ impl<'r> Sandbox<'r> {
         }
         // Without a kubelet that waits for grace, and before the namespace goes, whose controller would look again only
         // after many seconds.
-        let kinds = [DEPLOYMENT, MODEL_ROUTE, MODEL_SERVER, GATEWAY];
+        let kinds = [DEPLOYMENT, MODEL_ROUTE, MODEL_SERVER, HTTP_ROUTE, GATEWAY];
         for kind in kinds {
             cluster.delete_all(kind, namespace).await?;
         }
@@ -187,8 +188,17 @@ impl<'r> Sandbox<'r> {
     ///
     /// Returns an error when no answer comes.
     pub async fn load(&self, model: &str, answers: &[&str], clients: usize) -> Result<Load> {
+        self.load_at(&self.rig.base().await?, model, answers, clients).await
+    }
+
+    /// Starts clients as [`load`](Self::load) does, on the router's port that `base` leads to.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when no answer comes.
+    pub async fn load_at(&self, base: &str, model: &str, answers: &[&str], clients: usize) -> Result<Load> {
         let answers = answers.iter().map(ToString::to_string).collect();
-        let load = Load::start(&Wish { base: self.rig.base().await?, model: model.to_owned(), answers }, clients);
+        let load = Load::start(&Wish { base: base.to_owned(), model: model.to_owned(), answers }, clients);
         load.goes_on(20).await?;
         Ok(load)
     }

@@ -20,6 +20,7 @@ use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
+mod scan;
 #[cfg(test)]
 mod tests;
 
@@ -87,11 +88,11 @@ struct Splice {
 }
 
 /// The values of the top-level fields that the router reads.
-#[derive(Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Fields<'a> {
-    model: Option<&'a RawValue>,
-    stream: Option<&'a RawValue>,
-    stream_options: Option<&'a RawValue>,
+    model: Option<&'a str>,
+    stream: Option<&'a str>,
+    stream_options: Option<&'a str>,
     duplicate: Option<&'static str>,
 }
 
@@ -105,14 +106,7 @@ struct StreamOptions<'a> {
 
 /// A top-level key.
 #[derive(Deserialize)]
-#[serde(field_identifier, rename_all = "snake_case")]
-enum Field {
-    Model,
-    Stream,
-    StreamOptions,
-    #[serde(other)]
-    Other,
-}
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// A key of `stream_options`.
 #[derive(Deserialize)]
@@ -189,6 +183,21 @@ impl Splice {
     }
 }
 
+impl<'a> Fields<'a> {
+    /// Takes in a field, if it is one that the router reads.
+    fn note(&mut self, key: &str, value: &'a str) {
+        let (slot, name) = match key {
+            "model" => (&mut self.model, "model"),
+            "stream" => (&mut self.stream, "stream"),
+            "stream_options" => (&mut self.stream_options, "stream_options"),
+            _ => return,
+        };
+        if slot.replace(value).is_some() {
+            self.duplicate = Some(name);
+        }
+    }
+}
+
 impl<'de> Visitor<'de> for FieldsVisitor {
     type Value = Fields<'de>;
 
@@ -198,19 +207,9 @@ impl<'de> Visitor<'de> for FieldsVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
         let mut fields = Fields::default();
-        while let Some(field) = map.next_key::<Field>()? {
-            let (slot, name) = match field {
-                Field::Model => (&mut fields.model, "model"),
-                Field::Stream => (&mut fields.stream, "stream"),
-                Field::StreamOptions => (&mut fields.stream_options, "stream_options"),
-                Field::Other => {
-                    map.next_value::<IgnoredAny>()?;
-                    continue;
-                }
-            };
-            if slot.replace(map.next_value()?).is_some() {
-                fields.duplicate = Some(name);
-            }
+        while let Some(Key(key)) = map.next_key()? {
+            let value: &RawValue = map.next_value()?;
+            fields.note(&key, value.get());
         }
         Ok(fields)
     }
@@ -260,12 +259,7 @@ impl io::Write for Length {
 /// Nesting may be of any depth.
 pub fn parse(body: &[u8]) -> Result<InferenceRequest<'_>, ParseError> {
     let text = str::from_utf8(body).map_err(|error| fault_at(body, error.valid_up_to(), "invalid UTF-8".to_owned()))?;
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    let fields = (&mut deserializer).deserialize_map(FieldsVisitor).and_then(|fields| {
-        deserializer.end()?;
-        Ok(fields)
-    });
-    let fields = fields.map_err(|error| body_error(&error))?;
+    let fields = scan::top_level(text).map_or_else(|| read_fields(text), Ok)?;
     if let Some(field) = fields.duplicate {
         return Err(ParseError::DuplicateField { field });
     }
@@ -278,12 +272,22 @@ pub fn parse(body: &[u8]) -> Result<InferenceRequest<'_>, ParseError> {
         }
         Some(options) => read_stream_options(body, options)?,
     };
-    let stream = fields.stream.is_some_and(|value| value.get() == "true");
+    let stream = fields.stream.is_some_and(|value| value == "true");
     Ok(InferenceRequest { model, stream, model_value, wants_usage, usage_splice })
 }
 
-fn read_model<'a>(body: &[u8], value: Option<&'a RawValue>) -> Result<(Range<usize>, Cow<'a, str>), ParseError> {
-    let raw = value.ok_or(ParseError::MissingModel)?.get();
+/// Reads any body, and says what is wrong with it.
+fn read_fields(text: &str) -> Result<Fields<'_>, ParseError> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let fields = (&mut deserializer).deserialize_map(FieldsVisitor).and_then(|fields| {
+        deserializer.end()?;
+        Ok(fields)
+    });
+    fields.map_err(|error| body_error(&error))
+}
+
+fn read_model<'a>(body: &[u8], value: Option<&'a str>) -> Result<(Range<usize>, Cow<'a, str>), ParseError> {
+    let raw = value.ok_or(ParseError::MissingModel)?;
     let at = range_in(body, raw);
     if !raw.starts_with('"') {
         return Err(ParseError::ModelNotAString);
@@ -298,8 +302,7 @@ fn read_model<'a>(body: &[u8], value: Option<&'a RawValue>) -> Result<(Range<usi
 }
 
 /// Says whether the client asked for usage and, if not, what to write where.
-fn read_stream_options(body: &[u8], value: &RawValue) -> Result<(bool, Option<Splice>), ParseError> {
-    let raw = value.get();
+fn read_stream_options(body: &[u8], raw: &str) -> Result<(bool, Option<Splice>), ParseError> {
     let at = range_in(body, raw);
     if raw == "null" {
         return Ok((false, Some(Splice { at, text: r#"{"include_usage":true}"# })));

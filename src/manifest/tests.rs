@@ -233,3 +233,34 @@ fn an_object_of_an_api_server_is_read_as_it_is_or_its_fault_is_named() {
     let fault = super::from_json::<crate::kinds::ModelServer>(&object("http".into())).unwrap_err();
     assert_eq!(fault.path, "spec.workloadPort.port");
 }
+
+#[test]
+fn kinds_of_one_name_are_told_apart_by_their_groups() {
+    let object = |version: &str, kind: &str| {
+        format!("{{apiVersion: {version}, kind: {kind}, metadata: {{name: a}}, spec: {{poolRef: {{name: p}}}}}}\n---\n")
+    };
+    let pool = "{apiVersion: inference.networking.x-k8s.io/v1alpha2, kind: InferencePool, metadata: {name: a}}\n---\n";
+    let manifest = read(
+        &(object("llm-d.ai/v1alpha2", "InferenceObjective")
+            + &object("inference.networking.x-k8s.io/v1alpha2", "InferenceObjective")
+            + &object("inference.networking.x-k8s.io/v1alpha2", "InferenceModelRewrite")
+            + &object("llm-d.ai/v1", "InferenceModelRewrite")
+            + pool),
+    );
+    let kinds: Vec<_> = manifest.objects.iter().map(|located| located.object.kind()).collect();
+    assert_eq!(kinds, [Kind::InferenceObjective, Kind::XInferenceObjective, Kind::XInferenceModelRewrite]);
+    let [fault] = &manifest.faults[..] else { panic!("{:?}", manifest.faults) };
+    assert!(fault.message.contains("expected apiVersion `llm-d.ai/v1alpha2`"), "{fault}");
+    assert_eq!(manifest.ignored.len(), 1, "the pools of the former group are another kind");
+}
+
+#[test]
+fn a_faulty_pool_is_told_of_with_its_line() {
+    let manifest = read(
+        "apiVersion: inference.networking.k8s.io/v1\nkind: InferencePool\nmetadata: {name: p}\nspec:\n  selector:\n    \
+         matchLabels: {}\n  targetPorts:\n    - number: 8000\n    - number: 8000\n",
+    );
+    let lines: Vec<_> = manifest.faults.iter().map(|fault| (fault.line, &*fault.path)).collect();
+    assert_eq!(lines, [(6, "spec.selector.matchLabels"), (9, "spec.targetPorts[1].number")]);
+    assert_eq!(manifest.objects.len(), 1, "it is there all the same, and says so in its status");
+}

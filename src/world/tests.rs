@@ -1,8 +1,9 @@
 use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::json;
 
 use super::*;
-use crate::kinds::ModelServer;
+use crate::kinds::{InferencePool, ModelServer};
 
 type Labels = BTreeMap<String, String>;
 
@@ -111,6 +112,41 @@ fn a_change_of_status_alone_needs_no_plan() {
     for (case, server, expected) in cases {
         let fact = Fact::Applied(WorldKind::key(&server), server.digest());
         assert_eq!(world.absorb::<ModelServer>(fact), expected, "{case}");
+    }
+}
+
+#[test]
+fn pods_and_endpoints_of_pools_and_their_pickers_need_a_plan() {
+    let mut world = World::default();
+    let pool: InferencePool = serde_json::from_value(json!({
+        "metadata": {"name": "p", "namespace": "n"},
+        "spec": {
+            "selector": {"matchLabels": {"app": "a"}}, "targetPorts": [{"number": 80}],
+            "endpointPickerRef": {"name": "epp", "port": {"number": 9002}},
+        },
+    }))
+    .unwrap();
+    world.absorb::<InferencePool>(Fact::Applied(WorldKind::key(&pool), pool.digest()));
+    let pod = |app: &str| -> Fact<PodFacts> {
+        let metadata = json!({"name": app, "namespace": "n", "labels": {"app": app}});
+        let pod: Pod = serde_json::from_value(json!({"metadata": metadata})).unwrap();
+        Fact::Applied(WorldKind::key(&pod), pod.digest())
+    };
+    let slice = |namespace: &str, service: &str| -> Fact<EndpointSliceFacts> {
+        let labels = json!({"kubernetes.io/service-name": service});
+        let metadata = json!({"name": service, "namespace": namespace, "labels": labels});
+        let slice: EndpointSlice =
+            serde_json::from_value(json!({"metadata": metadata, "addressType": "IPv4", "endpoints": []})).unwrap();
+        Fact::Applied(WorldKind::key(&slice), slice.digest())
+    };
+    for (case, effect, expected) in [
+        ("a Pod of the pool", world.absorb::<Pod>(pod("a")), Effect::Plan),
+        ("another Pod", world.absorb::<Pod>(pod("b")), Effect::Nothing),
+        ("the picker's endpoints", world.absorb::<EndpointSlice>(slice("n", "epp")), Effect::Plan),
+        ("another Service's", world.absorb::<EndpointSlice>(slice("n", "x")), Effect::Nothing),
+        ("another namespace's", world.absorb::<EndpointSlice>(slice("m", "epp")), Effect::Nothing),
+    ] {
+        assert_eq!(effect, expected, "{case}");
     }
 }
 

@@ -49,11 +49,11 @@ async fn a_pool_serves_without_a_model_server_and_without_a_picker() {
     assert!(streamed.text().ends_with("data: [DONE]\n\n"), "{}", streamed.text());
     assert!(!streamed.text().contains("prompt_tokens\":"), "the usage that only the router asked for is taken out");
     assert_eq!(harness.get("/v1/models").await.status, 200, "a request without a body is the engine's");
+    let of_each = answer.json()["usage"]["completion_tokens"].as_u64().unwrap();
     let counted = async || {
         let page = harness.get_metrics_page("/metrics").await.text();
-        page.lines().any(|line| {
-            line.starts_with("kthena_router_tokens_total") && line.contains("output") && line.ends_with(" 10")
-        })
+        let outputs = page.lines().filter(|line| line.contains("tokens_total{") && line.contains("\"output\""));
+        outputs.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum::<u64>() == 2 * of_each
     };
     harness.until("the tokens of both answers are counted", counted).await;
     let pools = harness.dump("inferencepools").await.json();

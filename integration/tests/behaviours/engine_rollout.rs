@@ -1,9 +1,10 @@
-//! A Deployment of engines is rolled out anew while clients keep asking.
+//! A Deployment of engines is rolled out anew while clients keep asking, behind a ModelRoute and behind an HTTPRoute.
 
 use anyhow::{Result, ensure};
 use kthena_router_integration::cluster::name_of;
 use kthena_router_integration::kinds::POD;
-use kthena_router_integration::objects::Engines;
+use kthena_router_integration::load::Load;
+use kthena_router_integration::objects::{Engines, http_route};
 use kthena_router_integration::rig::Rig;
 use kthena_router_integration::router::is_ready;
 use kthena_router_integration::sandbox::Sandbox;
@@ -11,6 +12,8 @@ use kthena_router_integration::wait::eventually;
 
 /// How often all engines are replaced.
 const ROUNDS: usize = 3;
+/// The port of the Gateway with the HTTPRoute.
+const PORT: u16 = 8160;
 
 pub(crate) async fn new_engines_replace_old_ones_without_a_failed_request(rig: &Rig) -> Result<()> {
     let sandbox = rig.sandbox("engines").await?;
@@ -20,8 +23,26 @@ pub(crate) async fn new_engines_replace_old_ones_without_a_failed_request(rig: &
     let model = sandbox.route("r", "a").await?;
     sandbox.serves(&model, "a").await?;
     let load = sandbox.load(&model, &["a"], 16).await?;
+    survives(rig, &sandbox, load).await
+}
+
+pub(crate) async fn new_pods_of_a_service_replace_old_ones_without_a_failed_request(rig: &Rig) -> Result<()> {
+    let sandbox = rig.sandbox("services").await?;
+    let engines = Engines::many("a", 3).with_flags(&["--time-to-first-token=20ms"]);
+    rig.cluster.apply(&engines.service(&sandbox.namespace)).await?;
+    sandbox.engines(&[engines]).await?;
+    sandbox.programmed_gateway("g", PORT).await?;
+    rig.cluster.apply(&http_route(&sandbox.namespace, "h", "g", "a")).await?;
+    let base = rig.router.base(PORT).await?;
+    eventually("the HTTPRoute is served", async || rig.http.ensure_answer(&base, "a", "a").await).await?;
+    let load = sandbox.load_at(&base, "a", &["a"], 16).await?;
+    survives(rig, &sandbox, load).await
+}
+
+/// Replaces every engine several times under load, and fails if a request did.
+async fn survives(rig: &Rig, sandbox: &Sandbox<'_>, load: Load) -> Result<()> {
     for _ in 0..ROUNDS {
-        roll_out(rig, &sandbox).await?;
+        roll_out(rig, sandbox).await?;
         load.goes_on(100).await?;
     }
     let tally = load.stop().await;

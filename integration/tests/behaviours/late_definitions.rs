@@ -18,8 +18,8 @@ use serde_json::{Value, json};
 const ACCOUNT: &str = "system:serviceaccount:kthena-system:kthena-router";
 /// How long the router is left alone without definitions.
 const WAIT: Duration = Duration::from_secs(4);
-/// How often it may ask meanwhile: four kinds, several times each, because pauses get longer from a small one on.
-const MOST_LISTS: usize = 4 * 8;
+/// How often it may ask meanwhile: eight kinds, several times each, because pauses get longer from a small one on.
+const MOST_LISTS: usize = 8 * 8;
 
 pub(crate) async fn definitions_may_be_installed_after_the_router(rig: &Rig) -> Result<()> {
     let sandbox = rig.sandbox("late").await?;

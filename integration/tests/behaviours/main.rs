@@ -16,6 +16,7 @@ mod classes;
 mod compaction;
 mod defaults;
 mod engine_rollout;
+mod inference_extension;
 mod late_definitions;
 mod leadership;
 mod manifests;
@@ -35,6 +36,9 @@ mod walk_through;
 const BEHAVIOURS: &[Behaviour] = &[
     behaviour!(AnyCluster, walk_through::the_steps_of_the_announcement_work_as_they_are_written),
     behaviour!(AnyCluster, walk_through::the_commands_of_the_example_work_as_they_are_written),
+    behaviour!(AnyCluster, inference_extension::the_steps_of_the_announcement_work_as_they_are_written),
+    behaviour!(AnyCluster, inference_extension::an_older_definition_that_demands_a_picker_is_no_obstacle),
+    behaviour!(AnyCluster, inference_extension::both_apis_serve_the_same_pods_at_once),
     behaviour!(AnyCluster, manifests::every_manifest_and_example_passes_the_api_server),
     behaviour!(AnyCluster, chart::the_chart_renders_what_the_kustomizations_do),
     behaviour!(AnyCluster, chart::the_chart_refuses_values_that_make_no_sense),
@@ -54,6 +58,7 @@ const BEHAVIOURS: &[Behaviour] = &[
     behaviour!(AnyCluster, streams::a_pod_deleted_during_a_stream_ends_it_clearly_and_others_go_on),
     behaviour!(AnyCluster, streams::a_pod_killed_during_a_stream_breaks_it_off_and_others_go_on),
     behaviour!(AnyCluster, engine_rollout::new_engines_replace_old_ones_without_a_failed_request),
+    behaviour!(AnyCluster, engine_rollout::new_pods_of_a_service_replace_old_ones_without_a_failed_request),
     behaviour!(AnyCluster, router_rollout::new_routers_replace_old_ones_without_a_failed_request),
     behaviour!(TestCluster, router_rollout::a_router_that_stops_tells_its_clients_to_go_elsewhere),
     behaviour!(TestCluster, leadership::one_replica_writes_and_another_takes_over_when_it_dies),

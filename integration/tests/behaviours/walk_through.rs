@@ -165,7 +165,7 @@ fn commands(markdown: &str) -> String {
 }
 
 /// Waits until `kubectl get gateway` shows that a Gateway is programmed.
-async fn is_programmed(rig: &Rig, which: &str) -> Result<()> {
+pub(crate) async fn is_programmed(rig: &Rig, which: &str) -> Result<()> {
     let shown = eventually(&format!("`kubectl get gateway {which}` shows PROGRAMMED True"), async || {
         let shown = rig.shell.kubectl(&format!("get gateway {which}")).await?;
         let [header, row] = shown.lines().collect::<Vec<_>>()[..] else { anyhow::bail!("{shown}") };

@@ -33,6 +33,19 @@ fn reads_model_stream_and_usage_option() {
 }
 
 #[test]
+fn plain_bodies_take_the_fast_scan() {
+    let deep = format!(r#"{{"model":"m","x":{}1{}}}"#, "[".repeat(60), "]".repeat(60));
+    let nested = r#" {"messages":[{"role":"user","content":[{"type":"text","text":"a\n\u00e9"}]}],"model":"m"} "#;
+    for body in [r#"{"model":"m","stream":true,"n":-1.5e+3,"stop":null}"#, "{}", nested, &deep] {
+        assert!(scan::top_level(body).is_some(), "{body}");
+    }
+    let too_deep = deep.replace('1', "[[[[1]]]]");
+    for body in [r#"{"m\u006fdel":"m"}"#, &too_deep, r#"{"a":01}"#, r#"{"a":1,}"#, "{} {}", "[]", ""] {
+        assert!(scan::top_level(body).is_none(), "{body}");
+    }
+}
+
+#[test]
 fn says_where_the_json_is_wrong() {
     let cases: [(&str, &[u8], &str, usize, usize); 8] = [
         ("empty", b"", "EOF while parsing a value", 1, 0),
@@ -330,6 +343,31 @@ proptest! {
             (Ok(_), Err(error)) => prop_assert!(serde_json::from_slice::<&RawValue>(&bytes).is_ok(), "accepts: {}", error),
             (Err(ParseError::Json { .. }), parsed) => prop_assert!(parsed.is_err()),
             (Err(_), _) => {}
+        }
+    }
+
+    #[test]
+    fn the_fast_scan_reads_what_the_parser_reads(
+        mut body in any_body(),
+        choices in vec(any::<u8>(), 1..64),
+        noise in "[{}\\[\\]\",:0-9eE.+\\-truefalsn\\\\ \n]{0,3}",
+        at in any::<prop::sample::Index>(),
+    ) {
+        body.insert("x".repeat(noise.len()), json!([1.5e-7, {"a": [[], {}]}, "\u{1}\"\\", -0.0, null]));
+        let mut writer = Writer { text: String::new(), choices: choices.iter().cycle(), model: 0..0 };
+        writer.value(&Value::Object(body), true);
+        let mut text = writer.text;
+        let mut at = at.index(text.len());
+        while !text.is_char_boundary(at) {
+            at -= 1;
+        }
+        let whole = scan::top_level(&text);
+        if let Some(fields) = whole {
+            prop_assert_eq!(Ok(fields), read_fields(&text));
+        }
+        text.insert_str(at, &noise);
+        if let Some(fields) = scan::top_level(&text) {
+            prop_assert_eq!(Ok(fields), read_fields(&text));
         }
     }
 

@@ -158,3 +158,54 @@ fn a_service_of_a_gateway_follows_it_and_goes_with_it() {
     let of_a_user = service.replace("app.kubernetes.io/managed-by", "example.com/someone");
     assert_eq!(purposes(&world_of(&another_port, &of_a_user)), [], "somebody else's");
 }
+
+#[test]
+fn a_pool_tells_of_its_gateways_and_keeps_what_others_say() {
+    const POOL: &str = "
+apiVersion: inference.networking.k8s.io/v1
+kind: InferencePool
+metadata: {name: p, namespace: default, uid: up, generation: 2, resourceVersion: '5'}
+spec: {selector: {matchLabels: {app: a}}, targetPorts: [{number: 8000}]}
+";
+    const ROUTE: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: to-pool, namespace: default}
+spec: {parentRefs: [{name: g}], rules: [{backendRefs: [{group: inference.networking.k8s.io, kind: InferencePool, name: p}]}]}
+";
+    let extended = Controller { inference_extension: true, ..controller() };
+    let key = ObjectKey::new("default", "p");
+    let foreign = json!({
+        "parentRef": {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "x", "namespace": "default"},
+        "controllerName": "example.com/other", "conditions": [],
+    });
+    let written = |routes: &str, parents: Option<Value>| {
+        let mut world = world(&format!("{SCENE}\n---\n{POOL}\n---\n{routes}"));
+        let status = parents.map(|parents| Arc::new(json!({"parents": parents})));
+        world.inference_pools.objects.get_mut(&key).unwrap().record.status = status;
+        let write = writes(&world, &extended).remove(&status_of_pool());
+        write.map(|mut write| {
+            stamp(&mut write.body, "2026-01-01T00:00:00Z");
+            write.body
+        })
+    };
+    assert_eq!(written("", None), None, "a pool that nobody uses");
+    let body = written(ROUTE, None).expect("the pool is used");
+    let own = body["status"]["parents"][0].clone();
+    let gateway = json!({"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "g", "namespace": "default"});
+    assert_eq!((&own["parentRef"], &own["controllerName"]), (&gateway, &json!("volcano.sh/kthena-router")));
+    let conditions: Vec<_> =
+        own["conditions"].as_array().unwrap().iter().map(|of| (&of["type"], &of["status"])).collect();
+    assert_eq!(conditions, [(&json!("Accepted"), &json!("True")), (&json!("ResolvedRefs"), &json!("True"))]);
+    assert_eq!(own["conditions"][0]["observedGeneration"], 2);
+    assert_eq!(written(ROUTE, Some(json!([own]))), None, "as it should be");
+    assert_eq!(written("", Some(json!([own]))).expect("the route went")["status"]["parents"], json!([]));
+    let body = written("", Some(json!([foreign, own]))).expect("the route went");
+    assert_eq!(body["status"]["parents"], json!([foreign]));
+    assert_eq!(body["metadata"]["resourceVersion"], "5", "the others' entries are not overwritten unseen");
+    assert_eq!(written("", Some(json!([foreign]))), None);
+}
+
+fn status_of_pool() -> Target {
+    Target { purpose: Purpose::Status, kind: Kind::InferencePool, key: ObjectKey::new("default", "p") }
+}
