@@ -26,7 +26,7 @@ const PIECE: usize = 64 << 10;
 /// The key that tells a picker which endpoint has answered.
 const SERVED: &str = "x-gateway-destination-endpoint-served";
 /// How long an answer is held back for the picker to look at its headers.
-const REPORT_LIMIT: Duration = Duration::from_secs(1);
+const REPORT_LIMIT: Duration = Duration::from_secs(2);
 
 /// What a picker is asked.
 pub(crate) struct Question<'q> {

@@ -5,11 +5,11 @@ use std::time::Duration;
 use tonic::Code;
 
 use super::fake::{Conduct, FakePicker};
-use super::scene::{Scene, Setting, endpoint, scene, scene_on};
+use super::scene::{Scene, Setting, endpoint, picker_yaml, scene, scene_on};
 use crate::harness::Network;
 
 /// A picker that decides in the time that it is given, or not at all.
-const IMPATIENT: &[&str] = &["--endpoint-picker-timeout=300ms"];
+const IMPATIENT: &[&str] = &["--endpoint-picker-timeout=2s"];
 
 fn setting(failure_mode: &str) -> Setting<'_> {
     Setting { failure_mode, flags: IMPATIENT, ..Setting::default() }
@@ -89,17 +89,32 @@ async fn a_picker_that_is_not_there_is_told_from_one_that_refuses() {
 }
 
 #[actix_web::test]
+async fn a_reference_to_a_service_that_is_missing_serves_nothing() {
+    for failure_mode in ["FailClose", "FailOpen"] {
+        let (scene, picker) = scene(&setting(failure_mode), |network| Conduct::Names(endpoint(network, 10))).await;
+        scene.harness.remove("picker.yaml");
+        scene.harness.until("the Service is gone", async || scene.ask().await.status == 500).await;
+        assert_eq!(scene.ask().await.json()["error"]["code"], "endpoint_picker", "{failure_mode}");
+        scene.harness.write("picker.yaml", &picker_yaml(&[scene.harness.host(20)], setting(failure_mode).port));
+        scene.harness.until("the Service is back", async || scene.ask().await.status == 200).await;
+        assert_eq!(picker.told_served(), Some(scene.endpoint(10)), "{failure_mode}");
+    }
+}
+
+#[actix_web::test]
 async fn a_picker_that_cannot_be_reached_leaves_it_to_the_next() {
     let network = Network::new();
     let conduct = Conduct::Names(endpoint(&network, 12));
     let picker = FakePicker::start(network.host(21), conduct.clone()).await;
     let refusing = FakePicker::start(network.host(22), Conduct::Fails(Code::Unavailable)).await;
     let scene = scene_on(network, &Setting { pickers: &[20, 21, 22], ..setting("FailClose") }).await;
-    for _ in 0..20 {
+    let mut requests = 0;
+    // Each of them is asked first at some time.
+    while requests < 20 || refusing.streams() == 0 {
         assert_eq!(scene.asked().await, "v3");
+        requests += 1;
     }
-    assert_eq!(picker.streams(), 20);
-    assert!(refusing.streams() > 0, "pickers are asked in turn");
+    assert_eq!(picker.streams(), requests);
 }
 
 #[actix_web::test]

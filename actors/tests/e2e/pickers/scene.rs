@@ -64,7 +64,8 @@ pub(crate) async fn scene_on(network: Network, setting: &Setting<'_>) -> Scene {
     ];
     let pods: String = (10..).zip(names).map(|(host, name)| pod_yaml(name, "model", network.host(host))).collect();
     let pickers: Vec<_> = setting.pickers.iter().map(|host| network.host(*host)).collect();
-    network.write("pool.yaml", &(pods + &pool_yaml(setting.failure_mode) + &picker_yaml(&pickers, setting.port)));
+    network.write("pool.yaml", &(pods + &pool_yaml(setting.failure_mode)));
+    network.write("picker.yaml", &picker_yaml(&pickers, setting.port));
     network.write("routes.yaml", &(gateway_yaml("gateway", &[(8080, None)]) + &route_yaml("r", setting.rules)));
     let own = ["--enable-gateway-api=true", "--enable-gateway-api-inference-extension=true"];
     let flags: Vec<_> = own.iter().chain(setting.flags).copied().collect();
@@ -112,7 +113,8 @@ fn pool_yaml(failure_mode: &str) -> String {
     )
 }
 
-fn picker_yaml(addresses: &[IpAddr], more: &str) -> String {
+/// Returns the YAML of the picker's Service, whose ready endpoints are these; `more` belongs to its port.
+pub(crate) fn picker_yaml(addresses: &[IpAddr], more: &str) -> String {
     let endpoints: Vec<_> = addresses.iter().map(|address| format!("{{addresses: [{address}]}}")).collect();
     format!(
         "apiVersion: v1\nkind: Service\nmetadata: {{name: picker}}\n\
