@@ -66,12 +66,8 @@ pub struct Metrics {
     pub set_aside: Family<PoolLabel, Counter>,
     /// Scrapes of engines' metrics.
     pub scrapes: Family<ScrapeLabels, Counter>,
-    /// Requests that an endpoint picker was asked about, by what came of it.
-    pub picker_requests: Family<PickerLabels, Counter>,
-    /// Seconds from asking an endpoint picker to its decision, or to giving up on it.
-    pub picker_seconds: HistogramFamily<PoolLabel>,
-    /// Answers of which an endpoint picker was told, by whether it took note.
-    pub picker_reports: Family<PickerLabels, Counter>,
+    /// The metrics of endpoint pickers.
+    pub pickers: PickerMetrics,
     /// Faults in the manifests at this moment.
     pub manifest_faults: Gauge,
     /// Readings of the manifest directory.
@@ -84,6 +80,17 @@ pub struct Metrics {
     pub access_log_dropped: Counter,
     /// The metrics of the actors.
     pub actors: ActorMetrics,
+}
+
+/// The metrics of endpoint pickers.
+#[derive(Debug)]
+pub struct PickerMetrics {
+    /// Requests that a picker was asked about, by what came of it.
+    pub requests: Family<PickerLabels, Counter>,
+    /// Seconds from asking a picker to its decision, or to giving up on it.
+    pub seconds: HistogramFamily<PoolLabel>,
+    /// Answers of which a picker was told, by whether it took note.
+    pub reports: Family<PickerLabels, Counter>,
 }
 
 /// The metrics of the actors.
@@ -152,21 +159,7 @@ impl Metrics {
             endpoints: families.add("endpoints", "Endpoints by state", Family::default()),
             set_aside: families.add("endpoint_set_aside", "Times an endpoint was set aside", Family::default()),
             scrapes: families.add("scrapes", "Scrapes of engines' metrics by outcome", Family::default()),
-            picker_requests: families.add(
-                "endpoint_picker_requests",
-                "Requests that an endpoint picker was asked about, by what came of it",
-                Family::default(),
-            ),
-            picker_seconds: families.histograms(
-                "endpoint_picker_duration_seconds",
-                "Time from asking an endpoint picker to its decision",
-                &OVERHEAD_BUCKETS,
-            ),
-            picker_reports: families.add(
-                "endpoint_picker_reports",
-                "Answers that an endpoint picker was told of, by whether it took note",
-                Family::default(),
-            ),
+            pickers: PickerMetrics::new(&mut families),
             manifest_faults: families.add("manifest_faults", "Faults in the manifest files now", Gauge::default()),
             manifest_loads: families.add("manifest_loads", "Readings of the manifest directory", Counter::default()),
             plans: families.add("plans", "Plans made", Counter::default()),
@@ -205,6 +198,28 @@ impl Metrics {
         let mut text = String::with_capacity(16 << 10);
         encode(&mut text, &self.registry)?;
         Ok(text)
+    }
+}
+
+impl PickerMetrics {
+    fn new(families: &mut Families) -> Self {
+        Self {
+            requests: families.add(
+                "endpoint_picker_requests",
+                "Requests that an endpoint picker was asked about, by what came of it",
+                Family::default(),
+            ),
+            seconds: families.histograms(
+                "endpoint_picker_duration_seconds",
+                "Time from asking an endpoint picker to its decision, or to giving up on it",
+                &OVERHEAD_BUCKETS,
+            ),
+            reports: families.add(
+                "endpoint_picker_reports",
+                "Answers that an endpoint picker was told of, by whether it took note",
+                Family::default(),
+            ),
+        }
     }
 }
 

@@ -30,6 +30,7 @@ HERE = Path(__file__).resolve().parent
 ADDRESSES = ["127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"]
 SERVED_MODEL = "bench-served"
 STREAM_TOKENS = 200
+POOL_JOBS = ("1k",)
 TOKEN_PACE = "10ms"
 TOKEN_COUNTS = re.compile(
     r"^vllm:(?:time_to_first_token|inter_token_latency)_seconds_count\{.*\} (\d+)$",
@@ -54,6 +55,8 @@ class Contender:
     whole: Target
     stream: Target
     paced: Target
+    jobs: tuple[str, ...] | None = None
+    """The jobs that it takes part in; all of them if absent."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ class Bench:
 
 @contextmanager
 def running(
-    router: Path, proxy_core: int, load_core: int, directory: Path
+    router: Path, picker: Path, proxy_core: int, load_core: int, directory: Path
 ) -> Iterator[Bench]:
     """Runs engines, nginx and the router for as long as the context lasts."""
     with ExitStack() as stack:
@@ -98,7 +101,14 @@ def running(
         contenders = [
             direct(engines),
             start_nginx(stack, engines, proxy_core, directory),
-            *start_router(stack, router, engines, proxy_core, directory),
+            *start_router(
+                stack,
+                router,
+                engines,
+                start_picker(stack, picker, engines, load_core, directory),
+                proxy_core,
+                directory,
+            ),
         ]
         for contender in contenders:
             probe(contender)
@@ -161,15 +171,35 @@ def start_nginx(
     )
 
 
+def start_picker(
+    stack: ExitStack, picker: Path, engines: Engines, core: int, directory: Path
+) -> int:
+    """Starts an endpoint picker, and returns its port."""
+    (port,) = free_ports(ADDRESSES[:1], 1)
+    endpoints = [f"{address}:{engines.port}" for address in ADDRESSES]
+    command = [str(picker), f"{ADDRESSES[0]}:{port}", *endpoints]
+    process = stack.enter_context(started("picker", core, command, directory))
+    wait_until("the picker", process, lambda: accepts(ADDRESSES[0], port))
+    return port
+
+
 def start_router(
-    stack: ExitStack, router: Path, engines: Engines, core: int, directory: Path
+    stack: ExitStack,
+    router: Path,
+    engines: Engines,
+    picker_port: int,
+    core: int,
+    directory: Path,
 ) -> list[Contender]:
     """Starts the router with its access log and metrics on.
 
-    Its default Gateway has ModelRoutes, and another one has HTTPRoutes alone.
+    Its default Gateway has ModelRoutes. Another one has HTTPRoutes alone: to a
+    Service, to an InferencePool of which the router picks, and to one with an
+    endpoint picker.
     """
-    ports = free_ports(ADDRESSES[:1], 5)
-    port, http_port, paced_http_port, metrics_port, debug_port = ports
+    ports = free_ports(ADDRESSES[:1], 7)
+    port, http_port, paced_http_port, pool_port, picked_port = ports[:5]
+    metrics_port, debug_port = ports[5:]
     manifests = directory / "manifests"
     manifests.mkdir()
     fill(
@@ -180,9 +210,13 @@ def start_router(
         paced_port=str(engines.paced_port),
         http_port=str(http_port),
         paced_http_port=str(paced_http_port),
+        pool_port=str(pool_port),
+        picked_port=str(picked_port),
+        picker_port=str(picker_port),
     )
     command = [
         *(str(router), "--manifests", str(manifests), "--workers", "1"),
+        "--enable-gateway-api-inference-extension",
         *("--bind-address", ADDRESSES[0], "--port", str(port)),
         *("--metrics-port", str(metrics_port), "--debug-port", str(debug_port)),
         *("--access-log-output", str(directory / "router-access.log")),
@@ -195,9 +229,13 @@ def start_router(
     fast = Target(port, "bench")
     plain = Target(http_port, SERVED_MODEL)
     paced = Target(paced_http_port, SERVED_MODEL)
+    pool = Target(pool_port, SERVED_MODEL)
+    picked = Target(picked_port, SERVED_MODEL)
     return [
         Contender("router", process.pid, fast, fast, Target(port, "bench-paced")),
         Contender("httproute", process.pid, plain, plain, paced),
+        Contender("pool", process.pid, pool, pool, pool, POOL_JOBS),
+        Contender("picker", process.pid, picked, picked, picked, POOL_JOBS),
     ]
 
 

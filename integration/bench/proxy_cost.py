@@ -27,9 +27,11 @@ from types import FrameType
 from contenders import HERE, Bench, Contender, running
 from load import JOBS, Job, Sample, measure
 from processes import BenchError, core_busy, resident_megabytes
-from report import Samples, cost_table, latency_table, noise
+from report import Samples, cost_table, latency_table, noise, pool_table
 
-DEFAULT_ROUTER = HERE.parent.parent / "target" / "release" / "kthena-router"
+TARGET = HERE.parent.parent / "target"
+DEFAULT_ROUTER = TARGET / "release" / "kthena-router"
+DEFAULT_PICKER = TARGET / "debug" / "examples" / "endpoint_picker"
 QUIET_SHARE = 0.15
 PACKAGES = {"nginx": "nginx", "wrk": "wrk", "taskset": "util-linux"}
 
@@ -40,11 +42,12 @@ def main() -> int:
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGHUP, end)
     try:
-        check_surroundings(options.router, {options.proxy_core, options.load_core})
+        check_surroundings(options)
         with (
             tempfile.TemporaryDirectory(prefix="proxy-cost-") as directory,
             running(
                 options.router.resolve(),
+                options.picker.resolve(),
                 options.proxy_core,
                 options.load_core,
                 Path(directory),
@@ -67,6 +70,7 @@ def read_options() -> argparse.Namespace:
         description="CPU per request of the router and nginx"
     )
     parser.add_argument("--router", type=Path, default=DEFAULT_ROUTER, metavar="PATH")
+    parser.add_argument("--picker", type=Path, default=DEFAULT_PICKER, metavar="PATH")
     parser.add_argument(
         "--rounds",
         type=bounded(2, 100),
@@ -124,15 +128,22 @@ def end(number: int, _frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
-def check_surroundings(router: Path, cores: set[int]) -> None:
+def check_surroundings(options: argparse.Namespace) -> None:
     """Makes sure that everything is there before anything is started."""
+    cores = {options.proxy_core, options.load_core}
     missing = [program for program in PACKAGES if shutil.which(program) is None]
     if missing:
         install = "apt-get install " + " ".join(PACKAGES[name] for name in missing)
         raise BenchError(f"not installed: {', '.join(missing)}; on Debian: {install}")
-    if not router.is_file():
+    if not options.router.is_file():
         raise BenchError(
-            f"no router at {router}: run `cargo build --release` or give --router"
+            f"no router at {options.router}: run `cargo build --release` or give"
+            " --router"
+        )
+    if not options.picker.is_file():
+        raise BenchError(
+            f"no picker at {options.picker}: run `cargo build --package"
+            " kthena-router-actors --example endpoint_picker` or give --picker"
         )
     if len(cores) < 2 or not cores <= os.sched_getaffinity(0):
         raise BenchError("two different cores that this process may use are needed")
@@ -147,8 +158,13 @@ def run_rounds(bench: Bench, options: argparse.Namespace) -> Samples:
         # Whoever comes first in one round comes last in the next.
         order = bench.contenders[:: -1 if number % 2 else 1]
         for job in options.jobs:
-            measured = in_turn(bench, job, order, options.seconds, patience)
-            for contender, sample in zip(order, measured, strict=True):
+            entered = [
+                contender
+                for contender in order
+                if contender.jobs is None or job.name in contender.jobs
+            ]
+            measured = in_turn(bench, job, entered, options.seconds, patience)
+            for contender, sample in zip(entered, measured, strict=True):
                 if number > 0:
                     samples.setdefault((job.name, contender.name), []).append(sample)
     return samples
@@ -193,6 +209,9 @@ def show(bench: Bench, options: argparse.Namespace, samples: Samples) -> None:
     print(f"{processor()}; Linux {platform.release()}; {nginx_version()}.")
     print(f"Rounds that count: {options.rounds - 1}; runs of {options.seconds} s.\n")
     print("\n".join(cost_table(options.jobs, samples)))
+    pools = pool_table(options.jobs, samples)
+    if pools:
+        print("\n" + "\n".join(pools))
     latencies = latency_table(options.jobs, samples)
     if latencies:
         print("\n" + "\n".join(latencies))

@@ -36,6 +36,24 @@ def cost_table(jobs: list[Job], samples: Samples) -> list[str]:
     return lines
 
 
+def pool_table(jobs: list[Job], samples: Samples) -> list[str]:
+    """Returns what it costs to pick an endpoint of an InferencePool."""
+    lines = [
+        "| job | HTTPRoute to a Service µs | to an InferencePool µs"
+        + " | with an endpoint picker µs | pool / Service (rounds) |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    measured = [job for job in jobs if (job.name, "pool") in samples]
+    for job in measured:
+        service, pool, picker = (
+            samples[job.name, name] for name in ("httproute", "pool", "picker")
+        )
+        costs = (micros(middle(runs, cost_of)) for runs in (service, pool, picker))
+        cells = [f"{job.title}, per {job.unit}", *costs, ratio(pool, service)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines if measured else []
+
+
 def latency_table(jobs: list[Job], samples: Samples) -> list[str]:
     """Returns how long whole answers take on one connection."""
     lines = [

@@ -203,8 +203,8 @@ async fn is_served(rig: &Rig, namespace: &str, gateway: &str, route: &str, pool:
     .await
 }
 
-/// Where the definitions are of a release before v1.6, every pool has to name a picker; `--prefer-builtin-picker` serves it
-/// although there is none.
+/// Where the definitions are of a release before v1.6, every pool has to name a Service as its picker. With
+/// `--prefer-builtin-picker` any Service will do, because nobody asks it.
 pub(crate) async fn an_older_definition_that_demands_a_picker_is_no_obstacle(rig: &Rig) -> Result<()> {
     install_inference_extension(&rig.shell).await?;
     let outcome = with_an_older_definition(rig).await;
@@ -216,7 +216,9 @@ pub(crate) async fn an_older_definition_that_demands_a_picker_is_no_obstacle(rig
 async fn with_an_older_definition(rig: &Rig) -> Result<()> {
     demand_a_picker(rig).await?;
     let sandbox = rig.sandbox("older").await?;
-    sandbox.engines(&[Engines::many("a", 2)]).await?;
+    let engines = Engines::many("a", 2);
+    rig.cluster.apply(&engines.service(&sandbox.namespace)).await?;
+    sandbox.engines(&[engines]).await?;
     let mut pool = inference_pool(&sandbox.namespace, "a");
     let refusal = eventually("the API server demands a picker", async || {
         let refused = rig.cluster.apply(&pool).await.err();
@@ -234,15 +236,18 @@ async fn with_an_older_definition(rig: &Rig) -> Result<()> {
         let parent = &pool["status"]["parents"][0];
         ensure!(condition_status(parent, "Accepted") == Some("True"), "{}", pool["status"]);
         ensure!(condition_status(parent, "ResolvedRefs") == Some("False"), "{}", pool["status"]);
-        let answer = rig.http.complete(&base, "a").await?;
-        ensure!(answer.status >= 500, "{}", answer.said());
-        Ok(())
+        ensure_failure(rig, &base).await
     })
     .await?;
 
+    pool["spec"]["endpointPickerRef"] = json!({"name": "a", "port": {"number": 80}});
+    rig.cluster.apply(&pool).await?;
+    is_served(rig, &sandbox.namespace, "g", "h", "a").await?;
+    // An engine is a Service, but no picker.
+    ensure_failure(rig, &base).await?;
     rig.router.add_arguments(&["--prefer-builtin-picker"]).await?;
     is_served(rig, &sandbox.namespace, "g", "h", "a").await?;
-    eventually("the pool is served without its picker", async || rig.http.ensure_answer(&base, "a", "a").await).await
+    eventually("the built-in picker picks", async || rig.http.ensure_answer(&base, "a", "a").await).await
 }
 
 /// Makes the definition of InferencePools demand a picker, as those of releases before v1.6 do.
@@ -313,6 +318,12 @@ async fn the_pool_forgets_a_gateway_without_routes(rig: &Rig, sandbox: &Sandbox<
         rig.http.ensure_refusal(base, "a", 404).await.map(drop)
     })
     .await
+}
+
+async fn ensure_failure(rig: &Rig, base: &str) -> Result<()> {
+    let answer = rig.http.complete(base, "a").await?;
+    ensure!(answer.status >= 500, "expected a status of 500 or more: {}", answer.said());
+    Ok(())
 }
 
 async fn has_status(rig: &Rig, base: &str, path: &str, status: u16) -> Result<()> {

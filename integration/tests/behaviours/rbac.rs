@@ -9,20 +9,32 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use kthena_router_integration::audit::{Grant, Request, grants, requests};
 use kthena_router_integration::kinds::{
-    BACKEND_TLS_POLICY, DEPLOYMENT, GATEWAY, HTTP_ROUTE, INFERENCE_POOL, LISTENER_SET, MODEL_ROUTE, MODEL_SERVER,
+    BACKEND_TLS_POLICY, DEFINITION, DEPLOYMENT, GATEWAY, HTTP_ROUTE, INFERENCE_POOL, LISTENER_SET, MODEL_ROUTE,
+    MODEL_SERVER,
 };
 use kthena_router_integration::objects::{Engines, http_route, inference_pool, object, pool_route};
 use kthena_router_integration::rig::Rig;
 use kthena_router_integration::router::{INFERENCE_EXTENSION, NAME, NAMESPACE, install_inference_extension};
 use kthena_router_integration::sandbox::Sandbox;
 use kthena_router_integration::wait::{eventually, within};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// How long the last permission may take to be used: a renewed lease, a repeated Event.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// Where the kinds beside InferencePool are defined: in a project of its own, and before that in the Inference Extension.
+const POLICY_GROUPS: [&str; 2] = ["llm-d.ai", "inference.networking.x-k8s.io"];
+/// Those kinds, with their plurals.
+const POLICIES: [(&str, &str); 2] =
+    [("InferenceObjective", "inferenceobjectives"), ("InferenceModelRewrite", "inferencemodelrewrites")];
+
 pub(crate) async fn every_permission_is_used_and_none_is_missing(rig: &Rig) -> Result<()> {
     install_inference_extension(&rig.shell).await?;
+    for group in POLICY_GROUPS {
+        for (kind, plural) in POLICIES {
+            rig.cluster.apply(&open_definition(group, kind, plural)).await?;
+        }
+    }
     rig.router.add_arguments(&[INFERENCE_EXTENSION]).await?;
     let sandbox = rig.sandbox("rbac").await?;
     sandbox.engines(&[Engines::one("a")]).await?;
@@ -93,6 +105,18 @@ async fn give_every_kind_a_status(rig: &Rig, sandbox: &Sandbox<'_>) -> Result<()
         Ok(())
     })
     .await
+}
+
+/// Returns a definition that the API server takes any object by.
+fn open_definition(group: &str, kind: &str, plural: &str) -> Value {
+    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let version = json!({"name": "v1alpha2", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}});
+    let mut spec = json!({"group": group, "scope": "Namespaced", "versions": [version]});
+    spec["names"] = json!({"kind": kind, "plural": plural, "singular": kind.to_lowercase()});
+    let mut definition = object(DEFINITION, "", &format!("{plural}.{group}"), &spec);
+    // The API server guards the groups of Kubernetes.
+    definition["metadata"]["annotations"] = json!({"api-approved.kubernetes.io": "unapproved, for a test"});
+    definition
 }
 
 /// Makes the same transitions again, so that Events are repeated.

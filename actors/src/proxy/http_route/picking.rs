@@ -118,7 +118,7 @@ impl Picked {
             }
         };
         let labels = PickerLabels { pool: target.pool.key.to_string(), outcome };
-        worker.door.serving.metrics.picker_reports.get_or_create(&labels).inc();
+        worker.door.serving.metrics.pickers.reports.get_or_create(&labels).inc();
         engine.consultation = Some(consultation);
     }
 }
@@ -219,8 +219,8 @@ fn response(answer: ImmediateResponse) -> Result<HttpResponse, Fault> {
 }
 
 fn note(worker: &Worker, target: &Target, outcome: &'static str, asked: Instant) {
-    let metrics = &worker.door.serving.metrics;
+    let metrics = &worker.door.serving.metrics.pickers;
     let pool = target.pool.key.to_string();
-    metrics.picker_seconds.get_or_create(&PoolLabel { pool: pool.clone() }).observe(asked.elapsed().as_secs_f64());
-    metrics.picker_requests.get_or_create(&PickerLabels { pool, outcome }).inc();
+    metrics.seconds.get_or_create(&PoolLabel { pool: pool.clone() }).observe(asked.elapsed().as_secs_f64());
+    metrics.requests.get_or_create(&PickerLabels { pool, outcome }).inc();
 }

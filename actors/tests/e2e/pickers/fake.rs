@@ -157,11 +157,12 @@ async fn listen(listener: TcpListener, tls: Option<TlsAcceptor>, state: Arc<Stat
         rt::spawn(async move {
             match tls {
                 None => serve(stream, state).await,
-                // A client that does not agree on TLS is seen in its own test.
-                Some(tls) => match tls.accept(stream).await {
-                    Ok(stream) => serve(stream, state).await,
-                    Err(_) => {}
-                },
+                Some(tls) => {
+                    // A client that does not agree on TLS is seen in its own test.
+                    if let Ok(stream) = tls.accept(stream).await {
+                        serve(stream, state).await;
+                    }
+                }
             }
         });
     }
