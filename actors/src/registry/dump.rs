@@ -20,6 +20,9 @@ pub struct ConfigDump(pub BTreeMap<&'static str, Vec<Value>>);
 /// The pools, each with the engine that its figures are read by.
 type Pools<'p> = BTreeMap<&'p PoolKey, (&'p Pool, Option<InferenceEngine>)>;
 
+/// What a Pod serves as: a member of a pool, with the engine that its figures are read by.
+type Serving<'p> = (&'p PoolKey, Option<InferenceEngine>, Member);
+
 /// Dumps the world with what was made of it.
 pub(super) fn dump(world: &World, reports: &Reports, pools: &Pools<'_>) -> ConfigDump {
     ConfigDump(BTreeMap::from([
@@ -151,7 +154,7 @@ fn model_servers(world: &World, reports: &Reports) -> Vec<Value> {
 }
 
 fn pods(world: &World, pools: &Pools<'_>) -> Vec<Value> {
-    let mut members: BTreeMap<ObjectKey, Vec<(&PoolKey, Option<InferenceEngine>, Member)>> = BTreeMap::new();
+    let mut members: BTreeMap<ObjectKey, Vec<Serving<'_>>> = BTreeMap::new();
     for (key, (pool, engine)) in pools {
         for member in &pool.view().members {
             members.entry(member.endpoint.pod.clone()).or_default().push((key, *engine, member.clone()));
