@@ -102,6 +102,11 @@ impl Reader {
     pub fn load(&self) -> Arc<Snapshot> {
         self.0.load_full()
     }
+
+    /// Looks at the snapshot of this moment; cheaper than to keep it, and not to be held while waiting.
+    pub fn glance(&self) -> arc_swap::Guard<Arc<Snapshot>> {
+        self.0.load()
+    }
 }
 
 impl Snapshot {

@@ -17,10 +17,14 @@ use crate::access_logger::{AccessLog, LogLines};
 use crate::metrics::Metrics;
 use entry::{Entry, Seconds};
 
+pub(super) use entry::Written;
+
 mod entry;
 
 /// Lines are sent when there are this many bytes of them.
 const FULL: usize = 16 << 10;
+/// And the line that makes it so many fits in beside them, as a rule.
+const ROOM: usize = 1 << 10;
 /// And at least this often.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -98,10 +102,12 @@ impl LogBuffer {
     }
 
     fn send(&self) {
-        let lines = std::mem::take(&mut self.lines.borrow_mut().text);
-        if lines.is_empty() {
+        let mut kept = self.lines.borrow_mut();
+        if kept.text.is_empty() {
             return;
         }
+        let lines = std::mem::replace(&mut kept.text, Vec::with_capacity(FULL + ROOM));
+        drop(kept);
         let count = lines.iter().filter(|byte| **byte == b'\n').count();
         // A logger that cannot keep up loses lines rather than memory.
         if !self.log.send(LogLines(lines)) {

@@ -153,7 +153,7 @@ impl<'r> Inquiry<'r> {
 
     /// Finds out what the listeners of the host serve, unless the connection is one for another listener.
     fn offer(&self, worker: &Worker, exchange: &Exchange) -> Result<Offer, ProxyError> {
-        let snapshot = worker.door.serving.reader.load();
+        let snapshot = worker.door.serving.reader.glance();
         let (table, bind) = (&snapshot.table, worker.door.bind);
         // A connection may be used for another host than it was opened for, and then the client's certificate, or its
         // lack of one, was accepted by another listener (RFC 9110, section 15.5.20).

@@ -16,6 +16,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 
+use super::access_log::Written;
 use crate::metrics::{
     BackendLabels, DurationLabels, Metrics, ModelLabel, RequestLabels, Text, TokenLabels, UpstreamLabels,
 };
@@ -77,6 +78,8 @@ type Ending = (Option<Api>, u16, &'static str);
 /// The names that logs and metrics give a request's parts.
 #[derive(Clone)]
 pub(super) struct Names {
+    /// What the access log says of them.
+    pub written: Written,
     /// The requested model.
     pub model: Text,
     /// Whether the route is an HTTPRoute.
@@ -178,7 +181,8 @@ impl Names {
         let pool = subject.pool.and_then(|pool| snapshot.table.pools.get(pool.0));
         let served = pool.and_then(|pool| pool.policy.served_model.as_deref());
         let name = |name: Option<String>| Text::from(name.as_deref().unwrap_or(NONE));
-        Self {
+        let mut names = Self {
+            written: Written::default(),
             model: subject.model.map_or_else(|| Text::from(UNKNOWN), |model| Text(Arc::clone(model))),
             is_http_route: matches!(subject.route, Some(Matched::Http(_))),
             has_backend: pool.is_some(),
@@ -192,7 +196,9 @@ impl Names {
                 backend_name: name(pool.map(|pool| pool.key.object.to_string())),
                 upstream_model: Text::from(served.unwrap_or(NONE)),
             },
-        }
+        };
+        names.written = Written::of(&names);
+        names
     }
 }
 

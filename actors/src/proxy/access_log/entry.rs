@@ -35,8 +35,27 @@ enum Field<'e> {
     Number(u64),
 }
 
-/// The fields that either layout has, in their order; those without a value are left out.
-type Fields<'e> = [(&'static str, Option<Field<'e>>); 13];
+/// Names and values of fields; those without a value are left out.
+type Fields<'e, const N: usize> = [(&'static str, Option<Field<'e>>); N];
+
+/// The fields of the text layout that all requests of one kind have in common, written once.
+#[derive(Clone, Debug, Default)]
+pub(in super::super) struct Written {
+    route: Vec<u8>,
+    backend: Vec<u8>,
+    http_route: Vec<u8>,
+}
+
+impl Written {
+    /// Writes what names say.
+    pub(in super::super) fn of(names: &Names) -> Self {
+        let mut written = Self::default();
+        write_fields(&mut written.route, route(names));
+        write_fields(&mut written.backend, backend(names));
+        write_fields(&mut written.http_route, http_route(names));
+        written
+    }
+}
 
 impl<'e> Entry<'e> {
     /// Collects what is to be said of a request that came at `start`, since the epoch, and ended at `now`.
@@ -73,16 +92,13 @@ impl<'e> Entry<'e> {
         line.extend_from_slice(self.protocol().as_bytes());
         line.extend_from_slice(b"\" ");
         write_number(line, u64::from(self.end.status));
-        for (name, field) in self.fields() {
-            let Some(field) = field else { continue };
-            line.push(b' ');
-            line.extend_from_slice(name.as_bytes());
-            line.push(b'=');
-            match field {
-                Field::Text(text) => write_plain(line, text),
-                Field::Number(number) => write_number(line, number),
-            }
-        }
+        let written = &self.names.written;
+        write_fields(line, self.outcome());
+        line.extend_from_slice(&written.route);
+        write_fields(line, self.attempt());
+        line.extend_from_slice(&written.backend);
+        write_fields(line, self.answer());
+        line.extend_from_slice(&written.http_route);
         if let Some(usage) = self.exchange.usage {
             write_numbers(line, [(" tokens=", usage.prompt_tokens), ("/", usage.completion_tokens)]);
         }
@@ -108,30 +124,51 @@ impl<'e> Entry<'e> {
         }
     }
 
-    fn fields(&self) -> Fields<'_> {
-        let text = |text: &'e str| (text != "none").then_some(Field::Text(text));
-        let number = |number: usize| u64::try_from(number).ok().map(Field::Number);
+    fn outcome(&self) -> Fields<'_, 2> {
+        let model = Some(Field::Text(&self.exchange.model)).filter(|_| !self.names.is_http_route);
+        [("error", self.end.error.map(Field::Text)), ("model_name", model)]
+    }
+
+    fn attempt(&self) -> Fields<'_, 2> {
+        let pod = self.exchange.endpoint.as_ref().map(|endpoint| Field::Text(&endpoint.pod.name));
+        [("selected_pod", pod), ("request_id", self.exchange.request_id.to_str().ok().map(Field::Text))]
+    }
+
+    fn answer(&self) -> Fields<'_, 3> {
         let exchange = self.exchange;
-        let backend = &self.names.backend;
-        let server = &*backend.backend_name.0;
-        let route = |is_http: bool| text(&backend.model_route.0).filter(|_| self.names.is_http_route == is_http);
-        let is_engine = backend.backend_type == "model_server";
+        let attempts = u64::try_from(exchange.attempts).ok().filter(|attempts| *attempts > 0);
         [
-            ("error", self.end.error.map(Field::Text)),
-            ("model_name", Some(Field::Text(&exchange.model)).filter(|_| !self.names.is_http_route)),
-            ("model_route", route(false)),
-            ("model_server", text(server).filter(|_| is_engine)),
-            ("selected_pod", exchange.endpoint.as_ref().map(|endpoint| Field::Text(&endpoint.pod.name))),
-            ("request_id", exchange.request_id.to_str().ok().map(Field::Text)),
-            ("backend_type", text(server).map(|_| Field::Text(backend.backend_type))),
-            ("backend_name", text(server)),
-            ("upstream_model", text(&backend.upstream_model.0)),
             ("upstream_status_code", exchange.upstream_status.map(|status| Field::Number(status.into()))),
-            ("upstream_attempts", number(exchange.attempts).filter(|_| exchange.attempts > 0)),
+            ("upstream_attempts", attempts.map(Field::Number)),
             ("gateway", exchange.gateway.as_deref().map(Field::Text)),
-            ("http_route", route(true)),
         ]
     }
+}
+
+fn route(names: &Names) -> Fields<'_, 2> {
+    let is_engine = names.backend.backend_type == "model_server";
+    [
+        ("model_route", text(&names.backend.model_route.0).filter(|_| !names.is_http_route)),
+        ("model_server", text(&names.backend.backend_name.0).filter(|_| is_engine)),
+    ]
+}
+
+fn backend(names: &Names) -> Fields<'_, 3> {
+    let name = text(&names.backend.backend_name.0);
+    [
+        ("backend_type", name.as_ref().map(|_| Field::Text(names.backend.backend_type))),
+        ("backend_name", name),
+        ("upstream_model", text(&names.backend.upstream_model.0)),
+    ]
+}
+
+fn http_route(names: &Names) -> Fields<'_, 1> {
+    [("http_route", text(&names.backend.model_route.0).filter(|_| names.is_http_route))]
+}
+
+/// Returns the value of a label, unless it says that there is none.
+fn text(label: &str) -> Option<Field<'_>> {
+    (label != "none").then_some(Field::Text(label))
 }
 
 impl Seconds {
@@ -169,7 +206,10 @@ impl Serialize for Object<'_> {
             ("protocol", json!(self.entry.protocol())),
             ("status_code", json!(end.status)),
         ];
-        let fields = self.entry.fields().into_iter().filter_map(|(name, field)| match field? {
+        let names = self.entry.names;
+        let first = self.entry.outcome().into_iter().chain(route(names)).chain(self.entry.attempt());
+        let all = first.chain(backend(names)).chain(self.entry.answer()).chain(http_route(names));
+        let fields = all.filter_map(|(name, field)| match field? {
             Field::Text(error) if name == "error" => Some((name, json!({ "type": error }))),
             field => Some((name, json!(field))),
         });
@@ -188,9 +228,24 @@ impl Serialize for Object<'_> {
     }
 }
 
+fn write_fields<const N: usize>(line: &mut Vec<u8>, fields: Fields<'_, N>) {
+    for (name, field) in fields {
+        let Some(field) = field else { continue };
+        line.push(b' ');
+        line.extend_from_slice(name.as_bytes());
+        line.push(b'=');
+        match field {
+            Field::Text(text) => write_plain(line, text),
+            Field::Number(number) => write_number(line, number),
+        }
+    }
+}
+
 /// Writes a text; one that could be taken for the end of its field or line is quoted.
 fn write_plain(line: &mut Vec<u8>, text: &str) {
-    if text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\') {
+    // Without a way out of the loop it is done many bytes at a time.
+    let is_plain = |plain: bool, byte: u8| plain & (byte > b' ') & (byte < 0x7f) & (byte != b'"') & (byte != b'\\');
+    if text.bytes().fold(true, is_plain) {
         line.extend_from_slice(text.as_bytes());
     } else {
         line.extend_from_slice(format!("{text:?}").as_bytes());
