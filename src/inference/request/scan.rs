@@ -153,7 +153,7 @@ impl<'t> Scanner<'t> {
     fn scalar(&mut self, first: u8) -> Option<()> {
         let word: &[u8] = match first {
             b't' => b"rue",
-            b'f' => b"alse",
+            b'f' => &b"false"[1..],
             b'n' => b"ull",
             b'-' => {
                 let digit = self.next()?;
