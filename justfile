@@ -79,4 +79,5 @@ bench:
 # What a request costs, beside nginx.
 bench-proxy:
     cargo build --release
+    cargo build --package kthena-router-actors --example endpoint_picker
     python3 integration/bench/proxy_cost.py
