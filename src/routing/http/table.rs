@@ -2,7 +2,7 @@
 //!
 //! Order of decision, as the Gateway API has it in `HTTPRouteSpec.hostnames` and `HTTPRouteRule.matches`: the rules of the
 //! routes with the most specific hostname, and where none of them matches, those with the next; among them the order of
-//! [`precedence`](super::precedence). The hostname of a route on a listener is what both have in common.
+//! `precedence`. The hostname of a route on a listener is what both have in common.
 
 use std::sync::Arc;
 
