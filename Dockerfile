@@ -13,8 +13,8 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target \
     host="$(rustc -vV | sed -n 's/^host: //p')" \
     && RUSTFLAGS='-C target-feature=+crt-static --cfg getrandom_backend="linux_getrandom"' \
-        cargo build --release --locked --target "$host" --package kthena-router-actors --bin kthena-router \
-    && cp "target/$host/release/kthena-router" /kthena-router
+        cargo build --profile dist --locked --target "$host" --package kthena-router-actors --bin kthena-router \
+    && cp "target/$host/dist/kthena-router" /kthena-router
 
 FROM scratch
 ARG VERSION=unknown

@@ -78,6 +78,6 @@ bench:
 
 # What a request costs, beside nginx.
 bench-proxy:
-    cargo build --release
+    cargo build --profile dist
     cargo build --package kthena-router-actors --example endpoint_picker
     python3 integration/bench/proxy_cost.py

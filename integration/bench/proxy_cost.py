@@ -30,7 +30,7 @@ from processes import BenchError, core_busy, resident_megabytes
 from report import Samples, cost_table, latency_table, noise, pool_table
 
 TARGET = HERE.parent.parent / "target"
-DEFAULT_ROUTER = TARGET / "release" / "kthena-router"
+DEFAULT_ROUTER = TARGET / "dist" / "kthena-router"
 DEFAULT_PICKER = TARGET / "debug" / "examples" / "endpoint_picker"
 QUIET_SHARE = 0.15
 PACKAGES = {"nginx": "nginx", "wrk": "wrk", "taskset": "util-linux"}
@@ -137,7 +137,7 @@ def check_surroundings(options: argparse.Namespace) -> None:
         raise BenchError(f"not installed: {', '.join(missing)}; on Debian: {install}")
     if not options.router.is_file():
         raise BenchError(
-            f"no router at {options.router}: run `cargo build --release` or give"
+            f"no router at {options.router}: run `cargo build --profile dist` or give"
             " --router"
         )
     if not options.picker.is_file():
