@@ -81,3 +81,8 @@ bench-proxy:
     cargo build --profile dist
     cargo build --package kthena-router-actors --example endpoint_picker
     python3 integration/bench/proxy_cost.py
+
+# The instructions that a request costs; BEFORE is an older build to compare with.
+bench-instructions BEFORE:
+    cargo build --profile dist
+    python3 integration/bench/instructions.py --before {{BEFORE}}

@@ -9,7 +9,7 @@ import pwd
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -190,8 +190,12 @@ def start_router(
     picker_port: int,
     core: int,
     directory: Path,
+    under: tuple[str, ...] = (),
+    options: Sequence[str] = (),
 ) -> list[Contender]:
     """Starts the router with its access log and metrics on.
+
+    `under` is a program that runs it, `options` are further ones of the router.
 
     Its default Gateway has ModelRoutes. Another one has HTTPRoutes alone: to a
     Service, to an InferencePool of which the router picks, and to one with an
@@ -215,13 +219,14 @@ def start_router(
         picker_port=str(picker_port),
     )
     command = [
-        *(str(router), "--manifests", str(manifests), "--workers", "1"),
+        *(*under, str(router), "--manifests", str(manifests), "--workers", "1"),
         "--enable-gateway-api-inference-extension",
         *("--bind-address", ADDRESSES[0], "--port", str(port)),
         *("--metrics-port", str(metrics_port), "--debug-port", str(debug_port)),
         *("--access-log-output", str(directory / "router-access.log")),
         # Streams that were cut off at the end are nothing to wait for.
         *("--drain-timeout", "1s"),
+        *options,
     ]
     process = stack.enter_context(started("router", core, command, directory))
     url = f"http://{ADDRESSES[0]}:{metrics_port}/readyz"
