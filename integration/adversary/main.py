@@ -1,0 +1,83 @@
+"""Tries what a hostile client, a lying backend or an unlucky day does to the router, and says what it held.
+
+Exit code 0 if every promise was kept, 1 if one was not, 2 if nothing could be tried.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from cases import Case
+from groups import GROUPS
+from report import table, write_json
+from runner import Result, try_cases
+
+DEFAULT_ROUTER = Path(__file__).resolve().parents[2] / "target" / "release" / "kthena-router"
+
+
+def main() -> int:
+    """Tries the chosen cases."""
+    options = read_options()
+    cases = chosen(options)
+    if options.list:
+        print_list(cases)
+        return 0
+    if not cases or not options.router.is_file():
+        print(f"adversary: no case is chosen, or {options.router} is missing", file=sys.stderr)
+        return 2
+    begun = time.monotonic()
+    results = try_cases(options.router.resolve(), cases, lambda result: tell(result, options.verbose))
+    print(f"\n{table(results)}\n\n{time.monotonic() - begun:.0f} seconds")
+    if options.json:
+        write_json(options.json, results)
+    return 0 if all(result.held for result in results) else 1
+
+
+def read_options() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(prog="integration/adversary/run", description=__doc__)
+    parser.add_argument("--router", type=Path, default=DEFAULT_ROUTER, metavar="BINARY", help="the router to try")
+    parser.add_argument("--group", action="append", choices=[group.name for group in GROUPS], help="this group alone")
+    parser.add_argument("--case", action="append", metavar="PATTERN", help="cases whose names match, as `http2/*`")
+    parser.add_argument("--list", action="store_true", help="print names, promises and allowed outcomes")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here as well")
+    parser.add_argument("--verbose", action="store_true", help="print a line for each case, not only for lost ones")
+    return parser.parse_args()
+
+
+def chosen(options: argparse.Namespace) -> Sequence[Case]:
+    """Returns the cases that the options ask for."""
+    groups = [group for group in GROUPS if not options.group or group.name in options.group]
+    patterns = options.case or ["*"]
+    return [case for group in groups for case in group.cases if any(matches(case, each) for each in patterns)]
+
+
+def matches(case: Case, pattern: str) -> bool:
+    """Says whether a case is meant by a pattern, which may also be a part of the name."""
+    return fnmatch.fnmatchcase(case.name, pattern) or pattern in case.name
+
+
+def print_list(cases: Sequence[Case]) -> None:
+    """Prints cases, and how many each family has."""
+    for case in cases:
+        print(f"{case.name}\t{case.promise}\t{' | '.join(sorted(case.allowed))}")
+    families: dict[str, int] = {}
+    for case in cases:
+        families[f"{case.group}/{case.family}"] = families.get(f"{case.group}/{case.family}", 0) + 1
+    print(f"\n{len(cases)} cases: " + ", ".join(f"{name} {count}" for name, count in families.items()))
+
+
+def tell(result: Result, verbose: bool) -> None:
+    """Prints a line for a case that was lost, or for each."""
+    if verbose or not result.held:
+        word = "held" if result.held else "LOST"
+        print(f"{word} {result.case.name}: {result.outcome.label} ({result.seconds:.1f} s)", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
