@@ -1,0 +1,86 @@
+//! A request as the client is asked to send it.
+
+use std::error::Error;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream::LocalBoxStream;
+use http::Method;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+
+/// A request to send.
+pub struct Ask<'r> {
+    /// The method.
+    pub method: &'r Method,
+    /// The path and the query.
+    pub target: &'r str,
+    /// The value of `Host`, or of `:authority`.
+    pub host: &'r str,
+    /// The headers; those of one connection and those that frame the message are left out.
+    pub headers: &'r HeaderMap,
+    /// Headers that take the place of those with the same name.
+    pub replaced: &'r [(HeaderName, HeaderValue)],
+    /// The protocol to change to, if the other side agrees; HTTP/1.1 only.
+    pub upgrade: Option<&'r HeaderValue>,
+    /// The body.
+    pub body: Body,
+    /// How long the head of the answer may take, the time to connect included.
+    pub timeout: Option<Duration>,
+}
+
+/// The body of a request.
+pub enum Body {
+    /// There is none.
+    Empty,
+    /// All of it is there, and it can be sent again.
+    Whole(Bytes),
+    /// It arrives while it is sent.
+    Stream(BodyStream),
+    /// It was on its way in an earlier attempt, and cannot be sent again.
+    Gone,
+}
+
+/// A body that arrives while it is sent.
+pub struct BodyStream {
+    /// Its pieces.
+    pub source: LocalBoxStream<'static, Result<Bytes, BodyFault>>,
+    /// Its length in bytes, if that is known; otherwise it is sent in chunks.
+    pub length: Option<u64>,
+}
+
+/// Why a request's body cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyFault {
+    /// The client broke off, or sent what is no HTTP.
+    #[error("it could not be read")]
+    Read(#[source] Box<dyn Error + Send + Sync>),
+    /// The client paused for too long.
+    #[error("it did not arrive in time")]
+    Late,
+    /// The client sent more or less than it has announced.
+    #[error("its length is not the announced one")]
+    Length,
+}
+
+impl Ask<'_> {
+    /// Returns whether a header of this name is left out, because another one takes its place.
+    pub(super) fn replaces(&self, name: &HeaderName) -> bool {
+        self.replaced.iter().any(|(replaced, _)| replaced == name)
+    }
+}
+
+impl Body {
+    /// Returns whether the body can be sent now.
+    pub fn is_there(&self) -> bool {
+        !matches!(self, Self::Gone)
+    }
+
+    /// Takes the body for one attempt; only a stream is gone after that.
+    pub(super) fn take(&mut self) -> Self {
+        match self {
+            Self::Empty => Self::Empty,
+            Self::Whole(bytes) => Self::Whole(bytes.clone()),
+            Self::Stream(_) | Self::Gone => std::mem::replace(self, Self::Gone),
+        }
+    }
+}

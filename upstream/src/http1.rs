@@ -1,0 +1,210 @@
+//! One HTTP/1.1 connection: sends a request and reads its answer, both at once.
+//!
+//! Source: RFC 9112. An answer may come before its request is sent whole; then sending goes on while the answer is read.
+
+mod framing;
+mod head;
+mod sending;
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http::Method;
+use tokio::io::split;
+use tokio_util::io::poll_read_buf;
+
+use super::answer::{Answer, AnswerBody, BodySize, Source, Tunnel};
+use super::ask::{Ask, BodyFault};
+use super::error::{AttemptError, BodyError, Progress};
+use super::pool::Slot;
+use super::stream::Stream;
+use framing::{Decoded, Framing};
+use head::{Expected, Head};
+use sending::{SendError, Sending};
+
+/// With less room than this left, room for more is made before the next read.
+const LEAST_ROOM: usize = 2 << 10;
+/// How much is read at once at first, and kept by an idle connection.
+const ROOM: usize = 16 << 10;
+/// How much is read at once when much arrives.
+const MOST_ROOM: usize = 64 << 10;
+
+/// A connection that takes one request at a time.
+pub(super) struct Connection {
+    stream: Stream,
+    /// What has arrived and was not taken yet.
+    input: BytesMut,
+    sending: Sending,
+    room: usize,
+    /// Whether it has served a request before.
+    kept: bool,
+}
+
+/// The body of an answer as it arrives.
+pub(super) struct Incoming {
+    /// The connection; it is gone once the body has ended.
+    connection: Option<Connection>,
+    framing: Framing,
+    /// Whether the connection may serve another request.
+    reusable: bool,
+    slot: Rc<Slot>,
+}
+
+/// Sends a request and waits for the head of its answer.
+pub(super) async fn exchange(
+    mut connection: Connection,
+    ask: &mut Ask<'_>,
+    slot: &Rc<Slot>,
+    progress: &Progress,
+) -> Result<Answer, AttemptError> {
+    progress.note_send();
+    connection.sending.begin(ask);
+    let expected = Expected { head_only: ask.method == Method::HEAD, upgrade: ask.upgrade.is_some() };
+    let head = poll_fn(|context| connection.poll_head(expected, progress, context)).await?;
+    Ok(connection.into_answer(head, expected, slot, progress.sends()))
+}
+
+impl Connection {
+    /// Makes a connection of a fresh stream of bytes.
+    pub(super) fn new(stream: Stream) -> Self {
+        Self { stream, input: BytesMut::new(), sending: Sending::default(), room: ROOM, kept: false }
+    }
+
+    /// Returns whether nothing has arrived, as it should be while there is no request.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        self.stream.is_quiet()
+    }
+
+    fn poll_head(
+        &mut self,
+        expected: Expected,
+        progress: &Progress,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Head, AttemptError>> {
+        self.poll_send(context).map_err(AttemptError::RequestBody)?;
+        loop {
+            if let Some(head) = head::decode(&mut self.input, expected).map_err(AttemptError::Malformed)? {
+                return Poll::Ready(Ok(head));
+            }
+            match ready!(self.poll_read(context)) {
+                Ok(()) => {}
+                Err(error) => {
+                    if self.kept && self.input.is_empty() {
+                        progress.note_unprocessed();
+                    }
+                    return Poll::Ready(Err(AttemptError::Broken(error)));
+                }
+            }
+        }
+    }
+
+    /// Sends what can be sent. A connection that takes no more may still have an answer to read, so that only a fault of
+    /// the request's own body is an error here.
+    fn poll_send(&mut self, context: &mut Context<'_>) -> Result<(), BodyFault> {
+        match self.sending.poll(&mut self.stream, context) {
+            Poll::Ready(Err(SendError::Body(fault))) => Err(fault),
+            Poll::Ready(Err(SendError::Connection) | Ok(())) | Poll::Pending => Ok(()),
+        }
+    }
+
+    /// Reads what is there; the end of the connection is an error.
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.input.capacity() - self.input.len() < LEAST_ROOM {
+            self.input.reserve(self.room);
+        }
+        let room = self.input.capacity() - self.input.len();
+        match ready!(poll_read_buf(Pin::new(&mut self.stream), context, &mut self.input))? {
+            0 => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+            read => {
+                if read == room {
+                    self.room = MOST_ROOM;
+                }
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    fn into_answer(self, head: Head, expected: Expected, slot: &Rc<Slot>, sends: u32) -> Answer {
+        let Head { response, framing, announced, reusable } = head;
+        let size = match (&framing, announced) {
+            (Framing::Length(length), _) => BodySize::Sized(*length),
+            (Framing::Ended, Some(length)) if expected.head_only || length == 0 => BodySize::Sized(length),
+            (Framing::Ended, _) => BodySize::None,
+            _ => BodySize::Stream,
+        };
+        let mut incoming = Incoming { connection: Some(self), framing, reusable, slot: Rc::clone(slot) };
+        if incoming.framing == Framing::Ended {
+            incoming.end();
+        }
+        Answer { head: response, size, body: AnswerBody(Source::Http1(incoming)), sends }
+    }
+}
+
+impl Incoming {
+    /// Returns the connection for another protocol, with what has arrived of it.
+    pub(super) fn into_tunnel(self) -> Option<Tunnel> {
+        let connection = self.connection.filter(|_| self.framing == Framing::UntilClose)?;
+        let arrived = connection.input.freeze();
+        let (reader, writer) = split(connection.stream);
+        Some(Tunnel { arrived, reader: Box::new(reader), writer: Box::new(writer) })
+    }
+
+    /// Returns the next piece of the body as soon as it is there, `None` at its end.
+    pub(super) fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        let outcome = ready!(self.poll(context));
+        match outcome {
+            Ok(Some(_)) if self.framing != Framing::Ended => {}
+            Ok(_) => self.end(),
+            // Nobody has a use for what may still come.
+            Err(_) => self.connection = None,
+        }
+        Poll::Ready(outcome.transpose())
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BodyError>> {
+        let Some(connection) = &mut self.connection else { return Poll::Ready(Ok(None)) };
+        connection.poll_send(context).map_err(BodyError::RequestBody)?;
+        loop {
+            match self.framing.decode(&mut connection.input).map_err(BodyError::Malformed)? {
+                Decoded::Piece(bytes) => return Poll::Ready(Ok(Some(bytes))),
+                Decoded::End => return Poll::Ready(Ok(None)),
+                Decoded::Nothing => {}
+            }
+            match ready!(connection.poll_read(context)) {
+                Ok(()) => {}
+                Err(error) if self.framing.ends_with_connection() && is_end(&connection.stream, &error) => {
+                    return Poll::Ready(Ok(None));
+                }
+                Err(error) => return Poll::Ready(Err(BodyError::Broken(error))),
+            }
+        }
+    }
+
+    /// Gives the connection to the next request if it is fit for one, and closes it otherwise.
+    fn end(&mut self) {
+        self.framing = Framing::Ended;
+        let Some(mut connection) = self.connection.take() else { return };
+        // What is left over would be taken for a part of the next answer.
+        if self.reusable && connection.sending.is_done() && connection.input.is_empty() {
+            connection.kept = true;
+            if connection.room > ROOM {
+                (connection.input, connection.room) = (BytesMut::new(), ROOM);
+            }
+            self.slot.give_back(connection);
+        }
+    }
+}
+
+/// Returns whether an error is the end that the other side meant. Within TLS an end without a farewell is not told apart
+/// from an attack by the stream, which makes it an error of its own kind with a text; a plain end has none.
+fn is_end(stream: &Stream, error: &io::Error) -> bool {
+    let is_eof = error.kind() == io::ErrorKind::UnexpectedEof;
+    match stream {
+        Stream::Plain(_) => is_eof,
+        Stream::Tls(_) => is_eof && error.get_ref().is_none(),
+    }
+}

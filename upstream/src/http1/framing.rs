@@ -1,0 +1,154 @@
+//! Takes the pieces of a body off what has arrived.
+//!
+//! Source: RFC 9112, sections 6.3 and 7.1.
+
+use bytes::{Bytes, BytesMut};
+
+/// The longest line that begins a chunk, with its extensions, in bytes.
+const MAX_SIZE_LINE: usize = 1 << 10;
+/// The longest trailer, in bytes.
+const MAX_TRAILER: usize = 16 << 10;
+
+/// Where a body ends, and what of it is still to come.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// Nothing more comes.
+    Ended,
+    /// This many bytes are still to come, at least one.
+    Length(u64),
+    /// Chunks are still to come.
+    Chunked(Chunk),
+    /// Everything belongs to it until the connection ends.
+    UntilClose,
+}
+
+/// Where in a body in chunks the next byte belongs.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Chunk {
+    /// The line with a chunk's size.
+    Size,
+    /// This many bytes of a chunk.
+    Content(u64),
+    /// The line break after a chunk.
+    LineBreak,
+    /// The trailer, of which this much was read.
+    Trailer(usize),
+}
+
+/// What was taken.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Decoded {
+    /// A piece of the body, not empty.
+    Piece(Bytes),
+    /// Nothing; more has to arrive first.
+    Nothing,
+    /// The end.
+    End,
+}
+
+impl Framing {
+    /// Returns the framing of a body in chunks.
+    pub(super) fn chunked() -> Self {
+        Self::Chunked(Chunk::Size)
+    }
+
+    /// Returns whether the end of the connection is the end of the body.
+    pub(super) fn ends_with_connection(&self) -> bool {
+        *self == Self::UntilClose
+    }
+
+    /// Takes the next piece off `input`.
+    pub(super) fn decode(&mut self, input: &mut BytesMut) -> Result<Decoded, &'static str> {
+        match self {
+            Self::Ended => Ok(Decoded::End),
+            _ if input.is_empty() => Ok(Decoded::Nothing),
+            Self::UntilClose => Ok(Decoded::Piece(input.split().freeze())),
+            Self::Length(left) => {
+                let piece = take(input, left);
+                if *left == 0 {
+                    *self = Self::Ended;
+                }
+                Ok(Decoded::Piece(piece))
+            }
+            Self::Chunked(chunk) => {
+                let decoded = chunk.decode(input)?;
+                if decoded == Decoded::End {
+                    *self = Self::Ended;
+                }
+                Ok(decoded)
+            }
+        }
+    }
+}
+
+impl Chunk {
+    fn decode(&mut self, input: &mut BytesMut) -> Result<Decoded, &'static str> {
+        loop {
+            match self {
+                Self::Size => match size_line(input)? {
+                    None => return Ok(Decoded::Nothing),
+                    Some(0) => *self = Self::Trailer(0),
+                    Some(size) => *self = Self::Content(size),
+                },
+                Self::Content(_) if input.is_empty() => return Ok(Decoded::Nothing),
+                Self::Content(left) => {
+                    let piece = take(input, left);
+                    if *left == 0 {
+                        *self = Self::LineBreak;
+                    }
+                    return Ok(Decoded::Piece(piece));
+                }
+                Self::LineBreak => match input.first_chunk() {
+                    Some(b"\r\n") => {
+                        drop(input.split_to(2));
+                        *self = Self::Size;
+                    }
+                    None if input.first().is_none_or(|first| *first == b'\r') => return Ok(Decoded::Nothing),
+                    _ => return Err("a chunk does not end where its size says"),
+                },
+                Self::Trailer(read) => match line(input, MAX_TRAILER - *read)? {
+                    None => return Ok(Decoded::Nothing),
+                    Some(0) => return Ok(Decoded::End),
+                    Some(length) => *read = MAX_TRAILER.min(*read + length),
+                },
+            }
+        }
+    }
+}
+
+/// Takes the line off `input` that begins a chunk, and returns the chunk's size.
+fn size_line(input: &mut BytesMut) -> Result<Option<u64>, &'static str> {
+    const NONE: &str = "a chunk has no size";
+    let digits = input.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    let size = str::from_utf8(&input[..digits]).ok().and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    match (size, input.get(digits)) {
+        (None, Some(_)) => return Err(NONE),
+        (_, Some(b'\r' | b';' | b' ' | b'\t') | None) => {}
+        (_, Some(_)) => return Err(NONE),
+    }
+    Ok(line(input, MAX_SIZE_LINE)?.and(size))
+}
+
+/// Takes a line off `input`, and returns its length without the line break.
+fn line(input: &mut BytesMut, limit: usize) -> Result<Option<usize>, &'static str> {
+    let seen = &input[..input.len().min(limit + 2)];
+    match memchr::memchr(b'\n', seen) {
+        Some(end) if end > 0 && seen[end - 1] == b'\r' => {
+            drop(input.split_to(end + 1));
+            Ok(Some(end - 1))
+        }
+        Some(_) => Err("a line in its body has a bare line feed"),
+        None if seen.len() > limit => Err("a line in its body is too long"),
+        None => Ok(None),
+    }
+}
+
+/// Takes what is there of `left` bytes off `input`.
+fn take(input: &mut BytesMut, left: &mut u64) -> Bytes {
+    let length = usize::try_from(*left).map_or(input.len(), |left| left.min(input.len()));
+    *left -= length as u64;
+    input.split_to(length).freeze()
+}
+
+#[cfg(test)]
+mod tests;

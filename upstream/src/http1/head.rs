@@ -1,0 +1,166 @@
+//! Reads the head of an answer, and decides how its body is framed.
+//!
+//! Source: RFC 9112, section 6.3. What is ambiguous there is refused here: whoever reads on after a guess may take a part
+//! of one answer for the beginning of another.
+
+use std::mem::MaybeUninit;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{self, HeaderName, HeaderValue};
+use http::response::Parts;
+use http::{Response, StatusCode};
+
+use super::framing::Framing;
+use crate::headers::{Named, options};
+
+/// The longest head that is read, in bytes.
+const MAX_HEAD: usize = 128 << 10;
+/// The most fields that a head may have.
+const MAX_FIELDS: usize = 128;
+
+/// What an answer may be like, as its request says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Expected {
+    /// Whether only the head was asked for.
+    pub head_only: bool,
+    /// Whether another protocol may follow.
+    pub upgrade: bool,
+}
+
+/// The head of an answer.
+pub(super) struct Head {
+    /// The status and the headers that are not only for this connection.
+    pub response: Parts,
+    /// Where the body ends.
+    pub framing: Framing,
+    /// The announced length, also of a body that does not follow.
+    pub announced: Option<u64>,
+    /// Whether the connection may be used again after the body.
+    pub reusable: bool,
+}
+
+/// What the fields of a head say about its body and its connection.
+#[derive(Default)]
+struct Fields {
+    length: Option<u64>,
+    encoded: bool,
+    chunked: bool,
+    close: bool,
+    keep_alive: bool,
+    named: Named,
+}
+
+/// Takes the head of the final answer off `input`, once it is there whole; informational answers are skipped.
+pub(super) fn decode(input: &mut BytesMut, expected: Expected) -> Result<Option<Head>, &'static str> {
+    loop {
+        let Some(length) = length(input) else {
+            return if input.len() > MAX_HEAD { Err("its head is too long") } else { Ok(None) };
+        };
+        if let Some(head) = parse(&input.split_to(length).freeze(), expected)? {
+            return Ok(Some(head));
+        }
+    }
+}
+
+/// Returns the length of the head with the empty line after it.
+fn length(input: &[u8]) -> Option<usize> {
+    memchr::memchr_iter(b'\n', input).find_map(|end| match &input[end + 1..] {
+        [b'\r', b'\n', ..] => Some(end + 3),
+        [b'\n', ..] => Some(end + 2),
+        _ => None,
+    })
+}
+
+/// Parses a whole head; `None` is an informational one.
+fn parse(bytes: &Bytes, expected: Expected) -> Result<Option<Head>, &'static str> {
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut parsed = httparse::Response::new(&mut []);
+    let outcome = httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, bytes, &mut fields);
+    let (Ok(httparse::Status::Complete(_)), Some(code), Some(version)) = (outcome, parsed.code, parsed.version) else {
+        return Err("its head cannot be parsed");
+    };
+    let status = StatusCode::from_u16(code).map_err(|_| "its status is none")?;
+    let switches = status == StatusCode::SWITCHING_PROTOCOLS;
+    if status.is_informational() && !switches {
+        return Ok(None);
+    }
+    if switches && !expected.upgrade {
+        return Err("it changes to a protocol that was not asked for");
+    }
+    let facts = Fields::read(parsed.headers)?;
+    let (mut response, ()) = Response::new(()).into_parts();
+    response.status = status;
+    for field in parsed.headers.iter() {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| "a header has no valid name")?;
+        let is_for_client = match name {
+            header::CONTENT_LENGTH => status == StatusCode::NOT_MODIFIED,
+            header::UPGRADE => switches,
+            _ => facts.named.passes(&name),
+        };
+        if is_for_client {
+            let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value));
+            response.headers.append(name, value.map_err(|_| "a header has no valid value")?);
+        }
+    }
+    let framing = facts.framing(status, version, expected)?;
+    let reusable = facts.is_reusable(version) && !framing.ends_with_connection();
+    Ok(Some(Head { response, framing, announced: facts.length, reusable }))
+}
+
+impl Fields {
+    fn read(fields: &[httparse::Header<'_>]) -> Result<Self, &'static str> {
+        let mut facts = Self::default();
+        for field in fields {
+            let is = |name: &str| field.name.eq_ignore_ascii_case(name);
+            if is("content-length") {
+                let length = length_of(field.value).ok_or("its length is none")?;
+                if facts.length.replace(length).is_some_and(|earlier| earlier != length) {
+                    return Err("it has two lengths");
+                }
+            } else if is("transfer-encoding") {
+                // Chunked must be the last encoding, and no other was asked for.
+                if facts.encoded || !field.value.eq_ignore_ascii_case(b"chunked") {
+                    return Err("its transfer encoding is unknown");
+                }
+                (facts.encoded, facts.chunked) = (true, true);
+            } else if is("connection") {
+                facts.named.read(field.value);
+                for option in options(field.value) {
+                    facts.close |= option.eq_ignore_ascii_case(b"close");
+                    facts.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+                }
+            }
+        }
+        Ok(facts)
+    }
+
+    fn framing(&self, status: StatusCode, version: u8, expected: Expected) -> Result<Framing, &'static str> {
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(Framing::UntilClose);
+        }
+        if self.encoded && (self.length.is_some() || version == 0) {
+            return Err("its length and its transfer encoding contradict each other");
+        }
+        let has_no_body = expected.head_only || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        Ok(match self.length {
+            _ if has_no_body => Framing::Ended,
+            _ if self.chunked => Framing::chunked(),
+            Some(0) => Framing::Ended,
+            Some(length) => Framing::Length(length),
+            None => Framing::UntilClose,
+        })
+    }
+
+    fn is_reusable(&self, version: u8) -> bool {
+        !self.close && (version == 1 || self.keep_alive)
+    }
+}
+
+/// Reads a length: digits and nothing else.
+fn length_of(value: &[u8]) -> Option<u64> {
+    let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    if is_number { str::from_utf8(value).ok()?.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,212 @@
+//! Connections that wait for their next request, by endpoint.
+//!
+//! The one that was used last is used next, so that those that are too many grow old and go.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::rc::Rc;
+use std::time::Duration;
+
+use foldhash::{HashMap, HashMapExt};
+use futures::FutureExt;
+use futures::future::{LocalBoxFuture, Shared, WeakShared};
+
+use super::connect::DialError;
+use super::error::{Progress, Stage};
+use super::http1::Connection;
+use super::http2::Session;
+use super::{Peer, Transport};
+
+/// The time between two looks at what is idle.
+const TICK: Duration = Duration::from_millis(500);
+/// For how many ticks an idle connection is kept: 3.5 s to 4 s, less than the 5 s after which uvicorn, in front of vLLM
+/// and SGLang, closes it.
+const KEPT_TICKS: u64 = 8;
+
+/// The connections of one client.
+pub(super) struct Pool {
+    slots: RefCell<HashMap<Peer, Rc<Slot>>>,
+    clock: Clock,
+}
+
+/// Counts ticks: the age of connections is wanted so often that asking for the time would be felt.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Clock(Rc<Cell<u64>>);
+
+/// The connections to one peer.
+pub(super) struct Slot {
+    peer: Peer,
+    clock: Clock,
+    idle: RefCell<Vec<Idle>>,
+    sessions: RefCell<Vec<Session>>,
+    multiplexed: Cell<bool>,
+    dialing: RefCell<Option<Dialing>>,
+}
+
+/// A connection that is being made.
+struct Dialing {
+    session: WeakShared<Dial>,
+    stage: Rc<Cell<Stage>>,
+}
+
+struct Idle {
+    connection: Connection,
+    since: u64,
+}
+
+type Dial = LocalBoxFuture<'static, Result<Session, DialError>>;
+
+impl Clock {
+    /// Returns the number of the current tick.
+    pub(super) fn now(&self) -> u64 {
+        self.0.get()
+    }
+
+    fn is_over(&self, since: u64) -> bool {
+        self.now().saturating_sub(since) >= KEPT_TICKS
+    }
+}
+
+impl Pool {
+    /// Makes an empty pool that looks after its connections for as long as it is in use.
+    pub(super) fn start() -> Rc<Self> {
+        let pool = Rc::new(Self { slots: RefCell::new(HashMap::new()), clock: Clock::default() });
+        let weak = Rc::downgrade(&pool);
+        tokio::task::spawn_local(async move {
+            let mut ticks = tokio::time::interval(TICK);
+            loop {
+                ticks.tick().await;
+                let Some(pool) = weak.upgrade() else { return };
+                pool.tick();
+            }
+        });
+        pool
+    }
+
+    /// Returns the connections to a peer.
+    pub(super) fn slot(&self, peer: &Peer) -> Rc<Slot> {
+        if let Some(slot) = self.slots.borrow().get(peer) {
+            return Rc::clone(slot);
+        }
+        let slot = Rc::new(Slot::new(peer.clone(), self.clock.clone()));
+        self.slots.borrow_mut().insert(peer.clone(), Rc::clone(&slot));
+        slot
+    }
+
+    fn tick(&self) {
+        self.clock.0.set(self.clock.now() + 1);
+        self.slots.borrow_mut().retain(|_, slot| {
+            slot.close_old();
+            // A slot that a request holds gets its connection back.
+            Rc::strong_count(slot) > 1 || !slot.is_empty()
+        });
+    }
+}
+
+impl Slot {
+    fn new(peer: Peer, clock: Clock) -> Self {
+        let multiplexed = Cell::new(peer.transport == Transport::H2c);
+        Self {
+            peer,
+            clock,
+            idle: RefCell::default(),
+            sessions: RefCell::default(),
+            multiplexed,
+            dialing: RefCell::default(),
+        }
+    }
+
+    /// Returns whom the connections lead to.
+    pub(super) fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// Returns the clock that connections are aged by.
+    pub(super) fn clock(&self) -> Clock {
+        self.clock.clone()
+    }
+
+    /// Returns whether the peer is known to speak HTTP/2.
+    pub(super) fn is_multiplexed(&self) -> bool {
+        self.multiplexed.get()
+    }
+
+    /// Takes the connection that was used last; those that have ended are dropped.
+    pub(super) fn take_idle(&self) -> Option<Connection> {
+        let mut idle = self.idle.borrow_mut();
+        loop {
+            let mut connection = idle.pop()?.connection;
+            if connection.is_quiet() {
+                return Some(connection);
+            }
+        }
+    }
+
+    /// Gives a connection back whose answer was read to its end.
+    pub(super) fn give_back(&self, connection: Connection) {
+        self.idle.borrow_mut().push(Idle { connection, since: self.clock.now() });
+    }
+
+    /// Returns a connection that can take one more request; those that have ended are dropped.
+    pub(super) fn free_session(&self) -> Option<Session> {
+        let mut sessions = self.sessions.borrow_mut();
+        sessions.retain(Session::is_open);
+        sessions.iter().find(|session| session.has_room()).cloned()
+    }
+
+    /// Adds a connection that takes many requests.
+    pub(super) fn add_session(&self, session: Session) {
+        self.multiplexed.set(true);
+        self.sessions.borrow_mut().push(session);
+    }
+
+    /// Connects once for all that want to at the same time.
+    pub(super) async fn join_dial<D>(
+        self: &Rc<Self>,
+        progress: &Progress,
+        dial: impl FnOnce(Rc<Cell<Stage>>) -> D,
+    ) -> Result<Session, DialError>
+    where
+        D: Future<Output = Result<Session, DialError>> + 'static,
+    {
+        let joined = self.dialing.borrow().as_ref().and_then(|dialing| {
+            let session = dialing.session.upgrade().filter(|session| session.peek().is_none())?;
+            progress.follow(&dialing.stage);
+            Some(session)
+        });
+        let session = joined.unwrap_or_else(|| {
+            let stage = Rc::new(Cell::new(Stage::Connect));
+            progress.follow(&stage);
+            let session = self.share(dial(Rc::clone(&stage)));
+            *self.dialing.borrow_mut() = session.downgrade().map(|session| Dialing { session, stage });
+            session
+        });
+        session.await
+    }
+
+    fn share(self: &Rc<Self>, dial: impl Future<Output = Result<Session, DialError>> + 'static) -> Shared<Dial> {
+        let slot = Rc::downgrade(self);
+        let shared = async move {
+            let session = dial.await?;
+            if let Some(slot) = slot.upgrade() {
+                slot.add_session(session.clone());
+            }
+            Ok(session)
+        };
+        shared.boxed_local().shared()
+    }
+
+    fn close_old(&self) {
+        let mut idle = self.idle.borrow_mut();
+        let old = idle.iter().take_while(|idle| self.clock.is_over(idle.since)).count();
+        idle.drain(..old);
+        let is_kept = |session: &Session| {
+            session.is_open() && session.idle_since().is_none_or(|since| !self.clock.is_over(since))
+        };
+        self.sessions.borrow_mut().retain(is_kept);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.idle.borrow().is_empty() && self.sessions.borrow().is_empty()
+    }
+}
