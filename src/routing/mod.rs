@@ -7,4 +7,5 @@ pub mod path;
 pub mod pool;
 pub mod query;
 pub mod request;
+pub mod retry;
 pub mod table;

@@ -1,0 +1,299 @@
+//! Whether a request is attempted again, and where.
+//!
+//! Source: RFC 9110, section 9.2.2: a proxy must not repeat a request that is not idempotent once a server may have seen
+//! it, unless it knows that this does no harm. It knows so where somebody wrote it down (a ModelServer's
+//! `trafficPolicy.retry`, an HTTPRoute's `retry`), and of inference calls that only compute an answer.
+//!
+//! | what went wrong | nothing written | a policy with attempts left | `attempts: 0` |
+//! |---|---|---|---|
+//! | nothing was sent: refused, no handshake | up to [`MOVES`] other endpoints | again | no |
+//! | the connection broke | once: idempotent on any endpoint, inference on another one | again | no |
+//! | 502, 503, 504 from an inference pool | up to [`MOVES`] others, if the request is repeatable | the policy's statuses | no |
+//! | 404 for a LoRA adapter | up to [`MOVES`] other endpoints, which may have it | the same | no |
+//! | no answer within the time of an attempt | no | again | no |
+//! | an answer that is no HTTP | no | no | no |
+//!
+//! "Again" prefers endpoints that were not tried; an engine that has answered is never asked twice.
+
+use std::time::Duration;
+
+/// How many further endpoints a request is offered to that none has taken.
+pub const MOVES: u32 = 2;
+
+/// How often a request that an endpoint may have begun is repeated without a written policy.
+const RERUNS: u32 = 1;
+
+/// The statuses by which a server says that it cannot serve now.
+const UNAVAILABLE: [u16; 3] = [502, 503, 504];
+
+/// The status by which an engine says that it does not know the model.
+const UNKNOWN_MODEL: u16 = 404;
+
+/// Which attempts are followed by another.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RetryPolicy(Rule);
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum Rule {
+    /// Nobody wrote anything, and the backend is a server of any kind.
+    #[default]
+    Backend,
+    /// Nobody wrote anything, and the backend is a pool of inference engines.
+    Engines,
+    /// Somebody did.
+    Written(Written),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Written {
+    /// How many attempts may follow the first.
+    attempts: u32,
+    statuses: Vec<u16>,
+    /// The pause before each of them.
+    interval: Duration,
+    /// Whether the endpoints are engines, any of which may do better than one that answered.
+    engines: bool,
+}
+
+/// Whether a request may be run twice without anybody having written so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Repeatable {
+    /// It may not: it may change something.
+    #[default]
+    No,
+    /// Its method says that a second run changes nothing more.
+    Idempotent,
+    /// It is a call of an inference API that only computes an answer.
+    Inference,
+}
+
+/// How an attempt ended, as far as that matters for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing of the request was sent, or the endpoint cannot have begun to work on it.
+    Unsent,
+    /// The connection broke after something was sent.
+    Broken,
+    /// What came back is no HTTP.
+    Malformed,
+    /// The time for the attempt is over.
+    Late,
+    /// An answer began, with this status.
+    Answered(u16),
+}
+
+/// What follows an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Another attempt after this pause, at an endpoint that was tried before if there is no other.
+    Same(Duration),
+    /// Another attempt after this pause, if there is an endpoint that was not tried yet.
+    Other(Duration),
+    /// None: what the last attempt yielded is the client's.
+    Stop,
+}
+
+/// The attempts of one request.
+#[derive(Debug)]
+pub struct Attempts<'p> {
+    rule: &'p Rule,
+    repeatable: Repeatable,
+    /// Whether the request names a LoRA adapter, which some endpoints of a pool may have and others not.
+    adapter: bool,
+    retries: u32,
+    reruns: u32,
+    moves: u32,
+}
+
+impl RetryPolicy {
+    /// The policy of a backend that nothing is written for.
+    pub const BACKEND: Self = Self(Rule::Backend);
+
+    /// The policy of a pool of inference engines that nothing is written for.
+    pub const ENGINES: Self = Self(Rule::Engines);
+
+    /// Makes the policy of a ModelServer that says how many attempts follow a failed one, and after what pause.
+    pub fn of_engines(attempts: u32, interval: Duration) -> Self {
+        Self(Rule::Written(Written { attempts, statuses: UNAVAILABLE.to_vec(), interval, engines: true }))
+    }
+
+    /// Makes the policy of a rule of an HTTPRoute that says how many attempts follow a failed one, after which statuses,
+    /// and after what pause.
+    pub fn of_rule(attempts: u32, statuses: Vec<u16>, interval: Duration) -> Self {
+        Self(Rule::Written(Written { attempts, statuses, interval, engines: false }))
+    }
+
+    /// Begins the attempts of a request.
+    pub fn begin(&self, repeatable: Repeatable, adapter: bool) -> Attempts<'_> {
+        Attempts { rule: &self.0, repeatable, adapter, retries: 0, reruns: 0, moves: 0 }
+    }
+
+    /// Returns whether a request may be sent after an endpoint may have seen it, so that its body has to be kept.
+    pub fn keeps_body(&self, repeatable: Repeatable) -> bool {
+        match &self.0 {
+            Rule::Backend | Rule::Engines => repeatable != Repeatable::No,
+            Rule::Written(written) => written.attempts > 0,
+        }
+    }
+}
+
+impl Attempts<'_> {
+    /// Decides what follows an attempt, and counts it.
+    pub fn after(&mut self, outcome: Outcome) -> Next {
+        match self.rule {
+            Rule::Written(Written { attempts: 0, .. }) => Next::Stop,
+            Rule::Written(written) => self.as_written(written, outcome),
+            Rule::Backend => self.by_default(outcome, false),
+            Rule::Engines => self.by_default(outcome, true),
+        }
+    }
+
+    fn as_written(&mut self, written: &Written, outcome: Outcome) -> Next {
+        let next = match outcome {
+            Outcome::Unsent | Outcome::Broken => Next::Same(written.interval),
+            Outcome::Late if written.engines => Next::Other(written.interval),
+            Outcome::Late => Next::Same(written.interval),
+            Outcome::Answered(status) if written.statuses.contains(&status) => {
+                if written.engines { Next::Other(written.interval) } else { Next::Same(written.interval) }
+            }
+            Outcome::Answered(_) | Outcome::Malformed => Next::Stop,
+        };
+        if next == Next::Stop || self.retries >= written.attempts {
+            return self.move_on(outcome);
+        }
+        self.retries += 1;
+        next
+    }
+
+    fn by_default(&mut self, outcome: Outcome, engines: bool) -> Next {
+        match (outcome, self.repeatable) {
+            (Outcome::Broken, Repeatable::Idempotent) => self.rerun(Next::Same(Duration::ZERO)),
+            (Outcome::Broken, Repeatable::Inference) => self.rerun(Next::Other(Duration::ZERO)),
+            (Outcome::Answered(status), Repeatable::Idempotent | Repeatable::Inference)
+                if engines && UNAVAILABLE.contains(&status) =>
+            {
+                self.another()
+            }
+            _ => self.move_on(outcome),
+        }
+    }
+
+    /// Tries another endpoint where this one has done nothing for the request.
+    fn move_on(&mut self, outcome: Outcome) -> Next {
+        match outcome {
+            Outcome::Unsent => self.another(),
+            Outcome::Answered(UNKNOWN_MODEL) if self.adapter => self.another(),
+            _ => Next::Stop,
+        }
+    }
+
+    fn another(&mut self) -> Next {
+        let moves = self.moves < MOVES;
+        self.moves += u32::from(moves);
+        if moves { Next::Other(Duration::ZERO) } else { Next::Stop }
+    }
+
+    fn rerun(&mut self, next: Next) -> Next {
+        let reruns = self.reruns < RERUNS;
+        self.reruns += u32::from(reruns);
+        if reruns { next } else { Next::Stop }
+    }
+}
+
+impl Repeatable {
+    /// Returns whether the method of a request allows to repeat it: RFC 9110, section 9.2.2.
+    pub fn of_method(method: &str) -> Self {
+        match method {
+            "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE" => Self::Idempotent,
+            _ => Self::No,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PAUSE: Duration = Duration::from_millis(25);
+    const NOW: Duration = Duration::ZERO;
+
+    /// Returns what follows a row of attempts that all end in the same way, up to the first that is followed by none.
+    fn course(policy: &RetryPolicy, repeatable: Repeatable, adapter: bool, outcome: Outcome) -> Vec<Next> {
+        let mut attempts = policy.begin(repeatable, adapter);
+        std::iter::from_fn(|| Some(attempts.after(outcome))).take_while(|next| *next != Next::Stop).collect()
+    }
+
+    #[test]
+    fn what_nobody_wrote_is_repeated_only_where_it_does_no_harm() {
+        use Outcome::{Answered, Broken, Late, Malformed, Unsent};
+        use Repeatable::{Idempotent, Inference, No};
+        let (backend, engines) = (RetryPolicy::BACKEND, RetryPolicy::ENGINES);
+        let others = vec![Next::Other(NOW); 2];
+        for (case, policy, repeatable, outcome, expected) in [
+            ("refused connections move on", &backend, No, Unsent, others.clone()),
+            ("a POST that may have been seen is lost", &backend, No, Broken, vec![]),
+            ("a GET may be sent again", &backend, Idempotent, Broken, vec![Next::Same(NOW)]),
+            ("a poisonous prompt sees two engines at most", &engines, Inference, Broken, vec![Next::Other(NOW)]),
+            ("an upload to an engine is not repeated", &engines, No, Broken, vec![]),
+            ("a Service's 503 is its word", &backend, Idempotent, Answered(503), vec![]),
+            ("an engine's 503 is not that of the pool", &engines, Inference, Answered(503), others.clone()),
+            ("an engine's 502 likewise", &engines, Inference, Answered(502), others),
+            ("an engine's 500 is its word", &engines, Inference, Answered(500), vec![]),
+            ("an engine that is slow is not helped by a second", &engines, Inference, Late, vec![]),
+            ("what is no HTTP will not become it", &engines, Inference, Malformed, vec![]),
+        ] {
+            assert_eq!(course(policy, repeatable, false, outcome), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_followed() {
+        use Outcome::{Answered, Broken, Late, Malformed, Unsent};
+        let never = RetryPolicy::of_engines(0, PAUSE);
+        for outcome in [Unsent, Broken, Malformed, Late, Answered(503)] {
+            assert_eq!(course(&never, Repeatable::Inference, true, outcome), [], "`attempts: 0` after {outcome:?}");
+        }
+        let engines = RetryPolicy::of_engines(1, PAUSE);
+        let rule = RetryPolicy::of_rule(1, vec![500], PAUSE);
+        let (same, other) = (Next::Same(PAUSE), Next::Other(PAUSE));
+        let moves = [Next::Other(NOW); 2];
+        for (case, policy, outcome, expected) in [
+            ("a written attempt, and then the moves", &engines, Unsent, [&[same][..], &moves].concat()),
+            ("a broken connection", &engines, Broken, vec![same]),
+            ("another engine where one is late", &engines, Late, vec![other]),
+            ("another engine where one is unavailable", &engines, Answered(503), vec![other]),
+            ("an engine's 500 is its word", &engines, Answered(500), vec![]),
+            ("no HTTP", &engines, Malformed, vec![]),
+            ("a rule may ask the only endpoint again", &rule, Answered(500), vec![same]),
+            ("a rule's statuses are all there are", &rule, Answered(503), vec![]),
+            ("a rule's late attempt", &rule, Late, vec![same]),
+        ] {
+            assert_eq!(course(policy, Repeatable::No, false, outcome), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn an_adapter_is_looked_for_on_other_engines() {
+        let moves = [Next::Other(NOW); 2];
+        for policy in [RetryPolicy::ENGINES, RetryPolicy::of_engines(1, PAUSE)] {
+            assert_eq!(course(&policy, Repeatable::Inference, true, Outcome::Answered(404)), moves);
+            assert_eq!(course(&policy, Repeatable::Inference, false, Outcome::Answered(404)), []);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn attempts_end(outcomes in prop::collection::vec(0_usize..6, 32), written in prop::option::of(0_u32..5)) {
+            let all = [
+                Outcome::Unsent, Outcome::Broken, Outcome::Malformed, Outcome::Late, Outcome::Answered(503),
+                Outcome::Answered(404),
+            ];
+            let policy = written.map_or(RetryPolicy::ENGINES, |attempts| RetryPolicy::of_engines(attempts, PAUSE));
+            let mut attempts = policy.begin(Repeatable::Inference, true);
+            let followed = outcomes.iter().filter(|outcome| attempts.after(all[**outcome]) != Next::Stop).count();
+            prop_assert!(followed <= (written.unwrap_or(0) + MOVES + RERUNS) as usize);
+        }
+    }
+}
