@@ -1,0 +1,269 @@
+//! HTTP/1 on one connection.
+//!
+//! hyper reads and writes the messages, one request at a time, so that each has its own framing. What it leaves to its
+//! user is here: one timer for all that a client can be too slow for, turns that end, answers for clients that are cut
+//! off, and a moment for those who are still sending when they have their answer.
+
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::error::Error as _;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, HeaderValue};
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming as HyperBody;
+use hyper::server::conn::http1::{Builder, Parts};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tracing::debug;
+
+use crate::answer::Answer;
+use crate::budget::Exhausted;
+use crate::clock::Clock;
+use crate::connection::Connection;
+use crate::head;
+use crate::incoming::Incoming;
+use crate::linger::linger;
+use crate::progress::Overdue;
+use crate::server::{Server, head_room, room};
+use crate::service::{Refusal, Refused, Service};
+use crate::stream::Stream;
+use crate::upgraded::Upgraded;
+
+/// The least that hyper can read a head into.
+const LEAST_BUFFER: usize = 8 << 10;
+/// A body of up to this length that nobody wants is read all the same, if it is there already: the connection lives on.
+const CHEAP_REST: u64 = 8 << 10;
+
+/// Time for what is said to a client that is cut off, and for those who are still sending when the port closes.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
+/// What a client hears that takes too long for a head.
+const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+/// What a client hears for whose head there is no memory.
+const UNAVAILABLE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+
+/// What the requests of one connection share.
+struct Requests<S> {
+    server: Rc<Server<S>>,
+    connection: Rc<Connection>,
+    /// Waits for the connection, for a request that asks to change the protocol.
+    tunnel: RefCell<Option<oneshot::Sender<Upgraded>>>,
+    /// Whether the client may still be sending a body that nobody reads.
+    is_unread: Cell<bool>,
+}
+
+/// How hyper's part of a connection ended.
+enum Ended {
+    Done(hyper::Result<()>),
+    Overdue(Overdue),
+}
+
+/// Serves a connection to its end.
+pub(crate) async fn serve<T, S>(server: Rc<Server<S>>, stream: Stream<T>, connection: Rc<Connection>)
+where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: Service,
+{
+    let limits = &server.limits;
+    let requests = Rc::new(Requests {
+        server: Rc::clone(&server),
+        connection: Rc::clone(&connection),
+        tunnel: RefCell::new(None),
+        is_unread: Cell::new(false),
+    });
+    let mut http1 = {
+        let requests = Rc::clone(&requests);
+        Builder::new()
+            .header_read_timeout(None)
+            .max_headers(limits.head_fields)
+            .max_header_size(limits.head_bytes)
+            .max_buf_size(limits.head_bytes.max(LEAST_BUFFER))
+            .serve_connection(
+                TokioIo::new(stream.kept()),
+                service_fn(move |request| Rc::clone(&requests).attend(request)),
+            )
+    };
+    let progress = &connection.progress;
+    let mut closing = pin!(server.closing.cancelled());
+    let mut is_leaving = false;
+    let mut clock = Clock::default();
+    let ended = poll_fn(|context| {
+        progress.begin_turn();
+        if !is_leaving && closing.as_mut().poll(context).is_ready() {
+            is_leaving = true;
+            Pin::new(&mut http1).graceful_shutdown();
+        }
+        if let Poll::Ready(done) = Pin::new(&mut http1).poll(context) {
+            return Poll::Ready(Ended::Done(done));
+        }
+        let deadline = progress.deadline(limits);
+        clock
+            .poll(context, deadline.map(|(at, _)| at))
+            .map(|()| Ended::Overdue(deadline.map_or(Overdue::Request, |(_, overdue)| overdue)))
+    });
+    let ended = ended.await;
+    let Parts { io, read_buf, .. } = http1.into_parts();
+    requests.part(ended, io.into_inner(), read_buf).await;
+}
+
+impl<S: Service> Requests<S> {
+    /// Answers one request.
+    async fn attend(self: Rc<Self>, request: Request<HyperBody>) -> Result<Response<Answer<S::Body>>, Infallible> {
+        let in_flight = self.connection.progress.begin_request();
+        if self.connection.progress.is_turn_over() {
+            tokio::task::yield_now().await;
+        }
+        let server = &self.server;
+        let (mut parts, body) = request.into_parts();
+        let wants_upgrade = !parts.extensions.is_empty();
+        // hyper's own way to an upgrade needs connections that can be sent to other threads.
+        parts.extensions.clear();
+        let cost = head::cost(&parts.headers);
+        let length = http_body::Body::size_hint(&body).exact();
+        let admitted = head::admit(&mut parts, self.connection.is_tls(), false).and_then(|()| {
+            let head = head_room(&self.connection, cost);
+            let ahead = server.limits.head_bytes.max(LEAST_BUFFER);
+            let room = if length == Some(0) { Ok(None) } else { room(&self.connection, length, ahead).map(Some) };
+            head.and_then(|head| Ok((head, room?))).map_err(|_| Refusal::Memory)
+        });
+        let (head, room) = match admitted {
+            Ok(charges) => charges,
+            Err(why) => {
+                let mut answer = server.service.refuse(&self.connection, &Refused { why, head: Some(&parts) });
+                close(&mut answer);
+                self.is_unread.set(length != Some(0));
+                return Ok(answer.map(|body| Answer::new(body, in_flight, None)));
+            }
+        };
+        let (mut incoming, ended) = if length == Some(0) {
+            (Incoming::empty(), None)
+        } else {
+            let ended = Rc::new(Cell::new(false));
+            let incoming = Incoming::http1(body, server.limits.body_pause, room);
+            (incoming.noting_end(Rc::clone(&ended)), Some(ended))
+        };
+        if wants_upgrade {
+            let (tunnel, upgrade) = oneshot::channel();
+            *self.tunnel.borrow_mut() = Some(tunnel);
+            incoming = incoming.with_upgrade(upgrade);
+        }
+        let request = Request::from_parts(parts, incoming);
+        let mut answer = Rc::clone(&server.service).handle(Rc::clone(&self.connection), request).await;
+        if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            self.tunnel.take();
+        }
+        if let Some(ended) = ended
+            && !ended.get()
+        {
+            self.is_unread.set(true);
+            // Nobody else has the body: nobody will read it.
+            let is_dropped = Rc::strong_count(&ended) == 1;
+            if is_dropped && length.is_none_or(|length| length > CHEAP_REST) {
+                close(&mut answer);
+            }
+        } else {
+            self.is_unread.set(false);
+        }
+        Ok(answer.map(|body| Answer::new(body, in_flight, head)))
+    }
+
+    /// Does what is left to do on a connection that hyper is done with.
+    async fn part<T>(&self, ended: Ended, mut stream: Stream<T>, ahead: Bytes)
+    where
+        T: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let peer = self.connection.peer;
+        match ended {
+            Ended::Done(Ok(())) => {
+                if let Some(tunnel) = self.tunnel.take() {
+                    return self.pass_on(tunnel, stream, ahead).await;
+                }
+            }
+            Ended::Done(Err(error)) => {
+                let Some(why) = refusal(&error) else {
+                    debug!(%peer, %error, "connection broke");
+                    return;
+                };
+                self.refuse(why);
+                if why == Refusal::Memory && !self.says(&mut stream, UNAVAILABLE).await {
+                    return;
+                }
+            }
+            Ended::Overdue(Overdue::Head) => {
+                self.refuse(Refusal::TooSlow);
+                if !self.says(&mut stream, REQUEST_TIMEOUT).await {
+                    return;
+                }
+            }
+            Ended::Overdue(Overdue::Request) => {}
+            Ended::Overdue(Overdue::Reading) => {
+                debug!(%peer, "client does not read its answer");
+                return;
+            }
+        }
+        let limits = &self.server.limits;
+        let patience = match (self.server.closing.is_cancelled(), self.is_unread.get()) {
+            (false, _) => limits.linger_time,
+            (true, true) => limits.linger_time.min(LAST_MOMENT),
+            (true, false) => Duration::ZERO,
+        };
+        linger(stream, patience, limits.linger_bytes).await;
+    }
+
+    /// Has the service note what is refused; the client has its answer already, or gets one of no more words.
+    fn refuse(&self, why: Refusal) {
+        self.is_unread.set(true);
+        self.server.service.refuse(&self.connection, &Refused { why, head: None });
+    }
+
+    /// Sends an answer of the server's own; returns whether that could be done at once.
+    async fn says<T>(&self, stream: &mut Stream<T>, answer: &[u8]) -> bool
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        timeout(LAST_MOMENT, stream.write_all(answer)).await.is_ok_and(|written| written.is_ok())
+    }
+
+    /// Gives the connection to who answered that it changes the protocol, and waits for its end.
+    async fn pass_on<T>(&self, tunnel: oneshot::Sender<Upgraded>, stream: Stream<T>, ahead: Bytes)
+    where
+        T: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let progress = &self.connection.progress;
+        let _in_flight = progress.begin_request();
+        progress.become_upgraded();
+        let (ends, ended) = oneshot::channel();
+        if tunnel.send(Upgraded::new(ahead, stream.unkept(), self.server.limits.write_stall, ends)).is_ok() {
+            // Its end is all that is told.
+            ended.await.ok();
+        }
+    }
+}
+
+/// Has the connection end with an answer.
+fn close<B>(answer: &mut Response<B>) {
+    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+}
+
+/// Returns what a client has done wrong; `None` if its connection only broke.
+fn refusal(error: &hyper::Error) -> Option<Refusal> {
+    if error.is_parse_too_large() {
+        return Some(Refusal::HeadTooLarge);
+    }
+    if error.is_parse() {
+        return Some(Refusal::Syntax);
+    }
+    let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    let is_exhausted =
+        source.and_then(io::Error::get_ref).is_some_and(<dyn std::error::Error + Send + Sync>::is::<Exhausted>);
+    is_exhausted.then_some(Refusal::Memory)
+}

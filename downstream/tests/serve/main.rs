@@ -1,0 +1,7 @@
+//! The server, as its clients see it: over pipes in memory, and over loopback where sockets matter.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod http1;
+mod http2;
+mod site;
