@@ -259,7 +259,7 @@ fn picking(criterion: &mut Criterion) {
     let observation = |index: u32| Observation {
         metrics: Some(EndpointMetrics { running: index % 7, waiting: index % 3, ..EndpointMetrics::default() }),
         in_flight_at_scrape: index % 5,
-        set_aside: false,
+        ..Observation::default()
     };
     let observations: Vec<_> = (0..64).map(observation).collect();
     let (picker, mut rng) = (SchedulerConfig::default().picker(), SmallRng::seed_from_u64(1));
@@ -274,6 +274,7 @@ fn picking(criterion: &mut Criterion) {
                     position,
                     in_flight: 3,
                     observation,
+                    penalty: 0,
                     tried: false,
                 })
                 .collect();

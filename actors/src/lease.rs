@@ -5,11 +5,15 @@ use std::sync::Arc;
 
 use actix::WeakRecipient;
 use actix_web::http::uri::Authority;
+use kthena_router::inference::health::{Outcome, Standing};
 use kthena_router::inference::picker::PickError;
 use kthena_router::inference::pool::Endpoint;
 
-use crate::pool_keeper::ConnectionRefused;
+use crate::messages::AttemptEnded;
 use crate::published::{Member, Pool};
+
+/// From how many failures in a row on not each of them is told of.
+const MANY_IN_A_ROW: u32 = 16;
 
 /// A reservation of an endpoint, given back when it is dropped: at the end of the answer, on an error, and when the
 /// asker is gone before the reply reaches it.
@@ -48,18 +52,29 @@ impl Lease {
         &self.member.authority
     }
 
-    /// Notes that the endpoint answered, whatever it said.
-    pub fn note_answer(&self) {
-        self.member.cell.note_answer();
-    }
-
-    /// Notes that the endpoint refused the connection, and tells the pool's keeper.
-    pub fn note_refusal(&self) {
-        let in_a_row = self.member.cell.note_refusal();
-        if let Some(keeper) = self.pool.view().keeper.as_ref().and_then(WeakRecipient::upgrade) {
-            keeper.do_send(ConnectionRefused { address: self.member.endpoint.socket(), in_a_row });
+    /// Notes how an attempt at the endpoint ended; called once for each attempt.
+    ///
+    /// A good answer costs no more than to see that nothing went wrong before. The pool's keeper is told of failures that
+    /// may eject the endpoint, and of the outcome of a trial.
+    pub fn note(&self, outcome: Outcome) {
+        let in_a_row = self.member.cell.note(outcome);
+        let is_unusual = self.member.observation.standing != Standing::Serving;
+        if is_unusual || outcome.cause().is_some_and(|cause| is_told(in_a_row, cause.in_a_row())) {
+            self.tell(outcome, in_a_row);
         }
     }
+
+    fn tell(&self, outcome: Outcome, in_a_row: u32) {
+        if let Some(keeper) = self.pool.view().keeper.as_ref().and_then(WeakRecipient::upgrade) {
+            keeper.do_send(AttemptEnded { address: self.member.endpoint.socket(), outcome, in_a_row });
+        }
+    }
+}
+
+/// Returns whether the keeper is told of a failure. A long row is told of now and then only: an endpoint that may not be
+/// ejected, because too many others are, must not fill the keeper's mailbox.
+fn is_told(in_a_row: u32, threshold: u32) -> bool {
+    in_a_row >= threshold && (in_a_row <= MANY_IN_A_ROW || in_a_row.is_power_of_two())
 }
 
 impl Drop for Lease {

@@ -25,7 +25,7 @@
 //! | [`pool_keeper::SetEndpoints`] | RouteRegistry, PoolKeeper | do_send | the endpoints of a pool, all of them |
 //! | [`scraper::WatchEndpoints`] | PoolKeeper, MetricsScraper | do_send | the endpoints to scrape, all of them |
 //! | [`pool_keeper::Scraped`] | MetricsScraper, PoolKeeper | try_send | an engine's figures; a lost one is replaced |
-//! | [`pool_keeper::ConnectionRefused`] | Lease, PoolKeeper | do_send, weak | an endpoint refused a connection |
+//! | [`messages::AttemptEnded`] | Lease, PoolKeeper | do_send, weak | an attempt that may eject an endpoint, or bring it back |
 //! | [`scheduler::PickEndpoint`] | request handler, Scheduler | send, same thread | choose an endpoint and reserve it |
 //! | [`access_logger::LogLines`] | HTTP worker, AccessLogger | try_send | lines to write |
 //! | [`manifest_directory::FilesChanged`] | file system, ManifestDirectory | do_send, weak | look again |
@@ -49,6 +49,7 @@ pub mod lease;
 pub mod listener;
 pub mod load;
 pub mod manifest_directory;
+pub mod messages;
 pub mod metrics;
 pub mod observe;
 pub mod origin;

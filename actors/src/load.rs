@@ -5,11 +5,22 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use kthena_router::inference::health::{Cause, Outcome};
+
+/// What a failure adds to an endpoint's penalty, as a number of requests.
+const PENALTY: u32 = 4;
+/// The largest penalty.
+const MAX_PENALTY: u32 = 64;
+
 /// The counts of one endpoint.
 #[derive(Debug, Default)]
 pub struct LoadCell {
     in_flight: AtomicU32,
-    refusals: AtomicU32,
+    /// Attempts in a row that did not reach the endpoint.
+    unreached: AtomicU32,
+    /// Attempts in a row that reached it and failed.
+    failures: AtomicU32,
+    penalty: AtomicU32,
 }
 
 impl LoadCell {
@@ -18,9 +29,15 @@ impl LoadCell {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Returns how many connections in a row were refused.
-    pub fn refusals(&self) -> u32 {
-        self.refusals.load(Ordering::Relaxed)
+    /// Returns whether the last attempt failed.
+    pub fn is_failing(&self) -> bool {
+        self.unreached.load(Ordering::Relaxed) != 0 || self.failures.load(Ordering::Relaxed) != 0
+    }
+
+    /// Returns what the endpoint is rated down by, as a number of requests. It grows with each failure, and is halved by
+    /// each good answer and each second.
+    pub fn penalty(&self) -> u32 {
+        self.penalty.load(Ordering::Relaxed)
     }
 
     /// Adds a request in flight; [`LoadCell::give_back`] must follow.
@@ -34,17 +51,51 @@ impl LoadCell {
         debug_assert!(before > 0, "a reservation was given back twice");
     }
 
-    /// Notes that a connection was refused, and returns how many were in a row.
-    pub(crate) fn note_refusal(&self) -> u32 {
-        self.refusals.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    /// Notes how an attempt ended, and returns how many of its kind failed in a row, 0 for a good answer.
+    pub(crate) fn note(&self, outcome: Outcome) -> u32 {
+        match outcome.cause() {
+            None => {
+                self.note_contact();
+                clear(&self.failures);
+                self.forgive();
+                0
+            }
+            Some(Cause::Refused | Cause::Handshake) => self.note_failure(&self.unreached),
+            Some(_) => {
+                self.note_contact();
+                self.note_failure(&self.failures)
+            }
+        }
     }
 
-    /// Notes that the endpoint answered.
-    pub(crate) fn note_answer(&self) {
-        // A load is cheaper than a store that makes the other cores reload the line.
-        if self.refusals.load(Ordering::Relaxed) != 0 {
-            self.refusals.store(0, Ordering::Relaxed);
+    /// Notes that the endpoint was reached, whatever came of it.
+    pub(crate) fn note_contact(&self) {
+        clear(&self.unreached);
+    }
+
+    /// Halves the penalty.
+    pub(crate) fn forgive(&self) {
+        if self.penalty() != 0 {
+            self.change_penalty(|penalty| penalty / 2);
         }
+    }
+
+    fn note_failure(&self, row: &AtomicU32) -> u32 {
+        self.change_penalty(|penalty| (penalty + PENALTY).min(MAX_PENALTY));
+        row.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    fn change_penalty(&self, change: impl Fn(u32) -> u32) {
+        self.penalty
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |penalty| Some(change(penalty)))
+            .expect("the change always has a result");
+    }
+}
+
+/// Sets a count to 0. A load is cheaper than a store that makes the other cores reload the line.
+fn clear(count: &AtomicU32) {
+    if count.load(Ordering::Relaxed) != 0 {
+        count.store(0, Ordering::Relaxed);
     }
 }
 
@@ -73,10 +124,27 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_ends_a_row_of_refusals() {
+    fn a_good_answer_ends_a_row_of_failures() {
         let cell = LoadCell::default();
-        assert_eq!((cell.note_refusal(), cell.note_refusal()), (1, 2));
-        cell.note_answer();
-        assert_eq!(cell.note_refusal(), 1);
+        assert_eq!((cell.note(Outcome::Refused), cell.note(Outcome::Handshake)), (1, 2));
+        assert_eq!(cell.note(Outcome::Answered(500)), 1, "an answer, be it a bad one, says that connections are made");
+        assert_eq!((cell.note(Outcome::Refused), cell.note(Outcome::Reset)), (1, 2));
+        assert!(cell.is_failing());
+        assert_eq!(cell.note(Outcome::Answered(429)), 0);
+        assert!(!cell.is_failing());
+        assert_eq!((cell.note(Outcome::Refused), cell.note(Outcome::Late)), (1, 1));
+    }
+
+    #[test]
+    fn a_failure_makes_an_endpoint_look_loaded_for_a_while() {
+        let cell = LoadCell::default();
+        for _ in 0..100 {
+            cell.note(Outcome::Answered(500));
+        }
+        assert_eq!(cell.penalty(), MAX_PENALTY);
+        for _ in 0..8 {
+            cell.forgive();
+        }
+        assert_eq!(cell.penalty(), 0);
     }
 }

@@ -62,8 +62,8 @@ pub struct Metrics {
     pub listener_open: Family<BindLabel, Gauge>,
     /// Endpoints by their state.
     pub endpoints: Family<EndpointLabels, Gauge>,
-    /// Times that an endpoint was set aside.
-    pub set_aside: Family<PoolLabel, Counter>,
+    /// Ejections of endpoints.
+    pub ejections: Family<EjectionLabels, Counter>,
     /// Scrapes of engines' metrics.
     pub scrapes: Family<ScrapeLabels, Counter>,
     /// The metrics of endpoint pickers.
@@ -157,7 +157,7 @@ impl Metrics {
                 Family::default(),
             ),
             endpoints: families.add("endpoints", "Endpoints by state", Family::default()),
-            set_aside: families.add("endpoint_set_aside", "Times an endpoint was set aside", Family::default()),
+            ejections: families.add("endpoint_ejections", "Ejections of endpoints by cause", Family::default()),
             scrapes: families.add("scrapes", "Scrapes of engines' metrics by outcome", Family::default()),
             pickers: PickerMetrics::new(&mut families),
             manifest_faults: families.add("manifest_faults", "Faults in the manifest files now", Gauge::default()),

@@ -13,7 +13,7 @@ use kthena_router::routing::backend::Availability;
 use kthena_router::routing::table::{PoolIndex, RouteTable};
 
 use crate::load::LoadCell;
-use crate::pool_keeper::ConnectionRefused;
+use crate::messages::AttemptEnded;
 use crate::upstream::ClientTls;
 
 /// Everything that a worker needs to route a request.
@@ -43,8 +43,8 @@ pub struct Pool {
 pub struct PoolView {
     /// The endpoints.
     pub members: Vec<Member>,
-    /// The keeper of the pool, which wants to know of refused connections.
-    pub keeper: Option<WeakRecipient<ConnectionRefused>>,
+    /// Who wants to know of failed attempts: the keeper of the pool.
+    pub keeper: Option<WeakRecipient<AttemptEnded>>,
 }
 
 /// One endpoint of a pool.
@@ -135,8 +135,9 @@ impl Pool {
 
     fn availability(&self) -> Availability {
         let view = self.view.load();
-        let of =
-            |member: &Member| if member.observation.set_aside { Availability::SetAside } else { Availability::Ready };
+        let of = |member: &Member| {
+            if member.observation.standing.is_ejected() { Availability::Ejected } else { Availability::Ready }
+        };
         view.members.iter().map(of).max().unwrap_or(Availability::Empty)
     }
 }

@@ -79,6 +79,7 @@ impl Handler<PickEndpoint> for Scheduler {
                 position,
                 in_flight: member.cell.in_flight(),
                 observation: &member.observation,
+                penalty: member.cell.penalty(),
                 tried: tried.contains(&member.endpoint.socket()),
             })
             .collect();

@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod exposition;
+pub mod health;
 pub mod model_names;
 pub mod model_rewrite;
 pub mod objective;

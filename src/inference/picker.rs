@@ -52,13 +52,13 @@ pub struct Picker {
     scores: Vec<(Box<dyn Score>, f32)>,
 }
 
-/// Keeps endpoints that accept connections, as long as there is one.
+/// Keeps endpoints that are not ejected, as long as there is one.
 struct Serving;
 
 impl Picker {
     /// Makes a picker of scores with their weights, which must not be negative.
     ///
-    /// Endpoints that are set aside are always a last resort.
+    /// Endpoints that are ejected are always a last resort.
     pub fn new(scores: Vec<(Box<dyn Score>, f32)>) -> Self {
         Self { filters: vec![Box::new(Serving)], scores }
     }
@@ -97,7 +97,7 @@ impl Filter for Serving {
     }
 
     fn keeps(&self, candidate: &Candidate<'_>) -> bool {
-        !candidate.observation.set_aside
+        candidate.observation.standing.admits(candidate.in_flight)
     }
 
     fn is_preference(&self) -> bool {

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::Serialize;
 
 use super::exposition::EndpointMetrics;
+use super::health::Standing;
 use crate::object::ObjectKey;
 
 /// One address that serves a pool's requests: a Pod at a port.
@@ -26,8 +27,8 @@ pub struct Observation {
     pub metrics: Option<EndpointMetrics>,
     /// Requests of this router that were in flight when the metrics were scraped.
     pub in_flight_at_scrape: u32,
-    /// Whether the endpoint refused several connections in a row and is being probed.
-    pub set_aside: bool,
+    /// Whether the endpoint gets requests, by how the last ones ended.
+    pub standing: Standing,
 }
 
 /// One endpoint that a picker may choose.
@@ -41,6 +42,8 @@ pub struct Candidate<'e> {
     pub in_flight: u32,
     /// What was observed of it.
     pub observation: &'e Observation,
+    /// What it is rated down by for failures of late, as a number of requests.
+    pub penalty: u32,
     /// Whether an earlier attempt of the same request failed there.
     pub tried: bool,
 }
@@ -62,11 +65,12 @@ impl Candidate<'_> {
     /// Returns the number of requests that the endpoint has to work on.
     ///
     /// That is what this router has in flight there now, plus what came from elsewhere: the engine's own running and
-    /// waiting requests at its last scrape, less this router's share of them at that time.
+    /// waiting requests at its last scrape, less this router's share of them at that time. The penalty is added, because
+    /// an endpoint that fails at once would look idle.
     pub fn load(&self) -> u32 {
         let elsewhere = self.observation.metrics.map_or(0, |metrics| {
             metrics.running.saturating_add(metrics.waiting).saturating_sub(self.observation.in_flight_at_scrape)
         });
-        self.in_flight.saturating_add(elsewhere)
+        self.in_flight.saturating_add(elsewhere).saturating_add(self.penalty)
     }
 }

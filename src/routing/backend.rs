@@ -9,8 +9,8 @@
 pub enum Availability {
     /// It has no endpoint at all.
     Empty,
-    /// It has endpoints, but all of them refuse connections lately.
-    SetAside,
+    /// It has endpoints, but all of them are ejected.
+    Ejected,
     /// It has an endpoint that serves.
     Ready,
 }
@@ -64,8 +64,8 @@ mod tests {
     fn a_backend_that_cannot_serve_takes_no_share() {
         for (name, first, second, expected) in [
             ("the other is ready", Availability::Empty, Availability::Ready, Some("b")),
-            ("set aside is worse than ready", Availability::SetAside, Availability::Ready, Some("b")),
-            ("set aside is better than nothing", Availability::SetAside, Availability::Empty, Some("a")),
+            ("set aside is worse than ready", Availability::Ejected, Availability::Ready, Some("b")),
+            ("set aside is better than nothing", Availability::Ejected, Availability::Empty, Some("a")),
             ("nothing is there", Availability::Empty, Availability::Empty, None),
         ] {
             assert_eq!(pick(&[("a", 100, first), ("b", 1, second)], 0), expected, "{name}");
@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn a_weight_of_zero_is_never_chosen() {
         assert_eq!(pick(&[("a", 0, Availability::Ready)], 0), None);
-        assert_eq!(pick(&[("a", 0, Availability::Ready), ("b", 1, Availability::SetAside)], 0), Some("b"));
+        assert_eq!(pick(&[("a", 0, Availability::Ready), ("b", 1, Availability::Ejected)], 0), Some("b"));
     }
 
     proptest! {

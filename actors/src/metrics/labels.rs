@@ -97,6 +97,14 @@ pub struct EndpointLabels {
     pub state: &'static str,
 }
 
+/// Labels of ejections.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[expect(missing_docs, reason = "the fields are the labels")]
+pub struct EjectionLabels {
+    pub pool: String,
+    pub cause: &'static str,
+}
+
 /// Labels of scrapes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 #[expect(missing_docs, reason = "the fields are the labels")]

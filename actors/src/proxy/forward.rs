@@ -11,6 +11,7 @@ use std::time::Instant;
 use actix_http::{HttpMessage, Request};
 use actix_web::http::uri::PathAndQuery;
 use actix_web::web::Bytes;
+use kthena_router::inference::health::Outcome;
 use kthena_router::inference::picker::PickError;
 use kthena_router::routing::pool::PoolPolicy;
 
@@ -127,7 +128,7 @@ async fn attempt(
     };
     match worker.client.send(&peer, &mut ask).await {
         Ok(answer) => {
-            lease.note_answer();
+            lease.note(Outcome::Answered(answer.head.status().as_u16()));
             match answer.head.status().as_u16() {
                 status @ (502..=504) => {
                     exchange.upstream_status = Some(status);
@@ -136,15 +137,27 @@ async fn attempt(
                 _ => Ok(answer),
             }
         }
-        Err(AttemptError::Timeout) => Err(Failed::Timeout),
+        Err(AttemptError::Timeout) => {
+            lease.note(Outcome::Late);
+            Err(Failed::Timeout)
+        }
         Err(AttemptError::Connect(_)) => {
-            lease.note_refusal();
+            lease.note(Outcome::Refused);
             Err(Failed::Attempt(AttemptFailure::Refused))
         }
-        Err(AttemptError::Handshake(_)) => Err(Failed::Attempt(AttemptFailure::Handshake)),
-        Err(AttemptError::Broken(_) | AttemptError::Malformed(_) | AttemptError::RequestBody(_)) => {
+        Err(AttemptError::Handshake(_)) => {
+            lease.note(Outcome::Handshake);
+            Err(Failed::Attempt(AttemptFailure::Handshake))
+        }
+        Err(AttemptError::Malformed(_)) => {
+            lease.note(Outcome::Malformed);
             Err(Failed::Attempt(AttemptFailure::Broken))
         }
+        Err(AttemptError::Broken(_)) => {
+            lease.note(Outcome::Reset);
+            Err(Failed::Attempt(AttemptFailure::Broken))
+        }
+        Err(AttemptError::RequestBody(_)) => Err(Failed::Attempt(AttemptFailure::Broken)),
     }
 }
 

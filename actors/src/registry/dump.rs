@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use kthena_router::gateway::conditions::Condition;
 use kthena_router::inference::exposition::HistogramTotals;
+use kthena_router::inference::health::Cause;
 use kthena_router::kinds::model_server::InferenceEngine;
 use kthena_router::object::{Kind, ObjectKey, PoolKey};
 use kthena_router::plan::Reports;
@@ -183,7 +184,7 @@ fn pods(world: &World, pools: &Pools<'_>) -> Vec<Value> {
                     "ttft": mean(metrics.time_to_first_token),
                 },
                 "inFlight": member.cell.in_flight(),
-                "setAside": member.observation.set_aside,
+                "ejected": member.observation.standing.cause().map(Cause::label),
                 "models": [],
                 "modelServers": servers.map(|(key, ..)| key.object.to_string()).collect::<Vec<_>>(),
                 "podInfo": {

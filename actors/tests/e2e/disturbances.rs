@@ -174,12 +174,12 @@ async fn an_engine_that_dies_under_load_fails_no_request_and_comes_back() {
     let load = Load::start(&harness, PORT, "m", 4);
     load.goes_on(&harness, 50).await;
     assert!(steady.requests() > 0 && dying.requests() > 0, "both engines serve at first");
-    assert_eq!((endpoints("ready").await, endpoints("set_aside").await), (2.0, 0.0));
+    assert_eq!((endpoints("ready").await, endpoints("ejected").await), (2.0, 0.0));
 
     dying.stop().await;
-    harness.until("the dead engine is set aside", async || endpoints("set_aside").await == 1.0).await;
+    harness.until("the dead engine is ejected", async || endpoints("ejected").await == 1.0).await;
     assert_eq!(endpoints("ready").await, 1.0);
-    assert_eq!(harness.metric("kthena_router_endpoint_set_aside_total", &[]).await, 1.0);
+    assert_eq!(harness.metric("kthena_router_endpoint_ejections_total", &[]).await, 1.0);
     let failed = async || harness.metric("kthena_router_scrapes_total", &["outcome=\"connect\""]).await;
     harness.until("its scrapes fail", async || failed().await > 0.0).await;
     let before = harness.metric("kthena_router_upstream_attempts_total", &["refused"]).await;
@@ -190,7 +190,7 @@ async fn an_engine_that_dies_under_load_fails_no_request_and_comes_back() {
     let config = EngineConfig { addresses: vec![host], ports: vec![ENGINE_PORT], ..EngineConfig::new("m") };
     let back = simulated_engine::start(config).await.unwrap();
     harness.until("it serves again", async || back.requests() > 0).await;
-    assert_eq!((endpoints("ready").await, endpoints("set_aside").await), (2.0, 0.0));
+    assert_eq!((endpoints("ready").await, endpoints("ejected").await), (2.0, 0.0));
     let tally = load.tally().await;
     assert_eq!(tally.keys().collect::<Vec<_>>(), ["m"], "{tally:?}");
 }

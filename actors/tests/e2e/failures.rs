@@ -35,20 +35,18 @@ async fn a_dead_endpoint_costs_no_request_and_is_taken_back_when_it_serves_again
         let labels = ["pool=\"ModelServer default/m\"", &format!("state=\"{state}\"")];
         harness.metric("kthena_router_endpoints", &labels).await
     };
-    harness
-        .until("it is set aside", async || (in_state("ready").await, in_state("set_aside").await) == (1.0, 1.0))
-        .await;
+    harness.until("it is ejected", async || (in_state("ready").await, in_state("ejected").await) == (1.0, 1.0)).await;
     let asked = async || harness.metric("kthena_router_upstream_attempts_total", &[]).await;
     let before = asked().await;
     for _ in 0..10 {
         assert_eq!(harness.complete("public").await.status, 200);
     }
-    assert_eq!(asked().await, before + 10.0, "an endpoint that is set aside is not asked");
+    assert_eq!(asked().await, before + 10.0, "an ejected endpoint is not asked");
 
     let addresses = vec![harness.host(11)];
     let config = EngineConfig { addresses, ports: vec![ENGINE_PORT], ..EngineConfig::new("m") };
     let back = simulated_engine::start(config).await.unwrap();
-    harness.until("it is taken back", async || in_state("set_aside").await == 0.0).await;
+    harness.until("it is taken back", async || in_state("ejected").await == 0.0).await;
     let serves = async || harness.complete("public").await.status == 200 && back.requests() > 0;
     harness.until("it serves again", serves).await;
 }
@@ -124,7 +122,7 @@ async fn attempts_end_where_the_policy_says() {
         assert_eq!(engines.iter().map(Engine::requests).sum::<u64>(), attempts, "{case}");
         let log = harness.logged("\" 503 error=proxy ").await;
         assert!(log.contains(&format!(" upstream_attempts={attempts} ")), "{case}: {log}");
-        assert_eq!(harness.metric("kthena_router_endpoint_set_aside_total", &[]).await, 0.0, "{case}: they do accept");
+        assert_eq!(harness.metric("kthena_router_endpoint_ejections_total", &[]).await, 0.0, "{case}: they do accept");
     }
 }
 

@@ -6,6 +6,7 @@ use rand::rngs::StdRng;
 
 use super::*;
 use crate::inference::exposition::EndpointMetrics;
+use crate::inference::health::{Cause, Standing};
 use crate::inference::pool::{Endpoint, Observation};
 use crate::inference::scheduling::SchedulerConfig;
 use crate::object::ObjectKey;
@@ -13,11 +14,12 @@ use crate::object::ObjectKey;
 struct Case {
     in_flight: u32,
     elsewhere: u32,
-    set_aside: bool,
+    ejected: bool,
+    penalty: u32,
     tried: bool,
 }
 
-const IDLE: Case = Case { in_flight: 0, elsewhere: 0, set_aside: false, tried: false };
+const IDLE: Case = Case { in_flight: 0, elsewhere: 0, ejected: false, penalty: 0, tried: false };
 
 fn endpoints(count: usize) -> Vec<Endpoint> {
     (0..count)
@@ -35,7 +37,7 @@ fn observations(cases: &[Case]) -> Vec<Observation> {
         .map(|case| Observation {
             metrics: Some(EndpointMetrics { running: case.elsewhere, ..EndpointMetrics::default() }),
             in_flight_at_scrape: 0,
-            set_aside: case.set_aside,
+            standing: if case.ejected { Standing::Ejected(Cause::Refused) } else { Standing::Serving },
         })
         .collect()
 }
@@ -51,6 +53,7 @@ fn pick(cases: &[Case], seed: u64) -> Result<usize, PickError> {
             position,
             in_flight: case.in_flight,
             observation: &observations[position],
+            penalty: case.penalty,
             tried: case.tried,
         })
         .collect();
@@ -65,11 +68,12 @@ fn the_endpoint_with_the_fewest_requests_is_picked() {
     for (name, cases, expected) in [
         ("own requests count", [Case { in_flight: 3, ..IDLE }, Case { in_flight: 1, ..IDLE }], Ok(1)),
         ("requests from elsewhere count", [Case { elsewhere: 1, ..IDLE }, Case { elsewhere: 9, ..IDLE }], Ok(0)),
+        ("one that fails fast is not idle", [Case { penalty: 4, ..IDLE }, Case { in_flight: 3, ..IDLE }], Ok(1)),
         ("a tried endpoint is out", [Case { tried: true, ..IDLE }, Case { in_flight: 9, ..IDLE }], Ok(1)),
-        ("one set aside is out", [Case { set_aside: true, ..IDLE }, Case { in_flight: 9, ..IDLE }], Ok(1)),
+        ("an ejected one is out", [Case { ejected: true, ..IDLE }, Case { in_flight: 9, ..IDLE }], Ok(1)),
         (
-            "one set aside is the last resort",
-            [Case { set_aside: true, ..IDLE }, Case { set_aside: true, tried: true, ..IDLE }],
+            "an ejected one is the last resort",
+            [Case { ejected: true, ..IDLE }, Case { ejected: true, tried: true, ..IDLE }],
             Ok(0),
         ),
         ("all tried", [Case { tried: true, ..IDLE }, Case { tried: true, ..IDLE }], Err(PickError::AllTried)),
@@ -83,8 +87,9 @@ fn the_endpoint_with_the_fewest_requests_is_picked() {
 fn this_routers_own_share_of_the_scraped_requests_is_not_counted_twice() {
     let endpoint = &endpoints(1)[0];
     let metrics = EndpointMetrics { running: 5, waiting: 2, ..EndpointMetrics::default() };
-    let observation = Observation { metrics: Some(metrics), in_flight_at_scrape: 4, set_aside: false };
-    let candidate = Candidate { endpoint, position: 0, in_flight: 1, observation: &observation, tried: false };
+    let observation = Observation { metrics: Some(metrics), in_flight_at_scrape: 4, ..Observation::default() };
+    let candidate =
+        Candidate { endpoint, position: 0, in_flight: 1, observation: &observation, penalty: 0, tried: false };
     assert_eq!(candidate.load(), 4);
 }
 
@@ -105,14 +110,14 @@ proptest! {
     ) {
         let cases: Vec<_> = cases
             .into_iter()
-            .map(|(in_flight, elsewhere, set_aside, tried)| Case { in_flight, elsewhere, set_aside, tried })
+            .map(|(in_flight, elsewhere, ejected, tried)| Case { in_flight, elsewhere, ejected, penalty: 0, tried })
             .collect();
         let untried = cases.iter().filter(|case| !case.tried).count();
         match pick(&cases, seed) {
             Ok(position) => {
                 prop_assert!(!cases[position].tried);
-                let serving = cases.iter().any(|case| !case.tried && !case.set_aside);
-                prop_assert!(!serving || !cases[position].set_aside, "a serving endpoint was passed over");
+                let serving = cases.iter().any(|case| !case.tried && !case.ejected);
+                prop_assert!(!serving || !cases[position].ejected, "a serving endpoint was passed over");
             }
             Err(_) => prop_assert_eq!(untried, 0),
         }

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use actix_web::error::PayloadError;
 use actix_web::http::header::HeaderValue;
+use kthena_router::inference::health::Outcome;
 use kthena_router::inference::picker::PickError;
 use kthena_router::routing::http::route::{Retry, Rule, Timeouts};
 use tokio::time::{sleep, timeout_at};
@@ -172,17 +173,30 @@ impl<'a> Attempts<'a> {
         outbound.body = ask.body;
         let failure = match outcome {
             Ok(answer) => {
-                lease.note_answer();
+                lease.note(Outcome::Answered(answer.head.status().as_u16()));
                 return Ok(answer);
             }
-            Err(AttemptError::Timeout) => return Err(Failed::Late),
+            Err(AttemptError::Timeout) => {
+                lease.note(Outcome::Late);
+                return Err(Failed::Late);
+            }
             Err(AttemptError::RequestBody(fault)) => return Err(Failed::Body(fault)),
             Err(AttemptError::Connect(_)) => {
-                lease.note_refusal();
+                lease.note(Outcome::Refused);
                 AttemptFailure::Refused
             }
-            Err(AttemptError::Handshake(_)) => AttemptFailure::Handshake,
-            Err(AttemptError::Broken(_) | AttemptError::Malformed(_)) => AttemptFailure::Broken,
+            Err(AttemptError::Handshake(_)) => {
+                lease.note(Outcome::Handshake);
+                AttemptFailure::Handshake
+            }
+            Err(AttemptError::Broken(_)) => {
+                lease.note(Outcome::Reset);
+                AttemptFailure::Broken
+            }
+            Err(AttemptError::Malformed(_)) => {
+                lease.note(Outcome::Malformed);
+                AttemptFailure::Broken
+            }
         };
         Err(Failed::Attempt(failure))
     }
