@@ -1,12 +1,13 @@
 //! A backend's answer: its head, and its body as it arrives.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures::Stream;
+use http::HeaderMap;
 use http::response::Parts;
-use http_body::{Frame, SizeHint};
+use http_body::Frame;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::error::BodyError;
@@ -65,6 +66,14 @@ impl AnswerBody {
         }
     }
 
+    /// Returns the trailers, once [`poll_chunk`](Self::poll_chunk) has returned `None`. Over HTTP/1.1 they are left out.
+    pub fn poll_trailers(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<HeaderMap>, BodyError>> {
+        match &mut self.0 {
+            Source::Http1(_) => Poll::Ready(Ok(None)),
+            Source::Http2(incoming) => incoming.poll_trailers(context),
+        }
+    }
+
     /// Returns the next piece of the body as soon as it is there, `None` at its end.
     pub fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         match &mut self.0 {
@@ -90,10 +99,10 @@ impl http_body::Body for AnswerBody {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        self.get_mut().poll_chunk(context).map_ok(Frame::data)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::default()
+        let body = self.get_mut();
+        if let Some(piece) = ready!(body.poll_chunk(context)) {
+            return Poll::Ready(Some(piece.map(Frame::data)));
+        }
+        body.poll_trailers(context).map(|trailers| trailers.map(|trailers| trailers.map(Frame::trailers)).transpose())
     }
 }

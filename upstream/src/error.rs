@@ -58,7 +58,10 @@ pub enum AttemptError {
     /// The connection ended before the head of an answer was there.
     #[error("the connection ended before the answer began")]
     Broken(#[source] io::Error),
-    /// What arrived is no HTTP.
+    /// The request cannot be put into the protocol that the backend speaks; nothing was sent.
+    #[error("the request cannot be sent: {0}")]
+    Unsendable(&'static str),
+    /// What arrived is no HTTP, or exceeds the limits for heads (see the documentation of the crate).
     #[error("the answer is malformed: {0}")]
     Malformed(&'static str),
     /// The time that the request has for the head of its answer is over; the stage says what it was spent on.

@@ -52,6 +52,13 @@ pub fn is_free(name: &HeaderName) -> bool {
     !is_hop_by_hop(name) && !is_framing(name)
 }
 
+/// Returns whether whoever sent these headers takes trailers. The field is about one connection; whether trailers can be
+/// passed on is known at both of a proxy's.
+pub(super) fn takes_trailers(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(header::TE).iter();
+    values.any(|value| options(value.as_bytes()).any(|option| option.eq_ignore_ascii_case(b"trailers")))
+}
+
 /// Takes out the headers that belong to one connection; HTTP/2 has none that `Connection` names.
 pub(super) fn retain_end_to_end(headers: &mut HeaderMap) {
     for name in &HOP_BY_HOP {

@@ -23,7 +23,7 @@ use super::error::{AttemptError, BodyError, Progress};
 use super::pool::Slot;
 use super::stream::Stream;
 use framing::{Decoded, Framing};
-use head::{Expected, Head};
+use head::{Decoder, Expected, Head};
 use sending::{SendError, Sending};
 
 /// With less room than this left, room for more is made before the next read.
@@ -38,10 +38,9 @@ pub(super) struct Connection {
     stream: Stream,
     /// What has arrived and was not taken yet.
     input: BytesMut,
+    heads: Decoder,
     sending: Sending,
     room: usize,
-    /// Whether it has served a request before.
-    kept: bool,
 }
 
 /// The body of an answer as it arrives.
@@ -61,7 +60,6 @@ pub(super) async fn exchange(
     slot: &Rc<Slot>,
     progress: &Progress,
 ) -> Result<Answer, AttemptError> {
-    progress.note_send();
     connection.sending.begin(ask);
     let expected = Expected { head_only: ask.method == Method::HEAD, upgrade: ask.upgrade.is_some() };
     let head = poll_fn(|context| connection.poll_head(expected, progress, context)).await?;
@@ -71,7 +69,7 @@ pub(super) async fn exchange(
 impl Connection {
     /// Makes a connection of a fresh stream of bytes.
     pub(super) fn new(stream: Stream) -> Self {
-        Self { stream, input: BytesMut::new(), sending: Sending::default(), room: ROOM, kept: false }
+        Self { stream, input: BytesMut::new(), heads: Decoder::default(), sending: Sending::default(), room: ROOM }
     }
 
     /// Returns whether nothing has arrived, as it should be while there is no request.
@@ -85,19 +83,27 @@ impl Connection {
         progress: &Progress,
         context: &mut Context<'_>,
     ) -> Poll<Result<Head, AttemptError>> {
-        self.poll_send(context).map_err(AttemptError::RequestBody)?;
+        let had_begun = self.sending.has_begun();
+        let sent = self.sending.poll(&mut self.stream, context);
+        if self.sending.has_begun() && !had_begun {
+            progress.note_send();
+        }
+        match sent {
+            Poll::Ready(Err(SendError::Body(fault))) => return Poll::Ready(Err(AttemptError::RequestBody(fault))),
+            // What arrives on a connection that has taken nothing is no answer to this request.
+            Poll::Ready(Err(SendError::Connection(error))) if !self.sending.has_begun() => {
+                return Poll::Ready(Err(AttemptError::Broken(error)));
+            }
+            // One that takes no more may still bring an answer.
+            Poll::Ready(Err(SendError::Connection(_)) | Ok(())) | Poll::Pending => {}
+        }
         loop {
-            if let Some(head) = head::decode(&mut self.input, expected).map_err(AttemptError::Malformed)? {
+            if let Some(head) = self.heads.decode(&mut self.input, expected).map_err(AttemptError::Malformed)? {
                 return Poll::Ready(Ok(head));
             }
             match ready!(self.poll_read(context)) {
                 Ok(()) => {}
-                Err(error) => {
-                    if self.kept && self.input.is_empty() {
-                        progress.note_unprocessed();
-                    }
-                    return Poll::Ready(Err(AttemptError::Broken(error)));
-                }
+                Err(error) => return Poll::Ready(Err(AttemptError::Broken(error))),
             }
         }
     }
@@ -107,7 +113,7 @@ impl Connection {
     fn poll_send(&mut self, context: &mut Context<'_>) -> Result<(), BodyFault> {
         match self.sending.poll(&mut self.stream, context) {
             Poll::Ready(Err(SendError::Body(fault))) => Err(fault),
-            Poll::Ready(Err(SendError::Connection) | Ok(())) | Poll::Pending => Ok(()),
+            Poll::Ready(Err(SendError::Connection(_)) | Ok(())) | Poll::Pending => Ok(()),
         }
     }
 
@@ -190,7 +196,6 @@ impl Incoming {
         let Some(mut connection) = self.connection.take() else { return };
         // What is left over would be taken for a part of the next answer.
         if self.reusable && connection.sending.is_done() && connection.input.is_empty() {
-            connection.kept = true;
             if connection.room > ROOM {
                 (connection.input, connection.room) = (BytesMut::new(), ROOM);
             }

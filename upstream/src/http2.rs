@@ -1,192 +1,92 @@
-//! One HTTP/2 connection, which many requests share.
+//! Requests over HTTP/2 connections, each of which many requests share.
 //!
-//! Source: RFC 9113. A request that is refused, or that a `GOAWAY` says was not taken up, may be sent again elsewhere.
+//! Source: RFC 9113. A request that is refused, or that a `GOAWAY` says was not taken up, may be sent again (section 8.7).
 
+mod inbox;
 mod sending;
+mod session;
+mod state;
 
-use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::{Pin, pin};
-use std::rc::Rc;
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::client::{Builder, ResponseFuture, SendRequest};
-use h2::{Ping, Reason, RecvStream};
-use http::header;
+use h2::client::ResponseFuture;
+use h2::{Reason, RecvStream};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::{Authority, Scheme, Uri};
-use http::{Method, StatusCode};
-use http::{Request, Response};
-use tracing::debug;
+use http::{Method, Request, Response, StatusCode};
+
+pub(crate) use session::Session;
 
 use super::answer::{Answer, AnswerBody, BodySize, Source};
 use super::ask::{Ask, Body, BodyFault};
 use super::error::{AttemptError, BodyError, Progress};
 use super::headers::{self, end_to_end};
-use super::pool::Clock;
-use super::stream::Stream;
 use super::{Peer, Transport};
 use sending::{SendError, Sending};
-
-/// How much of one answer may be under way without being asked for, in bytes.
-const STREAM_WINDOW: u32 = 256 << 10;
-/// How much of all answers of a connection may be: clients that do not read hold up nobody else's answer before that.
-const CONNECTION_WINDOW: u32 = 32 << 20;
-/// The longest headers of an answer, in bytes.
-const MAX_HEAD: u32 = 128 << 10;
-
-/// A connection that takes many requests; clones share it.
-#[derive(Clone)]
-pub(super) struct Session {
-    requests: SendRequest<Bytes>,
-    state: Rc<State>,
-}
-
-/// What is known of a connection.
-struct State {
-    clock: Clock,
-    open: Cell<bool>,
-    streams: Cell<usize>,
-    max_streams: Cell<usize>,
-    idle_since: Cell<u64>,
-    /// Whether it has answered before.
-    kept: Cell<bool>,
-}
-
-/// One of a connection's streams that is in use.
-struct Occupied(Rc<State>);
+use state::{Fenced, Lost, Occupied};
 
 /// The body of an answer as it arrives.
-pub(super) struct Incoming {
-    /// Where it comes from; gone once it has broken off.
-    stream: Option<RecvStream>,
+pub(crate) struct Incoming {
     sending: Sending,
-    _occupied: Occupied,
+    occupied: Occupied,
+    /// Whether the body has ended, or broken off.
+    has_ended: bool,
 }
 
-impl Session {
-    /// Greets the other side on a fresh connection, and serves the connection until it ends.
-    ///
-    /// The other side has to answer a ping first: by then its settings are known, and with them how many streams it takes,
-    /// so that none is refused.
-    pub(super) async fn start(stream: Stream, clock: Clock) -> io::Result<Self> {
-        let greeting = Builder::new()
-            .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_header_list_size(MAX_HEAD)
-            .enable_push(false)
-            .handshake(stream);
-        let (requests, mut connection) = greeting.await.map_err(into_io)?;
-        let mut ping_pong =
-            connection.ping_pong().ok_or_else(|| io::Error::other("a fresh connection takes no ping"))?;
-        let mut ping = pin!(ping_pong.ping(Ping::opaque()));
-        poll_fn(|context| match Pin::new(&mut connection).poll(context) {
-            Poll::Ready(Ok(())) => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(into_io(error))),
-            Poll::Pending => ping.as_mut().poll(context).map_ok(drop).map_err(into_io),
-        })
-        .await?;
-        let state = Rc::new(State {
-            idle_since: Cell::new(clock.now()),
-            clock,
-            open: Cell::new(true),
-            streams: Cell::new(0),
-            max_streams: Cell::new(connection.max_concurrent_send_streams()),
-            kept: Cell::new(false),
-        });
-        let watched = Rc::clone(&state);
-        tokio::task::spawn_local(async move {
-            let served = poll_fn(|context| {
-                let served = Pin::new(&mut connection).poll(context);
-                watched.max_streams.set(connection.max_concurrent_send_streams());
-                served
-            });
-            if let Err(error) = served.await {
-                debug!(%error, "connection to a backend has ended");
-            }
-            watched.open.set(false);
-        });
-        Ok(Self { requests, state })
-    }
-
-    /// Returns whether the connection takes requests, as far as is known.
-    pub(super) fn is_open(&self) -> bool {
-        self.state.open.get()
-    }
-
-    /// Returns whether one more request would not have to wait for another one's end.
-    pub(super) fn has_room(&self) -> bool {
-        self.state.streams.get() < self.state.max_streams.get().max(1)
-    }
-
-    /// Returns the tick since which no request is in flight; `None` if any is.
-    pub(super) fn idle_since(&self) -> Option<u64> {
-        (self.state.streams.get() == 0).then(|| self.state.idle_since.get())
-    }
-}
-
-impl Occupied {
-    fn new(state: &Rc<State>) -> Self {
-        state.streams.set(state.streams.get() + 1);
-        Self(Rc::clone(state))
-    }
-}
-
-impl Drop for Occupied {
-    fn drop(&mut self) {
-        self.0.streams.set(self.0.streams.get().saturating_sub(1));
-        self.0.idle_since.set(self.0.clock.now());
-    }
+/// Why there is no head of an answer.
+enum HeadError {
+    /// The request's own body could not be had.
+    Body(BodyFault),
+    Connection(h2::Error),
+    Lost,
 }
 
 /// Sends a request and waits for the head of its answer.
-pub(super) async fn exchange(
+pub(crate) async fn exchange(
     session: Session,
     ask: &mut Ask<'_>,
     peer: &Peer,
     progress: &Progress,
 ) -> Result<Answer, AttemptError> {
-    let occupied = Occupied::new(&session.state);
-    let kept = session.state.kept.get();
-    let request = request(ask, peer).ok_or(AttemptError::Malformed("the request cannot be put into HTTP/2"))?;
-    let mut requests = session.requests.ready().await.map_err(|error| {
-        // Nothing was sent: the connection takes no more requests, and must not be asked again.
-        session.state.open.set(false);
-        AttemptError::Broken(into_io(error))
-    })?;
+    let occupied = session.occupy();
+    let request = request(ask, peer).ok_or(AttemptError::Unsendable("its target or host cannot be put into HTTP/2"))?;
+    let mut requests = session.ready().await.map_err(AttemptError::Broken)?;
     let ends = matches!(ask.body, Body::Empty | Body::Gone);
-    let (answering, stream) = requests.send_request(request, ends).map_err(|error| {
-        session.state.open.set(false);
-        AttemptError::Broken(into_io(error))
-    })?;
+    let (answering, stream) =
+        requests.send_request(request, ends).map_err(|error| AttemptError::Broken(into_io(error)))?;
     progress.note_send();
-    let mut sending = Sending::new(stream, ask.body.take());
-    let response = head(answering, &mut sending).await.map_err(|error| match error {
+    let mut sending = Sending::new(occupied.fence(stream), ask.body.take());
+    let response = head(occupied.fence(answering), &mut sending, &occupied).await.map_err(|error| match error {
         HeadError::Body(fault) => AttemptError::RequestBody(fault),
-        HeadError::Connection(error) => {
-            if is_refused(&error) || (kept && error.is_io()) {
-                progress.note_unprocessed();
-            }
+        HeadError::Lost => AttemptError::Broken(Lost.into()),
+        HeadError::Connection(error) if is_unprocessed(&error) => {
+            progress.note_unprocessed();
             AttemptError::Broken(into_io(error))
         }
+        HeadError::Connection(error) if error.is_library() && error.is_reset() => {
+            AttemptError::Malformed("it breaks the rules of HTTP/2, or its head is too long")
+        }
+        HeadError::Connection(error) => AttemptError::Broken(into_io(error)),
     })?;
-    session.state.kept.set(true);
     Ok(into_answer(response, sending, occupied, ask.method == Method::HEAD, progress.sends()))
 }
 
-/// Why there is no head of an answer.
-enum HeadError {
-    Body(BodyFault),
-    Connection(h2::Error),
-}
-
-async fn head(mut answering: ResponseFuture, sending: &mut Sending) -> Result<Response<RecvStream>, HeadError> {
+async fn head(
+    mut answering: Fenced<ResponseFuture>,
+    sending: &mut Sending,
+    occupied: &Occupied,
+) -> Result<Response<RecvStream>, HeadError> {
     poll_fn(|context| {
+        occupied.watch(context)?;
+        // A backend that takes no more of the body may still answer.
         if let Poll::Ready(Err(SendError::Body(fault))) = sending.poll(context) {
             return Poll::Ready(Err(HeadError::Body(fault)));
         }
-        Pin::new(&mut answering).poll(context).map_err(HeadError::Connection)
+        Pin::new(answering.inner()?).poll(context).map_err(HeadError::Connection)
     })
     .await
 }
@@ -199,11 +99,15 @@ fn request(ask: &Ask<'_>, peer: &Peer) -> Option<Request<()>> {
     *request.method_mut() = ask.method.clone();
     *request.uri_mut() = uri;
     let headers = request.headers_mut();
+    headers.reserve(ask.headers.len() + ask.replaced.len() + 2);
     for (name, value) in end_to_end(ask.headers).filter(|(name, _)| !ask.replaces(name)) {
         headers.append(name.clone(), value.clone());
     }
     for (name, value) in ask.replaced {
         headers.append(name.clone(), value.clone());
+    }
+    if headers::takes_trailers(ask.headers) {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
     let length = match &ask.body {
         Body::Whole(bytes) => Some(bytes.len() as u64),
@@ -236,44 +140,67 @@ fn into_answer(
     if head.status != StatusCode::NOT_MODIFIED {
         head.headers.remove(header::CONTENT_LENGTH);
     }
-    let incoming = Incoming { stream: Some(stream), sending, _occupied: occupied };
+    occupied.receive(stream);
+    let incoming = Incoming { sending, occupied, has_ended: false };
     Answer { head, size, body: AnswerBody(Source::Http2(incoming)), sends }
 }
 
 impl Incoming {
     /// Returns the next piece of the body as soon as it is there, `None` at its end.
-    pub(super) fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+    pub(crate) fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        if self.has_ended {
+            return Poll::Ready(None);
+        }
         let outcome = ready!(self.poll(context));
         if outcome.is_err() {
-            self.stream = None;
+            self.has_ended = true;
+            self.occupied.discard();
         }
+        // The reader is busy now, perhaps for long: others need the room that the backend has for requests.
+        self.sending.pause();
         Poll::Ready(outcome.transpose())
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BodyError>> {
-        let Some(stream) = &mut self.stream else { return Poll::Ready(Ok(None)) };
+        self.occupied.watch(context).map_err(|lost| BodyError::Broken(lost.into()))?;
         if let Poll::Ready(Err(SendError::Body(fault))) = self.sending.poll(context) {
             return Poll::Ready(Err(BodyError::RequestBody(fault)));
         }
-        let broken = |error| BodyError::Broken(into_io(error));
-        loop {
-            let Some(piece) = ready!(stream.poll_data(context)).transpose().map_err(broken)? else {
-                return Poll::Ready(Ok(None));
-            };
-            // The next piece may come now that somebody wants this one.
-            stream.flow_control().release_capacity(piece.len()).map_err(broken)?;
-            if !piece.is_empty() {
-                return Poll::Ready(Ok(Some(piece)));
-            }
+        let piece = ready!(self.occupied.poll_data(context)).transpose();
+        Poll::Ready(piece.map_err(|error| BodyError::Broken(into_io(error))))
+    }
+
+    /// Returns the trailers, once the body has ended.
+    pub(crate) fn poll_trailers(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<HeaderMap>, BodyError>> {
+        if self.has_ended {
+            return Poll::Ready(Ok(None));
         }
+        self.occupied.watch(context).map_err(|lost| BodyError::Broken(lost.into()))?;
+        let trailers = ready!(self.occupied.poll_trailers(context));
+        self.has_ended = true;
+        self.occupied.discard();
+        Poll::Ready(trailers.map_err(|error| BodyError::Broken(into_io(error))))
     }
 }
 
-/// Returns whether the other side says that it has not begun with a request (RFC 9113, section 8.7).
-fn is_refused(error: &h2::Error) -> bool {
-    let refused = error.is_remote() && error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
-    // Of the requests that were under way, this is told to those only that the other side will not answer.
-    refused || (error.is_remote() && error.is_go_away())
+impl From<Lost> for HeadError {
+    fn from(_: Lost) -> Self {
+        Self::Lost
+    }
+}
+
+impl From<Lost> for io::Error {
+    fn from(_: Lost) -> Self {
+        Self::other("the task that served the connection is gone")
+    }
+}
+
+/// Returns whether the other side says that it has not begun with a request (RFC 9113, sections 6.8 and 8.7).
+fn is_unprocessed(error: &h2::Error) -> bool {
+    let is_refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
+    // Of the requests that were under way, this is told to those only whose number is higher than the last one that the
+    // other side has taken up.
+    error.is_remote() && (is_refused || error.is_go_away())
 }
 
 fn into_io(error: h2::Error) -> io::Error {

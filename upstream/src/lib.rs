@@ -100,8 +100,10 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Returns how far the attempt got; [`Body::is_there`] tells whether another one can be made. A kept connection that
-    /// turns out to be closed is no error as long as the body can be sent once more: a fresh connection is made.
+    /// Returns how far the attempt got; [`Body::is_there`] tells whether another one can be made. The request is sent a
+    /// second time within the same attempt only where the backend provably did not process it the first time. A kept
+    /// connection that ends without a byte of an answer proves nothing (RFC 9112, section 9.3.1): whether such a request
+    /// is repeated, because its method is idempotent for example, is for the caller to decide.
     pub async fn send(&self, peer: &Peer, ask: &mut Ask<'_>) -> Result<Answer, Failure> {
         let progress = Progress::default();
         let outcome = match ask.timeout {
@@ -115,31 +117,36 @@ impl Client {
 
     async fn exchange(&self, peer: &Peer, ask: &mut Ask<'_>, progress: &Progress) -> Result<Answer, AttemptError> {
         let slot = self.pool.slot(peer);
-        match Self::exchange_on_kept(&slot, ask, progress).await {
-            None => {}
-            Some(Err(_)) if progress.is_unprocessed() && ask.body.is_there() => {}
-            Some(outcome) => return outcome,
+        let Some(first) = slot.take_kept() else {
+            return Self::exchange_on(self.connect(&slot, progress).await?, ask, &slot, progress).await;
+        };
+        match Self::exchange_on(first, ask, &slot, progress).await {
+            Err(_) if progress.is_unprocessed() && ask.body.is_there() => {}
+            outcome => return outcome,
         }
-        match self.connect(peer, &slot, progress).await? {
-            Dialed::Http1(connection) => http1::exchange(connection, ask, &slot, progress).await,
-            Dialed::Http2(session) => http2::exchange(session, ask, peer, progress).await,
-        }
+        // A session that refused the request, and is still open, is asked once more rather than joined by another one;
+        // a connection for one request at a time has ended, and others that were kept may have ended with it.
+        let second = match slot.free_session() {
+            Some(session) => Dialed::Http2(session),
+            None => self.connect(&slot, progress).await?,
+        };
+        Self::exchange_on(second, ask, &slot, progress).await
     }
 
-    /// Uses a connection that is there already, if any is.
-    async fn exchange_on_kept(
-        slot: &Rc<Slot>,
+    async fn exchange_on(
+        dialed: Dialed,
         ask: &mut Ask<'_>,
+        slot: &Rc<Slot>,
         progress: &Progress,
-    ) -> Option<Result<Answer, AttemptError>> {
-        if let Some(connection) = slot.take_idle() {
-            return Some(http1::exchange(connection, ask, slot, progress).await);
+    ) -> Result<Answer, AttemptError> {
+        match dialed {
+            Dialed::Http1(connection) => http1::exchange(connection, ask, slot, progress).await,
+            Dialed::Http2(session) => http2::exchange(session, ask, slot.peer(), progress).await,
         }
-        let session = slot.free_session()?;
-        Some(http2::exchange(session, ask, slot.peer(), progress).await)
     }
 
-    async fn connect(&self, peer: &Peer, slot: &Rc<Slot>, progress: &Progress) -> Result<Dialed, AttemptError> {
+    async fn connect(&self, slot: &Rc<Slot>, progress: &Progress) -> Result<Dialed, AttemptError> {
+        let peer = slot.peer();
         while slot.is_multiplexed() {
             let dial = |stage| dial_session(peer.clone(), self.connect_timeout, slot.clock(), stage);
             let session = slot.join_dial(progress, dial).await?;

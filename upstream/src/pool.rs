@@ -11,7 +11,7 @@ use foldhash::{HashMap, HashMapExt};
 use futures::FutureExt;
 use futures::future::{LocalBoxFuture, Shared, WeakShared};
 
-use super::connect::DialError;
+use super::connect::{DialError, Dialed};
 use super::error::{Progress, Stage};
 use super::http1::Connection;
 use super::http2::Session;
@@ -131,8 +131,16 @@ impl Slot {
         self.multiplexed.get()
     }
 
+    /// Takes a connection that is there already and can carry a request.
+    pub(super) fn take_kept(&self) -> Option<Dialed> {
+        match self.take_idle() {
+            Some(connection) => Some(Dialed::Http1(connection)),
+            None => self.free_session().map(Dialed::Http2),
+        }
+    }
+
     /// Takes the connection that was used last; those that have ended are dropped.
-    pub(super) fn take_idle(&self) -> Option<Connection> {
+    fn take_idle(&self) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         loop {
             let mut connection = idle.pop()?.connection;

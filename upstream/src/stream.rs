@@ -1,9 +1,11 @@
 //! The bytes of a connection, encrypted or not.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -18,11 +20,27 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    /// Returns whether the other side has neither sent anything nor ended the connection, as far as is known.
+    /// Returns whether the other side has neither sent anything nor ended the connection, as far as the kernel knows.
+    ///
+    /// The kernel itself is asked: what tokio knows is as old as its last look at all sockets, and a connection that was
+    /// closed since then would cost a request.
     pub(super) fn is_quiet(&mut self) -> bool {
-        let mut byte = [0];
-        let mut context = Context::from_waker(Waker::noop());
-        Pin::new(self).poll_read(&mut context, &mut ReadBuf::new(&mut byte)).is_pending()
+        if let Self::Tls(stream) = self {
+            // What TLS says for itself, such as a ticket for the next connection, is no answer.
+            let (mut byte, mut context) = ([0], Context::from_waker(Waker::noop()));
+            if Pin::new(stream).poll_read(&mut context, &mut ReadBuf::new(&mut byte)).is_ready() {
+                return false;
+            }
+        }
+        let peeked = SockRef::from(self.socket()).peek(&mut [MaybeUninit::uninit()]);
+        peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        }
     }
 }
 

@@ -13,7 +13,11 @@ use tokio::net::{TcpListener, TcpStream};
 use super::*;
 
 mod encrypted;
+mod frames;
+mod greeting;
 mod multiplexed;
+mod repeated;
+mod unread;
 
 /// A server that does with each connection what a test says.
 struct Server {
@@ -98,10 +102,12 @@ fn ask<'a>(method: &'static Method, headers: &'a HeaderMap, body: Body) -> Ask<'
 /// Sends a request and returns the status and the body of its answer; an error is where it fails.
 async fn fetch(client: &Client, peer: &Peer, method: &'static Method, body: Body) -> Result<(u16, String), String> {
     let headers = HeaderMap::new();
-    let answer = client
-        .send(peer, &mut ask(method, &headers, body))
-        .await
-        .map_err(|failure| format!("head: {}", failure.error))?;
+    read(client.send(peer, &mut ask(method, &headers, body)).await).await
+}
+
+/// Returns the status and the body of an answer; an error is where it fails.
+async fn read(sent: Result<Answer, Failure>) -> Result<(u16, String), String> {
+    let answer = sent.map_err(|failure| format!("head: {}", failure.error))?;
     let status = answer.head.status.as_u16();
     let pieces: Vec<_> = answer.body.collect().await;
     let pieces: Result<Vec<_>, _> = pieces.into_iter().collect();
@@ -147,27 +153,6 @@ async fn answers_that_leave_the_connection_in_doubt_are_its_last() {
         }
         assert_eq!(server.connections.get(), 2, "{case}");
     }
-}
-
-#[tokio::test(flavor = "local")]
-async fn a_kept_connection_that_is_closed_costs_no_request_whose_body_is_there() {
-    for (case, body, served) in [
-        ("no body", Body::Empty, true),
-        ("a body that is there", Body::Whole(Bytes::from_static(b"hello")), true),
-        ("a body that is gone", pieces(&["hello"], Some(5)), false),
-    ] {
-        // The first connection takes the second request and says nothing to it.
-        let server = Server::start(&[&[OK, Step::Close], &[OK]]).await;
-        let (client, peer) = (client(), server.peer());
-        fetch(&client, &peer, &Method::GET, Body::Empty).await.unwrap();
-        let fetched = fetch(&client, &peer, &Method::POST, body).await;
-        assert_eq!(fetched.is_ok(), served, "{case}: {fetched:?}");
-        assert_eq!(server.connections.get(), 1 + usize::from(served), "{case}");
-    }
-    let server = Server::start(&[&[Step::Close]]).await;
-    let fetched = fetch(&client(), &server.peer(), &Method::GET, Body::Empty).await;
-    assert_eq!(fetched, Err("head: the connection ended before the answer began".to_owned()));
-    assert_eq!(server.connections.get(), 1, "a fresh connection is not tried again");
 }
 
 #[tokio::test(flavor = "local")]
@@ -277,4 +262,54 @@ async fn heads_without_bodies_leave_their_connections() {
         assert_eq!(body.concat(), expected, "{method} {status}");
     }
     assert_eq!(server.connections.get(), 1);
+}
+
+#[tokio::test(flavor = "local")]
+async fn an_answer_that_is_not_http_or_too_large_has_its_own_words_and_is_not_asked_for_again() {
+    let fields =
+        |count: usize| format!("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n{}\r\nok", "x: y\r\n".repeat(count - 1));
+    let long = format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "y".repeat(128 << 10));
+    for (case, answer, expected) in [
+        ("150 fields", fields(150), Ok((200, "ok".to_owned()))),
+        ("256 fields", fields(256), Ok((200, "ok".to_owned()))),
+        ("257 fields", fields(257), Err("its head has more than 256 fields")),
+        ("a long field", long, Err("its head is longer than 128 KiB")),
+        ("another protocol", "220 mail.example.com ESMTP\r\n".to_owned(), Err("it is not HTTP/1.1")),
+        ("HTTP/2", "\0\0\x12\x04\0\0\0\0\0".to_owned(), Err("it is not HTTP/1.1")),
+    ] {
+        let answer = Step::Send(answer.leak());
+        let server = Server::start(&[&[OK, answer, Step::Wait]]).await;
+        let client = client();
+        fetch(&client, &server.peer(), &Method::GET, Body::Empty).await.unwrap();
+        let headers = HeaderMap::new();
+        let mut ask = ask(&Method::GET, &headers, Body::Empty);
+        let fetched = read(client.send(&server.peer(), &mut ask).await).await;
+        let expected = expected.map_err(|fault| format!("head: the answer is malformed: {fault}"));
+        assert_eq!(fetched, expected, "{case}");
+        assert_eq!(server.received.borrow().len(), 2, "{case}");
+    }
+}
+
+#[tokio::test(flavor = "local")]
+async fn each_way_of_a_tunnel_ends_by_itself() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let peer = Peer { address: listener.local_addr().unwrap(), transport: Transport::Http1 };
+    tokio::task::spawn_local(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+        let switch = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\nfirst ";
+        stream.write_all(switch).await.unwrap();
+        let mut heard = String::new();
+        stream.read_to_string(&mut heard).await.unwrap();
+        stream.write_all(format!("after {heard}").as_bytes()).await.unwrap();
+    });
+    let (headers, protocol) = (HeaderMap::new(), "x".parse().unwrap());
+    let mut ask = Ask { upgrade: Some(&protocol), ..ask(&Method::GET, &headers, Body::Empty) };
+    let answer = client().send(&peer, &mut ask).await.unwrap();
+    let Tunnel { arrived, mut reader, mut writer } = answer.body.into_tunnel().unwrap();
+    writer.write_all(b"the last words").await.unwrap();
+    writer.shutdown().await.unwrap();
+    let mut rest = String::new();
+    reader.read_to_string(&mut rest).await.unwrap();
+    assert_eq!((&arrived[..], &*rest), (&b"first "[..], "after the last words"));
 }

@@ -16,7 +16,9 @@ use crate::headers::{Named, options};
 /// The longest head that is read, in bytes.
 const MAX_HEAD: usize = 128 << 10;
 /// The most fields that a head may have.
-const MAX_FIELDS: usize = 128;
+const MAX_FIELDS: usize = 256;
+/// What every head begins with.
+const BEGINNING: &[u8] = b"HTTP/1.";
 
 /// What an answer may be like, as its request says.
 #[derive(Clone, Copy, Debug)]
@@ -50,25 +52,49 @@ struct Fields {
     named: Named,
 }
 
-/// Takes the head of the final answer off `input`, once it is there whole; informational answers are skipped.
-pub(super) fn decode(input: &mut BytesMut, expected: Expected) -> Result<Option<Head>, &'static str> {
-    loop {
-        let Some(length) = length(input) else {
-            return if input.len() > MAX_HEAD { Err("its head is too long") } else { Ok(None) };
-        };
-        if let Some(head) = parse(&input.split_to(length).freeze(), expected)? {
-            return Ok(Some(head));
-        }
-    }
+/// Finds the end of heads that arrive bit by bit.
+#[derive(Debug, Default)]
+pub(super) struct Decoder {
+    /// So many bytes of the input are known not to hold the end.
+    searched: usize,
 }
 
-/// Returns the length of the head with the empty line after it.
-fn length(input: &[u8]) -> Option<usize> {
-    memchr::memchr_iter(b'\n', input).find_map(|end| match &input[end + 1..] {
-        [b'\r', b'\n', ..] => Some(end + 3),
-        [b'\n', ..] => Some(end + 2),
-        _ => None,
-    })
+impl Decoder {
+    /// Takes the head of the final answer off `input`, once it is there whole; informational answers are skipped.
+    pub(super) fn decode(&mut self, input: &mut BytesMut, expected: Expected) -> Result<Option<Head>, &'static str> {
+        loop {
+            let begun = BEGINNING.len().min(input.len());
+            if input[..begun] != BEGINNING[..begun] {
+                return Err("it is not HTTP/1.1");
+            }
+            let Some(length) = self.length(input).filter(|length| *length <= MAX_HEAD) else {
+                return if input.len() > MAX_HEAD { Err("its head is longer than 128 KiB") } else { Ok(None) };
+            };
+            self.searched = 0;
+            if let Some(head) = parse(&input.split_to(length).freeze(), expected)? {
+                return Ok(Some(head));
+            }
+        }
+    }
+
+    /// Returns the length of the head with the empty line after it.
+    fn length(&mut self, input: &[u8]) -> Option<usize> {
+        let rest = &input[self.searched..];
+        for end in memchr::memchr_iter(b'\n', rest) {
+            match &rest[end + 1..] {
+                [b'\r', b'\n', ..] => return Some(self.searched + end + 3),
+                [b'\n', ..] => return Some(self.searched + end + 2),
+                // The rest of an empty line may be on its way.
+                [] | [b'\r'] => {
+                    self.searched += end;
+                    return None;
+                }
+                _ => {}
+            }
+        }
+        self.searched = input.len();
+        None
+    }
 }
 
 /// Parses a whole head; `None` is an informational one.
@@ -76,9 +102,12 @@ fn parse(bytes: &Bytes, expected: Expected) -> Result<Option<Head>, &'static str
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut parsed = httparse::Response::new(&mut []);
     let outcome = httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, bytes, &mut fields);
-    let (Ok(httparse::Status::Complete(_)), Some(code), Some(version)) = (outcome, parsed.code, parsed.version) else {
-        return Err("its head cannot be parsed");
-    };
+    match outcome {
+        Ok(httparse::Status::Complete(_)) => {}
+        Err(httparse::Error::TooManyHeaders) => return Err("its head has more than 256 fields"),
+        Ok(httparse::Status::Partial) | Err(_) => return Err("its head is not well-formed"),
+    }
+    let (Some(code), Some(version)) = (parsed.code, parsed.version) else { return Err("its head has no status") };
     let status = StatusCode::from_u16(code).map_err(|_| "its status is none")?;
     let switches = status == StatusCode::SWITCHING_PROTOCOLS;
     if status.is_informational() && !switches {
@@ -90,6 +119,7 @@ fn parse(bytes: &Bytes, expected: Expected) -> Result<Option<Head>, &'static str
     let facts = Fields::read(parsed.headers)?;
     let (mut response, ()) = Response::new(()).into_parts();
     response.status = status;
+    response.headers.reserve(parsed.headers.len());
     for field in parsed.headers.iter() {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| "a header has no valid name")?;
         let is_for_client = match name {

@@ -26,6 +26,8 @@ pub(super) struct Sending {
     /// How much of `output` is written.
     written: usize,
     rest: Rest,
+    /// Whether the connection may have passed on any of it.
+    has_begun: bool,
 }
 
 /// What follows the output.
@@ -47,7 +49,7 @@ pub(super) enum SendError {
     /// The request's own body cannot be had.
     Body(BodyFault),
     /// The connection takes no more.
-    Connection,
+    Connection(io::Error),
 }
 
 impl Sending {
@@ -55,12 +57,18 @@ impl Sending {
     pub(super) fn begin(&mut self, ask: &mut Ask<'_>) {
         self.output.clear();
         self.written = 0;
+        self.has_begun = false;
         write_head(&mut self.output, ask);
         self.rest = match ask.body.take() {
             Body::Empty | Body::Gone => Rest::Nothing,
             Body::Whole(bytes) => Rest::Whole(bytes),
             Body::Stream(stream) => Rest::Stream(stream),
         };
+    }
+
+    /// Returns whether the other side may have got any of the request.
+    pub(super) fn has_begun(&self) -> bool {
+        self.has_begun
     }
 
     /// Returns whether all is written, and not only into a buffer.
@@ -74,11 +82,11 @@ impl Sending {
             return Poll::Ready(Ok(()));
         }
         if matches!(self.rest, Rest::Refused) {
-            return Poll::Ready(Err(SendError::Connection));
+            return Poll::Ready(Err(SendError::Connection(io::ErrorKind::BrokenPipe.into())));
         }
         let outcome = ready!(self.poll_all(stream, context));
-        if let Err(SendError::Connection) = outcome {
-            *self = Self { rest: Rest::Refused, ..Self::default() };
+        if let Err(SendError::Connection(_)) = outcome {
+            *self = Self { rest: Rest::Refused, has_begun: self.has_begun, ..Self::default() };
         }
         Poll::Ready(outcome)
     }
@@ -87,14 +95,14 @@ impl Sending {
         loop {
             let source = self.gather(context).map_err(SendError::Body)?;
             while !self.is_written() {
-                match ready!(self.poll_write(stream, context)) {
-                    Ok(written) if written > 0 => self.advance(written),
-                    _ => return Poll::Ready(Err(SendError::Connection)),
+                // TLS does not tell how much of what fails has left before.
+                self.has_begun |= matches!(stream, Stream::Tls(_));
+                match ready!(self.poll_write(stream, context)).map_err(SendError::Connection)? {
+                    0 => return Poll::Ready(Err(SendError::Connection(io::ErrorKind::WriteZero.into()))),
+                    written => self.advance(written),
                 }
             }
-            if ready!(Pin::new(&mut *stream).poll_flush(context)).is_err() {
-                return Poll::Ready(Err(SendError::Connection));
-            }
+            ready!(Pin::new(&mut *stream).poll_flush(context)).map_err(SendError::Connection)?;
             self.recycle();
             if self.is_done() {
                 return Poll::Ready(Ok(()));
@@ -119,6 +127,7 @@ impl Sending {
     }
 
     fn advance(&mut self, written: usize) {
+        self.has_begun = true;
         let of_output = written.min(self.output.len() - self.written);
         self.written += of_output;
         if let Rest::Whole(bytes) = &mut self.rest {

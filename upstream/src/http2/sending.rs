@@ -5,11 +5,12 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::{Reason, SendStream};
 
+use super::state::Fenced;
 use crate::ask::{Body, BodyFault, BodyStream};
 
 /// The body of a request that is being sent.
 pub(super) struct Sending {
-    stream: SendStream<Bytes>,
+    stream: Fenced<SendStream<Bytes>>,
     /// A piece, of which as much is sent at a time as the other side takes.
     piece: Bytes,
     rest: Rest,
@@ -37,7 +38,7 @@ pub(super) enum SendError {
 
 impl Sending {
     /// Starts to send a body on the stream of its request.
-    pub(super) fn new(stream: SendStream<Bytes>, body: Body) -> Self {
+    pub(super) fn new(stream: Fenced<SendStream<Bytes>>, body: Body) -> Self {
         let (piece, rest) = match body {
             Body::Empty | Body::Gone => (Bytes::new(), Rest::Nothing),
             Body::Whole(bytes) => (bytes, Rest::End),
@@ -57,11 +58,20 @@ impl Sending {
             Ok(()) => Rest::Nothing,
             Err(SendError::Connection) => Rest::Refused,
             Err(SendError::Body(_)) => {
-                self.stream.send_reset(Reason::CANCEL);
+                if let Ok(stream) = self.stream.inner() {
+                    stream.send_reset(Reason::CANCEL);
+                }
                 Rest::Refused
             }
         };
         Poll::Ready(outcome)
+    }
+
+    /// Gives back the room that the other side has for the piece, until the next poll.
+    pub(super) fn pause(&mut self) {
+        if !self.piece.is_empty() {
+            self.stream.inner().into_iter().for_each(|stream| stream.reserve_capacity(0));
+        }
     }
 
     fn poll_all(&mut self, context: &mut Context<'_>) -> Poll<Result<(), SendError>> {
@@ -89,10 +99,11 @@ impl Sending {
     /// Sends the piece, each part of it when the other side has room for it.
     fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Result<(), SendError>> {
         while !self.piece.is_empty() {
-            self.stream.reserve_capacity(self.piece.len());
-            let room = match self.stream.capacity() {
+            let Ok(stream) = self.stream.inner() else { return Poll::Ready(Err(SendError::Connection)) };
+            stream.reserve_capacity(self.piece.len());
+            let room = match stream.capacity() {
                 // It is only told when there is more than before.
-                0 => match ready!(self.stream.poll_capacity(context)) {
+                0 => match ready!(stream.poll_capacity(context)) {
                     Some(Ok(room)) => room,
                     Some(Err(_)) | None => return Poll::Ready(Err(SendError::Connection)),
                 },
@@ -114,6 +125,7 @@ impl Sending {
         if matches!(self.rest, Rest::Nothing) {
             return Ok(());
         }
-        self.stream.send_data(part, is_end).map_err(|_| SendError::Connection)
+        let stream = self.stream.inner().map_err(|_| SendError::Connection)?;
+        stream.send_data(part, is_end).map_err(|_| SendError::Connection)
     }
 }

@@ -127,3 +127,30 @@ async fn an_answer_that_is_shorter_than_announced_is_not_whole() {
     let fetched = fetch(&client(), &peer, &Method::GET, Body::Empty).await;
     assert_eq!(fetched, Err("body: the connection ended before the answer".to_owned()));
 }
+
+#[tokio::test(flavor = "local")]
+async fn informational_answers_are_skipped_and_trailers_follow_the_body() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let peer = Peer { address: listener.local_addr().unwrap(), transport: Transport::H2c };
+    tokio::task::spawn_local(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut connection = server::handshake(stream).await.unwrap();
+        while let Some(Ok((request, mut respond))) = connection.accept().await {
+            assert_eq!(request.headers().get("te").unwrap(), "trailers");
+            respond.send_informational(Reply::builder().status(103).body(()).unwrap()).unwrap();
+            let mut stream = respond.send_response(Reply::new(()), false).unwrap();
+            stream.send_data(Bytes::from_static(b"hello"), false).unwrap();
+            stream.send_trailers(HeaderMap::from_iter([("grpc-status".parse().unwrap(), 0.into())])).unwrap();
+        }
+    });
+    let (client, headers) =
+        (client(), HeaderMap::from_iter([("te".parse().unwrap(), "gzip, Trailers".parse().unwrap())]));
+    for _ in 0..2 {
+        let mut answer = client.send(&peer, &mut ask(&Method::POST, &headers, Body::Empty)).await.unwrap();
+        assert_eq!(answer.head.status, 200);
+        assert_eq!(answer.body.next().await.unwrap().unwrap(), "hello");
+        assert!(answer.body.next().await.is_none());
+        let trailers = std::future::poll_fn(|context| answer.body.poll_trailers(context)).await.unwrap().unwrap();
+        assert_eq!(trailers["grpc-status"], "0");
+    }
+}

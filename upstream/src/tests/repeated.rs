@@ -1,0 +1,87 @@
+//! When a request is sent a second time.
+
+use std::io::{Read as _, Write as _};
+use std::sync::mpsc;
+use std::thread;
+
+use super::*;
+
+const CLOSED: &str = "head: the connection ended before the answer began";
+
+/// Sends a request; returns its answer, how often it was sent, and whether a failure leaves open that it was acted on.
+async fn attempt(
+    client: &Client,
+    peer: &Peer,
+    ask: &mut Ask<'_>,
+) -> (Result<(u16, String), String>, u32, Option<Processed>) {
+    match client.send(peer, ask).await {
+        Ok(answer) => {
+            let sends = answer.sends;
+            (read(Ok(answer)).await, sends, None)
+        }
+        Err(failure) => {
+            let (sends, processed) = (failure.sends, failure.processed);
+            (read(Err(failure)).await, sends, Some(processed))
+        }
+    }
+}
+
+#[tokio::test(flavor = "local")]
+async fn what_a_backend_may_have_acted_on_is_sent_once() {
+    for (case, method, body) in [
+        ("POST", &Method::POST, Body::Whole(Bytes::from_static(b"hello"))),
+        ("POST without a body", &Method::POST, Body::Empty),
+        ("GET, which only a policy may repeat", &Method::GET, Body::Empty),
+        ("a body that is gone", &Method::PUT, pieces(&["hello"], Some(5))),
+    ] {
+        let broken = (Err(CLOSED.to_owned()), 1, Some(Processed::Maybe));
+        // The first connection takes the second request whole, and says nothing to it.
+        let server = Server::start(&[&[OK, Step::Close], &[OK]]).await;
+        let (client, peer, headers) = (client(), server.peer(), HeaderMap::new());
+        fetch(&client, &peer, &Method::GET, Body::Empty).await.unwrap();
+        assert_eq!(attempt(&client, &peer, &mut ask(method, &headers, body)).await, broken, "{case}");
+        assert_eq!(server.received.borrow().len(), 2, "{case}: requests that the backend has seen");
+        let server = Server::start(&[&[Step::Close]]).await;
+        let fetched = attempt(&client, &server.peer(), &mut ask(method, &headers, Body::Empty)).await;
+        assert_eq!(fetched, broken, "{case}, on a fresh connection");
+        assert_eq!(server.connections.get(), 1, "{case}");
+    }
+}
+
+/// Answers one request on a connection, closes it when told to, and tells so; then answers one on the next.
+fn close_when_told(listener: &std::net::TcpListener, told: &mpsc::Receiver<()>, closed: &mpsc::Sender<()>) {
+    let answer = || {
+        let (mut stream, _) = listener.accept().unwrap();
+        assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").unwrap();
+        stream
+    };
+    let first = answer();
+    told.recv().unwrap();
+    drop(first);
+    closed.send(()).unwrap();
+    drop(answer());
+}
+
+#[tokio::test(flavor = "local")]
+async fn a_connection_that_was_closed_while_it_was_idle_costs_no_request() {
+    for (case, body) in [
+        ("none", Body::Empty),
+        ("all there", Body::Whole(Bytes::from_static(b"hello"))),
+        ("of known length, once", pieces(&["hello"], Some(5))),
+        ("of unknown length, once", pieces(&["hello"], None)),
+    ] {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let peer = Peer { address: listener.local_addr().unwrap(), transport: Transport::Http1 };
+        let ((tell, told), (closing, closed)) = (mpsc::channel(), mpsc::channel());
+        let server = thread::spawn(move || close_when_told(&listener, &told, &closing));
+        let (client, headers) = (client(), HeaderMap::new());
+        fetch(&client, &peer, &Method::GET, Body::Empty).await.unwrap();
+        // This thread stands still meanwhile, so that the runtime has no chance to notice.
+        tell.send(()).unwrap();
+        closed.recv().unwrap();
+        let (fetched, sends, _) = attempt(&client, &peer, &mut ask(&Method::POST, &headers, body)).await;
+        assert_eq!((fetched, sends), (Ok((200, "ok".to_owned())), 1), "{case}");
+        server.join().unwrap();
+    }
+}
