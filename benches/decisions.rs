@@ -7,18 +7,20 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use kthena_router::controller::Controller;
+use kthena_router::desired::{Reconciler, Writes, stamp};
 use kthena_router::inference::exposition::EndpointMetrics;
 use kthena_router::inference::pool::{Candidate, Endpoint, Observation};
 use kthena_router::inference::request::{Edit, parse};
 use kthena_router::inference::scheduling::SchedulerConfig;
 use kthena_router::manifest::read;
 use kthena_router::object::{Bind, Kind, ObjectKey};
-use kthena_router::plan::{Controller, Plan, plan};
+use kthena_router::plan::{Plan, plan};
 use kthena_router::routing::backend::Availability;
 use kthena_router::routing::http::entry::{Destination, HttpEntry};
+use kthena_router::routing::pool::PoolIndex;
 use kthena_router::routing::request::{Headers, RequestHead};
-use kthena_router::routing::table::{ListenerIdentity, ListenerTable, PoolIndex, RouteTable};
-use kthena_router::upkeep::{Upkeep, Writes, stamp};
+use kthena_router::routing::table::{ListenerIdentity, ListenerTable, RouteTable};
 use kthena_router::world::World;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -116,20 +118,20 @@ fn writing(criterion: &mut Criterion) {
     let (mut world, controller) = (world(), Controller::default());
     let Plan { binds, reports, .. } = plan(&world, &controller);
     let reports = Arc::new(reports);
-    criterion.bench_function("upkeep of them, every status to be written", |bencher| {
-        let look = || Upkeep::default().writes(black_box(&world), &binds, &reports, &controller);
+    criterion.bench_function("reconciling them, every status to be written", |bencher| {
+        let look = || Reconciler::default().writes(black_box(&world), &binds, &reports, &controller);
         bencher.iter_with_large_drop(look);
     });
-    let mut upkeep = Upkeep::default();
-    let writes = upkeep.writes(&world, &binds, &reports, &controller);
+    let mut reconciler = Reconciler::default();
+    let writes = reconciler.writes(&world, &binds, &reports, &controller);
     assert_eq!(writes.len(), GATEWAYS + ROUTES + SERVERS, "every object has a status");
     observe(&mut world, writes);
-    criterion.bench_function("upkeep of them, nothing to be written", |bencher| {
+    criterion.bench_function("reconciling them, nothing to be written", |bencher| {
         // Each plan has reports of its own, which say the same as the last ones.
         let mut copies = [Arc::clone(&reports), Arc::new((*reports).clone())].into_iter().cycle();
         bencher.iter(|| {
             let Some(reports) = copies.next() else { return };
-            let writes = upkeep.writes(black_box(&world), &binds, &reports, &controller);
+            let writes = reconciler.writes(black_box(&world), &binds, &reports, &controller);
             assert!(writes.is_empty(), "every status is as it should be");
         });
     });

@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use thiserror::Error;
 
-use crate::plan::SERVICE_NAME;
+use crate::controller::SERVICE_NAME;
 
 pub use addresses::{AddressConfig, AddressProviderName};
 

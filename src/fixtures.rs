@@ -2,14 +2,16 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::gateway::hostname::request_host;
+use crate::controller::Controller;
+use crate::hostname::request_host;
 use crate::manifest::read;
 use crate::object::Bind;
-use crate::plan::{Controller, Plan, plan};
+use crate::plan::{Plan, plan};
 use crate::routing::backend::Availability;
 use crate::routing::http::entry::Choice;
+use crate::routing::pool::PoolIndex;
 use crate::routing::request::RequestHead;
-use crate::routing::table::{PoolIndex, Refusal};
+use crate::routing::table::Refusal;
 use crate::world::World;
 
 /// Returns a world of the objects in a manifest.

@@ -1,7 +1,7 @@
 //! The decisions of kthena-router, an inference router for Kubernetes: a pure library.
 //!
 //! ```text
-//!  objects ──> World ──plan()──> Plan { table, binds, pools, reports } ──Upkeep::writes()──> Writes
+//!  objects ──> World ──plan()──> Plan { table, binds, pools, reports } ──Reconciler::writes()──> Writes
 //!                                   │
 //!  request ──> RequestHead ─────────┴─ RouteTable::decide() ──> Forward ──> Picker::pick() ──> Candidate
 //! ```
@@ -9,17 +9,22 @@
 //! Nothing here knows a clock, a source of randomness, a socket or an actor: times, random draws and bytes are passed in,
 //! values come out. Everything that acts on them is in the crate `kthena-router-actors`.
 
+pub mod addresses;
+pub mod certificate;
+pub mod conditions;
 pub mod config;
+pub mod controller;
+pub mod desired;
 #[cfg(test)]
 mod fixtures;
 pub mod gateway;
+pub mod hostname;
 pub mod inference;
 pub mod kinds;
 pub mod manifest;
-pub mod native;
 pub mod object;
 pub mod plan;
+pub mod record;
 pub mod routing;
 pub mod selector;
-pub mod upkeep;
 pub mod world;

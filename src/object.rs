@@ -7,6 +7,12 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Serialize, Serializer};
 
+/// The API group of the router's own kinds.
+pub const GROUP: &str = "networking.serving.volcano.sh";
+
+/// The `apiVersion` of the router's own kinds.
+pub const API_VERSION: &str = "networking.serving.volcano.sh/v1alpha1";
+
 /// The kinds of object that the router reads, in the order in which a report lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
@@ -122,6 +128,15 @@ pub struct Bind {
     pub port: u16,
 }
 
+/// What became of a socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BindState {
+    /// It accepts connections.
+    Open,
+    /// It could not be opened, for this reason; it is tried again.
+    Failed(String),
+}
+
 /// Names a pool: the set of endpoints that one backend object stands for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PoolKey {
@@ -153,7 +168,7 @@ impl Kind {
             }
             // The only version that all releases of the Gateway API serve.
             Self::ReferenceGrant => "gateway.networking.k8s.io/v1beta1",
-            Self::ModelRoute | Self::ModelServer => crate::kinds::API_VERSION,
+            Self::ModelRoute | Self::ModelServer => API_VERSION,
             Self::InferencePool => "inference.networking.k8s.io/v1",
             Self::InferenceObjective | Self::InferenceModelRewrite => "llm-d.ai/v1alpha2",
             Self::XInferenceObjective | Self::XInferenceModelRewrite => "inference.networking.x-k8s.io/v1alpha2",

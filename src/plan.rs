@@ -5,10 +5,10 @@
 //! the invalid one did not exist.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::gateway::addresses::AddressProvider;
+use crate::controller::Controller;
 use crate::gateway::class;
 use crate::gateway::gateways::{OwnGateway, OwnGateways, own_gateways};
 use crate::gateway::parents::Parents;
@@ -17,8 +17,9 @@ use crate::gateway::tls::{TlsPlan, UpstreamTls};
 use crate::object::{Bind, ObjectKey};
 use crate::routing::http::entry::HttpEntry;
 use crate::routing::http::redirect::Scheme;
+use crate::routing::models::entry::RouteEntry;
 use crate::routing::pool::PoolIndex;
-use crate::routing::table::{ListenerIdentity, ListenerTable, PoolEntry, RouteEntry, RouteTable};
+use crate::routing::table::{ListenerIdentity, ListenerTable, PoolEntry, RouteTable};
 use crate::world::World;
 
 use backends::Backends;
@@ -37,52 +38,11 @@ mod backends;
 mod complaints;
 mod http;
 mod inference_pools;
-mod native;
+mod models;
 mod policies;
 mod pools;
 mod report;
 mod service_ports;
-
-/// The controller that our GatewayClasses name.
-pub const CONTROLLER_NAME: &str = "volcano.sh/kthena-router";
-
-/// The GatewayClass that is ours even where nobody wrote it.
-pub const CLASS_NAME: &str = "kthena-router";
-
-/// The name that the router's own Service has unless it was told another.
-pub const SERVICE_NAME: &str = "kthena-router";
-
-/// The name of the default Gateway.
-pub const DEFAULT_GATEWAY: &str = "default";
-
-/// What the router was told about itself, as far as plans depend on it.
-#[derive(Clone, Debug)]
-pub struct Controller {
-    /// Whether Gateways are served.
-    pub gateway_api: bool,
-    /// Whether HTTPRoutes may lead to InferencePools.
-    pub inference_extension: bool,
-    /// Whether the router picks the endpoints of InferencePools itself even where they refer to a picker.
-    pub prefer_builtin_picker: bool,
-    /// The router's own namespace.
-    pub namespace: String,
-    /// The address that ports are opened on.
-    pub bind_address: IpAddr,
-    /// Where the addresses of Gateways come from.
-    pub addresses: AddressProvider,
-    /// The inference port.
-    pub port: u16,
-    /// Whether the inference port speaks TLS.
-    pub tls: bool,
-    /// Whether a Pod without status conditions counts as ready, as in a directory of manifests.
-    pub trust_pods_without_conditions: bool,
-    /// The router's own Service, whose addresses are those of all Gateways.
-    pub service: ObjectKey,
-    /// Whether the ports of that Service are kept in step with the listeners.
-    pub sync_service_ports: bool,
-    /// Whether the GatewayClass and the default Gateway are created where they are missing.
-    pub provides: bool,
-}
 
 /// What is to be done, derived from one state of the world.
 #[derive(Debug)]
@@ -112,38 +72,6 @@ pub struct BindPlan {
     pub tls: bool,
 }
 
-impl Default for Controller {
-    /// Returns a router that serves from a directory of manifests without any option.
-    fn default() -> Self {
-        Self {
-            gateway_api: true,
-            inference_extension: false,
-            prefer_builtin_picker: false,
-            namespace: "default".to_owned(),
-            bind_address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            addresses: AddressProvider::Shared,
-            port: 8080,
-            tls: false,
-            trust_pods_without_conditions: true,
-            service: ObjectKey::new("default", SERVICE_NAME),
-            sync_service_ports: false,
-            provides: false,
-        }
-    }
-}
-
-impl Controller {
-    /// Returns the key of the default Gateway.
-    pub fn default_gateway(&self) -> ObjectKey {
-        ObjectKey::new(&*self.namespace, DEFAULT_GATEWAY)
-    }
-
-    /// Returns whether a socket speaks TLS whatever the listeners on it say: the inference port with a certificate.
-    pub fn speaks_tls(&self, bind: Bind) -> bool {
-        self.tls && bind == Bind { address: self.bind_address, port: self.port }
-    }
-}
-
 /// Plans for one state of the world.
 pub fn plan(world: &World, controller: &Controller) -> Plan {
     let references = References::new(world);
@@ -151,7 +79,7 @@ pub fn plan(world: &World, controller: &Controller) -> Plan {
     let parents = Parents::new(&gateways, &world.namespaces.objects);
     let mut pools = pools::pools(world, controller);
     let indices = pools.iter().enumerate().map(|(index, pool)| (pool.key.object.clone(), PoolIndex(index))).collect();
-    let models = native::attach(world, controller, &parents, &indices);
+    let models = models::attach(world, controller, &parents, &indices);
     let policies = Policies::new(world, &references);
     let wanted = backends::wanted_ports(world);
     let services = wanted.iter().map(|(service, _)| (*service).clone());

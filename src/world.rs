@@ -13,19 +13,18 @@ use kube::Resource;
 use crate::for_each_kind;
 use crate::kinds::{self, ReferenceGrantSpec};
 use crate::manifest::Object;
-use crate::native::route::{Route, Server};
-use crate::object::{Bind, Kind, ObjectKey};
+use crate::object::{Bind, BindState, Kind, ObjectKey};
+use crate::record::Effect;
 use crate::routing::http::route::HttpRoute;
+use crate::routing::models::route::{Route, Server};
 
 pub use digests::{
-    BackendTlsPolicyFacts, ConfigMapFacts, DefinitionFacts, EndpointSliceFacts, GatewayClassFacts, GatewayFacts,
-    InferenceObjectiveFacts, InferencePoolFacts, ListenerSetFacts, ModelRewriteFacts, PodFacts, SecretFacts,
-    ServiceFacts, ServicePort, SliceEndpoint, SlicePort,
+    BackendTlsPolicyFacts, ConfigMapFacts, DefinitionFacts, EndpointSliceFacts, GATEWAY_NAME, GatewayClassFacts,
+    GatewayFacts, InferenceObjectiveFacts, InferencePoolFacts, ListenerSetFacts, MANAGED_BY, ModelRewriteFacts,
+    PodFacts, ProvidedFacts, SecretFacts, ServiceFacts, ServicePort, SliceEndpoint, SlicePort,
 };
-pub use record::Record;
 
 mod digests;
-mod record;
 
 /// Everything the router knows.
 #[derive(Debug, Default)]
@@ -90,15 +89,6 @@ pub struct Table<S> {
     pub known: bool,
 }
 
-/// What became of a socket.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BindState {
-    /// It accepts connections.
-    Open,
-    /// It could not be opened, for this reason; it is tried again.
-    Failed(String),
-}
-
 /// Something observed about the objects of one kind.
 #[derive(Clone, Debug)]
 pub enum Fact<S> {
@@ -121,17 +111,6 @@ pub struct Listing<S> {
     pub objects: Vec<(ObjectKey, S)>,
     /// Objects that exist but cannot be read; what is known of them stays in use.
     pub unreadable: Vec<ObjectKey>,
-}
-
-/// What a fact changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Effect {
-    /// Nothing that matters.
-    Nothing,
-    /// What the API server records of an object, its status for one, but not what the object asks for.
-    Records,
-    /// Something that plans depend on.
-    Plan,
 }
 
 /// What is kept of the objects of a kind.

@@ -8,11 +8,12 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use kthena_router::gateway::conditions::Condition;
+use kthena_router::conditions::Condition;
+use kthena_router::controller::Controller;
 use kthena_router::manifest::{Located, Manifest, read};
-use kthena_router::object::{Kind, ObjectKey};
-use kthena_router::plan::{Complaint, Controller, Plan, plan};
-use kthena_router::world::{BindState, World};
+use kthena_router::object::{BindState, Kind, ObjectKey};
+use kthena_router::plan::{Complaint, Plan, plan};
+use kthena_router::world::World;
 
 use crate::cli::Check;
 use crate::manifest_directory::list;

@@ -1,7 +1,7 @@
 //! The actors and edges of kthena-router.
 //!
 //! ```text
-//!  API server ───────────────────────> Watcher<K> ──Observed<K>──> RouteRegistry ──upkeep()──> ClusterWriter ──> API server
+//!  API server ───────────────────────> Watcher<K> ──Observed<K>──> RouteRegistry ──writes()──> ClusterWriter ──> API server
 //!                                                                   ^     │                         ^ Leadership
 //!  directory ──> ManifestDirectory ──> Watcher<K> ──Observed<K>─────┤  plan()──────────────┬─> Snapshot ───────read───┐
 //!                                                                   │                      ├─> ListenerFleet          │

@@ -19,8 +19,8 @@ use actix::{
     WrapFuture,
 };
 use actix_server::ServerHandle;
+use kthena_router::object::BindState;
 use kthena_router::plan::BindPlan;
-use kthena_router::world::BindState;
 use tracing::{info, warn};
 
 use crate::metrics::BindLabel;

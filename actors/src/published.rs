@@ -10,7 +10,8 @@ use arc_swap::ArcSwap;
 use kthena_router::inference::pool::{Endpoint, Observation};
 use kthena_router::object::PoolKey;
 use kthena_router::routing::backend::Availability;
-use kthena_router::routing::table::{PoolIndex, RouteTable};
+use kthena_router::routing::pool::PoolIndex;
+use kthena_router::routing::table::RouteTable;
 
 use crate::load::LoadCell;
 use crate::messages::AttemptEnded;

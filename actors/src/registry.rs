@@ -26,12 +26,14 @@ use actix::{
     Actor, Addr, ArbiterHandle, AsyncContext, Context, Handler, Message, MessageResult, Recipient, SpawnHandle,
 };
 use kthena_router::config::EngineConfig;
+use kthena_router::controller::Controller;
+use kthena_router::desired::Reconciler;
 use kthena_router::inference::pool::Endpoint;
-use kthena_router::object::{Bind, PoolKey};
-use kthena_router::plan::{BindPlan, Complaint, Controller, Plan, PoolPlan, Reports, plan};
+use kthena_router::object::{Bind, BindState, PoolKey};
+use kthena_router::plan::{BindPlan, Complaint, Plan, PoolPlan, Reports, plan};
+use kthena_router::record::Effect;
 use kthena_router::routing::pool::PoolPolicy;
-use kthena_router::upkeep::Upkeep;
-use kthena_router::world::{BindState, Effect, Fact, World, WorldKind};
+use kthena_router::world::{Fact, World, WorldKind};
 use serde::Serialize;
 use tracing::{info, warn};
 
@@ -63,7 +65,7 @@ pub struct RouteRegistry {
     reports: Arc<Reports>,
     complaints: BTreeSet<Complaint>,
     /// What is to be written to the API server.
-    upkeep: Upkeep,
+    reconciler: Reconciler,
     binds: Vec<BindPlan>,
     pools: BTreeMap<PoolKey, KeptPool>,
     publishers: Publishers,
@@ -159,7 +161,7 @@ impl RouteRegistry {
             controller,
             reports: Arc::default(),
             complaints: BTreeSet::new(),
-            upkeep: Upkeep::default(),
+            reconciler: Reconciler::default(),
             binds: Vec::new(),
             pools: BTreeMap::new(),
             publishers,
@@ -204,7 +206,7 @@ impl RouteRegistry {
             self.make_plan();
         }
         if let Some(writer) = &self.writer {
-            let writes = self.upkeep.writes(&self.world, &self.binds, &self.reports, &self.controller);
+            let writes = self.reconciler.writes(&self.world, &self.binds, &self.reports, &self.controller);
             writer.do_send(DesireWrites(writes));
         }
     }

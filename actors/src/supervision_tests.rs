@@ -13,12 +13,13 @@ use clap::Parser;
 use gateway_api::experimental::gatewayclasses::GatewayClass;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kthena_router::config::Config;
+use kthena_router::controller::Controller;
 use kthena_router::inference::scheduling::SchedulerConfig;
 use kthena_router::kinds::{Gateway, ModelRoute, ModelServer};
 use kthena_router::manifest::{Object, read};
-use kthena_router::object::Bind;
-use kthena_router::plan::{BindPlan, Controller};
-use kthena_router::world::{BindState, Fact, Listing, World};
+use kthena_router::object::{Bind, BindState};
+use kthena_router::plan::BindPlan;
+use kthena_router::world::{Fact, Listing, World};
 use simulated_engine::EngineConfig;
 use tempfile::TempDir;
 

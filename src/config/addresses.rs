@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use super::ConfigError;
-use crate::gateway::addresses::{AddressProvider, AddressRange};
+use crate::addresses::{AddressProvider, AddressRange};
 
 /// Where the addresses of Gateways come from.
 #[derive(Args, Clone, Debug)]

@@ -1,7 +1,7 @@
 use clap::Parser;
 
 use super::*;
-use crate::gateway::addresses::AddressProvider;
+use crate::addresses::AddressProvider;
 
 #[derive(Parser)]
 struct Cli {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::conditions::{Problem, reason};
+use crate::conditions::{Problem, reason};
 use crate::kinds::gateway::{AllowedRoutes, From, FromNamespaces};
 use crate::object::{Kind, ObjectKey};
 use crate::selector::{Expression, Labels, has_all};

@@ -3,10 +3,10 @@
 //! Source: Gateway API, `GatewayClass`: a class belongs to the controller that it names, and `SupportedVersion` tells
 //! whether that controller serves the release of the installed CustomResourceDefinitions.
 
-use super::addresses::AddressProvider;
-use super::conditions::{Condition, kind, reason};
+use crate::addresses::AddressProvider;
+use crate::conditions::{Condition, kind, reason};
+use crate::controller::{CLASS_NAME, CONTROLLER_NAME};
 use crate::object::ObjectKey;
-use crate::plan::{CLASS_NAME, CONTROLLER_NAME};
 use crate::world::World;
 
 /// The CustomResourceDefinition whose annotation says which release of the Gateway API is installed.

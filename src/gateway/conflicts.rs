@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use foldhash::{HashMap, HashMapExt, HashSet};
 
-use super::conditions::{Problem, reason};
-use super::hostname::Hostname;
 use super::listeners::{Listener, Protocol};
 use super::tls::ListenerTls;
+use crate::conditions::{Problem, reason};
+use crate::hostname::Hostname;
 use crate::object::Bind;
 
 /// What the listeners that have precedence take of each port of a Gateway.

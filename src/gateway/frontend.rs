@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use super::certificate::Authorities;
-use super::conditions::{Problem, reason};
 use super::references::{Reasons, Reference, References, Referrer};
 use super::tls::ClientValidation;
+use crate::certificate::Authorities;
+use crate::conditions::{Problem, reason};
 use crate::kinds::gateway::{FrontendTls, FrontendTlsConfig, FrontendValidation, FrontendValidationMode};
 
 /// How conditions tell of references to certificates of authorities.

@@ -11,20 +11,21 @@ use std::sync::Arc;
 
 use foldhash::{HashMap, HashMapExt};
 
-use super::addresses::{AddressProvider, Assigned, assign};
+use super::addresses::{Assigned, assign};
 use super::admission::Namespaces;
-use super::certificate::Certificate;
 use super::class;
-use super::conditions::{Condition, Problem, kind, reason};
 use super::conflicts::{Claims, SharedBinds, mark_overlaps};
 use super::frontend::Frontend;
 use super::listeners::{Listener, Owner, Protocol};
 use super::references::{Reasons, References, Referrer};
 use super::services::{self, ContainerPorts};
+use crate::addresses::AddressProvider;
+use crate::certificate::Certificate;
+use crate::conditions::{Condition, Problem, kind, reason};
+use crate::controller::Controller;
 use crate::kinds::gateway::{From, GatewaySpec};
-use crate::object::{Bind, Kind, ObjectKey};
-use crate::plan::Controller;
-use crate::world::{BindState, GatewayFacts, ListenerSetFacts, World};
+use crate::object::{Bind, BindState, Kind, ObjectKey};
+use crate::world::{GatewayFacts, ListenerSetFacts, World};
 
 /// How conditions tell of the reference to the certificate that backends are shown.
 const CLIENT_CERTIFICATE_REASONS: Reasons =

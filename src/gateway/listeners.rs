@@ -10,15 +10,14 @@ use std::sync::Arc;
 use foldhash::HashMap;
 
 use super::admission::{Namespaces, SERVED_ROUTES, route_kinds};
-use super::conditions::{Condition, Problem, kind, reason};
 use super::frontend::{Frontend, Validation};
-use super::hostname::Hostname;
 use super::references::{Reasons, References, Referrer};
 use super::tls::ListenerTls;
+use crate::conditions::{Condition, Problem, kind, reason};
+use crate::hostname::Hostname;
 use crate::kinds::gateway::{AllowedRoutes, From, Listener as ListenerSpec, TlsMode};
-use crate::object::{Bind, Kind, ObjectKey};
+use crate::object::{Bind, BindState, Kind, ObjectKey};
 use crate::selector::Labels;
-use crate::world::BindState;
 
 /// How conditions tell of references to certificates that listeners offer.
 const CERTIFICATE_REASONS: Reasons =

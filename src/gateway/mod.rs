@@ -4,13 +4,10 @@
 
 pub mod addresses;
 pub mod admission;
-pub mod certificate;
 pub mod class;
-pub mod conditions;
 mod conflicts;
 pub mod frontend;
 pub mod gateways;
-pub mod hostname;
 pub mod listeners;
 pub mod parents;
 pub mod references;

@@ -9,9 +9,9 @@ use std::ops::Range;
 
 use foldhash::{HashMap, HashMapExt};
 
-use super::conditions::{Condition, Problem, kind, reason};
 use super::gateways::OwnGateway;
-use super::hostname::Hostname;
+use crate::conditions::{Condition, Problem, kind, reason};
+use crate::hostname::Hostname;
 use crate::kinds::parent_reference::ParentReference;
 use crate::object::{Kind, ObjectKey};
 use crate::selector::Labels;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use foldhash::HashMap;
 
-use super::certificate::{Authorities, Certificate, CertificateFault};
-use super::conditions::{Problem, reason};
+use crate::certificate::{Authorities, Certificate, CertificateFault};
+use crate::conditions::{Problem, reason};
 use crate::kinds::gateway::{ObjectReference, SecretObjectReference};
 use crate::kinds::reference_grant::ReferenceGrantSpec;
 use crate::object::{Kind, ObjectKey};

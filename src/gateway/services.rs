@@ -3,18 +3,15 @@
 //! Source: Gateway API, `GatewayInfrastructure` and the label `gateway.networking.k8s.io/gateway-name`, which every
 //! object that is made for a Gateway has; names follow GEP-1762, `<Gateway>-<GatewayClass>`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use foldhash::HashMap;
 
-use super::addresses::AddressProvider;
+use crate::addresses::AddressProvider;
+use crate::controller::Controller;
 use crate::object::ObjectKey;
-use crate::plan::Controller;
 use crate::selector::Labels;
-use crate::world::World;
-
-/// The label with the name of the Gateway that an object is made for.
-pub const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
+use crate::world::{GATEWAY_NAME, MANAGED_BY, World};
 
 /// The label with the namespace of the Gateway that an object is made for, which may be elsewhere.
 pub const GATEWAY_NAMESPACE: &str = "networking.serving.volcano.sh/gateway-namespace";
@@ -22,27 +19,11 @@ pub const GATEWAY_NAMESPACE: &str = "networking.serving.volcano.sh/gateway-names
 /// The label with the name of the GatewayClass of that Gateway.
 pub const GATEWAY_CLASS_NAME: &str = "gateway.networking.k8s.io/gateway-class-name";
 
-/// The label that says who made an object, and who it is that made ours.
-pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "kthena-router");
-
 /// The longest name of a Service, and the longest value of a label.
 const LONGEST: usize = 63;
 
 /// The first port that listeners are served on where each has one of its own.
 const FIRST_PORT: u16 = 20_000;
-
-/// What is kept of a Service that the router made for a Gateway.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProvidedFacts {
-    /// The object's `metadata.uid`.
-    pub uid: String,
-    /// Its labels.
-    pub labels: Labels,
-    /// Its annotations.
-    pub annotations: Labels,
-    /// For each of its ports the router's own port.
-    pub targets: BTreeMap<u16, u16>,
-}
 
 /// The router's own ports while they are being given to the listeners' ports.
 #[derive(Debug, Default)]
@@ -78,11 +59,6 @@ pub fn labels(gateway: &ObjectKey, class: &str) -> Labels {
         (GATEWAY_CLASS_NAME, shortened(class)),
     ];
     labels.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
-}
-
-/// Returns whether an object with these labels was made for a Gateway.
-pub fn is_provided(labels: &Labels) -> bool {
-    labels.get(MANAGED_BY.0).is_some_and(|value| value == MANAGED_BY.1) && labels.contains_key(GATEWAY_NAME)
 }
 
 impl ContainerPorts {

@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::certificate::{Authorities, Certificate};
-use super::hostname::Hostname;
+use crate::certificate::{Authorities, Certificate};
+use crate::hostname::Hostname;
 use crate::object::Bind;
 
 /// What TLS is served with, for each bind where listeners say so and each hostname there.

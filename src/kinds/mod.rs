@@ -38,9 +38,3 @@ pub use model_route::{ModelRoute, ModelRouteSpec, ModelRouteStatus};
 pub use model_server::{ModelServer, ModelServerSpec, ModelServerStatus};
 pub use parent_reference::ParentReference;
 pub use reference_grant::{ReferenceGrant, ReferenceGrantSpec};
-
-/// The API group of the router's own kinds.
-pub const GROUP: &str = "networking.serving.volcano.sh";
-
-/// The `apiVersion` of the router's own kinds.
-pub const API_VERSION: &str = "networking.serving.volcano.sh/v1alpha1";

@@ -15,7 +15,7 @@ use super::PoolPlan;
 use super::inference_pools::{InferencePools, PoolUses};
 use super::policies::{Policies, Uses};
 use super::service_ports::ServicePorts;
-use crate::gateway::conditions::reason;
+use crate::conditions::reason;
 use crate::gateway::gateways::OwnGateway;
 use crate::gateway::references::{Reasons, Reference, References, Referrer};
 use crate::inference::pool::Endpoint;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Reports;
-use crate::gateway::conditions::{Condition, kind, reason};
+use crate::conditions::{Condition, kind, reason};
 use crate::object::{Kind, ObjectKey};
 
 /// Something that is not as an object asks for.

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use foldhash::{HashMap, HashMapExt};
 
 use super::backends::Backends;
-use super::native::attach_once;
-use crate::gateway::conditions::{Condition, Problem, kind, reason};
+use super::models::attach_once;
+use crate::conditions::{Condition, Problem, kind, reason};
 use crate::gateway::gateways::OwnGateway;
 use crate::gateway::parents::{Attachment, Candidate, Parents};
 use crate::object::{Kind, ObjectKey};

@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::pools::{Selected, Selection, select};
 use super::service_ports::ServicePorts;
 use super::{Controller, PoolPlan};
-use crate::gateway::conditions::{Condition, Problem, kind, reason};
+use crate::conditions::{Condition, Problem, kind, reason};
 use crate::gateway::gateways::OwnGateway;
 use crate::kinds::faults::Fault;
 use crate::kinds::inference_pool::{

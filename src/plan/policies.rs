@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use foldhash::{HashMap, HashMapExt};
 
-use crate::gateway::certificate::{Authorities, Certificate};
-use crate::gateway::conditions::{Condition, Problem, kind, reason};
+use crate::certificate::{Authorities, Certificate};
+use crate::conditions::{Condition, Problem, kind, reason};
 use crate::gateway::frontend::join;
 use crate::gateway::gateways::OwnGateway;
 use crate::gateway::references::{Reasons, Reference, References, Referrer};

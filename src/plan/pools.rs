@@ -9,8 +9,8 @@ use foldhash::HashMap;
 
 use super::Controller;
 use crate::inference::pool::Endpoint;
-use crate::native::route::Server;
 use crate::object::{Kind, ObjectKey, PoolKey};
+use crate::routing::models::route::Server;
 use crate::routing::pool::PoolPolicy;
 use crate::selector::{Labels, has_all};
 use crate::world::{PodFacts, World};

@@ -6,13 +6,13 @@ use std::ops::Range;
 use foldhash::HashMap;
 
 use super::{HttpRouteReport, InferencePoolReport, PolicyReport, PoolPlan};
-use crate::gateway::conditions::{Condition, kind, reason};
+use crate::conditions::{Condition, kind, reason};
 use crate::gateway::gateways::OwnGateway;
 use crate::gateway::listeners::Listener;
 use crate::kinds::faults::Fault;
-use crate::native::route::Route;
-use crate::object::{Bind, Kind, ObjectKey};
-use crate::world::{BindState, World};
+use crate::object::{Bind, BindState, Kind, ObjectKey};
+use crate::routing::models::route::Route;
+use crate::world::World;
 
 /// The reports of all objects that a plan has something to say about.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -204,7 +204,7 @@ fn listener_report(listener: &Listener<'_>, routes: usize, binds: &HashMap<Bind,
 pub(super) fn servers(world: &World, pools: &[PoolPlan]) -> BTreeMap<ObjectKey, ServerReport> {
     let pools = pools.iter().filter(|pool| pool.key.kind == Kind::ModelServer);
     let pools: HashMap<&ObjectKey, &PoolPlan> = pools.map(|pool| (&pool.key.object, pool)).collect();
-    let report = |server: &crate::native::route::Server| {
+    let report = |server: &crate::routing::models::route::Server| {
         let pool = pools.get(&server.key);
         let ready_endpoints = pool.map_or(0, |pool| pool.endpoints.len());
         let ready = match &server.policy {

@@ -2,10 +2,11 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
+use crate::conditions::{Condition, kind, reason};
+use crate::controller::CONTROLLER_NAME;
 use crate::fixtures::{bind, controller, decision, plan_of, world};
-use crate::gateway::conditions::{Condition, kind, reason};
 use crate::manifest::read;
-use crate::world::BindState;
+use crate::object::BindState;
 
 mod gateways;
 mod http;

@@ -6,7 +6,7 @@
 use foldhash::HashMap;
 use memchr::memchr_iter;
 
-use crate::gateway::hostname::Hostname;
+use crate::hostname::Hostname;
 
 /// Something for each of many hostnames.
 #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@
 pub struct RequestHead<'a> {
     /// The method, for example `GET`.
     pub method: &'a str,
-    /// The host that the request names, as [`request_host`](crate::gateway::hostname::request_host) returns it.
+    /// The host that the request names, as [`request_host`](crate::hostname::request_host) returns it.
     pub host: &'a str,
     /// The path, without the query, as it was sent.
     pub path: &'a str,

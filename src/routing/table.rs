@@ -18,13 +18,12 @@ use super::host_index::HostIndex;
 use super::http::entry::HttpEntry;
 use super::http::redirect::Scheme;
 use super::http::table::{HttpMatch, HttpTable};
-use super::pool::PoolPolicy;
+use super::models::entry::{RouteEntry, Target};
+use super::models::table::{Found, ModelTable};
+use super::pool::{PoolIndex, PoolPolicy};
 use super::request::RequestHead;
-use crate::gateway::hostname::Hostname;
-use crate::native::route::{CompiledRule, Route, RuleTarget};
-use crate::object::{Bind, ObjectKey, PoolKey};
-
-pub use super::pool::PoolIndex;
+use crate::hostname::Hostname;
+use crate::object::{Bind, PoolKey};
 
 /// All routes of the router at one moment.
 #[derive(Debug, Default)]
@@ -64,29 +63,10 @@ pub struct ListenerIdentity {
 pub struct ListenerTable {
     /// What it is to its clients.
     pub identity: ListenerIdentity,
-    models: HashMap<Arc<str>, Vec<Arc<RouteEntry>>>,
-    adapters: HashMap<Arc<str>, Vec<Arc<RouteEntry>>>,
+    /// Its ModelRoutes.
+    pub models: ModelTable,
     /// Its HTTPRoutes.
     pub http: HttpTable,
-}
-
-/// A ModelRoute whose targets are resolved.
-#[derive(Debug)]
-pub struct RouteEntry {
-    route: Arc<Route>,
-    /// The targets of its rules, those of the first rule first.
-    targets: Vec<Target>,
-    /// Why some of the targets have no pool, each as a sentence.
-    pub unresolved: Vec<String>,
-}
-
-/// One resolved target of a rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// The pool, or `None` when the backend does not exist or cannot be used.
-    pub pool: Option<PoolIndex>,
-    /// The target's weight.
-    pub weight: u32,
 }
 
 /// Where a request goes.
@@ -184,7 +164,8 @@ impl RouteTable {
     ) -> Result<Forward<'_>, Refusal<'_>> {
         let listeners = self.listeners(bind, head.host);
         let Some(first) = listeners.first() else { return Err(Refusal::NoListener) };
-        let matched = listeners.iter().find_map(|listener| listener.find(head, model).map(|found| (listener, found)));
+        let matched =
+            listeners.iter().find_map(|listener| listener.models.find(head, model).map(|found| (listener, found)));
         let Some((listener, Found { route, targets, adapter })) = matched else {
             return Err(Refusal::NoRoute { listener: first });
         };
@@ -196,13 +177,6 @@ impl RouteTable {
     }
 }
 
-/// A rule that matched.
-struct Found<'t> {
-    route: &'t RouteEntry,
-    targets: &'t [Target],
-    adapter: bool,
-}
-
 impl ListenerTable {
     /// Makes a listener of ModelRoutes, which must be in the order in which they are to be asked, and of HTTPRoutes.
     pub fn new<'r>(
@@ -210,74 +184,8 @@ impl ListenerTable {
         routes: impl IntoIterator<Item = &'r Arc<RouteEntry>>,
         http_routes: impl IntoIterator<Item = &'r Arc<HttpEntry>>,
     ) -> Self {
-        let routes = routes.into_iter();
-        let models = HashMap::with_capacity(routes.size_hint().0);
+        let models = ModelTable::new(routes);
         let http = HttpTable::new(&identity.hostname, http_routes);
-        let mut listener = Self { identity, models, adapters: HashMap::new(), http };
-        for route in routes {
-            if let Some(model) = &route.route.model {
-                listener.models.entry(Arc::clone(model)).or_default().push(Arc::clone(route));
-            }
-            for adapter in &route.route.adapters {
-                listener.adapters.entry(Arc::clone(adapter)).or_default().push(Arc::clone(route));
-            }
-        }
-        listener
+        Self { identity, models, http }
     }
-
-    /// Returns every name that a request may give as its model, with the creation time of the route that serves it.
-    pub fn models(&self) -> impl Iterator<Item = (&Arc<str>, i64)> {
-        let created = |routes: &Vec<Arc<RouteEntry>>| routes.first().map_or(0, |entry| entry.route.record.created);
-        self.models.iter().chain(&self.adapters).map(move |(name, routes)| (name, created(routes)))
-    }
-
-    fn find(&self, head: &RequestHead<'_>, model: &str) -> Option<Found<'_>> {
-        let (routes, adapter) = match self.models.get(model) {
-            Some(routes) => (routes, false),
-            None => (self.adapters.get(model)?, true),
-        };
-        routes.iter().find_map(|route| {
-            let targets = route.find(head, model)?;
-            Some(Found { route, targets, adapter })
-        })
-    }
-}
-
-impl RouteEntry {
-    /// Makes an entry of a valid route; `resolve` finds the pool of a target, or says why it has none.
-    pub fn new(route: &Arc<Route>, resolve: impl Fn(&RuleTarget) -> Result<PoolIndex, String>) -> Self {
-        let mut unresolved = Vec::new();
-        let targets = rules(route).iter().flat_map(|rule| &rule.targets).map(|target| {
-            let pool = resolve(target).map_err(|reason| unresolved.push(reason)).ok();
-            Target { pool, weight: target.weight }
-        });
-        let targets = targets.collect();
-        Self { route: Arc::clone(route), targets, unresolved }
-    }
-
-    /// Returns the route's namespace and name.
-    pub fn key(&self) -> &ObjectKey {
-        &self.route.key
-    }
-
-    /// Returns the route's own copy of a name that it serves.
-    pub fn name_of(&self, model: &str) -> Option<&Arc<str>> {
-        self.route.model.iter().chain(&self.route.adapters).find(|name| ***name == *model)
-    }
-
-    /// Returns the targets of the first rule that matches.
-    fn find(&self, head: &RequestHead<'_>, model: &str) -> Option<&[Target]> {
-        let mut first = 0;
-        for rule in rules(&self.route) {
-            if rule.matches(head, model) {
-                return self.targets.get(first..first + rule.targets.len());
-            }
-            first += rule.targets.len();
-        }
-        None
-    }
-}
-
-fn rules(route: &Route) -> &[CompiledRule] {
-    route.rules.as_deref().unwrap_or_default()
 }

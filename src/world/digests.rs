@@ -4,16 +4,19 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{Digest, Effect, Record};
+use super::Digest;
 use crate::kinds::{
     BackendTlsPolicy, BackendTlsPolicySpec, Gateway, GatewayClass, GatewaySpec, HttpRoute, InferenceModelRewrite,
     InferenceModelRewriteSpec, InferenceObjective, InferenceObjectiveSpec, InferencePool, InferencePoolSpec,
     ListenerSet, ListenerSetSpec, ModelRoute, ModelServer, ReferenceGrant, ReferenceGrantSpec, XInferenceModelRewrite,
     XInferenceObjective,
 };
-use crate::native::route::{Route, Server};
 use crate::object::ObjectKey;
+use crate::record::{Effect, Record};
 use crate::routing::http::route::HttpRoute as CompiledHttpRoute;
+use crate::routing::models::route::{Route, Server};
+
+pub use provided::{GATEWAY_NAME, MANAGED_BY, ProvidedFacts};
 
 pub use core::{
     ConfigMapFacts, DefinitionFacts, EndpointSliceFacts, PodFacts, SecretFacts, ServiceFacts, ServicePort,
@@ -21,6 +24,7 @@ pub use core::{
 };
 
 mod core;
+mod provided;
 
 /// What is kept of a GatewayClass.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use actix_web::http::ConnectionType;
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::http::uri::Authority;
-use kthena_router::gateway::hostname::request_host;
+use kthena_router::hostname::request_host;
 use kthena_router::inference::api::Call;
 use kthena_router::routing::request::RequestHead;
 
@@ -165,7 +165,7 @@ impl<'r> Inquiry<'r> {
         }
         let mut offer = Offer::default();
         for listener in table.listeners(bind, self.host) {
-            offer.models |= listener.models().next().is_some();
+            offer.models |= listener.models.names().next().is_some();
             offer.rules |= !listener.http.is_empty();
         }
         Ok(offer)

@@ -24,7 +24,7 @@ struct Model<'m> {
 /// Lists what `listeners` serve, each name once and in order.
 pub(super) fn list(listeners: &[ListenerTable]) -> HttpResponse {
     let mut models = BTreeMap::new();
-    for (name, created) in listeners.iter().flat_map(ListenerTable::models) {
+    for (name, created) in listeners.iter().flat_map(|listener| listener.models.names()) {
         models.entry(&**name).or_insert(created);
     }
     let data = models.into_iter().map(|(id, created)| Model { id, object: "model", created, owned_by: "kthena" });

@@ -9,8 +9,8 @@ use actix_web::dev::Payload;
 use actix_web::web::Bytes;
 use kthena_router::inference::api::Api;
 use kthena_router::inference::request::{Edit, InferenceRequest, parse};
-use kthena_router::routing::pool::PoolPolicy;
-use kthena_router::routing::table::{Forward, PoolIndex, Refusal};
+use kthena_router::routing::pool::{PoolIndex, PoolPolicy};
+use kthena_router::routing::table::{Forward, Refusal};
 
 use super::answer::{Answer, Reading};
 use super::error::ProxyError;

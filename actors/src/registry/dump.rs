@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kthena_router::gateway::conditions::Condition;
+use kthena_router::conditions::Condition;
 use kthena_router::inference::exposition::HistogramTotals;
 use kthena_router::inference::health::Cause;
 use kthena_router::kinds::model_server::InferenceEngine;

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use kthena_router::gateway::certificate::Certificate;
+use kthena_router::certificate::Certificate;
 use kthena_router::gateway::tls::{ClientValidation, ListenerTls};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::CryptoProvider;

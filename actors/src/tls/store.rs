@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
-use kthena_router::gateway::hostname::Hostname;
 use kthena_router::gateway::tls::ListenerTls;
+use kthena_router::hostname::Hostname;
 use kthena_router::object::Bind;
 use rustls::ServerConfig;
 use tracing::warn;

@@ -3,7 +3,7 @@
 use std::io::Cursor;
 use std::sync::Arc;
 
-use kthena_router::gateway::certificate::{Authorities, Certificate};
+use kthena_router::certificate::{Authorities, Certificate};
 use kthena_router::gateway::tls::{ClientValidation, ListenerTls, SubjectAltName, Trust, UpstreamTls};
 use rcgen::string::Ia5String;
 use rcgen::{

@@ -3,8 +3,8 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::*;
+use crate::controller::Controller;
 use crate::fixtures::world;
-use crate::plan::Controller;
 
 fn gateway(name: &str, addresses: &str) -> String {
     format!(

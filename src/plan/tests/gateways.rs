@@ -1,5 +1,5 @@
 use super::*;
-use crate::gateway::addresses::AddressProvider;
+use crate::addresses::AddressProvider;
 
 /// A text as YAML takes it on one line.
 pub(super) fn quoted(text: &str) -> String {
@@ -8,7 +8,7 @@ pub(super) fn quoted(text: &str) -> String {
 
 /// A Secret with a certificate and its key.
 fn secret(name: &str, certificate: &str) -> String {
-    let key = include_str!("../../gateway/certificate/rsa.pkcs1.key");
+    let key = include_str!("../../certificate/rsa.pkcs1.key");
     format!(
         "{{apiVersion: v1, kind: Secret, type: kubernetes.io/tls, metadata: {{name: {name}}}, \
          stringData: {{tls.crt: {}, tls.key: {}}}}}\n---\n",
@@ -19,7 +19,7 @@ fn secret(name: &str, certificate: &str) -> String {
 
 /// A ConfigMap with the certificate of an authority.
 pub(super) fn authority(name: &str) -> String {
-    let certificate = include_str!("../../gateway/certificate/rsa.crt");
+    let certificate = include_str!("../../certificate/rsa.crt");
     format!(
         "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: {name}}}, data: {{ca.crt: {}}}}}\n---\n",
         quoted(certificate)
@@ -27,9 +27,7 @@ pub(super) fn authority(name: &str) -> String {
 }
 
 fn certificates() -> String {
-    secret("good", include_str!("../../gateway/certificate/rsa.crt"))
-        + &secret("broken", "Hello world")
-        + &authority("ca")
+    secret("good", include_str!("../../certificate/rsa.crt")) + &secret("broken", "Hello world") + &authority("ca")
 }
 
 fn gateway_with(name: &str, spec: &str, listeners: &str) -> String {
@@ -224,7 +222,7 @@ fn listener_sets_are_for_gateways_that_allow_them() {
 fn gateways_that_share_a_socket_speak_one_protocol_with_one_set_of_certificates() {
     let listener = |protocol: &str, tls: &str| format!("{{name: l, port: 8443, protocol: {protocol}{tls}}}");
     let https = |secret: &str| listener("HTTPS", &format!(", tls: {{certificateRefs: [{{name: {secret}}}]}}"));
-    let ec = secret("other", include_str!("../../gateway/certificate/rsa.crt"));
+    let ec = secret("other", include_str!("../../certificate/rsa.crt"));
     for (case, second, expected) in [
         ("the same settings", https("other"), ""),
         ("plain text", listener("HTTP", ""), "Accepted=ProtocolConflict Programmed=ProtocolConflict"),

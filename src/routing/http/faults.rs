@@ -4,8 +4,9 @@
 //! `UnsupportedValue`, filters that exclude each other have `IncompatibleFilters`. A route whose rules are all invalid is
 //! not accepted; one with some of them is `PartiallyInvalid`.
 
-use crate::gateway::conditions::reason;
+use crate::conditions::reason;
 use crate::kinds::Fault;
+use crate::kinds::names::is_dns_subdomain;
 
 /// One thing that is wrong with a spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,4 +74,12 @@ impl Faults {
         let fault = Fault { path: path.into(), message: message.into() };
         self.found.push(RouteFault { rule: self.rule, reason, fault });
     }
+}
+
+/// Checks a hostname that is no wildcard.
+pub(super) fn precise_hostname(path: &str, name: &str, faults: &mut Faults) -> String {
+    if !is_dns_subdomain(name) {
+        faults.unsupported(path, format!("`{name}` is not a host name in lower case"));
+    }
+    name.to_owned()
 }

@@ -6,15 +6,14 @@
 //! router has none.
 
 use crate::kinds::http_route::{Filter, HttpRequestMirrorFilter, HttpUrlRewriteFilter};
-use crate::kinds::names::is_dns_subdomain;
 use crate::object::ObjectKey;
 
+use super::backend_reference::BackendReference;
 use super::cors::Cors;
-use super::faults::Faults;
+use super::faults::{Faults, precise_hostname};
 use super::headers::HeaderEdits;
 use super::path_modifier::PathModifier;
 use super::redirect::Redirect;
-use super::rule::BackendReference;
 
 /// The most filters of one rule or backend.
 const MAX_FILTERS: usize = 16;
@@ -152,12 +151,4 @@ impl Rewrite {
             path: modifier.and_then(|spec| PathModifier::compile(&format!("{path}.path"), spec, faults)),
         }
     }
-}
-
-/// Checks a hostname that is no wildcard.
-pub(super) fn precise_hostname(path: &str, name: &str, faults: &mut Faults) -> String {
-    if !is_dns_subdomain(name) {
-        faults.unsupported(path, format!("`{name}` is not a host name in lower case"));
-    }
-    name.to_owned()
 }

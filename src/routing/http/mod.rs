@@ -1,5 +1,6 @@
 //! HTTPRoutes: which rule a request falls under, and what that does with it.
 
+mod backend_reference;
 mod candidates;
 pub mod cors;
 pub mod entry;

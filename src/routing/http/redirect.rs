@@ -6,8 +6,7 @@
 
 use std::fmt;
 
-use super::faults::Faults;
-use super::filters::precise_hostname;
+use super::faults::{Faults, precise_hostname};
 use super::path_modifier::PathModifier;
 use crate::kinds::http_route::HttpRequestRedirectFilter;
 

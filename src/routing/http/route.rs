@@ -4,15 +4,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::faults::Faults;
-use crate::gateway::hostname::Hostname;
+use crate::hostname::Hostname;
 use crate::kinds::HttpRouteSpec;
 use crate::kinds::http_route::HttpRouteRule;
 use crate::kinds::names::is_dns_subdomain;
 use crate::object::{Kind, ObjectKey};
-use crate::world::Record;
+use crate::record::Record;
 
+pub use super::backend_reference::BackendReference;
 pub use super::faults::{FaultReason, RouteFault};
-pub use super::rule::{Backend, BackendReference, Retry, Rule, Timeouts};
+pub use super::rule::{Backend, Retry, Rule, Timeouts};
 
 /// The most rules, and the most hostnames.
 const MAX_ENTRIES: usize = 16;

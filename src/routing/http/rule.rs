@@ -7,13 +7,12 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::backend_reference::BackendReference;
 use super::faults::Faults;
 use super::filters::Filters;
 use super::predicate::{PathMatcher, Predicate};
-use crate::kinds::http_route::{
-    BackendObjectReference, HttpBackendRef, HttpRouteRetry, HttpRouteRule, HttpRouteTimeouts,
-};
-use crate::object::{Kind, ObjectKey};
+use crate::kinds::http_route::{HttpBackendRef, HttpRouteRetry, HttpRouteRule, HttpRouteTimeouts};
+use crate::object::ObjectKey;
 
 /// The most matches of a rule.
 const MAX_MATCHES: usize = 64;
@@ -58,19 +57,6 @@ pub struct Backend {
     pub weight: u32,
     /// What is done with its requests and answers, after what the rule does.
     pub filters: Filters,
-}
-
-/// Names a backend.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct BackendReference {
-    /// API group; empty for the core group.
-    pub group: String,
-    /// Kind.
-    pub kind: String,
-    /// The object.
-    pub object: ObjectKey,
-    /// Port; a reference to a Service without one cannot be resolved.
-    pub port: Option<u16>,
 }
 
 /// How long requests may take; `None` is for ever.
@@ -154,25 +140,6 @@ impl Backend {
             weight: u32::try_from(weight).unwrap_or_default(),
             filters: Filters::compile(&format!("{path}.filters"), filters, route, faults),
         }
-    }
-}
-
-impl BackendReference {
-    fn new(route: &ObjectKey, group: &str, kind: &str, namespace: Option<&str>, name: &str, port: Option<u16>) -> Self {
-        let namespace = namespace.map_or_else(|| Arc::clone(&route.namespace), Arc::from);
-        let object = ObjectKey { namespace, name: name.into() };
-        Self { group: group.to_owned(), kind: kind.to_owned(), object, port }
-    }
-
-    /// Reads a reference of `route`.
-    pub(super) fn of_object(route: &ObjectKey, spec: &BackendObjectReference) -> Self {
-        let BackendObjectReference { group, kind, name, namespace, port } = spec;
-        Self::new(route, group, kind, namespace.as_deref(), name, *port)
-    }
-
-    /// Returns whether it names an object of this kind.
-    pub fn is_of(&self, kind: Kind) -> bool {
-        self.kind == kind.as_str() && self.group == kind.group()
     }
 }
 

@@ -12,7 +12,7 @@ use super::path_index::PathIndex;
 use super::precedence::Candidate;
 use super::predicate::PathMatcher;
 use super::route::Rule;
-use crate::gateway::hostname::Hostname;
+use crate::hostname::Hostname;
 use crate::routing::host_index::HostIndex;
 use crate::routing::request::RequestHead;
 

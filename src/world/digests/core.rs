@@ -11,11 +11,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::effect;
-use crate::gateway::certificate::{Authorities, Certificate, CertificateFault};
-use crate::gateway::services::{ProvidedFacts, is_provided};
+use super::provided::{ProvidedFacts, is_provided};
+use crate::certificate::{Authorities, Certificate, CertificateFault};
 use crate::object::{Kind, ObjectKey};
+use crate::record::Effect;
 use crate::selector::{Labels, has_all};
-use crate::world::{Digest, Effect, InferencePoolFacts, Table, World};
+use crate::world::{Digest, InferencePoolFacts, Table, World};
 
 /// The annotation of the Gateway API's CustomResourceDefinitions that says which release they are of.
 const BUNDLE_VERSION: &str = "gateway.networking.k8s.io/bundle-version";

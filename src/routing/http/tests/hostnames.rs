@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::scene::{Case, Scene, prefix, route, routes, rule};
 use crate::fixtures::bind;
-use crate::gateway::hostname::Hostname;
+use crate::hostname::Hostname;
 use crate::routing::http::route::HttpRoute;
 use crate::routing::table::{ListenerIdentity, ListenerTable, RouteTable};
 

@@ -11,15 +11,15 @@ use regex::Regex;
 
 use super::scene::entry;
 use crate::fixtures::Pairs;
-use crate::gateway::hostname::Hostname;
+use crate::hostname::Hostname;
 use crate::kinds::HttpRouteSpec;
 use crate::kinds::http_route::{HttpPathMatch, HttpRouteMatch, HttpRouteRule, HttpValueMatch};
 use crate::object::ObjectKey;
+use crate::record::Record;
 use crate::routing::http::precedence::Candidate;
 use crate::routing::http::route::HttpRoute;
 use crate::routing::http::table::HttpTable;
 use crate::routing::request::RequestHead;
-use crate::world::Record;
 
 const HOSTNAMES: [&str; 7] =
     ["a.example.com", "a.b.example.com", "*.b.example.com", "*.example.com", "*.com", "example.com", "*.org"];

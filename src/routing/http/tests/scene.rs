@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::conditions::reason;
 use crate::fixtures::{Pairs, bind, world};
-use crate::gateway::conditions::reason;
-use crate::gateway::hostname::{Hostname, request_host};
+use crate::hostname::{Hostname, request_host};
 use crate::object::ObjectKey;
 use crate::routing::http::entry::{Choice, Destination, HttpEntry, RefFault};
 use crate::routing::http::route::{BackendReference, HttpRoute};

@@ -2,8 +2,8 @@ use serde_json::json;
 
 use super::*;
 use crate::fixtures::{bind, controller, world};
+use crate::object::BindState;
 use crate::plan::{Plan, plan};
-use crate::world::BindState;
 
 mod gateway_api;
 
@@ -47,7 +47,7 @@ status: {loadBalancer: {ingress: [{ip: 192.0.2.7}, {hostname: lb.example.com}]}}
 
 fn writes(world: &World, controller: &Controller) -> Writes {
     let Plan { binds, reports, .. } = plan(world, controller);
-    Upkeep::default().writes(world, &binds, &Arc::new(reports), controller)
+    Reconciler::default().writes(world, &binds, &Arc::new(reports), controller)
 }
 
 fn target(purpose: Purpose, kind: Kind, name: &str) -> Target {
@@ -225,10 +225,10 @@ fn a_second_look_finds_what_a_first_one_would() {
     let (manifest, controller) = (OBJECTS.replace("uid:", "resourceVersion: '5', uid:"), controller());
     let manifest = manifest.replace(", resourceVersion: '17'", "");
     let mut world = after_writes(&manifest, "2026-01-01T00:00:00Z");
-    let mut upkeep = Upkeep::default();
+    let mut reconciler = Reconciler::default();
     let mut look = |world: &World| {
         let Plan { binds, reports, .. } = plan(world, &controller);
-        upkeep.writes(world, &binds, &Arc::new(reports), &controller).into_keys().collect::<Vec<_>>()
+        reconciler.writes(world, &binds, &Arc::new(reports), &controller).into_keys().collect::<Vec<_>>()
     };
     assert_eq!(look(&world), []);
     assert_eq!(look(&world), [], "nothing changed");

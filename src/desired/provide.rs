@@ -8,8 +8,9 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::{Purpose, Target, Write, Writes};
+use crate::controller::{CLASS_NAME, CONTROLLER_NAME, Controller};
 use crate::object::{Kind, ObjectKey};
-use crate::plan::{BindPlan, CLASS_NAME, CONTROLLER_NAME, Controller};
+use crate::plan::BindPlan;
 use crate::world::{ServiceFacts, ServicePort, World};
 
 /// How the names of the router's own Service ports begin.

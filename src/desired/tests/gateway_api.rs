@@ -1,5 +1,5 @@
 use super::*;
-use crate::gateway::addresses::AddressProvider;
+use crate::addresses::AddressProvider;
 
 const SCENE: &str = "
 apiVersion: gateway.networking.k8s.io/v1

@@ -6,16 +6,17 @@
 
 use serde_json::{Value, json};
 
-use crate::gateway::conditions::Condition;
+use crate::conditions::Condition;
+use crate::controller::CONTROLLER_NAME;
 use crate::kinds::parent_reference::ParentReference;
-use crate::native::route::Route;
 use crate::object::Kind;
 use crate::plan::{
-    CONTROLLER_NAME, GatewayReport, HttpRouteReport, InferencePoolReport, ListenerReport, ListenerSetReport,
-    PolicyReport, RouteReport, ServerReport,
+    GatewayReport, HttpRouteReport, InferencePoolReport, ListenerReport, ListenerSetReport, PolicyReport, RouteReport,
+    ServerReport,
 };
+use crate::record::Record;
 use crate::routing::http::route::HttpRoute;
-use crate::world::Record;
+use crate::routing::models::route::Route;
 
 /// Renders the status of a GatewayClass that supports `features`; none where the installed release has no such field.
 pub(super) fn class(conditions: &[Condition], generation: i64, features: &[&str]) -> Value {

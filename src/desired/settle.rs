@@ -5,8 +5,8 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::gateway::conditions::kind::OCCASIONAL;
-use crate::gateway::conditions::reason;
+use crate::conditions::kind::OCCASIONAL;
+use crate::conditions::reason;
 
 /// The time of a condition that is not new.
 const TIME: &str = "lastTransitionTime";

@@ -7,10 +7,12 @@ use serde_json::{Value, json};
 
 use super::settle::settle;
 use super::{Purpose, Target, Write, Writes, render};
+use crate::controller::Controller;
 use crate::gateway::class;
 use crate::object::{Kind, ObjectKey};
-use crate::plan::{Controller, Reports};
-use crate::world::{Record, Table, World};
+use crate::plan::Reports;
+use crate::record::Record;
+use crate::world::{Table, World};
 
 /// What was found to be as it should be.
 ///

@@ -6,8 +6,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Effect;
-
 /// The records of one object. Nothing of them decides about requests; they are what a status is written with.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Record {
@@ -25,6 +23,17 @@ pub struct Record {
     pub status: Option<Arc<Value>>,
 }
 
+/// What a fact changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Effect {
+    /// Nothing that matters.
+    Nothing,
+    /// What the API server records of an object, its status for one, but not what the object asks for.
+    Records,
+    /// Something that plans depend on.
+    Plan,
+}
+
 impl Record {
     /// Reads the records out of an object's metadata and status.
     pub fn of(metadata: &ObjectMeta, status: Option<impl Serialize>) -> Self {
@@ -38,7 +47,7 @@ impl Record {
     }
 
     /// Returns what it changes that an object with the records `before` now has these.
-    pub(super) fn effect(&self, before: &Self) -> Effect {
+    pub fn effect(&self, before: &Self) -> Effect {
         // An object of a file has no generation that would tell its versions apart.
         let same_spec = self.generation > 0 && (&self.uid, self.generation) == (&before.uid, before.generation);
         match same_spec {

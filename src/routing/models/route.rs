@@ -12,9 +12,9 @@ use crate::kinds::faults::{Fault, compile_regex, model_route_faults, model_serve
 use crate::kinds::model_route::{ModelMatch, ModelRouteSpec, RouteRule, StringMatch, TargetModel};
 use crate::kinds::model_server::{ModelServerSpec, WorkloadProtocol};
 use crate::object::ObjectKey;
+use crate::record::Record;
 use crate::routing::pool::{BackendProtocol, PickerPolicy, PoolPolicy};
 use crate::routing::request::RequestHead;
-use crate::world::Record;
 
 /// A ModelRoute as the router keeps it.
 #[derive(Clone, Debug)]

@@ -10,12 +10,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::{Purpose, Target, Write, Writes};
-use crate::gateway::addresses::AddressProvider;
-use crate::gateway::services::{GATEWAY_NAMESPACE, ProvidedFacts, checksum, key, labels};
+use crate::addresses::AddressProvider;
+use crate::controller::Controller;
+use crate::gateway::services::{GATEWAY_NAMESPACE, checksum, key, labels};
 use crate::kinds::gateway::{GatewayInfrastructure, GatewaySpec};
 use crate::object::{Kind, ObjectKey};
-use crate::plan::{Controller, GatewayReport, Reports};
-use crate::world::{GatewayFacts, World};
+use crate::plan::{GatewayReport, Reports};
+use crate::world::{GatewayFacts, ProvidedFacts, World};
 
 /// The annotation with a sum of all that was applied, by which one finds that something is to be taken away.
 const APPLIED: &str = "networking.serving.volcano.sh/applied";

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::controller::Controller;
 use crate::object::{Kind, ObjectKey};
-use crate::plan::{BindPlan, Controller, Reports};
+use crate::plan::{BindPlan, Reports};
 use crate::world::World;
 
 pub use settle::{Transition, stamp};
@@ -65,11 +66,11 @@ pub struct Write {
 
 /// Looks again and again for what is to be written, and remembers what needs no second look.
 #[derive(Debug, Default)]
-pub struct Upkeep {
+pub struct Reconciler {
     settled: status::Settled,
 }
 
-impl Upkeep {
+impl Reconciler {
     /// Returns what is to be written for the observed `world`, for which a plan made `binds` and `reports`.
     pub fn writes(
         &mut self,

@@ -1,0 +1,79 @@
+//! What the router was told about itself, and the names that it has in the cluster.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::addresses::AddressProvider;
+use crate::object::{Bind, ObjectKey};
+
+/// The controller that our GatewayClasses name.
+pub const CONTROLLER_NAME: &str = "volcano.sh/kthena-router";
+
+/// The GatewayClass that is ours even where nobody wrote it.
+pub const CLASS_NAME: &str = "kthena-router";
+
+/// The name that the router's own Service has unless it was told another.
+pub const SERVICE_NAME: &str = "kthena-router";
+
+/// The name of the default Gateway.
+pub const DEFAULT_GATEWAY: &str = "default";
+
+/// What the router was told about itself, as far as plans depend on it.
+#[derive(Clone, Debug)]
+pub struct Controller {
+    /// Whether Gateways are served.
+    pub gateway_api: bool,
+    /// Whether HTTPRoutes may lead to InferencePools.
+    pub inference_extension: bool,
+    /// Whether the router picks the endpoints of InferencePools itself even where they refer to a picker.
+    pub prefer_builtin_picker: bool,
+    /// The router's own namespace.
+    pub namespace: String,
+    /// The address that ports are opened on.
+    pub bind_address: IpAddr,
+    /// Where the addresses of Gateways come from.
+    pub addresses: AddressProvider,
+    /// The inference port.
+    pub port: u16,
+    /// Whether the inference port speaks TLS.
+    pub tls: bool,
+    /// Whether a Pod without status conditions counts as ready, as in a directory of manifests.
+    pub trust_pods_without_conditions: bool,
+    /// The router's own Service, whose addresses are those of all Gateways.
+    pub service: ObjectKey,
+    /// Whether the ports of that Service are kept in step with the listeners.
+    pub sync_service_ports: bool,
+    /// Whether the GatewayClass and the default Gateway are created where they are missing.
+    pub provides: bool,
+}
+
+impl Default for Controller {
+    /// Returns a router that serves from a directory of manifests without any option.
+    fn default() -> Self {
+        Self {
+            gateway_api: true,
+            inference_extension: false,
+            prefer_builtin_picker: false,
+            namespace: "default".to_owned(),
+            bind_address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            addresses: AddressProvider::Shared,
+            port: 8080,
+            tls: false,
+            trust_pods_without_conditions: true,
+            service: ObjectKey::new("default", SERVICE_NAME),
+            sync_service_ports: false,
+            provides: false,
+        }
+    }
+}
+
+impl Controller {
+    /// Returns the key of the default Gateway.
+    pub fn default_gateway(&self) -> ObjectKey {
+        ObjectKey::new(&*self.namespace, DEFAULT_GATEWAY)
+    }
+
+    /// Returns whether a socket speaks TLS whatever the listeners on it say: the inference port with a certificate.
+    pub fn speaks_tls(&self, bind: Bind) -> bool {
+        self.tls && bind == Bind { address: self.bind_address, port: self.port }
+    }
+}

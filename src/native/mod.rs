@@ -1,3 +1,0 @@
-//! The native API: ModelRoutes and ModelServers.
-
-pub mod route;

@@ -1,0 +1,66 @@
+//! A ModelRoute whose targets are resolved.
+
+use std::sync::Arc;
+
+use super::route::{CompiledRule, Route, RuleTarget};
+use crate::object::ObjectKey;
+use crate::routing::pool::PoolIndex;
+use crate::routing::request::RequestHead;
+
+/// A ModelRoute whose targets are resolved.
+#[derive(Debug)]
+pub struct RouteEntry {
+    pub(super) route: Arc<Route>,
+    /// The targets of its rules, those of the first rule first.
+    targets: Vec<Target>,
+    /// Why some of the targets have no pool, each as a sentence.
+    pub unresolved: Vec<String>,
+}
+
+/// One resolved target of a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The pool, or `None` when the backend does not exist or cannot be used.
+    pub pool: Option<PoolIndex>,
+    /// The target's weight.
+    pub weight: u32,
+}
+
+impl RouteEntry {
+    /// Makes an entry of a valid route; `resolve` finds the pool of a target, or says why it has none.
+    pub fn new(route: &Arc<Route>, resolve: impl Fn(&RuleTarget) -> Result<PoolIndex, String>) -> Self {
+        let mut unresolved = Vec::new();
+        let targets = rules(route).iter().flat_map(|rule| &rule.targets).map(|target| {
+            let pool = resolve(target).map_err(|reason| unresolved.push(reason)).ok();
+            Target { pool, weight: target.weight }
+        });
+        let targets = targets.collect();
+        Self { route: Arc::clone(route), targets, unresolved }
+    }
+
+    /// Returns the route's namespace and name.
+    pub fn key(&self) -> &ObjectKey {
+        &self.route.key
+    }
+
+    /// Returns the route's own copy of a name that it serves.
+    pub fn name_of(&self, model: &str) -> Option<&Arc<str>> {
+        self.route.model.iter().chain(&self.route.adapters).find(|name| ***name == *model)
+    }
+
+    /// Returns the targets of the first rule that matches.
+    pub(super) fn find(&self, head: &RequestHead<'_>, model: &str) -> Option<&[Target]> {
+        let mut first = 0;
+        for rule in rules(&self.route) {
+            if rule.matches(head, model) {
+                return self.targets.get(first..first + rule.targets.len());
+            }
+            first += rule.targets.len();
+        }
+        None
+    }
+}
+
+fn rules(route: &Route) -> &[CompiledRule] {
+    route.rules.as_deref().unwrap_or_default()
+}

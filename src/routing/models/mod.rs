@@ -1,0 +1,5 @@
+//! ModelRoutes: which one serves a model, and where it sends the requests.
+
+pub mod entry;
+pub mod route;
+pub mod table;

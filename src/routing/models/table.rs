@@ -1,0 +1,61 @@
+//! The ModelRoutes of one listener, by the names that they serve.
+
+use std::sync::Arc;
+
+use foldhash::{HashMap, HashMapExt};
+
+use super::entry::{RouteEntry, Target};
+use crate::routing::request::RequestHead;
+
+/// The ModelRoutes of one listener.
+#[derive(Debug, Default)]
+pub struct ModelTable {
+    models: HashMap<Arc<str>, Vec<Arc<RouteEntry>>>,
+    adapters: HashMap<Arc<str>, Vec<Arc<RouteEntry>>>,
+}
+
+/// A rule that matched.
+pub struct Found<'t> {
+    /// The route.
+    pub route: &'t RouteEntry,
+    /// The targets of the rule.
+    pub targets: &'t [Target],
+    /// Whether the name is that of a LoRA adapter.
+    pub adapter: bool,
+}
+
+impl ModelTable {
+    /// Makes a table of routes, which must be in the order in which they are to be asked.
+    pub fn new<'r>(routes: impl IntoIterator<Item = &'r Arc<RouteEntry>>) -> Self {
+        let routes = routes.into_iter();
+        let models = HashMap::with_capacity(routes.size_hint().0);
+        let mut table = Self { models, adapters: HashMap::new() };
+        for route in routes {
+            if let Some(model) = &route.route.model {
+                table.models.entry(Arc::clone(model)).or_default().push(Arc::clone(route));
+            }
+            for adapter in &route.route.adapters {
+                table.adapters.entry(Arc::clone(adapter)).or_default().push(Arc::clone(route));
+            }
+        }
+        table
+    }
+
+    /// Returns every name that a request may give as its model, with the creation time of the route that serves it.
+    pub fn names(&self) -> impl Iterator<Item = (&Arc<str>, i64)> {
+        let created = |routes: &Vec<Arc<RouteEntry>>| routes.first().map_or(0, |entry| entry.route.record.created);
+        self.models.iter().chain(&self.adapters).map(move |(name, routes)| (name, created(routes)))
+    }
+
+    /// Finds the first route for `model` that has a rule for the request.
+    pub fn find(&self, head: &RequestHead<'_>, model: &str) -> Option<Found<'_>> {
+        let (routes, adapter) = match self.models.get(model) {
+            Some(routes) => (routes, false),
+            None => (self.adapters.get(model)?, true),
+        };
+        routes.iter().find_map(|route| {
+            let targets = route.find(head, model)?;
+            Some(Found { route, targets, adapter })
+        })
+    }
+}
