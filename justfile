@@ -3,7 +3,7 @@ default:
     @just --list
 
 # Everything that must hold before a commit: format, lints, budgets, spelling, docs, licences.
-check: fmt clippy pure lines words logs spelling docs licences
+check: fmt clippy pure layers lines words logs spelling docs licences
 
 # The format of all code.
 fmt:
@@ -16,6 +16,10 @@ clippy:
 # The library builds alone: features of the other crates must not hold it up.
 pure:
     cargo check --package kthena-router --locked
+
+# Each room of the source names only the rooms below it.
+layers:
+    scripts/check-layers
 
 # No source file over 400 lines.
 lines:
