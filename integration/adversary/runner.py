@@ -16,7 +16,7 @@ from rig.router import RigError
 from rig.stage import Scene, Stage
 
 SHARED_AT_ONCE = 12
-STAGES_AT_ONCE = 6
+STAGES_AT_ONCE = 3
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from cases import Group
-from groups import framing
+from groups import framing, http2
 
 GROUPS: list[Group] = [
     framing.GROUP,
+    http2.GROUP,
 ]

@@ -89,6 +89,14 @@ class Connection:
         """Sends bytes; returns whether the router took them."""
         return self.stream.try_send(data, IDLE_SECONDS)
 
+    def wait(self, seconds: float = IDLE_SECONDS) -> None:
+        """Does nothing for a time, or until the backend ends."""
+        self.backend.ending.wait(seconds)
+
+    def gone(self, seconds: float) -> bool:
+        """Says whether the router ends the connection in time; what it sends meanwhile is dropped."""
+        return self.stream.rest(seconds)[1] != "open"
+
 
 Play = Callable[[Connection], None]
 
@@ -135,9 +143,9 @@ class Backend:
         self,
         address: str,
         play: Play = always(OK),
-        port: int = ENGINE_PORT,
         tls: ssl.SSLContext | None = None,
         is_engine: bool = True,
+        receive_buffer: int | None = None,
     ) -> None:
         self.address = address
         self.play = play
@@ -145,9 +153,12 @@ class Backend:
         self.requests: list[Seen] = []
         self.connections = 0
         self.scrapes = 0
+        self.ending = threading.Event()
         self._tls = tls
         self._open: set[socket.socket] = set()
-        self._listener = socket.create_server((address, port), backlog=1024)
+        self._listener = socket.create_server((address, ENGINE_PORT), backlog=1024)
+        if receive_buffer:
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         threading.Thread(target=self._accept, daemon=True).start()
 
     def of(self, text: str) -> list[Seen]:
@@ -160,6 +171,7 @@ class Backend:
 
     def close(self) -> None:
         """Ends the port and its connections."""
+        self.ending.set()
         self._listener.close()
         for connection in list(self._open):
             _shut(connection)

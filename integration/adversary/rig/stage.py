@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from rig import manifests
-from rig.backend import Backend, Play, always
+from rig.backend import OK, Backend, Play, always
 from rig.backend2 import Http2Backend, Script
 from rig.manifests import Manifests, Object
 from rig.network import PORT, Network
@@ -50,9 +50,15 @@ class Stage:
         """Returns a word that no other case of this stage has."""
         return f"case-{next(self._tags)}-"
 
-    def backend(self, play: Play | None = None, tls: ssl.SSLContext | None = None, is_engine: bool = True) -> Backend:
+    def backend(
+        self,
+        play: Play = always(OK),
+        tls: ssl.SSLContext | None = None,
+        is_engine: bool = True,
+        receive_buffer: int | None = None,
+    ) -> Backend:
         """Starts a backend on an address of its own."""
-        made = Backend(self.network.host(next(self._hosts)), play or always(plain_ok), tls=tls, is_engine=is_engine)
+        made = Backend(self.network.host(next(self._hosts)), play, tls, is_engine, receive_buffer)
         self.backends.append(made)
         return made
 
@@ -95,6 +101,5 @@ class Stage:
         self._directory.cleanup()
 
 
-plain_ok = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
 Scene = Callable[[Stage], None]
 """What is on a stage when its cases begin; it starts the router."""

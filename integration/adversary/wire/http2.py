@@ -121,6 +121,8 @@ class Http2:
         self.window = 65535
         self.stream_windows: dict[int, int] = {}
         self._next = 1
+        values = list(values)
+        self.decoder.max_allowed_table_size = dict(values).get(HEADER_TABLE_SIZE, 4096)
         self.send(PREFACE + settings(values))
 
     @classmethod
@@ -156,21 +158,23 @@ class Http2:
         self.send(frame(DATA, END_STREAM if end else 0, stream, data))
 
     def upload(self, stream: int, body: bytes, seconds: float = DEADLINE) -> bool:
-        """Sends a body within the windows and ends the stream; returns whether all of it could be sent in time."""
-        deadline = time.monotonic() + seconds
-        initial = self.settings.get(INITIAL_WINDOW_SIZE, 65535)
-        self.stream_windows.setdefault(stream, initial)
-        while body:
+        """Sends a body within the windows; returns whether it went out without a pause of so many seconds."""
+        deadline = soon(seconds)
+        self.stream_windows.setdefault(stream, self.settings.get(INITIAL_WINDOW_SIZE, 65535))
+        sent = 0
+        while sent < len(body):
             room = min(self.window, self.stream_windows[stream], 16384)
-            if room <= 0:
-                if time.monotonic() > deadline or self.end or self.reply(stream).is_over:
-                    return False
+            if room > 0:
+                piece = body[sent : sent + room]
+                deadline = soon(seconds)
+                sent += len(piece)
+                self.window -= len(piece)
+                self.stream_windows[stream] -= len(piece)
+                self.data(stream, piece, end=sent == len(body))
+            elif time.monotonic() > deadline or self.end or self.reply(stream).is_over:
+                return False
+            else:
                 self.read(0.05)
-                continue
-            piece, body = body[:room], body[room:]
-            self.window -= len(piece)
-            self.stream_windows[stream] -= len(piece)
-            self.data(stream, piece, end=not body)
         return True
 
     def reply(self, stream: int) -> Reply:
