@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from cases import Group
-from groups import framing, http2
+from groups import framing, http2, upstreams
 
 GROUPS: list[Group] = [
     framing.GROUP,
     http2.GROUP,
+    upstreams.GROUP,
 ]

@@ -48,7 +48,7 @@ class Stage:
 
     def tag(self) -> str:
         """Returns a word that no other case of this stage has."""
-        return f"case-{next(self._tags)}-"
+        return f"case-{next(self._tags):04}-"
 
     def backend(
         self,
