@@ -27,6 +27,7 @@ class Session:
         self.decoder = Decoder()
         self.streams: dict[int, Seen] = {}
         self.windows: dict[int, int] = {0: 65535}
+        self.sent: dict[int, int] = {}
         self.initial_window = 65535
         self.is_over = False
 
@@ -49,7 +50,7 @@ class Session:
         self.head(stream, status, more=[("content-length", str(len(body)))])
         self.data(stream, body, end=True)
 
-    def pour(self, stream: int, size: int, seconds: float = IDLE_SECONDS) -> bool:
+    def pour(self, stream: int, size: int, seconds: float = IDLE_SECONDS, is_end: bool = True) -> bool:
         """Sends a body within the windows and reads meanwhile; returns whether all of it went out."""
         deadline = time.monotonic() + seconds
         while size > 0:
@@ -58,7 +59,8 @@ class Session:
                 size -= room
                 self.windows[0] -= room
                 self.windows[stream] -= room
-                self.data(stream, bytes(room), end=size == 0)
+                self.sent[stream] = self.sent.get(stream, 0) + room
+                self.data(stream, bytes(room), end=is_end and size == 0)
             elif time.monotonic() > deadline or self.is_over:
                 return False
             else:
@@ -107,6 +109,7 @@ class Session:
             self.send(frame(http2.PING, http2.ACK, 0, received.payload))
         elif received.kind == http2.WINDOW_UPDATE:
             self.windows[number] = self.windows.get(number, self.initial_window) + received.number()
+            self.script.widened(self)
         elif received.kind == http2.RST_STREAM:
             self.resets.append(number)
 
@@ -162,6 +165,8 @@ class Script:
     """After each DATA frame of a request."""
     complete: Hook = _answer
     """After a request that has come whole."""
+    widened: Callable[[Session], None] = lambda _: None
+    """After each WINDOW_UPDATE."""
     credits: bool = True
     """Whether windows are given back."""
     acknowledges: bool = True
@@ -174,8 +179,11 @@ class Http2Backend(Backend):
     def __init__(self, address: str, script: Script = Script(), tls: ssl.SSLContext | None = None) -> None:
         self.script = script
         self.resets: list[int] = []
+        self.sessions: list[Session] = []
         super().__init__(address, tls=tls, is_engine=False)
 
     def serve(self, stream: Stream, number: int) -> None:
         """Follows the script on a connection."""
-        Session(self, stream, number, self.script).serve()
+        session = Session(self, stream, number, self.script)
+        self.sessions.append(session)
+        session.serve()

@@ -53,8 +53,8 @@ class Stream:
 
     def send(self, data: bytes, seconds: float = DEADLINE) -> None:
         """Sends everything, or raises `Closed` or `TimeoutError`."""
-        self.socket.settimeout(seconds)
         try:
+            self.socket.settimeout(seconds)
             self.socket.sendall(data)
         except TimeoutError:
             raise
@@ -75,8 +75,8 @@ class Stream:
             data = bytes(self._read)
             self._read.clear()
             return data
-        self.socket.settimeout(max(deadline - time.monotonic(), 0.001))
         try:
+            self.socket.settimeout(max(deadline - time.monotonic(), 0.001))
             data = self.socket.recv(PIECE)
         except (TimeoutError, ssl.SSLWantReadError) as error:
             raise TimeoutError from error

@@ -190,7 +190,7 @@ def counted(stage: Stage, sent: Sent) -> Outcome:
 def add_to(group: Group) -> None:
     """Adds all points, ways and roads."""
     promise = "RFC 9110, section 9.2.2: a request that is not idempotent is not sent again once it may have been seen"
-    for name, road in ROADS.items():
+    for name in ROADS:
         variants = {
             f"{broken.point}, {broken.way}, {'kept' if broken.kept else 'new'}": Sent(broken, name) for broken in BREAKS
         }
