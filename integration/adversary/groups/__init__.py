@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from cases import Group
-from groups import framing, http2, upstreams
+from groups import framing, http2, tenancy, upstreams
 
 GROUPS: list[Group] = [
     framing.GROUP,
     http2.GROUP,
     upstreams.GROUP,
+    tenancy.GROUP,
 ]

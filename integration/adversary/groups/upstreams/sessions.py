@@ -99,7 +99,7 @@ def limited(streams: int) -> Script:
 
 
 SESSIONS: Mapping[str, Session2] = {
-    "each stream is refused": Session2(Script(head=refuse_all), 40, 40, 8),
+    "each stream is refused": Session2(Script(head=refuse_all), 40, 40, 8, at_once=1),
     "the first stream is refused": Session2(Script(head=refuse_first), 20, 20, 8, at_once=1),
     "the first connection ends unseen": Session2(Script(head=leave_first), 20, 0, 4, at_once=1),
     "each connection ends politely": Session2(Script(complete=leave_politely), 20, 0, 25, at_once=1),
