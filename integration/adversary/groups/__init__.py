@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from cases import Group
-from groups import framing, http2, tenancy, upstreams
+from groups import faults, floods, framing, http2, resources, tenancy, upstreams
 
 GROUPS: list[Group] = [
     framing.GROUP,
     http2.GROUP,
     upstreams.GROUP,
+    resources.GROUP,
     tenancy.GROUP,
+    faults.GROUP,
+    floods.GROUP,
 ]
