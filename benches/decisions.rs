@@ -5,14 +5,13 @@ use std::fmt::Write;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Instant;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use kthena_router::controller::Controller;
 use kthena_router::desired::{Reconciler, Writes, stamp};
 use kthena_router::inference::exposition::EndpointMetrics;
-use kthena_router::inference::pool::{Candidate, Endpoint, Observation};
 use kthena_router::inference::request::{Edit, parse};
-use kthena_router::inference::scheduling::SchedulerConfig;
 use kthena_router::manifest::read;
 use kthena_router::object::{Bind, Kind, ObjectKey};
 use kthena_router::plan::{Plan, plan};
@@ -21,6 +20,10 @@ use kthena_router::routing::http::entry::{Destination, HttpEntry};
 use kthena_router::routing::pool::PoolIndex;
 use kthena_router::routing::request::{Headers, RequestHead};
 use kthena_router::routing::table::{ListenerIdentity, ListenerTable, RouteTable};
+use kthena_router::scheduling::config::SchedulerConfig;
+use kthena_router::scheduling::endpoint::{Candidate, Endpoint, Observation, PoolFacts};
+use kthena_router::scheduling::picker::Legs;
+use kthena_router::scheduling::request::RequestFacts;
 use kthena_router::world::World;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -250,12 +253,16 @@ fn deciding_http(criterion: &mut Criterion) {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "the library is given a time, and a benchmark is who gives it")]
+fn moment() -> Instant {
+    Instant::now()
+}
+
 fn picking(criterion: &mut Criterion) {
     let endpoints: Vec<_> = (0..64)
-        .map(|index| Endpoint {
-            pod: ObjectKey::new("default", format!("pod-{index}")),
-            address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, index)),
-            port: 8000,
+        .map(|index| {
+            let pod = ObjectKey::new("default", format!("pod-{index}"));
+            Endpoint::new(pod, IpAddr::V4(Ipv4Addr::new(10, 0, 0, index)), 8000)
         })
         .collect();
     let observation = |index: u32| Observation {
@@ -265,6 +272,8 @@ fn picking(criterion: &mut Criterion) {
     };
     let observations: Vec<_> = (0..64).map(observation).collect();
     let (picker, mut rng) = (SchedulerConfig::default().picker(), SmallRng::seed_from_u64(1));
+    let facts = RequestFacts::default();
+    let (request, pool) = (facts.attempt(&[]), PoolFacts { now: moment() });
     criterion.bench_function("pick, 64 endpoints", |bencher| {
         bencher.iter(|| {
             let mut candidates = endpoints
@@ -277,10 +286,11 @@ fn picking(criterion: &mut Criterion) {
                     in_flight: 3,
                     observation,
                     penalty: 0,
-                    tried: false,
                 })
                 .collect();
-            picker.pick(black_box(&mut candidates), &mut rng).map(|candidate| candidate.position)
+            picker
+                .pick(&request, &pool, black_box(&mut candidates), &mut rng, &mut ())
+                .map(|Legs::One(candidate)| candidate.position)
         });
     });
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!  objects ──> World ──plan()──> Plan { table, binds, pools, reports } ──Reconciler::writes()──> Writes
 //!                                   │
-//!  request ──> RequestHead ─────────┴─ RouteTable::decide() ──> Forward ──> Picker::pick() ──> Candidate
+//!  request ──> RequestHead ─────────┴─ RouteTable::decide() ──> Forward ──> Picker::pick() ──> Legs
 //! ```
 //!
 //! Nothing here knows a clock, a source of randomness, a socket or an actor: times, random draws and bytes are passed in,
@@ -26,5 +26,6 @@ pub mod object;
 pub mod plan;
 pub mod record;
 pub mod routing;
+pub mod scheduling;
 pub mod selector;
 pub mod world;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use actix::WeakRecipient;
 use actix_web::http::uri::Authority;
 use kthena_router::inference::health::{Outcome, Standing};
-use kthena_router::inference::picker::PickError;
-use kthena_router::inference::pool::Endpoint;
+use kthena_router::scheduling::endpoint::Endpoint;
+use kthena_router::scheduling::picker::PickError;
 
 use crate::messages::AttemptEnded;
 use crate::published::{Member, Pool};

@@ -21,9 +21,9 @@ use actix::{Actor, ActorFutureExt, Addr, ArbiterHandle, AsyncContext, Context, H
 use kthena_router::config::EngineConfig;
 use kthena_router::inference::exposition::{Dialect, EndpointMetrics};
 use kthena_router::inference::health::{Cause, Change, LONGEST, Outcome, PoolHealth, Signs, Standing};
-use kthena_router::inference::pool::Endpoint;
 use kthena_router::kinds::model_server::InferenceEngine;
 use kthena_router::routing::pool::{BackendProtocol, PoolPolicy};
+use kthena_router::scheduling::endpoint::Endpoint;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};

@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use actix::WeakRecipient;
 use actix_web::http::uri::Authority;
 use arc_swap::ArcSwap;
-use kthena_router::inference::pool::{Endpoint, Observation};
 use kthena_router::object::PoolKey;
 use kthena_router::routing::backend::Availability;
 use kthena_router::routing::pool::PoolIndex;
 use kthena_router::routing::table::RouteTable;
+use kthena_router::scheduling::endpoint::{Endpoint, Observation};
 
 use crate::load::LoadCell;
 use crate::messages::AttemptEnded;

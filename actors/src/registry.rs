@@ -28,11 +28,11 @@ use actix::{
 use kthena_router::config::EngineConfig;
 use kthena_router::controller::Controller;
 use kthena_router::desired::Reconciler;
-use kthena_router::inference::pool::Endpoint;
 use kthena_router::object::{Bind, BindState, PoolKey};
 use kthena_router::plan::{BindPlan, Complaint, Plan, PoolPlan, Reports, plan};
 use kthena_router::record::Effect;
 use kthena_router::routing::pool::PoolPolicy;
+use kthena_router::scheduling::endpoint::Endpoint;
 use kthena_router::world::{Fact, World, WorldKind};
 use serde::Serialize;
 use tracing::{info, warn};

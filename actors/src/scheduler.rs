@@ -13,11 +13,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use actix::{Actor, Context, Handler, Message, MessageResult};
-use kthena_router::inference::picker::{PickError, Picker};
-use kthena_router::inference::pool::Candidate;
-use kthena_router::inference::scheduling::SchedulerConfig;
+use kthena_router::scheduling::config::SchedulerConfig;
+use kthena_router::scheduling::endpoint::{Candidate, PoolFacts};
+use kthena_router::scheduling::picker::{Legs, PickError, Picker};
+use kthena_router::scheduling::request::RequestFacts;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
@@ -29,17 +31,21 @@ use crate::vitals::{MessageVitals, Vitals};
 /// Picks endpoints for the requests of one worker thread.
 pub struct Scheduler {
     picker: Picker,
+    /// What is said of a request that tells nothing of itself.
+    nothing: RequestFacts,
     rng: SmallRng,
     picks: MessageVitals,
     _vitals: Vitals,
 }
 
-/// Asks for an endpoint of a pool, and reserves it in the same step.
+/// Asks for the endpoints that work on a request, and reserves them in the same step.
 #[derive(Message)]
-#[rtype(result = "Result<Lease, PickError>")]
+#[rtype(result = "Result<Legs<Lease>, PickError>")]
 pub struct PickEndpoint {
     /// The pool.
     pub pool: Arc<Pool>,
+    /// What the request tells of itself; `None` for one that is no inference request.
+    pub facts: Option<Arc<RequestFacts>>,
     /// The endpoints that failed this request already.
     pub tried: Vec<SocketAddr>,
 }
@@ -53,6 +59,7 @@ impl Scheduler {
         let vitals = Vitals::new(Self::NAME, metrics);
         Self {
             picker: config.picker(),
+            nothing: RequestFacts::default(),
             rng: SmallRng::from_rng(&mut rand::rng()),
             picks: vitals.message("PickEndpoint"),
             _vitals: vitals,
@@ -67,7 +74,7 @@ impl Actor for Scheduler {
 impl Handler<PickEndpoint> for Scheduler {
     type Result = MessageResult<PickEndpoint>;
 
-    fn handle(&mut self, PickEndpoint { pool, tried }: PickEndpoint, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, PickEndpoint { pool, facts, tried }: PickEndpoint, _: &mut Self::Context) -> Self::Result {
         let _handling = self.picks.handling();
         let view = pool.view();
         let mut candidates = view
@@ -80,13 +87,14 @@ impl Handler<PickEndpoint> for Scheduler {
                 in_flight: member.cell.in_flight(),
                 observation: &member.observation,
                 penalty: member.cell.penalty(),
-                tried: tried.contains(&member.endpoint.socket()),
             })
             .collect();
+        let request = facts.as_deref().unwrap_or(&self.nothing).attempt(&tried);
+        let moment = PoolFacts { now: Instant::now() };
         MessageResult(
-            self.picker
-                .pick(&mut candidates, &mut self.rng)
-                .map(|picked| Lease::new(Arc::clone(&pool), view.members[picked.position].clone())),
+            self.picker.pick(&request, &moment, &mut candidates, &mut self.rng, &mut ()).map(|Legs::One(picked)| {
+                Legs::One(Lease::new(Arc::clone(&pool), view.members[picked.position].clone()))
+            }),
         )
     }
 }

@@ -20,7 +20,7 @@ use actix_web::http::Method;
 use actix_web::http::header::HeaderMap;
 use actix_web::web::Bytes;
 use kthena_router::inference::exposition::{Dialect, EndpointMetrics, ExpositionError, parse};
-use kthena_router::inference::pool::Endpoint;
+use kthena_router::scheduling::endpoint::Endpoint;
 use thiserror::Error;
 use tokio::time::timeout;
 use tracing::debug;

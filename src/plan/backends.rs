@@ -18,11 +18,11 @@ use super::service_ports::ServicePorts;
 use crate::conditions::reason;
 use crate::gateway::gateways::OwnGateway;
 use crate::gateway::references::{Reasons, Reference, References, Referrer};
-use crate::inference::pool::Endpoint;
 use crate::object::{Kind, ObjectKey, PoolKey};
 use crate::routing::http::entry::{Destination, RefFault};
 use crate::routing::http::route::{BackendReference, HttpRoute, Rule};
 use crate::routing::pool::{BackendProtocol, PickerPolicy, PoolIndex, PoolPolicy};
+use crate::scheduling::endpoint::Endpoint;
 use crate::world::{ServicePort, SliceEndpoint, World};
 
 /// How conditions tell of references to backends.
@@ -194,5 +194,5 @@ fn pool(
 /// Makes an endpoint; one without a Pod is called by its address.
 fn endpoint(service: &ObjectKey, ready: &SliceEndpoint, address: IpAddr, port: u16) -> Endpoint {
     let name = ready.pod.clone().unwrap_or_else(|| address.to_string().into());
-    Endpoint { pod: ObjectKey { namespace: Arc::clone(&service.namespace), name }, address, port }
+    Endpoint::new(ObjectKey { namespace: Arc::clone(&service.namespace), name }, address, port)
 }

@@ -213,6 +213,7 @@ fn selection<'w>(key: &'w ObjectKey, spec: &'w InferencePoolSpec) -> Selection<'
         namespace: &key.namespace,
         labels: &spec.selector.match_labels,
         ports: spec.target_ports.iter().filter_map(|port| port.valid()).collect(),
+        groups: None,
     }
 }
 

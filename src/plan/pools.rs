@@ -8,10 +8,11 @@ use std::sync::Arc;
 use foldhash::HashMap;
 
 use super::Controller;
-use crate::inference::pool::Endpoint;
+use crate::kinds::model_server::PdGroup;
 use crate::object::{Kind, ObjectKey, PoolKey};
 use crate::routing::models::route::Server;
 use crate::routing::pool::PoolPolicy;
+use crate::scheduling::endpoint::{Endpoint, Role};
 use crate::selector::{Labels, has_all};
 use crate::world::{PodFacts, World};
 
@@ -34,6 +35,8 @@ pub(super) struct Selection<'w> {
     /// Labels that the Pods have; without any, no Pod is meant.
     pub(super) labels: &'w Labels,
     pub(super) ports: Vec<u16>,
+    /// How the Pods share the work on a request.
+    pub(super) groups: Option<&'w PdGroup>,
 }
 
 /// What a selection comes to.
@@ -66,7 +69,21 @@ fn selection(server: &Server) -> Selection<'_> {
         namespace: &server.key.namespace,
         labels: &server.spec.workload_selector.match_labels,
         ports: vec![server.spec.workload_port.port],
+        groups: server.spec.workload_selector.pd_group.as_ref(),
     }
+}
+
+/// Returns which part of a request a Pod works on, and with which others; the decode labels are looked at first.
+fn part(groups: &PdGroup, labels: &Labels) -> (Role, Option<Arc<str>>) {
+    let Some(group) = labels.get(&groups.group_key) else { return Default::default() };
+    let role = if has_all(labels, &groups.decode_labels) {
+        Role::Decode
+    } else if has_all(labels, &groups.prefill_labels) {
+        Role::Prefill
+    } else {
+        return Default::default();
+    };
+    (role, Some(group.as_str().into()))
 }
 
 /// Finds the Pods of each selection.
@@ -86,7 +103,7 @@ pub(super) fn select<'w>(world: &'w World, controller: &Controller, selections: 
         for (label, value) in &pod.labels {
             for place in by_label.get(&(&*key.namespace, label.as_str(), value.as_str())).into_iter().flatten() {
                 if has_all(&pod.labels, selections[*place].labels) {
-                    selected[*place].add(key, pod, &selections[*place].ports, controller);
+                    selected[*place].add(key, pod, &selections[*place], controller);
                 }
             }
         }
@@ -95,11 +112,18 @@ pub(super) fn select<'w>(world: &'w World, controller: &Controller, selections: 
 }
 
 impl<'w> Selected<'w> {
-    fn add(&mut self, key: &ObjectKey, pod: &'w PodFacts, ports: &[u16], controller: &Controller) {
+    fn add(&mut self, key: &ObjectKey, pod: &'w PodFacts, selection: &Selection<'_>, controller: &Controller) {
         self.pods.push(pod);
+        let (role, group) = selection.groups.map_or_else(Default::default, |groups| part(groups, &pod.labels));
         let ready = !pod.terminating && pod.ready.unwrap_or(controller.trust_pods_without_conditions);
         if let (true, Some(address)) = (ready, pod.address) {
-            self.endpoints.extend(ports.iter().map(|port| Endpoint { pod: key.clone(), address, port: *port }));
+            self.endpoints.extend(selection.ports.iter().zip(0..).map(|(port, rank)| Endpoint {
+                rank,
+                role,
+                group: group.clone(),
+                incarnation: pod.incarnation.clone(),
+                ..Endpoint::new(key.clone(), address, *port)
+            }));
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::fixtures::{bind, controller, decision, plan_of, world};
 use crate::manifest::read;
 use crate::object::BindState;
 
+mod endpoints;
 mod gateways;
 mod http;
 mod inference_pools;

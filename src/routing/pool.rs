@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::inference::model_rewrite::ModelRewrites;
-use crate::inference::objective::Objectives;
 use crate::kinds::model_server::InferenceEngine;
 use crate::object::ObjectKey;
+use crate::scheduling::objective::Objectives;
 
 /// Finds a pool in [`RouteTable::pools`](super::table::RouteTable::pools), and in whatever list is kept beside it in
 /// the same order.

@@ -154,7 +154,11 @@ impl Attempts<'_> {
             Outcome::Late if written.engines => Next::Other(written.interval),
             Outcome::Late => Next::Same(written.interval),
             Outcome::Answered(status) if written.statuses.contains(&status) => {
-                if written.engines { Next::Other(written.interval) } else { Next::Same(written.interval) }
+                if written.engines {
+                    Next::Other(written.interval)
+                } else {
+                    Next::Same(written.interval)
+                }
             }
             Outcome::Answered(_) | Outcome::Malformed => Next::Stop,
         };

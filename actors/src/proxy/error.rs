@@ -5,10 +5,10 @@
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
-use kthena_router::inference::objective::{DROPPED_REASON, REJECTED_SATURATED};
 use kthena_router::inference::request::ParseError;
 use kthena_router::object::{ObjectKey, PoolKey};
 use kthena_router::routing::path::PathFault;
+use kthena_router::scheduling::objective::{DROPPED_REASON, REJECTED_SATURATED};
 use serde_json::json;
 use thiserror::Error;
 

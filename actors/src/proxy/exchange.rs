@@ -7,9 +7,9 @@ use std::time::Instant;
 use actix_http::{HttpMessage, Request};
 use actix_web::http::header::HeaderValue;
 use kthena_router::inference::api::Api;
-use kthena_router::inference::pool::Endpoint;
 use kthena_router::inference::usage::Usage;
 use kthena_router::routing::table::ListenerTable;
+use kthena_router::scheduling::endpoint::Endpoint;
 use uuid::Uuid;
 
 use super::connection::Connection;

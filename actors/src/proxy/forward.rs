@@ -12,8 +12,8 @@ use actix_http::{HttpMessage, Request};
 use actix_web::http::uri::PathAndQuery;
 use actix_web::web::Bytes;
 use kthena_router::inference::health::Outcome;
-use kthena_router::inference::picker::PickError;
 use kthena_router::routing::pool::PoolPolicy;
+use kthena_router::scheduling::picker::PickError;
 
 use super::error::{AttemptFailure, ProxyError};
 use super::exchange::Exchange;
@@ -62,7 +62,7 @@ pub(super) async fn forward(
         if exchange.attempts > 0 && !outbound.policy.retry_interval.is_zero() {
             tokio::time::sleep(outbound.policy.retry_interval).await;
         }
-        let ask = || PickEndpoint { pool: Arc::clone(outbound.pool), tried: tried.clone() };
+        let ask = || PickEndpoint { pool: Arc::clone(outbound.pool), facts: None, tried: tried.clone() };
         let lease = match worker.pick(ask).await? {
             Ok(lease) => lease,
             // A connection may have failed because it was an old one; an engine's own word is not asked for twice.

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use actix::{Actor, Addr, MailboxError};
 use kthena_router::config::{Config, LimitConfig};
-use kthena_router::inference::picker::PickError;
-use kthena_router::inference::scheduling::SchedulerConfig;
 use kthena_router::object::Bind;
+use kthena_router::scheduling::config::SchedulerConfig;
+use kthena_router::scheduling::picker::{Legs, PickError};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
@@ -168,7 +168,7 @@ impl Worker {
             answer => answer,
         };
         self.asks.observe(started.elapsed().as_secs_f64());
-        answer.map_err(|_| ProxyError::SchedulerGone)
+        answer.map(|legs| legs.map(|Legs::One(lease)| lease)).map_err(|_| ProxyError::SchedulerGone)
     }
 
     fn fresh_scheduler(&self) -> Addr<Scheduler> {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret, Service, ServiceSpec, ServiceStatus};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, PodStatus, Secret, Service, ServiceSpec, ServiceStatus};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -39,6 +39,9 @@ pub struct PodFacts {
     pub phase: Option<String>,
     /// The Node that the Pod runs on.
     pub node: Option<String>,
+    /// Which life of the Pod this is: its UID and when the newest of its containers started. It changes when the Pod is
+    /// made anew and when a container is restarted, and what was in the memory of an engine is gone.
+    pub incarnation: Option<Arc<str>>,
 }
 
 /// What is kept of a Service.
@@ -136,6 +139,7 @@ impl Digest for Pod {
 
     fn digest(self) -> Self::Stored {
         let status = self.status.unwrap_or_default();
+        let incarnation = incarnation(self.metadata.uid.as_deref(), &status);
         let ready = status.conditions.filter(|conditions| !conditions.is_empty()).map(|conditions| {
             conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
         });
@@ -146,6 +150,7 @@ impl Digest for Pod {
             terminating: self.metadata.deletion_timestamp.is_some(),
             phase: status.phase,
             node: self.spec.and_then(|spec| spec.node_name),
+            incarnation,
         }
     }
 
@@ -265,6 +270,14 @@ impl Digest for CustomResourceDefinition {
 fn within<'w, S>(table: &'w Table<S>, namespace: &'w Arc<str>) -> impl Iterator<Item = &'w S> {
     let first = ObjectKey { namespace: Arc::clone(namespace), name: "".into() };
     table.objects.range(first..).take_while(|(key, _)| key.namespace == *namespace).map(|(_, object)| object)
+}
+
+fn incarnation(uid: Option<&str>, status: &PodStatus) -> Option<Arc<str>> {
+    let running =
+        status.container_statuses.iter().flatten().filter_map(|status| status.state.as_ref()?.running.as_ref());
+    let started = running.filter_map(|running| running.started_at.as_ref()).max();
+    let uid = uid?;
+    Some(started.map_or_else(|| uid.into(), |started| format!("{uid} {}", started.0).into()))
 }
 
 fn slice_endpoint(endpoint: Endpoint) -> SliceEndpoint {

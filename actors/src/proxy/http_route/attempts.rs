@@ -11,8 +11,8 @@ use std::time::Instant;
 use actix_web::error::PayloadError;
 use actix_web::http::header::HeaderValue;
 use kthena_router::inference::health::Outcome;
-use kthena_router::inference::picker::PickError;
 use kthena_router::routing::http::route::{Retry, Rule, Timeouts};
+use kthena_router::scheduling::picker::PickError;
 use tokio::time::{sleep, timeout_at};
 
 use super::super::error::{AttemptFailure, ProxyError};
@@ -138,7 +138,7 @@ impl<'a> Attempts<'a> {
     async fn pick(&mut self) -> Result<Option<Lease>, ProxyError> {
         loop {
             let pool = &self.target.pool;
-            let ask = || PickEndpoint { pool: Arc::clone(pool), tried: self.tried.clone() };
+            let ask = || PickEndpoint { pool: Arc::clone(pool), facts: None, tried: self.tried.clone() };
             let lease = match self.picked {
                 Some(picked) => Lease::first_of(pool, picked, &self.tried),
                 None => self.worker.pick(ask).await?,

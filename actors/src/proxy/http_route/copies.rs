@@ -106,7 +106,7 @@ impl Drop for Place {
 impl Copy {
     /// Sends the copy and reads its answer, so that the connection serves again.
     async fn send(self, worker: &Worker, target: &Target) {
-        let ask = || PickEndpoint { pool: Arc::clone(&target.pool), tried: Vec::new() };
+        let ask = || PickEndpoint { pool: Arc::clone(&target.pool), facts: None, tried: Vec::new() };
         let Ok(Ok(lease)) = worker.pick(ask).await else { return };
         let peer = Peer { address: lease.endpoint().socket(), transport: target.transport.clone() };
         let mut ask = Ask {

@@ -8,10 +8,10 @@ use actix_web::http::header::{self, HeaderMap};
 use actix_web::web::Bytes;
 use kthena_router::inference::api::{Api, Call};
 use kthena_router::inference::model_names::ModelNames;
-use kthena_router::inference::objective::{OBJECTIVE_HEADERS, is_refused, saturation};
 use kthena_router::inference::request::{Edit, parse};
 use kthena_router::object::Kind;
 use kthena_router::routing::pool::{PickerPolicy, RequestPolicy};
+use kthena_router::scheduling::objective::{OBJECTIVE_HEADERS, is_refused, saturation};
 
 use super::super::answer::Reading;
 use super::super::error::ProxyError;

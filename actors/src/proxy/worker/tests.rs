@@ -1,7 +1,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
-use kthena_router::inference::pool::Endpoint;
 use kthena_router::object::{Kind, ObjectKey, PoolKey};
+use kthena_router::scheduling::endpoint::Endpoint;
 
 use super::*;
 use crate::published::{self, Pool};
@@ -16,9 +16,9 @@ async fn a_scheduler_that_panics_costs_no_request() {
     let serving = Arc::new(serving(config(&[]), reader, &metrics));
     let worker = Worker::new(Door::new(Bind { address: ADDRESS, port: 8080 }, serving));
     let key = PoolKey { kind: Kind::ModelServer, object: ObjectKey::new("default", "s"), port: None };
-    let endpoint = Endpoint { pod: ObjectKey::new("default", "p"), address: ADDRESS, port: 8000 };
+    let endpoint = Endpoint::new(ObjectKey::new("default", "p"), ADDRESS, 8000);
     let pool = Pool::new(key, &[endpoint]);
-    let ask = || PickEndpoint { pool: Arc::clone(&pool), tried: Vec::new() };
+    let ask = || PickEndpoint { pool: Arc::clone(&pool), facts: None, tried: Vec::new() };
     let in_flight = || pool.view().members[0].cell.in_flight();
 
     let before = worker.pick(ask).await.unwrap().unwrap();

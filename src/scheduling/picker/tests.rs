@@ -1,4 +1,5 @@
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Instant;
 
 use proptest::prelude::*;
 use rand::SeedableRng;
@@ -7,9 +8,10 @@ use rand::rngs::StdRng;
 use super::*;
 use crate::inference::exposition::EndpointMetrics;
 use crate::inference::health::{Cause, Standing};
-use crate::inference::pool::{Endpoint, Observation};
-use crate::inference::scheduling::SchedulerConfig;
 use crate::object::ObjectKey;
+use crate::scheduling::config::SchedulerConfig;
+use crate::scheduling::endpoint::{Endpoint, Observation};
+use crate::scheduling::request::RequestFacts;
 
 struct Case {
     in_flight: u32,
@@ -23,10 +25,9 @@ const IDLE: Case = Case { in_flight: 0, elsewhere: 0, ejected: false, penalty: 0
 
 fn endpoints(count: usize) -> Vec<Endpoint> {
     (0..count)
-        .map(|index| Endpoint {
-            pod: ObjectKey::new("default", format!("pod-{index}")),
-            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            port: 8000,
+        .map(|index| {
+            let pod = ObjectKey::new("default", format!("pod-{index}"));
+            Endpoint::new(pod, IpAddr::V4(Ipv4Addr::LOCALHOST), 8000 + u16::try_from(index).unwrap())
         })
         .collect()
 }
@@ -43,6 +44,15 @@ fn observations(cases: &[Case]) -> Vec<Observation> {
 }
 
 fn pick(cases: &[Case], seed: u64) -> Result<usize, PickError> {
+    pick_before(cases, seed, &mut ()).map(|Legs::One(position)| position)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the library is given a time, and a test is who gives it")]
+fn moment() -> Instant {
+    Instant::now()
+}
+
+fn pick_before(cases: &[Case], seed: u64, witness: &mut impl Witness) -> Result<Legs<usize>, PickError> {
     let endpoints = endpoints(cases.len());
     let observations = observations(cases);
     let mut candidates = cases
@@ -54,13 +64,21 @@ fn pick(cases: &[Case], seed: u64) -> Result<usize, PickError> {
             in_flight: case.in_flight,
             observation: &observations[position],
             penalty: case.penalty,
-            tried: case.tried,
         })
         .collect();
+    let tried: Vec<_> =
+        endpoints.iter().zip(cases).filter(|(_, case)| case.tried).map(|(endpoint, _)| endpoint.socket()).collect();
+    let pool = PoolFacts { now: moment() };
     SchedulerConfig::default()
         .picker()
-        .pick(&mut candidates, &mut StdRng::seed_from_u64(seed))
-        .map(|candidate| candidate.position)
+        .pick(
+            &RequestFacts::default().attempt(&tried),
+            &pool,
+            &mut candidates,
+            &mut StdRng::seed_from_u64(seed),
+            witness,
+        )
+        .map(|Legs::One(candidate)| Legs::One(candidate.position))
 }
 
 #[test]
@@ -88,8 +106,7 @@ fn this_routers_own_share_of_the_scraped_requests_is_not_counted_twice() {
     let endpoint = &endpoints(1)[0];
     let metrics = EndpointMetrics { running: 5, waiting: 2, ..EndpointMetrics::default() };
     let observation = Observation { metrics: Some(metrics), in_flight_at_scrape: 4, ..Observation::default() };
-    let candidate =
-        Candidate { endpoint, position: 0, in_flight: 1, observation: &observation, penalty: 0, tried: false };
+    let candidate = Candidate { endpoint, position: 0, in_flight: 1, observation: &observation, penalty: 0 };
     assert_eq!(candidate.load(), 4);
 }
 
@@ -100,6 +117,44 @@ fn equally_good_endpoints_share_the_traffic() {
         counts[pick(&[IDLE, IDLE, IDLE, IDLE], seed).expect("all are idle")] += 1;
     }
     assert!(counts.iter().all(|count| (850..1150).contains(count)), "{counts:?}");
+}
+
+/// Writes down what a pick does.
+#[derive(Default)]
+struct Notebook(Vec<String>);
+
+impl Witness for Notebook {
+    fn passed_over(&mut self, candidate: &Candidate<'_>, filter: &'static str) {
+        self.0.push(format!("{}: {filter}", candidate.position));
+    }
+
+    fn gave_way(&mut self, filter: &'static str) {
+        self.0.push(format!("{filter} gave way"));
+    }
+
+    fn rated(&mut self, candidate: &Candidate<'_>, score: &'static str, rate: f32, weight: f32) {
+        self.0.push(format!("{}: {score} {rate} x {weight}", candidate.position));
+    }
+
+    fn picked(&mut self, candidate: &Candidate<'_>, total: f32, ties: u32) {
+        self.0.push(format!("{}: {total}, one of {ties}", candidate.position));
+    }
+}
+
+#[test]
+fn a_witness_sees_why_each_endpoint_was_passed_over_or_picked() {
+    let busy = Case { in_flight: 4, ..IDLE };
+    let cases = [Case { tried: true, ..IDLE }, Case { ejected: true, ..IDLE }, busy, IDLE, IDLE];
+    let mut notebook = Notebook::default();
+    let Legs::One(picked) = pick_before(&cases, 7, &mut notebook).unwrap();
+    let rest = ["2: least-request 0 x 1", "3: least-request 1 x 1", "4: least-request 1 x 1"].map(str::to_owned);
+    let first = ["0: tried", "1: serving"].map(str::to_owned);
+    let expected = [&first[..], &rest, &[format!("{picked}: 1, one of 2")]].concat();
+    assert_eq!(notebook.0, expected);
+
+    let mut notebook = Notebook::default();
+    pick_before(&[Case { ejected: true, ..IDLE }], 7, &mut notebook).unwrap();
+    assert_eq!(notebook.0[0], "serving gave way");
 }
 
 proptest! {

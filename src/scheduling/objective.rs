@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::exposition::EndpointMetrics;
+use crate::inference::exposition::EndpointMetrics;
 
 /// The headers by which a client names an InferenceObjective, in lower case, the one that counts first.
 pub const OBJECTIVE_HEADERS: [&str; 2] = ["x-llm-d-inference-objective", "x-gateway-inference-objective"];

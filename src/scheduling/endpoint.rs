@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-use super::exposition::EndpointMetrics;
-use super::health::Standing;
+use crate::inference::exposition::EndpointMetrics;
+use crate::inference::health::Standing;
 use crate::object::ObjectKey;
 
 /// One address that serves a pool's requests: a Pod at a port.
@@ -18,6 +20,29 @@ pub struct Endpoint {
     pub address: IpAddr,
     /// The port of the engine.
     pub port: u16,
+    /// The place of the port among the ports that the pool has at each Pod, from 0: the data-parallel rank.
+    pub rank: u16,
+    /// Which part of a request the engine works on.
+    pub role: Role,
+    /// The group whose prefill and decode endpoints work together, where a ModelServer has such groups.
+    #[serde(serialize_with = "text", skip_serializing_if = "Option::is_none")]
+    pub group: Option<Arc<str>>,
+    /// Which life of the Pod this is. An engine that was started anew has an empty cache, and is another endpoint.
+    #[serde(serialize_with = "text", skip_serializing_if = "Option::is_none")]
+    pub incarnation: Option<Arc<str>>,
+}
+
+/// Which part of a request an engine works on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// All of it.
+    #[default]
+    Whole,
+    /// The prompt.
+    Prefill,
+    /// The tokens of the answer.
+    Decode,
 }
 
 /// What is known of an endpoint beyond its address; published with the pool and so a little old.
@@ -29,6 +54,13 @@ pub struct Observation {
     pub in_flight_at_scrape: u32,
     /// Whether the endpoint gets requests, by how the last ones ended.
     pub standing: Standing,
+}
+
+/// What is known of a pool as a whole at the moment of a pick.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolFacts {
+    /// The time.
+    pub now: Instant,
 }
 
 /// One endpoint that a picker may choose.
@@ -44,11 +76,14 @@ pub struct Candidate<'e> {
     pub observation: &'e Observation,
     /// What it is rated down by for failures of late, as a number of requests.
     pub penalty: u32,
-    /// Whether an earlier attempt of the same request failed there.
-    pub tried: bool,
 }
 
 impl Endpoint {
+    /// Makes an endpoint of which no more is known than where it is.
+    pub fn new(pod: ObjectKey, address: IpAddr, port: u16) -> Self {
+        Self { pod, address, port, rank: 0, role: Role::Whole, group: None, incarnation: None }
+    }
+
     /// Returns the socket to connect to.
     pub fn socket(&self) -> SocketAddr {
         SocketAddr::new(self.address, self.port)
@@ -73,4 +108,9 @@ impl Candidate<'_> {
         });
         self.in_flight.saturating_add(elsewhere).saturating_add(self.penalty)
     }
+}
+
+/// Writes a shared text as any other.
+fn text<S: Serializer>(text: &Option<Arc<str>>, serializer: S) -> Result<S::Ok, S::Error> {
+    text.as_deref().serialize(serializer)
 }

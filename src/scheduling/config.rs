@@ -12,8 +12,8 @@
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::picker::least_request::LeastRequest;
-use super::picker::{Picker, Score};
+use super::picker::Picker;
+use super::plugins::{MakeScore, SCORES};
 
 /// The plugins of the Go router that this one does not have; a file that names them still means something.
 const ELSEWHERE: [&str; 6] = ["gpu-usage", "kvcache-aware", "least-latency", "lora-affinity", "prefix-cache", "random"];
@@ -47,10 +47,8 @@ pub enum SchedulerConfigError {
     },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ScorePlugin {
-    LeastRequest,
-}
+/// A score of the table, by its name.
+type ScorePlugin = &'static str;
 
 #[derive(Deserialize)]
 struct File {
@@ -101,8 +99,11 @@ impl SchedulerConfig {
             if !weight.is_finite() || weight < 0.0 {
                 return Err(SchedulerConfigError::Weight { plugin: name, weight });
             }
+            if let Some((name, _)) = SCORES.iter().find(|(known, _)| *known == name) {
+                config.scores.push((name, weight));
+                continue;
+            }
             match name.as_str() {
-                "least-request" => config.scores.push((ScorePlugin::LeastRequest, weight)),
                 known if ELSEWHERE.contains(&known) => {
                     config.warnings.push(format!("the score plugin `{name}` does not exist here and is left out"));
                 }
@@ -114,19 +115,18 @@ impl SchedulerConfig {
 
     /// Makes a picker that rates endpoints in this way; without any score it picks at random.
     pub fn picker(&self) -> Picker {
-        let score = |(plugin, weight): &(ScorePlugin, f32)| -> (Box<dyn Score>, f32) {
-            match plugin {
-                ScorePlugin::LeastRequest => (Box::new(LeastRequest), *weight),
-            }
+        let make = |plugin: &ScorePlugin| -> Option<&MakeScore> {
+            SCORES.iter().find(|(known, _)| known == plugin).map(|(_, make)| make)
         };
-        Picker::new(self.scores.iter().map(score).collect())
+        let scores = self.scores.iter().filter_map(|(plugin, weight)| Some((make(plugin)?(), *weight)));
+        Picker::new(Vec::new(), scores.collect())
     }
 }
 
 impl Default for SchedulerConfig {
     /// Prefers the endpoint with the fewest requests.
     fn default() -> Self {
-        Self { scores: vec![(ScorePlugin::LeastRequest, 1.0)], warnings: Vec::new() }
+        Self { scores: vec![("least-request", 1.0)], warnings: Vec::new() }
     }
 }
 
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn files_mean_what_they_mean_to_the_go_router() {
-        let weighted = |weight| SchedulerConfig { scores: vec![(ScorePlugin::LeastRequest, weight)], warnings: vec![] };
+        let weighted = |weight| SchedulerConfig { scores: vec![("least-request", weight)], warnings: vec![] };
         let none = SchedulerConfig { scores: vec![], warnings: vec![] };
         let cases = [
             ("no word about plugins", "scheduler: {}".to_owned(), weighted(1.0)),

@@ -1,0 +1,28 @@
+//! The choice of the endpoint that serves a request.
+//!
+//! ```text
+//!  PickRequest ──┐
+//!  PoolFacts   ──┼─> filters ──> scores x weights ──> the best, ties at random ──> Legs ──> note()
+//!  Candidates  ──┘                      │
+//!                                   Witness: who was passed over and why, each rate and its weight
+//! ```
+//!
+//! | file | what it decides |
+//! |---|---|
+//! | [`endpoint`] | what an endpoint is, what is observed of it, and what it has to do |
+//! | [`request`] | what a request tells of itself before an endpoint is picked |
+//! | [`picker`] | the order of filters and scores, and how ties are broken |
+//! | [`plugins`] | the one table of filters and scores by name, and each of them in a file of its own |
+//! | [`config`] | which plugins are used, as the Go router's configuration file says it |
+//! | [`objective`] | priorities, and which requests a saturated pool refuses |
+//! | [`witness`] | how a decision is read back |
+//!
+//! Nothing here knows a clock or a source of randomness: the time and random draws are passed in.
+
+pub mod config;
+pub mod endpoint;
+pub mod objective;
+pub mod picker;
+pub mod plugins;
+pub mod request;
+pub mod witness;

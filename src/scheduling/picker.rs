@@ -1,0 +1,198 @@
+//! The choice of an endpoint: filters narrow the candidates, scores rate them, the best one wins.
+//!
+//! A score lies between 0 (worst) and 1 (best); the scores of an endpoint are added up by their weights. Endpoints that
+//! are equally good share the traffic at random, because a fixed order would send all of it to one of them whenever
+//! the pool is idle.
+
+use rand::{Rng, RngExt};
+use thiserror::Error;
+
+use super::endpoint::{Candidate, PoolFacts};
+use super::plugins::serving::Serving;
+use super::request::PickRequest;
+use super::witness::Witness;
+
+/// The rate of a candidate of which a score has nothing to say.
+pub const NEUTRAL: f32 = 0.5;
+
+/// Removes candidates that should not serve a request.
+pub trait Filter: Send {
+    /// The filter's name in errors, metrics and explanations.
+    fn name(&self) -> &'static str;
+    /// Returns whether the candidate may serve the request.
+    fn keeps(&self, request: &PickRequest<'_>, pool: &PoolFacts, candidate: &Candidate<'_>) -> bool;
+}
+
+/// Rates candidates against each other.
+pub trait Score: Send {
+    /// The score's name in metrics and explanations.
+    fn name(&self) -> &'static str;
+    /// Rates each candidate from 0 (worst) to 1 (best), in the order of `candidates`.
+    ///
+    /// Both slices have the same length. Every rate is [`NEUTRAL`] before, and stays so where the score has nothing to say.
+    fn rate(&self, request: &PickRequest<'_>, pool: &PoolFacts, candidates: &[Candidate<'_>], rates: &mut [f32]);
+    /// Notes what was picked, so that the next pick knows of it.
+    fn note(&self, request: &PickRequest<'_>, pool: &PoolFacts, picked: &Candidate<'_>) {
+        let _ = (request, pool, picked);
+    }
+}
+
+/// What happens when a filter would leave no candidate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenNoneIsLeft {
+    /// The filter gives way: it is a preference.
+    KeepAll,
+    /// No endpoint is picked.
+    Refuse,
+}
+
+/// The endpoints that work on one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Legs<L> {
+    /// One endpoint does all of it.
+    One(L),
+}
+
+/// Why no endpoint was picked.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum PickError {
+    /// The pool has no endpoint.
+    #[error("no endpoint is ready")]
+    NoEndpoints,
+    /// Every endpoint failed this request already.
+    #[error("every ready endpoint was tried")]
+    AllTried,
+    /// A filter removed the last candidate.
+    #[error("the filter `{filter}` removed every endpoint")]
+    Filtered {
+        /// The filter's name.
+        filter: &'static str,
+    },
+}
+
+/// The filters and scores that a scheduler applies, in order.
+pub struct Picker {
+    filters: Vec<(Box<dyn Filter>, WhenNoneIsLeft)>,
+    scores: Vec<(Box<dyn Score>, f32)>,
+}
+
+impl Picker {
+    /// Makes a picker of filters, and of scores with their weights, which must not be negative.
+    ///
+    /// Endpoints that are ejected are always a last resort.
+    pub fn new(filters: Vec<(Box<dyn Filter>, WhenNoneIsLeft)>, scores: Vec<(Box<dyn Score>, f32)>) -> Self {
+        let serving: (Box<dyn Filter>, _) = (Box::new(Serving), WhenNoneIsLeft::KeepAll);
+        Self { filters: std::iter::once(serving).chain(filters).collect(), scores }
+    }
+
+    /// Picks among `candidates` those that work on the request, and has the scores note them; `candidates` is left with
+    /// those that were in the final round.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`PickError`] when no candidate is left.
+    pub fn pick<'e>(
+        &self,
+        request: &PickRequest<'_>,
+        pool: &PoolFacts,
+        candidates: &mut Vec<Candidate<'e>>,
+        rng: &mut impl Rng,
+        witness: &mut impl Witness,
+    ) -> Result<Legs<Candidate<'e>>, PickError> {
+        self.narrow(request, pool, candidates, witness)?;
+        let totals = self.totals(request, pool, candidates, witness);
+        let (best, ties) = best(&totals, rng);
+        let picked = candidates[best];
+        witness.picked(&picked, totals[best], ties);
+        for (score, _) in &self.scores {
+            score.note(request, pool, &picked);
+        }
+        Ok(Legs::One(picked))
+    }
+
+    fn narrow(
+        &self,
+        request: &PickRequest<'_>,
+        pool: &PoolFacts,
+        candidates: &mut Vec<Candidate<'_>>,
+        witness: &mut impl Witness,
+    ) -> Result<(), PickError> {
+        if candidates.is_empty() {
+            return Err(PickError::NoEndpoints);
+        }
+        if !request.tried.is_empty() {
+            let untried = |candidate: &Candidate<'_>| !request.tried.contains(&candidate.endpoint.socket());
+            retain(candidates, "tried", untried, witness);
+            if candidates.is_empty() {
+                return Err(PickError::AllTried);
+            }
+        }
+        for (filter, when_none_is_left) in &self.filters {
+            let keeps = |candidate: &Candidate<'_>| filter.keeps(request, pool, candidate);
+            match when_none_is_left {
+                WhenNoneIsLeft::KeepAll if !candidates.iter().any(keeps) => witness.gave_way(filter.name()),
+                WhenNoneIsLeft::KeepAll | WhenNoneIsLeft::Refuse => retain(candidates, filter.name(), keeps, witness),
+            }
+            if candidates.is_empty() {
+                return Err(PickError::Filtered { filter: filter.name() });
+            }
+        }
+        Ok(())
+    }
+
+    fn totals(
+        &self,
+        request: &PickRequest<'_>,
+        pool: &PoolFacts,
+        candidates: &[Candidate<'_>],
+        witness: &mut impl Witness,
+    ) -> Vec<f32> {
+        let mut totals = vec![0.0; candidates.len()];
+        let mut rates = vec![NEUTRAL; candidates.len()];
+        for (score, weight) in &self.scores {
+            rates.fill(NEUTRAL);
+            score.rate(request, pool, candidates, &mut rates);
+            for ((candidate, rate), total) in candidates.iter().zip(&rates).zip(&mut totals) {
+                witness.rated(candidate, score.name(), *rate, *weight);
+                *total += rate * weight;
+            }
+        }
+        totals
+    }
+}
+
+/// Removes candidates, and tells of each of them.
+fn retain(
+    candidates: &mut Vec<Candidate<'_>>,
+    filter: &'static str,
+    keeps: impl Fn(&Candidate<'_>) -> bool,
+    witness: &mut impl Witness,
+) {
+    candidates.retain(|candidate| {
+        let kept = keeps(candidate);
+        if !kept {
+            witness.passed_over(candidate, filter);
+        }
+        kept
+    });
+}
+
+/// Returns the place of the highest total, and how many are as high; each of them is as likely as the others (reservoir
+/// sampling).
+fn best(totals: &[f32], rng: &mut impl Rng) -> (usize, u32) {
+    let (mut best, mut ties) = (0, 1_u32);
+    for (position, total) in totals.iter().enumerate().skip(1) {
+        if *total > totals[best] {
+            (best, ties) = (position, 1);
+        } else if *total == totals[best] {
+            ties += 1;
+            if rng.random_range(0..ties) == 0 {
+                best = position;
+            }
+        }
+    }
+    (best, ties)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,45 @@
+//! What a request tells of itself before an endpoint is picked.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// The facts of a request that are the same for all of its attempts; the default says nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestFacts {
+    /// The model, by the name that the engines know; empty for a request that names none.
+    pub model: Arc<str>,
+    /// The LoRA adapter, by the name that the engines know.
+    pub adapter: Option<Arc<str>>,
+    /// How important the request is; those below 0 are refused while a pool is saturated.
+    pub priority: i32,
+    /// What all requests of one conversation have in common.
+    pub session: Option<Arc<str>>,
+}
+
+/// One attempt of a request, which wants an endpoint.
+#[derive(Clone, Copy, Debug)]
+pub struct PickRequest<'r> {
+    /// The model, by the name that the engines know; empty for a request that names none.
+    pub model: &'r str,
+    /// The LoRA adapter, by the name that the engines know.
+    pub adapter: Option<&'r str>,
+    /// How important the request is.
+    pub priority: i32,
+    /// What all requests of one conversation have in common.
+    pub session: Option<&'r str>,
+    /// Where earlier attempts of the request failed.
+    pub tried: &'r [SocketAddr],
+}
+
+impl RequestFacts {
+    /// Returns the attempt that follows those that failed at `tried`.
+    pub fn attempt<'r>(&'r self, tried: &'r [SocketAddr]) -> PickRequest<'r> {
+        PickRequest {
+            model: &self.model,
+            adapter: self.adapter.as_deref(),
+            priority: self.priority,
+            session: self.session.as_deref(),
+            tried,
+        }
+    }
+}
