@@ -53,7 +53,7 @@ pub struct Tunnel {
     pub arrived: Bytes,
     /// What arrives.
     pub reader: Box<dyn AsyncRead + Unpin>,
-    /// Where to write.
+    /// Where to write. Shutting it down tells the backend that no more comes, which may still send.
     pub writer: Box<dyn AsyncWrite + Unpin>,
 }
 

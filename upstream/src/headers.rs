@@ -4,18 +4,8 @@
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-/// The headers that belong to one connection, whatever `Connection` names.
-static HOP_BY_HOP: [HeaderName; 9] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    HeaderName::from_static("proxy-connection"),
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// The headers that a message's `Connection` fields name; mostly there are none, and nothing is allocated.
 #[derive(Debug, Default)]
@@ -61,7 +51,7 @@ pub(super) fn takes_trailers(headers: &HeaderMap) -> bool {
 
 /// Takes out the headers that belong to one connection; HTTP/2 has none that `Connection` names.
 pub(super) fn retain_end_to_end(headers: &mut HeaderMap) {
-    for name in &HOP_BY_HOP {
+    while let Some(name) = headers.keys().find(|name| is_hop_by_hop(name)).cloned() {
         headers.remove(name);
     }
 }
@@ -72,7 +62,17 @@ pub(super) fn options(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 fn is_hop_by_hop(name: &HeaderName) -> bool {
-    HOP_BY_HOP.contains(name)
+    matches!(
+        *name,
+        header::CONNECTION
+            | header::PROXY_AUTHENTICATE
+            | header::PROXY_AUTHORIZATION
+            | header::TE
+            | header::TRAILER
+            | header::TRANSFER_ENCODING
+            | header::UPGRADE
+    ) || *name == KEEP_ALIVE
+        || *name == PROXY_CONNECTION
 }
 
 /// Returns whether a request's header is the client's to set, from what is sent and to whom.

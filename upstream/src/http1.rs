@@ -14,7 +14,6 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::Method;
-use tokio::io::split;
 use tokio_util::io::poll_read_buf;
 
 use super::answer::{Answer, AnswerBody, BodySize, Source, Tunnel};
@@ -155,8 +154,8 @@ impl Incoming {
     pub(super) fn into_tunnel(self) -> Option<Tunnel> {
         let connection = self.connection.filter(|_| self.framing == Framing::UntilClose)?;
         let arrived = connection.input.freeze();
-        let (reader, writer) = split(connection.stream);
-        Some(Tunnel { arrived, reader: Box::new(reader), writer: Box::new(writer) })
+        let (reader, writer) = connection.stream.split();
+        Some(Tunnel { arrived, reader, writer })
     }
 
     /// Returns the next piece of the body as soon as it is there, `None` at its end.
@@ -210,6 +209,8 @@ fn is_end(stream: &Stream, error: &io::Error) -> bool {
     let is_eof = error.kind() == io::ErrorKind::UnexpectedEof;
     match stream {
         Stream::Plain(_) => is_eof,
+        #[cfg(feature = "fuzzing")]
+        Stream::Memory(_) => is_eof,
         Stream::Tls(_) => is_eof && error.get_ref().is_none(),
     }
 }

@@ -72,6 +72,7 @@ pub(crate) async fn exchange(
         }
         HeadError::Connection(error) => AttemptError::Broken(into_io(error)),
     })?;
+    sending.pause();
     Ok(into_answer(response, sending, occupied, ask.method == Method::HEAD, progress.sends()))
 }
 
@@ -128,7 +129,8 @@ fn into_answer(
     sends: u32,
 ) -> Answer {
     let (mut head, stream) = response.into_parts();
-    let length = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let announced = head.headers.remove(header::CONTENT_LENGTH);
+    let length = announced.as_ref().and_then(|value| value.to_str().ok()?.parse().ok());
     let has_no_body = head_only || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let size = match length {
         Some(length) => BodySize::Sized(length),
@@ -137,8 +139,8 @@ fn into_answer(
         None => BodySize::Stream,
     };
     headers::retain_end_to_end(&mut head.headers);
-    if head.status != StatusCode::NOT_MODIFIED {
-        head.headers.remove(header::CONTENT_LENGTH);
+    if let Some(length) = announced.filter(|_| head.status == StatusCode::NOT_MODIFIED) {
+        head.headers.insert(header::CONTENT_LENGTH, length);
     }
     occupied.receive(stream);
     let incoming = Incoming { sending, occupied, has_ended: false };

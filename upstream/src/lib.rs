@@ -6,12 +6,44 @@
 //!
 //! An [`Upstream`] makes [`Client`]s. [`Client::send`] takes an [`Ask`] and a [`Peer`], and returns an [`Answer`] as soon
 //! as its head is there, or a [`Failure`] that says how far the attempt got.
+//!
+//! # A request is sent once
+//!
+//! It is sent a second time only where the backend provably did not begin with it: nothing was written, it refused the
+//! stream, or its `GOAWAY` excludes the stream. A connection that ends after the request was written proves nothing, even
+//! if it had been idle before: [`Processed::Maybe`] leaves the decision to the caller, who knows the method and the
+//! policy. Idle connections are looked at by a system call before they are used, because a body that arrives bit by bit
+//! can be sent once only. What is left of the race is the time that the backend's farewell takes over the network.
+//!
+//! # Limits
+//!
+//! | what | limit |
+//! |---|---|
+//! | head of an answer | 128 KiB; over HTTP/1.1 256 fields |
+//! | line that begins a chunk; trailers | 1 KiB; 16 KiB |
+//! | what has arrived of an answer and was not read: HTTP/1.1 | 64 KiB, 192 KiB while the head is read |
+//! | the same over HTTP/2 | 128 KiB for each answer, 16 MiB for a connection |
+//! | memory for small frames that h2 has not handed out | 24 MiB for a connection |
+//! | requests at once on an HTTP/2 connection | 128, or fewer if the backend says so; then there is another connection |
+//! | a connection without requests | closed after 3.5 s to 4 s |
+//! | a node that does not acknowledge anything | its connections end after 60 s |
+//!
+//! Nothing is reserved because a backend announces it: buffers grow with what has arrived.
+//!
+//! # Why not hyper's client
+//!
+//! HTTP/2 is spoken with the crate h2 itself. Above it hyper's client has a task and channels for each connection and each
+//! body, and hides what a proxy needs: how many streams the backend allows at the moment, which requests a `GOAWAY`
+//! excludes, and the windows, without which one client that does not read could hold up the answers to others. For
+//! HTTP/1.1 it reads and writes in a task of the connection, so that each request changes tasks twice. The figures of
+//! `examples/requests.rs` are in the description of that program.
 
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::LocalBoxFuture;
 use rustls::ClientConfig;
 use tokio::time::timeout;
 
@@ -19,6 +51,8 @@ mod answer;
 mod ask;
 mod connect;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod headers;
 mod http1;
 mod http2;
@@ -117,20 +151,24 @@ impl Client {
 
     async fn exchange(&self, peer: &Peer, ask: &mut Ask<'_>, progress: &Progress) -> Result<Answer, AttemptError> {
         let slot = self.pool.slot(peer);
-        let Some(first) = slot.take_kept() else {
-            return Self::exchange_on(self.connect(&slot, progress).await?, ask, &slot, progress).await;
-        };
-        match Self::exchange_on(first, ask, &slot, progress).await {
-            Err(_) if progress.is_unprocessed() && ask.body.is_there() => {}
-            outcome => return outcome,
-        }
-        // A session that refused the request, and is still open, is asked once more rather than joined by another one;
-        // a connection for one request at a time has ended, and others that were kept may have ended with it.
-        let second = match slot.free_session() {
-            Some(session) => Dialed::Http2(session),
+        let kept = slot.take_kept();
+        let mut may_repeat = kept.is_some();
+        let mut dialed = match kept {
+            Some(kept) => kept,
             None => self.connect(&slot, progress).await?,
         };
-        Self::exchange_on(second, ask, &slot, progress).await
+        loop {
+            match Self::exchange_on(dialed, ask, &slot, progress).await {
+                Err(_) if may_repeat && progress.is_unprocessed() && ask.body.is_there() => may_repeat = false,
+                outcome => return outcome,
+            }
+            // A session that refused the request, and is still open, is asked once more rather than joined by another
+            // one. A connection for one request at a time has ended, and others that were kept may have ended with it.
+            dialed = match slot.free_session() {
+                Some(session) => Dialed::Http2(session),
+                None => self.connect(&slot, progress).await?,
+            };
+        }
     }
 
     async fn exchange_on(
@@ -145,25 +183,32 @@ impl Client {
         }
     }
 
-    async fn connect(&self, slot: &Rc<Slot>, progress: &Progress) -> Result<Dialed, AttemptError> {
-        let peer = slot.peer();
-        while slot.is_multiplexed() {
-            let dial = |stage| dial_session(peer.clone(), self.connect_timeout, slot.clock(), stage);
-            let session = slot.join_dial(progress, dial).await?;
-            // Others who waited for it may have taken all that it has.
-            if let Some(session) = Some(session).filter(Session::has_room).or_else(|| slot.free_session()) {
-                progress.note_connected();
-                return Ok(Dialed::Http2(session));
+    /// Makes a connection. Requests seldom need one, and do not carry the room that it takes.
+    fn connect<'a>(
+        &'a self,
+        slot: &'a Rc<Slot>,
+        progress: &'a Progress,
+    ) -> LocalBoxFuture<'a, Result<Dialed, AttemptError>> {
+        Box::pin(async move {
+            let peer = slot.peer();
+            while slot.is_multiplexed() {
+                let dial = |stage| dial_session(peer.clone(), self.connect_timeout, slot.clock(), stage);
+                let session = slot.join_dial(progress, dial).await?;
+                // Others who waited for it may have taken all that it has.
+                if let Some(session) = Some(session).filter(Session::has_room).or_else(|| slot.free_session()) {
+                    progress.note_connected();
+                    return Ok(Dialed::Http2(session));
+                }
             }
-        }
-        let stage = Rc::new(Cell::new(Stage::Connect));
-        progress.follow(&stage);
-        let dialed = dial(peer, self.connect_timeout, slot.clock(), &stage).await?;
-        progress.note_connected();
-        if let Dialed::Http2(session) = &dialed {
-            slot.add_session(session.clone());
-        }
-        Ok(dialed)
+            let stage = Rc::new(Cell::new(Stage::Connect));
+            progress.follow(&stage);
+            let dialed = dial(peer, self.connect_timeout, slot.clock(), &stage).await?;
+            progress.note_connected();
+            if let Dialed::Http2(session) = &dialed {
+                slot.add_session(session.clone());
+            }
+            Ok(dialed)
+        })
     }
 }
 

@@ -104,7 +104,7 @@ impl Pool {
 }
 
 impl Slot {
-    fn new(peer: Peer, clock: Clock) -> Self {
+    pub(super) fn new(peer: Peer, clock: Clock) -> Self {
         let multiplexed = Cell::new(peer.transport == Transport::H2c);
         Self {
             peer,

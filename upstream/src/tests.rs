@@ -313,3 +313,12 @@ async fn each_way_of_a_tunnel_ends_by_itself() {
     reader.read_to_string(&mut rest).await.unwrap();
     assert_eq!((&arrived[..], &*rest), (&b"first "[..], "after the last words"));
 }
+
+#[tokio::test(flavor = "local")]
+async fn the_future_of_a_request_is_small() {
+    let (client, headers) = (client(), HeaderMap::new());
+    let peer = Peer { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)), transport: Transport::Http1 };
+    let mut ask = ask(&Method::GET, &headers, Body::Empty);
+    let size = size_of_val(&client.send(&peer, &mut ask));
+    assert!(size <= 1_500, "{size} bytes");
+}

@@ -154,3 +154,34 @@ async fn informational_answers_are_skipped_and_trailers_follow_the_body() {
         assert_eq!(trailers["grpc-status"], "0");
     }
 }
+
+#[tokio::test(flavor = "local")]
+async fn a_request_whose_answer_nobody_reads_takes_no_room_from_others() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let peer = Peer { address: listener.local_addr().unwrap(), transport: Transport::H2c };
+    // The whole connection takes 64 KiB of requests that the backend has not read.
+    tokio::task::spawn_local(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut connection = server::handshake(stream).await.unwrap();
+        while let Some(Ok((request, mut respond))) = connection.accept().await {
+            tokio::task::spawn_local(async move {
+                // The answer comes before the request has arrived.
+                let mut stream = respond.send_response(Reply::new(()), false).unwrap();
+                stream.send_data(Bytes::from_static(b"early"), false).unwrap();
+                let mut body = request.into_body();
+                while let Some(Ok(piece)) = body.data().await {
+                    body.flow_control().release_capacity(piece.len()).unwrap();
+                }
+                stream.send_data(Bytes::new(), true).unwrap();
+            });
+        }
+    });
+    let (client, headers, body) = (client(), HeaderMap::new(), Bytes::from(vec![b'x'; 1 << 20]));
+    let mut ask = ask(&Method::POST, &headers, Body::Whole(body.clone()));
+    let mut unread = client.send(&peer, &mut ask).await.unwrap();
+    assert_eq!(unread.body.next().await.unwrap().unwrap(), "early");
+    let other = fetch(&client, &peer, &Method::POST, Body::Whole(body));
+    let other = tokio::time::timeout(Duration::from_secs(20), other).await;
+    assert_eq!(other, Ok(Ok((200, "early".to_owned()))));
+    assert!(unread.body.next().await.is_none(), "the first one goes on when it is read");
+}
