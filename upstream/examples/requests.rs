@@ -1,0 +1,122 @@
+//! Sends requests to a backend on the same thread, to count what they cost:
+//!
+//! ```text
+//! cargo build --release --package kthena-router-upstream --example requests
+//! valgrind --tool=callgrind target/release/examples/requests http1 10000
+//! ```
+//!
+//! The backend does as little as can be done, and its share is the same whatever the client does.
+
+use std::error::Error;
+use std::future::poll_fn;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::server;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
+use kthena_router_upstream::{Ask, Body, Client, Peer, Transport, Upstream};
+use rustls::crypto::ring;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::spawn_local;
+
+/// An answer as an engine gives it.
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ndate: Sat, 28 Nov 2026 22:00:00 GMT\r\nserver: uvicorn\r\n\
+    content-length: 512\r\ncontent-type: application/json\r\nx-request-id: 5f4b6c1e\r\n\r\n";
+const BODY: [u8; 512] = [b'x'; 512];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let transport = match arguments.next().as_deref() {
+        Some("http1") => Transport::Http1,
+        Some("h2c") => Transport::H2c,
+        _ => return Err("usage: requests http1|h2c COUNT".into()),
+    };
+    let count: usize = arguments.next().ok_or("usage: requests http1|h2c COUNT")?.parse()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
+    runtime.block_on(run(transport, count))
+}
+
+async fn run(transport: Transport, count: usize) -> Result<(), Box<dyn Error>> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let peer = Peer { address: listener.local_addr()?, transport: transport.clone() };
+    spawn_local(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            match transport {
+                Transport::H2c => spawn_local(serve_http2(stream)),
+                Transport::Http1 | Transport::Tls(_) => spawn_local(serve_http1(stream)),
+            };
+        }
+    });
+    let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth();
+    let client = Upstream::new(Duration::from_secs(3), Arc::new(tls)).client();
+    let headers = headers();
+    for _ in 0..count {
+        request(&client, &peer, &headers).await?;
+    }
+    Ok(())
+}
+
+async fn request(client: &Client, peer: &Peer, headers: &HeaderMap) -> Result<(), Box<dyn Error>> {
+    let mut ask = Ask {
+        method: &Method::POST,
+        target: "/v1/chat/completions",
+        host: "model.example.com",
+        headers,
+        replaced: &[],
+        upgrade: None,
+        body: Body::Whole(Bytes::from_static(&BODY)),
+        timeout: Some(Duration::from_secs(60)),
+    };
+    let mut answer = client.send(peer, &mut ask).await?;
+    let mut length = 0;
+    while let Some(piece) = poll_fn(|context| answer.body.poll_chunk(context)).await {
+        length += piece?.len();
+    }
+    if length == BODY.len() { Ok(()) } else { Err("an answer is not whole".into()) }
+}
+
+/// The headers of a request as clients of language models send them.
+fn headers() -> HeaderMap {
+    let fields = [
+        ("accept", "application/json"),
+        ("accept-encoding", "gzip, deflate"),
+        ("authorization", "Bearer sk-0123456789abcdef0123456789abcdef"),
+        ("connection", "keep-alive"),
+        ("content-type", "application/json"),
+        ("user-agent", "OpenAI/Python 2.8.0"),
+        ("x-stainless-lang", "python"),
+        ("x-stainless-retry-count", "0"),
+        ("x-request-id", "0b7c2a52-4d1b-4c5e-9a43-5b0f8f1f3a55"),
+        ("x-forwarded-for", "10.0.0.1"),
+    ];
+    fields.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).into_iter().collect()
+}
+
+async fn serve_http1(mut stream: TcpStream) {
+    let answer = [ANSWER, &BODY].concat();
+    let mut request = [0; 4096];
+    // A request fits into one segment of the loopback device.
+    while stream.read(&mut request).await.is_ok_and(|length| length > 0) {
+        if stream.write_all(&answer).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn serve_http2(stream: TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let Ok(mut connection) = server::handshake(stream).await else { return };
+    while let Some(Ok((_, mut respond))) = connection.accept().await {
+        let Ok(mut stream) = respond.send_response(Response::new(()), false) else { return };
+        if stream.send_data(Bytes::from_static(&BODY), true).is_err() {
+            return;
+        }
+    }
+}
