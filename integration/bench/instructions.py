@@ -24,7 +24,6 @@ from pathlib import Path
 from contenders import (
     ADDRESSES,
     HERE,
-    SERVED_MODEL,
     Contender,
     Engines,
     all_accept,
