@@ -10,11 +10,10 @@ use std::time::Duration;
 
 use actix::{Actor, Addr, Arbiter, Context, Handler, Message, System};
 use clap::Parser;
-use gateway_api::experimental::gatewayclasses::GatewayClass;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kthena_router::config::Config;
 use kthena_router::controller::Controller;
-use kthena_router::kinds::{Gateway, ModelRoute, ModelServer};
+use kthena_router::kinds::{Gateway, GatewayClass, ModelRoute, ModelServer};
 use kthena_router::manifest::{Object, read};
 use kthena_router::object::{Bind, BindState};
 use kthena_router::plan::BindPlan;

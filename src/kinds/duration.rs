@@ -8,6 +8,15 @@ use std::time::Duration;
 /// The units, the longer spelling first where one starts with another.
 const UNITS: [&str; 7] = ["ns", "us", "µs", "ms", "s", "m", "h"];
 
+/// The units of the Gateway API in milliseconds; `ms` comes before `m`, with which it begins.
+const GATEWAY_UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
+
+/// The most numbers in a duration of the Gateway API.
+const MAX_GATEWAY_PARTS: usize = 4;
+
+/// The most digits in a number of such a duration.
+const MAX_GATEWAY_DIGITS: usize = 5;
+
 /// Why a text is no duration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {
@@ -29,6 +38,26 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
         return Err(DurationError::Syntax(text.to_owned()));
     }
     humantime::parse_duration(text).map_err(|_| DurationError::Range(text.to_owned()))
+}
+
+/// Reads a duration of the Gateway API such as `10s`, `500ms` or `1h30m`; `None` for any other text.
+///
+/// Source: GEP-2257: up to four whole numbers of up to five digits, each with one of the units `h`, `m`, `s` and `ms`.
+pub fn parse_gateway_duration(text: &str) -> Option<Duration> {
+    let mut rest = Some(text).filter(|text| !text.is_empty())?;
+    let mut total = Duration::ZERO;
+    for _ in 0..MAX_GATEWAY_PARTS {
+        let after = after_digits(rest)?;
+        let digits = &rest[..rest.len() - after.len()];
+        let (unit, milliseconds) = GATEWAY_UNITS.iter().find(|(unit, _)| after.starts_with(unit))?;
+        let number: u64 = digits.parse().ok().filter(|_| digits.len() <= MAX_GATEWAY_DIGITS)?;
+        total += Duration::from_millis(number * milliseconds);
+        rest = &after[unit.len()..];
+        if rest.is_empty() {
+            return Some(total);
+        }
+    }
+    None
 }
 
 /// Returns whether the text is `0` or numbers with units; humantime alone would also take `2 days`.
@@ -87,10 +116,29 @@ mod tests {
         }
     }
 
+    #[test]
+    fn durations_of_the_gateway_api_have_four_units_and_no_fractions() {
+        let valid = [
+            ("0s", Duration::ZERO),
+            ("10s", Duration::from_secs(10)),
+            ("500ms", Duration::from_millis(500)),
+            ("1h30m", Duration::from_secs(5400)),
+            ("1h2m3s4ms", Duration::new(3723, 4_000_000)),
+            ("1m1ms", Duration::new(60, 1_000_000)),
+            ("99999h", Duration::from_secs(359_996_400)),
+        ];
+        for (text, expected) in valid {
+            assert_eq!(parse_gateway_duration(text), Some(expected), "{text}");
+        }
+        for text in ["", "0", "1", "s", "1.5s", "-1s", "1 s", "1us", "1d", "100000s", "1h1h1h1h1h", "１s", "1sx"] {
+            assert_eq!(parse_gateway_duration(text), None, "{text}");
+        }
+    }
+
     proptest! {
         #[test]
         fn no_text_makes_the_parser_panic(text in "[-+ 0-9.nuµmsh]{0,40}|\\PC*") {
-            let _ = parse_duration(&text);
+            let _ = (parse_duration(&text), parse_gateway_duration(&text));
         }
     }
 }

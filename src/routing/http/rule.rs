@@ -3,7 +3,6 @@
 //! Source: Gateway API, `HTTPRouteRule`. A rule with a fault goes on to match, because the requests must not fall to
 //! rules that were not meant for them; it answers 500.
 
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use super::backend_reference::BackendReference;
 use super::faults::Faults;
 use super::filters::Filters;
 use super::predicate::{PathMatcher, Predicate};
+use crate::kinds::duration::parse_gateway_duration;
 use crate::kinds::http_route::{HttpBackendRef, HttpRouteRetry, HttpRouteRule, HttpRouteTimeouts};
 use crate::object::ObjectKey;
 
@@ -195,11 +195,10 @@ fn matches(path: &str, spec: &HttpRouteRule, faults: &mut Faults) -> Vec<Arc<Pre
 }
 
 fn duration(path: &str, text: &str, faults: &mut Faults) -> Option<Duration> {
-    let read = gateway_api::Duration::from_str(text);
-    if read.is_err() {
+    let read = parse_gateway_duration(text);
+    if read.is_none() {
         let message = format!("`{text}` is not a duration such as `10s`, `500ms` or `1h30m`");
         faults.unsupported(path, message);
     }
-    // Seconds and whole milliseconds are all that such a duration can have.
-    read.ok().map(|duration| Duration::new(duration.as_secs(), duration.subsec_nanos()))
+    read
 }
