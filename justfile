@@ -68,6 +68,15 @@ conformance *OPTIONS:
 integration *FILTER:
     integration/run {{FILTER}}
 
+# What an adversary tries, from outside; OPTIONS are those of integration/adversary/run.
+adversary *OPTIONS:
+    cargo build --release
+    integration/adversary/run {{OPTIONS}}
+
+# The fuzzers of the HTTP crates, so many seconds for each target.
+fuzz SECONDS="60":
+    integration/fuzz/run --seconds {{SECONDS}}
+
 # Write the CustomResourceDefinitions anew from the types.
 crds:
     cargo run -- crds --write-to manifests/crds

@@ -64,6 +64,7 @@ class Group:
         attempt: Callable[[Stage, Variant], Outcome],
         variants: Mapping[str, Variant],
         allowed: Iterable[str] | Callable[[Variant], Iterable[str]],
+        *,
         room: Room = Room.SHARED,
     ) -> None:
         """Adds a case for each variant; what is allowed may depend on it."""

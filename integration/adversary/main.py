@@ -14,10 +14,9 @@ from pathlib import Path
 
 from cases import Case
 from groups import GROUPS
+from options import end_in_order, router_option
 from report import table, write_json
 from runner import Result, try_cases
-
-DEFAULT_ROUTER = Path(__file__).resolve().parents[2] / "target" / "release" / "kthena-router"
 
 
 def main() -> int:
@@ -30,6 +29,7 @@ def main() -> int:
     if not cases or not options.router.is_file():
         print(f"adversary: no case is chosen, or {options.router} is missing", file=sys.stderr)
         return 2
+    end_in_order()
     begun = time.monotonic()
     results = try_cases(options.router.resolve(), cases, lambda result: tell(result, options.verbose))
     print(f"\n{table(results)}\n\n{time.monotonic() - begun:.0f} seconds")
@@ -40,8 +40,7 @@ def main() -> int:
 
 def read_options() -> argparse.Namespace:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(prog="integration/adversary/run", description=__doc__)
-    parser.add_argument("--router", type=Path, default=DEFAULT_ROUTER, metavar="BINARY", help="the router to try")
+    parser = router_option(__doc__ or "", "")
     parser.add_argument("--group", action="append", choices=[group.name for group in GROUPS], help="this group alone")
     parser.add_argument("--case", action="append", metavar="PATTERN", help="cases whose names match, as `http2/*`")
     parser.add_argument("--list", action="store_true", help="print names, promises and allowed outcomes")

@@ -288,10 +288,10 @@ def _route() -> manifests.Object:
 def add_to(group: Group) -> None:
     """Adds the families."""
     written = "docs: files may be written in place; what was last read whole stays until there is something new"
-    group.family("manifests in place", written, nothing, rewritten, REWRITES, {"within"}, Room.OWN)
+    group.family("manifests in place", written, nothing, rewritten, REWRITES, {"within"}, room=Room.OWN)
     signals = "docs: no signal but SIGTERM and SIGINT ends the process"
     numbers = {"SIGHUP": signal.SIGHUP, "SIGUSR1": signal.SIGUSR1, "SIGUSR2": signal.SIGUSR2, "SIGPIPE": signal.SIGPIPE}
-    group.family("signals", signals, plain, survived, numbers, {"goes on"}, Room.OWN)
+    group.family("signals", signals, plain, survived, numbers, {"goes on"}, room=Room.OWN)
     group.family(
         "a log that is moved",
         "docs: SIGHUP opens the log anew",
@@ -299,12 +299,12 @@ def add_to(group: Group) -> None:
         reopened,
         {"access log": None},
         {"reopened"},
-        Room.OWN,
+        room=Room.OWN,
     )
     drain = "--drain-timeout: a stopping router ends, whoever is connected"
-    group.family("SIGTERM beside requests", drain, plain, ended, IN_FLIGHT, {"ended"}, Room.OWN)
+    group.family("SIGTERM beside requests", drain, plain, ended, IN_FLIGHT, {"ended"}, room=Room.OWN)
     idle = "a stopping router waits for requests, and for nobody who has none"
-    group.family("SIGTERM beside the idle", idle, patient, ended, IDLE, {"ended"}, Room.OWN)
+    group.family("SIGTERM beside the idle", idle, patient, ended, IDLE, {"ended"}, room=Room.OWN)
     ports = {flag: flag for flag in ("--metrics-port", "--debug-port", "--port")}
     group.family(
         "ports that are taken",
@@ -313,15 +313,15 @@ def add_to(group: Group) -> None:
         port_taken,
         ports,
         {"said"},
-        Room.OWN,
+        room=Room.OWN,
     )
     disk = "docs: lines that are lost are counted"
-    group.family("a full disk", disk, nothing, full_disk, {"access log": None}, {"served, counted"}, Room.OWN)
+    group.family("a full disk", disk, nothing, full_disk, {"access log": None}, {"served, counted"}, room=Room.OWN)
     debug = "the debug port is for those on its own machine, not for pages in their browsers"
     hosts = {host: host for host in ("evil.com", "evil.com:15000", "127.0.0.1.evil.com", "localhost.evil.com")}
     group.family("the debug port", debug, plain, foreign_host, hosts, {"refused"})
     hang = "an engine that accepts and does not answer is set aside by its failed scrapes and missed deadlines"
-    group.family("an engine that hangs", hang, nothing, hung, {"SIGSTOP": None}, {"set aside"}, Room.OWN)
+    group.family("an engine that hangs", hang, nothing, hung, {"SIGSTOP": None}, {"set aside"}, room=Room.OWN)
 
 
 GROUP = Group("faults")

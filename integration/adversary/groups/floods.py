@@ -211,15 +211,15 @@ def churn(stage: Stage, count: int) -> Outcome:
 def add_to(group: Group) -> None:
     """Adds the families."""
     fair = "docs/security.md: connections yield after a bounded amount of work, whatever they ask"
-    group.family("pipelines", fair, scene, beside_pipelines, PIPELINES, {"in time"}, Room.ALONE)
+    group.family("pipelines", fair, scene, beside_pipelines, PIPELINES, {"in time"}, room=Room.ALONE)
     wait = "docs/security.md: a connection costs nothing while it waits"
-    group.family("silent connections", wait, scene, silent, FEW_BYTES, {"within"}, Room.ALONE)
+    group.family("silent connections", wait, scene, silent, FEW_BYTES, {"within"}, room=Room.ALONE)
     end = "docs/security.md: the end of a connection is noticed at once"
-    group.family("connections that end", end, scene, noticed, FEW_BYTES, {"noticed"}, Room.ALONE)
+    group.family("connections that end", end, scene, noticed, FEW_BYTES, {"noticed"}, room=Room.ALONE)
     share = "docs/security.md: --max-inflight is shared between a port's Gateways, so that one cannot take all"
-    group.family("held requests", share, small, shared, HOLDS, {"served"}, Room.OWN)
+    group.family("held requests", share, small, shared, HOLDS, {"served"}, room=Room.OWN)
     counts = {f"{count} at a time": count for count in (2, 6)}
-    group.family("connections without pause", fair, scene, churn, counts, {"served"}, Room.ALONE)
+    group.family("connections without pause", fair, scene, churn, counts, {"served"}, room=Room.ALONE)
 
 
 GROUP = Group("floods")

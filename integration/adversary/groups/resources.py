@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -76,9 +76,9 @@ def announced(stage: Stage, promise: Promise) -> Outcome:
     return within(growth, 40.0, "MB more", "400 requests:")
 
 
-def long_name(stage: Stage, body: bytes) -> Outcome:
+def long_name(stage: Stage, make: Callable[[], bytes]) -> Outcome:
     """Asks for something with a very long name: neither the answer nor the log repeats it."""
-    got = fetch(stage.address, request("POST", "/v1/completions", body=body), 20.0)
+    got = fetch(stage.address, request("POST", "/v1/completions", body=make()), 20.0)
     if got is None:
         return Outcome("no answer")
     time.sleep(0.3)
@@ -88,12 +88,13 @@ def long_name(stage: Stage, body: bytes) -> Outcome:
     return Outcome("bounded" if refused and len(got.body) < 65536 and longest < 65536 else "repeated", told)
 
 
-LONG = {
-    "a model": b'{"model":"' + b"x" * NAME + b'"}',
-    "a model of escapes": b'{"model":"' + b"\\u0041" * (NAME // 60) + b'"}',
-    "a model of line breaks": b'{"model":"' + b"\\n" * (NAME // 20) + b'"}',
-    "a field that is no model": b'{"' + b"x" * NAME + b'":1}',
-    "no JSON": b"x" * NAME,
+# They are large, and made when they are needed.
+LONG: Mapping[str, Callable[[], bytes]] = {
+    "a model": lambda: b'{"model":"' + b"x" * NAME + b'"}',
+    "a model of escapes": lambda: b'{"model":"' + b"\\u0041" * (NAME // 60) + b'"}',
+    "a model of line breaks": lambda: b'{"model":"' + b"\\n" * (NAME // 20) + b'"}',
+    "a field that is no model": lambda: b'{"' + b"x" * NAME + b'":1}',
+    "no JSON": lambda: b"x" * NAME,
 }
 
 
@@ -247,21 +248,21 @@ def add_to(group: Group) -> None:
         for length in (65_536, 2**20, 60_000_000)
         for version in (1, 2)
     }
-    group.family("announced bodies", cost, scene, announced, promises, {"within"}, Room.OWN)
+    group.family("announced bodies", cost, scene, announced, promises, {"within"}, room=Room.OWN)
     names = "docs/security.md, limits on names: an answer and a line of the log do not repeat what is longer"
-    group.family("long names", names, scene, long_name, LONG, {"bounded"}, Room.OWN)
+    group.family("long names", names, scene, long_name, LONG, {"bounded"}, room=Room.OWN)
     stall = "docs/security.md: a write that makes no progress for a limit ends, and its place comes back"
-    group.family("stalled readers", stall, scene, stalled, {"HTTP/1": 1, "HTTP/2": 2}, {"given back"}, Room.OWN)
+    group.family("stalled readers", stall, scene, stalled, {"HTTP/1": 1, "HTTP/2": 2}, {"given back"}, room=Room.OWN)
     body = "--max-body-bytes: larger bodies are answered with 413"
-    group.family("large bodies", body, small_scene, too_large, _bodies(), {"413", "closed"}, Room.OWN)
+    group.family("large bodies", body, small_scene, too_large, _bodies(), {"413", "closed"}, room=Room.OWN)
     log = "docs/security.md: logging never blocks a worker, and SIGTERM works whatever the log does"
     outputs = {"stderr with malformed requests": "stderr", "an access log": "access"}
-    group.family("unread logs", log, nothing, unread_log, outputs, {"served and ended"}, Room.OWN)
+    group.family("unread logs", log, nothing, unread_log, outputs, {"served and ended"}, room=Room.OWN)
     series = "series of what is deleted go"
     kinds = {name: name for name in ("HTTPRoutes", "ModelRoutes")}
-    group.family("deleted routes", series, nothing, deleted_series, kinds, {"within"}, Room.OWN)
+    group.family("deleted routes", series, nothing, deleted_series, kinds, {"within"}, room=Room.OWN)
     labels = "metrics' labels are bounded, whatever clients ask for"
-    group.family("made up labels", labels, nothing, unknown_labels, LABELS, {"within"}, Room.OWN)
+    group.family("made up labels", labels, nothing, unknown_labels, LABELS, {"within"}, room=Room.OWN)
 
 
 GROUP = Group("resources")

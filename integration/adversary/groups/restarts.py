@@ -126,7 +126,7 @@ def restarted(stage: Stage, seconds: float) -> Outcome:
 def add_restarts(group: Group) -> None:
     """Adds the families."""
     promise = "docs/architecture.md: changes of the plan are not noticed by requests that they are not about"
-    group.family("changes under load", promise, nothing, unnoticed, CHURN, {"within"}, Room.OWN)
+    group.family("changes under load", promise, nothing, unnoticed, CHURN, {"within"}, room=Room.OWN)
     promise = "a request whose engine ends is served by another one"
     times = {f"{seconds} s": seconds for seconds in (0.1, 1.0)}
-    group.family("an engine that restarts", promise, nothing, restarted, times, {"within"}, Room.OWN)
+    group.family("an engine that restarts", promise, nothing, restarted, times, {"within"}, room=Room.OWN)

@@ -7,6 +7,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from rig.network import ENGINE_PORT
@@ -206,9 +207,7 @@ class Backend:
 
 
 def _shut(connection: socket.socket) -> None:
-    try:
+    # It may be closed already.
+    with suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        # It is closed already.
-        pass
     connection.close()

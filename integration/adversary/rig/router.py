@@ -60,7 +60,6 @@ class Router:
                 stderr=output if stderr is None else stderr,
                 # Options of the environment must not change what is tried.
                 env={"PATH": os.environ.get("PATH", os.defpath)},
-                start_new_session=True,
             )
 
     @property

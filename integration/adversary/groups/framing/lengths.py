@@ -107,7 +107,7 @@ LINES = {
     "a blank in the target": b"GET TARGET x HTTP/1.1\r\nhost: router\r\nx-tag: TAG\r\n\r\n",
     "a method with a colon": b"GE:T TARGET HTTP/1.1\r\nhost: router\r\nx-tag: TAG\r\n\r\n",
     "a WebSocket with a body": sized(b"connection: upgrade", b"upgrade: websocket"),
-    "a WebSocket without connection": b"GET TARGET HTTP/1.1\r\nhost: router\r\nx-tag: TAG\r\nupgrade: websocket\r\n\r\n",
+    "half a WebSocket": b"GET TARGET HTTP/1.1\r\nhost: router\r\nx-tag: TAG\r\nupgrade: websocket\r\n\r\n",
 }
 BROKEN_CHUNKS = {
     name: chunked(body)

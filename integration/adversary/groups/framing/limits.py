@@ -81,7 +81,7 @@ CUT = {
     "a head whose body does not come": b"POST /r/x HTTP/1.1\r\nhost: router\r\ncontent-length: 5\r\n\r\n",
     "half a body": b"POST /r/x HTTP/1.1\r\nhost: router\r\ncontent-length: 5\r\n\r\nab",
     "half a chunk": b"POST /r/x HTTP/1.1\r\nhost: router\r\ntransfer-encoding: chunked\r\n\r\n5\r\nab",
-    "a body of a model that does not come": b"POST /v1/completions HTTP/1.1\r\nhost: router\r\ncontent-length: 5\r\n\r\n",
+    "a model whose body does not come": b"POST /v1/completions HTTP/1.1\r\nhost: router\r\ncontent-length: 5\r\n\r\n",
     "a TLS hello": bytes.fromhex("1603010200010001fc0303") + bytes(64),
     "zeros": bytes(64),
 }

@@ -173,4 +173,4 @@ FLOODS = {
 def add_to(group: Group) -> None:
     """Adds the family."""
     promise = "docs/security.md: memory is bounded by what is buffered, and one connection does not hold up others"
-    group.family("floods", promise, scene, flooded, FLOODS, {"bounded"}, Room.OWN)
+    group.family("floods", promise, scene, flooded, FLOODS, {"bounded"}, room=Room.OWN)

@@ -160,10 +160,10 @@ def add_to(group: Group) -> None:
     group.family("padding", padding, scene, padded_upload, uploads, {"whole"})
     stuck = {f"{count} stuck": count for count in (1, 3, 8)}
     fair = "docs/security.md, Limits: one stream does not hold up the others of its connection"
-    group.family("stuck uploads", fair, patient, beside_stuck, stuck, {"served"}, Room.OWN)
+    group.family("stuck uploads", fair, patient, beside_stuck, stuck, {"served"}, room=Room.OWN)
     limit = "docs/security.md, Limits: 256 requests at a time on one HTTP/2 connection"
     group.family(
-        "streams", limit, scene, beyond_limit, {str(count): count for count in (257, 600)}, {"bounded"}, Room.OWN
+        "streams", limit, scene, beyond_limit, {str(count): count for count in (257, 600)}, {"bounded"}, room=Room.OWN
     )
     goodbye = "RFC 9113, section 6.8: streams that were opened before GOAWAY are finished"
     ways = {

@@ -48,7 +48,8 @@ ESCAPES = [
     "/api/%2e%2e/x", "/api/%2E%2E/x", "/api/.%2e/x", "/api/%2e./x", "/api/%2e%2e%2fx",
     "/api/..%2fx", "/api/..%2Fx", "/api/..%2f..%2fx", "/api/a%2f..%2f..%2fx", "/api/%2e%2e%2f%2e%2e%2fx",
     "/api%2f..%2fx", "/api/..%5cx", "/api/..\\x", "/api/%2e%2e%5cx", "/api\\..\\x", "/api/..;/x", "/api/..;a=b/x",
-    "/api/%2e%2e;/x", "/api/..%00/x", "/api/..%00", "/api/a/..%2f../x", "/api/.%2f..%2fx", "/api/..%3b/x", "/api/..%3ba%2fx",
+    "/api/%2e%2e;/x", "/api/..%00/x", "/api/..%00", "/api/a/..%2f../x", "/api/.%2f..%2fx", "/api/..%3b/x",
+    "/api/..%3ba%2fx",
 ]  # fmt: skip
 HARMLESS = [
     "/api",

@@ -168,14 +168,14 @@ CHANGES: Mapping[str, Change] = {
 def add_to(group: Group) -> None:
     """Adds the families."""
     promise = "a Pod that is removed gets no request and no scrape from then on, whatever was changed before"
-    group.family("removed Pods", promise, nothing, asked_after_removal, CHANGES, {"left alone"}, Room.OWN)
+    group.family("removed Pods", promise, nothing, asked_after_removal, CHANGES, {"left alone"}, room=Room.OWN)
     engines = {
         "the engine": CHANGES["the engine"],
         "deleted and created anew": CHANGES["deleted and created anew"],
         "a pool's selector": CHANGES["a pool's selector"],
     }
     promise = "an engine is scraped as often after changes as before"
-    group.family("changes", promise, nothing, cost_of_change, engines, {"within"}, Room.OWN)
+    group.family("changes", promise, nothing, cost_of_change, engines, {"within"}, room=Room.OWN)
     deleted = {
         "at once": CHANGES["nothing"],
         "after a change": CHANGES["the engine"],
@@ -183,4 +183,4 @@ def add_to(group: Group) -> None:
         "a pool": CHANGES["a pool"],
     }
     promise = "an engine whose pool is deleted is left alone"
-    group.family("deleted pools", promise, nothing, cost_of_deletion, deleted, {"left alone"}, Room.OWN)
+    group.family("deleted pools", promise, nothing, cost_of_deletion, deleted, {"left alone"}, room=Room.OWN)

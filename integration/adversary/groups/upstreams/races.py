@@ -102,7 +102,7 @@ def add_to(group: Group) -> None:
     promise = (
         "docs/gateway-api.md, bodies are streamed: a kept connection is not trusted with what cannot be sent again"
     )
-    group.family("idle connections that close", promise, scene, raced, sizes, {"within"}, Room.ALONE)
+    group.family("idle connections that close", promise, scene, raced, sizes, {"within"}, room=Room.ALONE)
     closed = {
         "small": Body("/closed", 100),
         "100 KB": Body("/closed", 100_000),

@@ -245,11 +245,11 @@ def nothing(_: Stage) -> None:
 def add_to(group: Group) -> None:
     """Adds the families."""
     streams = "RFC 9113, sections 5.1.2, 6.8 and 8.7: limits, refusals and ends of a backend are kept to, nothing hangs"
-    group.family("sessions", streams, nothing, served, SESSIONS, {"served"}, Room.OWN)
+    group.family("sessions", streams, nothing, served, SESSIONS, {"served"}, room=Room.OWN)
     lower = {f"to {count}": count for count in (0, 1)}
-    group.family("a limit that is lowered", streams, nothing, lowered, lower, {"answered"}, Room.OWN)
+    group.family("a limit that is lowered", streams, nothing, lowered, lower, {"answered"}, room=Room.OWN)
     begin = f"--connect-timeout holds for a whole handshake, and the answer comes within {DEADLINE:.0f} s"
     own = {"own 502", "own 503", "own 504"}
-    group.family("handshakes", begin, nothing, never_begun, HANDSHAKES, own, Room.OWN)
+    group.family("handshakes", begin, nothing, never_begun, HANDSHAKES, own, room=Room.OWN)
     bounded = "docs/security.md: what a backend sends is buffered within bounds"
-    group.family("floods of a backend", bounded, nothing, flooded, FLOODS, {"bounded"}, Room.OWN)
+    group.family("floods of a backend", bounded, nothing, flooded, FLOODS, {"bounded"}, room=Room.OWN)

@@ -109,11 +109,11 @@ def add_to(group: Group) -> None:
     """Adds the families."""
     share = "docs/security.md: what one client does not read, or gives up, is not missing to others of that backend"
     limits = {f"{streams or 'no'} limit": streams for streams in (None, 100, 250, 1000)}
-    group.family("windows of 0 beside others", share, nothing, silenced, limits, {"served"}, Room.OWN)
+    group.family("windows of 0 beside others", share, nothing, silenced, limits, {"served"}, room=Room.OWN)
     uploads = {
         f"{count} of {size}, {'reset' if by_reset else 'closed'}": Uploads(count, size, by_reset)
         for count in (1, 3, 6)
         for size in (50_000, 200_000)
         for by_reset in (True, False)
     }
-    group.family("uploads that are given up", share, nothing, killed, uploads, {"served"}, Room.OWN)
+    group.family("uploads that are given up", share, nothing, killed, uploads, {"served"}, room=Room.OWN)

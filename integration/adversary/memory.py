@@ -1,0 +1,154 @@
+"""Prints what the router's memory is under what clients can make it hold, and fails beyond a bound.
+
+The bounds are those of docs/security.md. Each line has a router of its own, which starts with its defaults.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from bounds import Figure, finish
+from options import end_in_order, router_option
+from rig.backend import Connection, answering, plain
+from rig.crowd import Crowd
+from rig.router import Router, wait_for
+from rig.stage import Stage
+from wire.http1 import fetch, request
+from wire.http2 import Http2, post
+from wire.stream import Stream
+
+MEBIBYTE = 1 << 20
+RETURN_SECONDS = 30.0
+Load = Callable[[Stage, ExitStack], None]
+
+
+@contextmanager
+def stage_of(binary: Path, *flags: str) -> Iterator[Stage]:
+    """Runs a router with a model, a prefix, and a prefix whose backend does not answer."""
+    stage = Stage(binary)
+    try:
+        backend = stage.backend(answering(lambda seen: plain(200, b"%d" % len(seen.body))))
+        stage.serve_model("m", [backend])
+        stage.serve("r", "/r", [backend])
+        stage.serve("deaf", "/deaf", [stage.backend(_deaf)])
+        stage.start(*flags)
+        yield stage
+    finally:
+        stage.close()
+
+
+def _deaf(connection: Connection) -> None:
+    if connection.head():
+        connection.wait(60.0)
+
+
+def one_byte(stage: Stage, stack: ExitStack) -> None:
+    """Opens 12 connections x 256 streams that announce 1 MiB and send a byte."""
+    lines = [("content-length", str(MEBIBYTE)), ("content-type", "application/json")]
+    for _ in range(12):
+        client = stack.enter_context(Http2.connect(stage.address))
+        for _ in range(256):
+            client.data(client.open(post("/v1/completions", more=lines), end=False), b"{")
+    time.sleep(1.0)
+
+
+def long_names(stage: Stage, stack: ExitStack) -> None:
+    """Asks for 20 models with names of 60 MB, and reads none of the answers."""
+    body = b'{"model":"' + b"x" * 60_000_000 + b'"}'
+
+    def send(data: bytes) -> None:
+        stream = stack.enter_context(Stream.connect(stage.address, receive_buffer=4096))
+        stream.try_send(data, 30.0)
+
+    _at_once(20, lambda: send(request("POST", "/v1/completions", body=body)))
+
+
+def silent(stage: Stage, stack: ExitStack) -> None:
+    """Opens 5 000 connections that say nothing."""
+    stack.enter_context(Crowd(stage.address, 5000))
+    time.sleep(0.5)
+
+
+def large_bodies(stage: Stage, _: ExitStack) -> None:
+    """Sends 30 bodies of 60 MiB at once to a model."""
+    body = b'{"model":"m","prompt":"' + b"x" * (60 * MEBIBYTE) + b'"}'
+    data = request("POST", "/v1/completions", body=body)
+
+    def send() -> None:
+        try:
+            fetch(stage.address, data, 60.0)
+        except (TimeoutError, OSError):
+            # Refused while it was being sent: that is what a budget is for.
+            return
+
+    _at_once(30, send)
+
+
+def _at_once(count: int, work: Callable[[], None]) -> None:
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(90.0)
+
+
+def budget_of(router: Router) -> float | None:
+    """Returns the budget that the router says it has, in MB, if it says one."""
+    bytes_allowed = router.metric("kthena_router_memory_budget_bytes")
+    return bytes_allowed / MEBIBYTE if bytes_allowed else None
+
+
+def measured(binary: Path, name: str, load: Load, limit: float, *flags: str) -> list[Figure]:
+    """Returns the peak under a load, and what is resident some time after it."""
+    with stage_of(binary, *flags) as stage:
+        router = stage.router
+        fetch(stage.address, request("GET", "/r/x"))
+        time.sleep(0.5)
+        start = router.resident()
+        router.forget_peak()
+        with ExitStack() as stack:
+            load(stage, stack)
+            peak = router.peak()
+        begun = time.monotonic()
+        wait_for(lambda: router.resident() <= start * 1.1, RETURN_SECONDS, 0.5)
+        after = router.resident()
+        note = f"from {start:.1f}; {time.monotonic() - begun:.0f} s after"
+        alive = router.is_alive() and (got := fetch(stage.address, request("GET", "/r/x"))) and got.status == 200
+        return [
+            Figure(f"{name}, peak", peak, "MB", limit),
+            # Page tables and arenas of a few hundred kilobytes are not worth an alarm.
+            Figure(f"{name}, after", after, "MB", start * 1.1 + 1, note if alive else f"{note}; NOT SERVING"),
+        ]
+
+
+def idle(binary: Path) -> Figure:
+    """Returns what is resident without any load."""
+    with stage_of(binary) as stage:
+        time.sleep(2.0)
+        return Figure("idle", stage.router.resident(), "MB", 30.0)
+
+
+def main() -> int:
+    """Prints the table."""
+    end_in_order()
+    parser = router_option(__doc__ or "", " memory.py")
+    parser.add_argument("--budget", type=float, default=512.0, metavar="MB", help="bound of large bodies and names")
+    parser.add_argument("--budget-flag", metavar="FLAG", help="how the router is told, as --memory-budget=512MiB")
+    options = parser.parse_args()
+    binary = options.router.resolve()
+    flags = [options.budget_flag] if options.budget_flag else []
+    figures = [idle(binary)]
+    figures += measured(binary, "12 x 256 streams of 1 MiB and one byte", one_byte, 150.0)
+    figures += measured(binary, "20 stalled names of 60 MB", long_names, options.budget, *flags)
+    figures += measured(binary, "5 000 silent connections", silent, options.budget, *flags)
+    figures += measured(binary, "30 bodies of 60 MiB", large_bodies, options.budget, *flags)
+    return finish(figures)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
