@@ -31,7 +31,7 @@ const GONE_AFTER: Duration = Duration::from_secs(60);
 /// A connection that was just made.
 pub(super) enum Dialed {
     /// One request at a time.
-    Http1(Connection),
+    Http1(Box<Connection>),
     /// Many requests at once.
     Http2(Session),
 }

@@ -45,7 +45,7 @@ pub(super) struct Connection {
 /// The body of an answer as it arrives.
 pub(super) struct Incoming {
     /// The connection; it is gone once the body has ended.
-    connection: Option<Connection>,
+    connection: Option<Box<Connection>>,
     framing: Framing,
     /// Whether the connection may serve another request.
     reusable: bool,
@@ -54,7 +54,7 @@ pub(super) struct Incoming {
 
 /// Sends a request and waits for the head of its answer.
 pub(super) async fn exchange(
-    mut connection: Connection,
+    mut connection: Box<Connection>,
     ask: &mut Ask<'_>,
     slot: &Rc<Slot>,
     progress: &Progress,
@@ -66,9 +66,10 @@ pub(super) async fn exchange(
 }
 
 impl Connection {
-    /// Makes a connection of a fresh stream of bytes.
-    pub(super) fn new(stream: Stream) -> Self {
-        Self { stream, input: BytesMut::new(), heads: Decoder::default(), sending: Sending::default(), room: ROOM }
+    /// Makes a connection of a fresh stream of bytes. It is boxed, as it changes hands with each request.
+    pub(super) fn new(stream: Stream) -> Box<Self> {
+        let (heads, sending) = (Decoder::default(), Sending::default());
+        Box::new(Self { stream, input: BytesMut::new(), heads, sending, room: ROOM })
     }
 
     /// Returns whether nothing has arrived, as it should be while there is no request.
@@ -133,7 +134,7 @@ impl Connection {
         }
     }
 
-    fn into_answer(self, head: Head, expected: Expected, slot: &Rc<Slot>, sends: u32) -> Answer {
+    fn into_answer(self: Box<Self>, head: Head, expected: Expected, slot: &Rc<Slot>, sends: u32) -> Answer {
         let Head { response, framing, announced, reusable } = head;
         let size = match (&framing, announced) {
             (Framing::Length(length), _) => BodySize::Sized(*length),
@@ -152,7 +153,7 @@ impl Connection {
 impl Incoming {
     /// Returns the connection for another protocol, with what has arrived of it.
     pub(super) fn into_tunnel(self) -> Option<Tunnel> {
-        let connection = self.connection.filter(|_| self.framing == Framing::UntilClose)?;
+        let connection = *self.connection.filter(|_| self.framing == Framing::UntilClose)?;
         let arrived = connection.input.freeze();
         let (reader, writer) = connection.stream.split();
         Some(Tunnel { arrived, reader, writer })

@@ -50,7 +50,7 @@ struct Dialing {
 }
 
 struct Idle {
-    connection: Connection,
+    connection: Box<Connection>,
     since: u64,
 }
 
@@ -140,7 +140,7 @@ impl Slot {
     }
 
     /// Takes the connection that was used last; those that have ended are dropped.
-    fn take_idle(&self) -> Option<Connection> {
+    fn take_idle(&self) -> Option<Box<Connection>> {
         let mut idle = self.idle.borrow_mut();
         loop {
             let mut connection = idle.pop()?.connection;
@@ -151,7 +151,7 @@ impl Slot {
     }
 
     /// Gives a connection back whose answer was read to its end.
-    pub(super) fn give_back(&self, connection: Connection) {
+    pub(super) fn give_back(&self, connection: Box<Connection>) {
         self.idle.borrow_mut().push(Idle { connection, since: self.clock.now() });
     }
 

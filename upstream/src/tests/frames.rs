@@ -188,7 +188,7 @@ async fn a_backend_that_refuses_everything_gets_no_further_connections() {
 #[tokio::test(flavor = "local")]
 async fn a_backend_that_allows_no_requests_is_not_waited_for_without_end() {
     let backend = Backend::start(0, &[&[Say::Whole(PIECE)]]).await;
-    let upstream = Upstream { connect_timeout: Duration::from_millis(50), ..upstream(RootCertStore::empty()) };
+    let upstream = Upstream { connect_timeout: Duration::from_millis(500), ..upstream(RootCertStore::empty()) };
     let headers = HeaderMap::new();
     let sent = upstream.client().send(&backend.peer, &mut ask(&Method::GET, &headers, Body::Empty)).await;
     let failure = sent.err().unwrap();

@@ -19,20 +19,21 @@ async fn accept() -> SocketAddr {
 
 #[tokio::test(flavor = "local")]
 async fn an_endpoint_that_accepts_and_never_greets_is_told_apart_from_one_that_is_slow_to_answer() {
-    let upstream = Upstream { connect_timeout: Duration::from_millis(30), ..upstream(RootCertStore::empty()) };
-    let (address, client, headers) = (accept().await, upstream.client(), HeaderMap::new());
-    for (case, transport) in [("TLS", upstream.engines(true)), ("HTTP/2", Transport::H2c)] {
+    let giving_up = |limit| Upstream { connect_timeout: limit, ..upstream(RootCertStore::empty()) };
+    let (soon, late) = (giving_up(Duration::from_millis(20)), giving_up(Duration::from_secs(600)));
+    let (address, headers) = (accept().await, HeaderMap::new());
+    for (case, transport) in [("TLS", soon.engines(true)), ("HTTP/2", Transport::H2c)] {
         let peer = Peer { address, transport };
-        let failure = client.send(&peer, &mut ask(&Method::POST, &headers, Body::Empty)).await.err().unwrap();
+        let failure = soon.client().send(&peer, &mut ask(&Method::POST, &headers, Body::Empty)).await.err().unwrap();
         assert!(matches!(failure.error, AttemptError::Handshake(_)), "{case}: {failure:?}");
         assert_eq!((failure.sends, failure.processed), (0, Processed::No), "{case}");
-        let limit = Some(Duration::from_millis(5));
-        // The second of them waits for the connection that the first one makes.
-        let (headers, client) = (&headers, &client);
+        let (headers, client) = (&headers, late.client());
         let limited = || async {
+            let limit = Some(Duration::from_millis(20));
             let mut ask = Ask { timeout: limit, ..ask(&Method::POST, headers, Body::Empty) };
             client.send(&peer, &mut ask).await.err().unwrap()
         };
+        // The second one waits for the connection that the first one makes.
         let both = futures::join!(limited(), limited());
         for failure in [both.0, both.1] {
             assert!(matches!(failure.error, AttemptError::Timeout(Stage::Handshake)), "{case}: {failure:?}");
