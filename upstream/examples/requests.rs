@@ -5,7 +5,8 @@
 //! valgrind --tool=callgrind target/release/examples/requests http1 10000
 //! ```
 //!
-//! The backend does as little as can be done, and its share is the same whatever the client does.
+//! The backend does as little as can be done, and its share is the same whatever the client does. `hyper-http1` and
+//! `hyper-h2c` send the same with the connections of hyper's client, without a pool, for comparison.
 
 use std::error::Error;
 use std::future::poll_fn;
@@ -15,7 +16,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::TokioIo;
 use kthena_router_upstream::{Ask, Body, Client, Peer, Transport, Upstream};
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
@@ -29,18 +34,22 @@ const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ndate: Sat, 28 Nov 2026 22:00:00 GMT\r
 const BODY: [u8; 512] = [b'x'; 512];
 
 fn main() -> Result<(), Box<dyn Error>> {
+    const USAGE: &str = "usage: requests http1|h2c|hyper-http1|hyper-h2c COUNT";
     let mut arguments = std::env::args().skip(1);
-    let transport = match arguments.next().as_deref() {
-        Some("http1") => Transport::Http1,
-        Some("h2c") => Transport::H2c,
-        _ => return Err("usage: requests http1|h2c COUNT".into()),
+    let client = arguments.next().ok_or(USAGE)?;
+    let (transport, is_hyper) = match client.as_str() {
+        "http1" => (Transport::Http1, false),
+        "h2c" => (Transport::H2c, false),
+        "hyper-http1" => (Transport::Http1, true),
+        "hyper-h2c" => (Transport::H2c, true),
+        _ => return Err(USAGE.into()),
     };
-    let count: usize = arguments.next().ok_or("usage: requests http1|h2c COUNT")?.parse()?;
+    let count: usize = arguments.next().ok_or(USAGE)?.parse()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
-    runtime.block_on(run(transport, count))
+    runtime.block_on(run(transport, is_hyper, count))
 }
 
-async fn run(transport: Transport, count: usize) -> Result<(), Box<dyn Error>> {
+async fn run(transport: Transport, is_hyper: bool, count: usize) -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let peer = Peer { address: listener.local_addr()?, transport: transport.clone() };
     spawn_local(async move {
@@ -51,12 +60,15 @@ async fn run(transport: Transport, count: usize) -> Result<(), Box<dyn Error>> {
             };
         }
     });
+    let headers = headers();
+    if is_hyper {
+        return send_by_hyper(&peer, &headers, count).await;
+    }
     let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(RootCertStore::empty())
         .with_no_client_auth();
     let client = Upstream::new(Duration::from_secs(3), Arc::new(tls)).client();
-    let headers = headers();
     for _ in 0..count {
         request(&client, &peer, &headers).await?;
     }
@@ -80,6 +92,60 @@ async fn request(client: &Client, peer: &Peer, headers: &HeaderMap) -> Result<()
         length += piece?.len();
     }
     if length == BODY.len() { Ok(()) } else { Err("an answer is not whole".into()) }
+}
+
+async fn send_by_hyper(peer: &Peer, headers: &HeaderMap, count: usize) -> Result<(), Box<dyn Error>> {
+    let stream = TcpStream::connect(peer.address).await?;
+    stream.set_nodelay(true)?;
+    let stream = TokioIo::new(stream);
+    if peer.transport == Transport::H2c {
+        let (mut sender, connection) = http2::handshake(LocalExecutor, stream).await?;
+        spawn_local(connection);
+        for _ in 0..count {
+            sender.ready().await?;
+            let sent = sender.send_request(hyper_request("http://model.example.com/v1/chat/completions", headers)?);
+            read_from_hyper(tokio::time::timeout(Duration::from_secs(60), sent).await??).await?;
+        }
+    } else {
+        let (mut sender, connection) = http1::handshake(stream).await?;
+        spawn_local(connection);
+        for _ in 0..count {
+            sender.ready().await?;
+            let sent = sender.send_request(hyper_request("/v1/chat/completions", headers)?);
+            read_from_hyper(tokio::time::timeout(Duration::from_secs(60), sent).await??).await?;
+        }
+    }
+    Ok(())
+}
+
+fn hyper_request(uri: &str, headers: &HeaderMap) -> Result<Request<Full<Bytes>>, http::Error> {
+    let mut request = Request::post(uri).body(Full::new(Bytes::from_static(&BODY)))?;
+    let ends = |name: &HeaderName| *name == http::header::CONNECTION;
+    request
+        .headers_mut()
+        .extend(headers.iter().filter(|(name, _)| !ends(name)).map(|(name, value)| (name.clone(), value.clone())));
+    if request.uri().authority().is_none() {
+        request.headers_mut().insert(http::header::HOST, HeaderValue::from_static("model.example.com"));
+    }
+    Ok(request)
+}
+
+async fn read_from_hyper(answer: Response<Incoming>) -> Result<(), Box<dyn Error>> {
+    let (mut body, mut length) = (answer.into_body(), 0);
+    while let Some(frame) = body.frame().await {
+        length += frame?.data_ref().map_or(0, Bytes::len);
+    }
+    if length == BODY.len() { Ok(()) } else { Err("an answer is not whole".into()) }
+}
+
+/// Runs what hyper has to run on this thread.
+#[derive(Clone)]
+struct LocalExecutor;
+
+impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for LocalExecutor {
+    fn execute(&self, task: F) {
+        spawn_local(task);
+    }
 }
 
 /// The headers of a request as clients of language models send them.

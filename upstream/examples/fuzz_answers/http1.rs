@@ -69,7 +69,7 @@ pub(crate) async fn case(mut random: Random) -> Result<(), String> {
 
 /// Sends the bytes as the answer to a request, and ends the connection.
 async fn deliver(bytes: &[u8], method: &Method, random: &mut Random) -> Result<Outcome, String> {
-    let (ours, theirs) = duplex(1 << random.below(17));
+    let (ours, theirs) = duplex(16 << random.below(13));
     let (bytes, mut writing) = (bytes.to_vec(), random.fork());
     spawn_local(async move {
         let (reader, mut writer) = split(theirs);

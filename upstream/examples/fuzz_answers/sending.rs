@@ -66,7 +66,7 @@ pub(crate) async fn case(mut random: Random) -> Result<(), String> {
     // The head is shorter than 200 bytes; a limit within or behind the request.
     let limit = if random.once_in(2) { usize::MAX } else { random.below(expected.len() + 200) };
     let leaves = random.once_in(4);
-    let (ours, theirs) = duplex(1 << random.below(17));
+    let (ours, theirs) = duplex(16 << random.below(13));
     let mut reading = random.fork();
     let served = spawn_local(async move {
         let (mut reader, mut writer) = split(theirs);
