@@ -154,13 +154,16 @@ impl Router {
         let pages = open_pages(&admin, config)?;
         Ok(Self { overseer, registry, metrics, arbiters, pages })
     }
+}
 
-    /// Ends the router's threads and pages at once; for a process that goes on without it.
-    pub async fn end(self) {
-        for page in self.pages {
-            page.stop(false).await;
+impl Drop for Router {
+    /// Ends the router's pages and threads at once, for a process that goes on without it.
+    fn drop(&mut self) {
+        for page in &self.pages {
+            // The order is given by the call; whoever drops a router does not wait until it is carried out.
+            drop(page.stop(false));
         }
-        for arbiter in self.arbiters {
+        for arbiter in &self.arbiters {
             arbiter.stop();
         }
     }
