@@ -87,7 +87,7 @@ pub struct ListenConfig {
     #[arg(long, env = "KTHENA_DEBUG_PORT", default_value_t = 15000, value_parser = clap::value_parser!(u16).range(1..))]
     pub debug_port: u16,
 
-    /// Worker threads per inference port [default: as many as the process may use CPUs]
+    /// Worker threads of all inference ports [default: as many as the process may use CPUs]
     #[arg(long, env = "KTHENA_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
 }
@@ -168,6 +168,10 @@ pub struct LimitConfig {
     /// Largest request body in bytes; larger ones are answered with 413
     #[arg(long, env = "KTHENA_MAX_BODY_BYTES", default_value_t = 64 << 20, value_name = "BYTES")]
     pub max_body_bytes: usize,
+
+    /// Bytes that all requests may hold together; more are answered with 503 [default: half of the memory limit]
+    #[arg(long, env = "KTHENA_MAX_BUFFERED_BYTES", value_name = "BYTES")]
+    pub max_buffered_bytes: Option<usize>,
 
     /// Requests in flight per inference port; more are answered with 429
     #[arg(long, env = "KTHENA_MAX_INFLIGHT", default_value_t = 65_536, value_name = "N")]

@@ -21,7 +21,7 @@ use kthena_router::object::Bind;
 use kthena_router::plan::BindPlan;
 use tracing::{info, warn};
 
-use crate::listener::{Drain, Listener};
+use crate::listener::{Drain, InferenceWorkers, Listener};
 use crate::metrics::BindLabel;
 use crate::proxy::Serving;
 use crate::registry::BindReported;
@@ -31,6 +31,7 @@ use crate::vitals::{Vitals, note_restart};
 pub struct ListenerFleet {
     listeners: BTreeMap<Bind, OpenListener>,
     serving: Arc<Serving>,
+    workers: InferenceWorkers,
     registry: WeakRecipient<BindReported>,
     draining: bool,
     vitals: Vitals,
@@ -51,13 +52,14 @@ impl ListenerFleet {
     pub const NAME: &str = "ListenerFleet";
 
     /// Makes a fleet without listeners.
-    pub fn new(serving: Arc<Serving>, registry: WeakRecipient<BindReported>) -> Self {
+    pub fn new(serving: Arc<Serving>, workers: InferenceWorkers, registry: WeakRecipient<BindReported>) -> Self {
         let vitals = Vitals::new(Self::NAME, &serving.metrics);
-        Self { listeners: BTreeMap::new(), serving, registry, draining: false, vitals }
+        Self { listeners: BTreeMap::new(), serving, workers, registry, draining: false, vitals }
     }
 
     fn open(&self, plan: BindPlan) -> OpenListener {
-        let listener = Listener::new(plan, Arc::clone(&self.serving), self.registry.clone()).start();
+        let listener =
+            Listener::new(plan, Arc::clone(&self.serving), self.workers.clone(), self.registry.clone()).start();
         OpenListener { plan, listener }
     }
 

@@ -49,6 +49,7 @@ pub mod lease;
 pub mod listener;
 pub mod load;
 pub mod manifest_directory;
+pub mod memory;
 pub mod messages;
 pub mod metrics;
 pub mod observe;
@@ -70,6 +71,7 @@ pub mod tls;
 pub mod upstream;
 pub mod vitals;
 pub mod watcher;
+pub mod workers;
 
 /// The names of the actors that only a router in a cluster has.
 pub const CLUSTER_CAST: [&str; 2] = [cluster_writer::ClusterWriter::NAME, leadership::Leadership::NAME];

@@ -1,39 +1,41 @@
-//! Listener: one open socket, and the HTTP server behind it.
+//! Listener: one open socket, whose connections the worker threads serve.
 //!
 //! # State
-//! The handle of its server. Each worker thread of the server has its own Scheduler and its own connections to engines.
+//! The open port. What serves it on each worker thread is made there by its first connection.
 //!
 //! # Messages
 //! In: [`Drain`] from the ListenerFleet. Out: [`BindReported`] to the RouteRegistry.
 //!
 //! # Supervision
-//! Started by the ListenerFleet, which starts a fresh one in place of a dead one; the dead one's server finishes what
+//! Started by the ListenerFleet, which starts a fresh one in place of a dead one; the dead one's connections finish what
 //! runs. A socket that cannot be opened is tried again with growing pauses.
 
 use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{
-    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseFuture, WeakRecipient,
-    WrapFuture,
-};
-use actix_server::ServerHandle;
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, ResponseFuture, WeakRecipient};
 use kthena_router::object::BindState;
 use kthena_router::plan::BindPlan;
+use tokio::net::TcpSocket;
 use tracing::{info, warn};
 
 use crate::metrics::BindLabel;
 use crate::proxy::Serving;
 use crate::registry::BindReported;
 use crate::vitals::Vitals;
+use crate::workers::{OpenPort, Workers};
+use port::InferencePort;
 
-mod accept;
-mod http2;
-mod server;
-mod stream;
+mod bridge;
+mod port;
 
-pub(crate) use stream::ClientStream;
+/// The threads that serve the connections of inference ports.
+pub type InferenceWorkers = Workers<InferencePort>;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 4096;
 
 /// The first pause before a socket is tried again; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -44,8 +46,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 pub struct Listener {
     plan: BindPlan,
     serving: Arc<Serving>,
+    workers: InferenceWorkers,
     registry: WeakRecipient<BindReported>,
-    server: Option<ServerHandle>,
+    open: Option<OpenPort<InferencePort>>,
     pause: Duration,
     vitals: Vitals,
 }
@@ -60,37 +63,31 @@ impl Listener {
     pub const NAME: &str = "Listener";
 
     /// Makes the listener of one bind.
-    pub fn new(plan: BindPlan, serving: Arc<Serving>, registry: WeakRecipient<BindReported>) -> Self {
+    pub fn new(
+        plan: BindPlan,
+        serving: Arc<Serving>,
+        workers: InferenceWorkers,
+        registry: WeakRecipient<BindReported>,
+    ) -> Self {
         let vitals = Vitals::new(Self::NAME, &serving.metrics);
-        Self { plan, serving, registry, server: None, pause: FIRST_PAUSE, vitals }
+        Self { plan, serving, workers, registry, open: None, pause: FIRST_PAUSE, vitals }
     }
 
     fn open(&mut self, context: &mut Context<Self>) {
         let _handling = self.vitals.handling("Open");
-        match server::serve(self.plan, &self.serving) {
+        match listen(self.plan.bind.socket()) {
             Err(error) => {
                 warn!(bind = %self.plan.bind, %error, pause = ?self.pause, "port cannot be opened, trying again");
                 self.report(BindState::Failed(error.to_string()));
                 context.run_later(self.pause, Self::open);
                 self.pause = (self.pause * 2).min(LONGEST_PAUSE);
             }
-            Ok(server) => {
+            Ok(socket) => {
                 info!(bind = %self.plan.bind, tls = self.plan.tls, "listening");
                 self.pause = FIRST_PAUSE;
-                self.server = Some(server.handle());
+                let port = InferencePort::new(self.plan, Arc::clone(&self.serving));
+                self.open = Some(self.workers.open(socket, port));
                 self.report(BindState::Open);
-                // On its own, so that what is served does not end with the actor.
-                let serving = actix::spawn(server).into_actor(self);
-                context.spawn(serving.map(|ended, listener, context| {
-                    // After a drain the handle is gone, and the end is what was asked for.
-                    if listener.server.take().is_some() {
-                        let ended = ended.map_err(io::Error::other).flatten();
-                        let error = ended.err().map_or_else(|| "server ended".to_owned(), |error| error.to_string());
-                        warn!(bind = %listener.plan.bind, error, "http server ended, opening the port again");
-                        listener.report(BindState::Failed(error));
-                        context.run_later(listener.pause, Self::open);
-                    }
-                }));
             }
         }
     }
@@ -115,8 +112,10 @@ impl Actor for Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         // A listener that dies frees its port for the one that takes its place, and lets its requests end.
-        if let Some(server) = self.server.take() {
-            drop(server.stop(true));
+        if let Some(open) = self.open.take()
+            && actix::System::is_registered()
+        {
+            actix::spawn(open.close(self.serving.config.drain.drain_timeout));
         }
     }
 }
@@ -128,11 +127,12 @@ impl Handler<Drain> for Listener {
         let _handling = self.vitals.handling("Drain");
         // Not only at the end: while the last streams run, the port may have been opened anew by another listener.
         self.serving.metrics.listener_open.remove(&BindLabel { bind: self.plan.bind.to_string() });
-        match self.server.take() {
-            Some(server) => {
+        match self.open.take() {
+            Some(open) => {
                 let address = context.address();
+                let closed = open.close(self.serving.config.drain.drain_timeout);
                 Box::pin(async move {
-                    server.stop(true).await;
+                    closed.await;
                     address.do_send(Closed);
                 })
             }
@@ -144,7 +144,16 @@ impl Handler<Drain> for Listener {
     }
 }
 
-/// The server has ended after a drain.
+/// Opens a socket that listens.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A port whose last connections are still being closed can be opened again.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)?.into_std()
+}
+
+/// The port has closed after a drain.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Closed;

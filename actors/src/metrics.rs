@@ -14,9 +14,11 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 
 pub use age::Age;
+pub use edge::EdgeMetrics;
 pub use labels::*;
 
 mod age;
+mod edge;
 mod labels;
 
 /// The buckets of request durations, in seconds: the Go router's.
@@ -66,6 +68,8 @@ pub struct Metrics {
     pub ejections: Family<EjectionLabels, Counter>,
     /// Scrapes of engines' metrics.
     pub scrapes: Family<ScrapeLabels, Counter>,
+    /// The metrics of the edge that faces clients.
+    pub edge: EdgeMetrics,
     /// The metrics of endpoint pickers.
     pub pickers: PickerMetrics,
     /// Faults in the manifests at this moment.
@@ -159,6 +163,7 @@ impl Metrics {
             endpoints: families.add("endpoints", "Endpoints by state", Family::default()),
             ejections: families.add("endpoint_ejections", "Ejections of endpoints by cause", Family::default()),
             scrapes: families.add("scrapes", "Scrapes of engines' metrics by outcome", Family::default()),
+            edge: EdgeMetrics::new(&mut families),
             pickers: PickerMetrics::new(&mut families),
             manifest_faults: families.add("manifest_faults", "Faults in the manifest files now", Gauge::default()),
             manifest_loads: families.add("manifest_loads", "Readings of the manifest directory", Counter::default()),

@@ -12,6 +12,7 @@ use kthena_router::controller::Controller;
 use kthena_router::object::ObjectKey;
 use kthena_router::scheduling::config::{SchedulerConfig, SchedulerConfigError};
 use kthena_router::world::World;
+use kthena_router_downstream::Budget;
 use thiserror::Error;
 use tracing::warn;
 
@@ -19,6 +20,8 @@ use crate::access_logger::{AccessLog, AccessLogger, Output};
 use crate::admin::Admin;
 use crate::cluster::ClusterError;
 use crate::fleet::ListenerFleet;
+use crate::listener::InferenceWorkers;
+use crate::memory::default_budget;
 use crate::metrics::Metrics;
 use crate::origin::Origin;
 use crate::overseer::{Farewell, Overseer, Ward};
@@ -37,6 +40,7 @@ pub struct Router {
     /// Its metrics.
     pub metrics: Arc<Metrics>,
     arbiters: Vec<Arbiter>,
+    workers: InferenceWorkers,
     pages: Vec<ServerHandle>,
 }
 
@@ -131,7 +135,8 @@ impl Router {
         // The two need each other's address, and an address exists before its actor does.
         let (registry_context, fleet_context) = (Context::<RouteRegistry>::new(), Context::<ListenerFleet>::new());
         let (registry, fleet) = (registry_context.address(), fleet_context.address());
-        fleet_context.run(ListenerFleet::new(serving, registry.downgrade().recipient()));
+        let workers = InferenceWorkers::start(serving.workers);
+        fleet_context.run(ListenerFleet::new(serving, workers.clone(), registry.downgrade().recipient()));
         let sources = origin.start(config, &registry, &metrics)?;
         let keeping = Keeping { scheduling, scraping, engines: config.engines.clone(), upstream };
         registry_context.run(RouteRegistry::new(
@@ -152,7 +157,7 @@ impl Router {
         let (writer, asked) = (sources.writer, registry.clone());
         let admin = Admin { metrics: Arc::clone(&metrics), overseer: overseer.clone(), registry: asked, writer };
         let pages = open_pages(&admin, config)?;
-        Ok(Self { overseer, registry, metrics, arbiters, pages })
+        Ok(Self { overseer, registry, metrics, arbiters, workers, pages })
     }
 }
 
@@ -163,6 +168,7 @@ impl Drop for Router {
             // The order is given by the call; whoever drops a router does not wait until it is carried out.
             drop(page.stop(false));
         }
+        self.workers.stop();
         for arbiter in &self.arbiters {
             arbiter.stop();
         }
@@ -202,11 +208,14 @@ fn serving(
         (Some(certificate), Some(key)) => Some(tls::server(certificate, key)?),
         _ => None,
     };
+    let budget = Budget::new(config.limits.max_buffered_bytes.unwrap_or_else(default_budget));
+    metrics.edge.watch(&budget);
     let cpus = || available_parallelism().map_or(1, usize::from);
     Ok(Serving {
         scheduler: scheduler(config)?,
         stopping: Stopping::default(),
         workers: config.listen.workers.map_or_else(cpus, usize::from),
+        budget,
         config: config.clone(),
         reader,
         upstream,

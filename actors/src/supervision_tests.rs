@@ -19,13 +19,14 @@ use kthena_router::object::{Bind, BindState};
 use kthena_router::plan::BindPlan;
 use kthena_router::scheduling::config::SchedulerConfig;
 use kthena_router::world::{Fact, Listing, World};
+use kthena_router_downstream::Budget;
 use simulated_engine::EngineConfig;
 use tempfile::TempDir;
 
 use crate::cli::Cli;
 use crate::fleet::{EnsureBinds, ListenerFleet};
 use crate::lease::Lease;
-use crate::listener::{Drain, Listener};
+use crate::listener::{Drain, InferenceWorkers, Listener};
 use crate::manifest_directory::ManifestKind;
 use crate::metrics::{ActorLabel, MessageLabels, Metrics, RestartLabels, ScrapeLabels};
 use crate::observe::Observe;
@@ -128,6 +129,7 @@ pub(crate) fn serving(config: Config, reader: Reader, metrics: &Arc<Metrics>) ->
         scheduler: SchedulerConfig::default(),
         upstream: Upstream::new(config.engines.connect_timeout, tls::client(None).unwrap()),
         workers: 1,
+        budget: Budget::new(64 << 20),
         config,
         reader,
         server_tls: None,
@@ -234,7 +236,7 @@ async fn a_listener_is_replaced_and_its_port_serves_on() {
     let (_publisher, reader) = published::channel();
     let serving = Arc::new(serving(config(&[]), reader, &metrics));
     let registry = Bystander.start();
-    let fleet = ListenerFleet::new(serving, registry.downgrade().recipient()).start();
+    let fleet = ListenerFleet::new(serving, InferenceWorkers::start(1), registry.downgrade().recipient()).start();
     let address = free_address();
     let bind = Bind { address: address.ip(), port: address.port() };
     fleet.do_send(EnsureBinds(vec![BindPlan { bind, tls: false }]));

@@ -17,7 +17,7 @@ mod store;
 
 pub use client::client_config;
 pub use listener::listener_config;
-pub use store::{TlsPublisher, TlsReader, channel};
+pub use store::{PORT_IDENTITY, TlsPublisher, TlsReader, channel};
 
 /// Why TLS cannot be set up.
 #[derive(Debug, Error)]

@@ -15,7 +15,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HeaderValue};
+use http::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming as HyperBody;
 use hyper::server::conn::http1::{Builder, Parts};
@@ -129,7 +129,13 @@ impl<S: Service> Requests<S> {
         parts.extensions.clear();
         let cost = head::cost(&parts.headers);
         let length = http_body::Body::size_hint(&body).exact();
-        let admitted = head::admit(&mut parts, self.connection.is_tls(), false).and_then(|()| {
+        let is_chunked = parts.headers.contains_key(TRANSFER_ENCODING);
+        // hyper takes a length beside chunks out. It closes the connection after the answer, but whether others on the way
+        // read the request as it does is not known (RFC 9112, section 6.1).
+        let has_two_ends = self.connection.progress.has_line(is_chunked.then_some(b"content-length"));
+        let admitted =
+            if has_two_ends { Err(Refusal::Length) } else { head::admit(&mut parts, self.connection.is_tls(), false) };
+        let admitted = admitted.and_then(|()| {
             let head = head_room(&self.connection, cost);
             let ahead = server.limits.head_bytes.max(LEAST_BUFFER);
             let room = if length == Some(0) { Ok(None) } else { room(&self.connection, length, ahead).map(Some) };
@@ -151,7 +157,8 @@ impl<S: Service> Requests<S> {
             let incoming = Incoming::http1(body, server.limits.body_pause, room);
             (incoming.noting_end(Rc::clone(&ended)), Some(ended))
         };
-        if wants_upgrade {
+        // A body is read to its end before the protocol changes: offers beside one are passed over.
+        if wants_upgrade && length == Some(0) {
             let (tunnel, upgrade) = oneshot::channel();
             *self.tunnel.borrow_mut() = Some(tunnel);
             incoming = incoming.with_upgrade(upgrade);
@@ -181,34 +188,16 @@ impl<S: Service> Requests<S> {
     where
         T: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let peer = self.connection.peer;
-        match ended {
-            Ended::Done(Ok(())) => {
-                if let Some(tunnel) = self.tunnel.take() {
-                    return self.pass_on(tunnel, stream, ahead).await;
-                }
-            }
-            Ended::Done(Err(error)) => {
-                let Some(why) = refusal(&error) else {
-                    debug!(%peer, %error, "connection broke");
-                    return;
-                };
-                self.refuse(why);
-                if why == Refusal::Memory && !self.says(&mut stream, UNAVAILABLE).await {
-                    return;
-                }
-            }
-            Ended::Overdue(Overdue::Head) => {
-                self.refuse(Refusal::TooSlow);
-                if !self.says(&mut stream, REQUEST_TIMEOUT).await {
-                    return;
-                }
-            }
-            Ended::Overdue(Overdue::Request) => {}
-            Ended::Overdue(Overdue::Reading) => {
-                debug!(%peer, "client does not read its answer");
-                return;
-            }
+        if matches!(ended, Ended::Done(Ok(())))
+            && let Some(tunnel) = self.tunnel.take()
+        {
+            return self.pass_on(tunnel, stream, ahead).await;
+        }
+        let Some(last_word) = self.last_word(&ended) else { return };
+        if !last_word.is_empty()
+            && !timeout(LAST_MOMENT, stream.write_all(last_word)).await.is_ok_and(|written| written.is_ok())
+        {
+            return;
         }
         let limits = &self.server.limits;
         let patience = match (self.server.closing.is_cancelled(), self.is_unread.get()) {
@@ -219,18 +208,33 @@ impl<S: Service> Requests<S> {
         linger(stream, patience, limits.linger_bytes).await;
     }
 
+    /// Returns what the client hears last, beside what hyper has told it; `None` if nobody is there to hear it.
+    fn last_word(&self, ended: &Ended) -> Option<&'static [u8]> {
+        match ended {
+            Ended::Done(Ok(())) | Ended::Overdue(Overdue::Request) => Some(b""),
+            Ended::Done(Err(error)) => {
+                let Some(why) = refusal(error) else {
+                    debug!(peer = %self.connection.peer, %error, "connection broke");
+                    return None;
+                };
+                self.refuse(why);
+                Some(if why == Refusal::Memory { UNAVAILABLE } else { b"" })
+            }
+            Ended::Overdue(Overdue::Head) => {
+                self.refuse(Refusal::TooSlow);
+                Some(REQUEST_TIMEOUT)
+            }
+            Ended::Overdue(Overdue::Reading) => {
+                debug!(peer = %self.connection.peer, "client does not read its answer");
+                None
+            }
+        }
+    }
+
     /// Has the service note what is refused; the client has its answer already, or gets one of no more words.
     fn refuse(&self, why: Refusal) {
         self.is_unread.set(true);
         self.server.service.refuse(&self.connection, &Refused { why, head: None });
-    }
-
-    /// Sends an answer of the server's own; returns whether that could be done at once.
-    async fn says<T>(&self, stream: &mut Stream<T>, answer: &[u8]) -> bool
-    where
-        T: AsyncRead + AsyncWrite + Unpin,
-    {
-        timeout(LAST_MOMENT, stream.write_all(answer)).await.is_ok_and(|written| written.is_ok())
     }
 
     /// Gives the connection to who answered that it changes the protocol, and waits for its end.

@@ -17,7 +17,8 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use h2::RecvStream;
 use h2::server::{Builder, SendResponse};
-use http::{Method, Request};
+use http::header::CONNECTION;
+use http::{HeaderMap, Method, Request};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout};
 use tracing::debug;
@@ -67,7 +68,7 @@ where
         let in_flight = connection.progress.begin_request();
         let attended = attend(Rc::clone(&server), Rc::clone(&connection), request, answer, in_flight);
         // A handler that panics costs its own request, not those beside it.
-        AssertUnwindSafe(attended).catch_unwind().map(drop)
+        AssertUnwindSafe(attended).catch_unwind().map(|attended| attended.unwrap_or(After::Stay))
     };
     let mut session = Session { http2, requests: FuturesUnordered::new(), attend, leaving_since: None };
     let mut closing = pin!(server.closing.cancelled());
@@ -82,7 +83,10 @@ where
                 return Poll::Ready(ended);
             }
             let deadline = match (progress.deadline(limits), session.leaving_since) {
-                (Some((_, Overdue::Request)), Some(since)) => Some((since + FAREWELL, Overdue::Request)),
+                (Some((_, Overdue::Request)), Some(since)) => {
+                    // From the end of the last request, whose answer is yet to be written.
+                    Some((since.max(progress.quiet_since()) + FAREWELL, Overdue::Request))
+                }
                 (deadline, _) => deadline,
             };
             if clock.poll(context, deadline.map(|(at, _)| at)).is_pending() {
@@ -107,6 +111,14 @@ fn note<S: Service>(server: &Server<S>, connection: &Connection, error: &h2::Err
     }
 }
 
+/// What becomes of a connection after one of its requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum After {
+    Stay,
+    /// The answer asks the client to connect anew, as `Connection: close` does in HTTP/1.
+    Leave,
+}
+
 /// A connection with its requests.
 struct Session<T, A, F> {
     http2: h2::server::Connection<T, Bytes>,
@@ -119,7 +131,7 @@ impl<T, A, F> Session<T, A, F>
 where
     T: AsyncRead + AsyncWrite + Unpin,
     A: Fn(Request<RecvStream>, SendResponse<Bytes>) -> F,
-    F: Future<Output = ()>,
+    F: Future<Output = After>,
 {
     /// Begins no more requests, and tells the client.
     fn leave(&mut self) {
@@ -139,8 +151,15 @@ where
             left -= 1;
         }
         let mut ended = 0;
-        while ended < TURN && matches!(self.requests.poll_next_unpin(context), Poll::Ready(Some(()))) {
+        while ended < TURN
+            && let Poll::Ready(Some(after)) = self.requests.poll_next_unpin(context)
+        {
             ended += 1;
+            if after == After::Leave && self.leaving_since.is_none() {
+                self.leave();
+                // What tells the client is yet to be written.
+                left = 0;
+            }
         }
         if left == 0 || ended == TURN {
             context.waker().wake_by_ref();
@@ -156,7 +175,7 @@ async fn attend<S: Service>(
     request: Request<RecvStream>,
     mut answer: SendResponse<Bytes>,
     _in_flight: InFlight,
-) {
+) -> After {
     let limits = &server.limits;
     let (mut parts, body) = request.into_parts();
     let ends = body.is_end_stream();
@@ -179,7 +198,7 @@ async fn attend<S: Service>(
             let handled = Rc::clone(&server.service).handle(Rc::clone(&connection), Request::from_parts(parts, body));
             let response = tokio::select! {
                 response = handled => response,
-                _ = poll_fn(|context| answer.poll_reset(context)) => return,
+                _ = poll_fn(|context| answer.poll_reset(context)) => return After::Stay,
             };
             (response, head)
         }
@@ -189,7 +208,13 @@ async fn attend<S: Service>(
             (server.service.refuse(&connection, &Refused { why, head: Some(&parts) }), None)
         }
     };
+    let after = if asks_to_leave(response.headers()) { After::Leave } else { After::Stay };
     if let Err(unsent) = send(response, answer, head_only, limits.write_stall).await {
         debug!(peer = %connection.peer, %unsent, "answer was not sent to its end");
     }
+    after
+}
+
+fn asks_to_leave(headers: &HeaderMap) -> bool {
+    headers.get(CONNECTION).is_some_and(|connection| connection.as_bytes().eq_ignore_ascii_case(b"close"))
 }

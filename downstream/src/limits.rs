@@ -41,7 +41,7 @@ impl Default for Limits {
             body_pause: Duration::from_secs(30),
             write_stall: Duration::from_secs(30),
             linger_time: Duration::from_secs(10),
-            linger_bytes: 16 << 20,
+            linger_bytes: 256 << 20,
             streams: 256,
             stream_window: 128 << 10,
             connection_window: 8 << 20,

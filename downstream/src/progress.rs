@@ -29,6 +29,8 @@ pub(crate) struct Progress {
     turn_bytes: Cell<usize>,
     turn_requests: Cell<u32>,
     head_bytes: Cell<usize>,
+    /// The bytes of a head as they came, as far as they are known to be of one.
+    head: RefCell<Vec<u8>>,
     head_charge: RefCell<Charge>,
 }
 
@@ -71,6 +73,7 @@ impl Progress {
             turn_bytes: Cell::new(0),
             turn_requests: Cell::new(0),
             head_bytes: Cell::new(0),
+            head: RefCell::default(),
             head_charge: RefCell::new(budget.charge()),
         })
     }
@@ -117,6 +120,28 @@ impl Progress {
         Ok(())
     }
 
+    /// Notes the bytes of a head of HTTP/1; those that came while a request was in flight are not known to be of one.
+    pub(crate) fn note_head(&self, bytes: &[u8]) {
+        if self.in_flight.get() == 0 && self.phase.get() == Phase::Head {
+            let mut head = self.head.borrow_mut();
+            let room = FREE_HEAD - head.len().min(FREE_HEAD);
+            head.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        }
+    }
+
+    /// Returns whether a text begins a line of the head that has just been read, and forgets the head.
+    pub(crate) fn has_line(&self, beginning: Option<&[u8]>) -> bool {
+        let mut head = self.head.borrow_mut();
+        let found = beginning.is_some_and(|beginning| {
+            let lines = head.split(|byte| *byte == b'\n').take_while(|line| !line.trim_ascii().is_empty());
+            lines
+                .into_iter()
+                .any(|line| line.get(..beginning.len()).is_some_and(|line| line.eq_ignore_ascii_case(beginning)))
+        });
+        head.clear();
+        found
+    }
+
     /// Notes whether a write had to wait.
     pub(crate) fn note_write(&self, has_stalled: bool) {
         match (has_stalled, self.stalled.get()) {
@@ -147,6 +172,11 @@ impl Progress {
     /// Notes that the connection is no longer HTTP.
     pub(crate) fn become_upgraded(&self) {
         self.phase.set(Phase::Upgraded);
+    }
+
+    /// Returns when the last request ended, or the connection began.
+    pub(crate) fn quiet_since(&self) -> Instant {
+        self.since.get()
     }
 
     /// Returns when the client will have been too slow, and for what; `None` while it is not its turn.

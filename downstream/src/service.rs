@@ -20,7 +20,8 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 pub trait Service: 'static {
     /// The body of an answer. One that ends with an error breaks the connection or the stream off.
     ///
-    /// Its size hint, if exact, becomes the `Content-Length`; HTTP/1.1 sends other bodies in chunks.
+    /// Its size hint, if exact, becomes the `Content-Length`; HTTP/1.1 sends other bodies in chunks. A body is polled to its
+    /// end before it is dropped, if the client takes all of it; for `HEAD`, and where its length is 0, it is not polled.
     type Body: Body<Data = Bytes, Error: Into<BoxError>> + 'static;
 
     /// Answers a request.
@@ -29,6 +30,9 @@ pub trait Service: 'static {
     /// and absolute targets are checked against each other, and the field `Host` is taken out. Only a request of
     /// HTTP/1 with an empty `Host`, or of HTTP/1.0 without it, has no authority. The path begins with `/`, or is `*`
     /// for `OPTIONS`.
+    ///
+    /// An answer with `Connection: close` ends the connection in either version: HTTP/2 sends GOAWAY, and lets the other
+    /// requests end.
     ///
     /// The future is dropped, and after it the body, when the client leaves or gives the request up.
     fn handle(
@@ -106,11 +110,14 @@ impl Refusal {
     #[must_use]
     pub fn status(self) -> Option<StatusCode> {
         match self {
-            Self::Syntax | Self::Target | Self::HostCount | Self::Host | Self::HostDiffers | Self::Length => {
-                Some(StatusCode::BAD_REQUEST)
-            }
-            Self::Connect => Some(StatusCode::METHOD_NOT_ALLOWED),
-            Self::TransferCoding => Some(StatusCode::NOT_IMPLEMENTED),
+            Self::Syntax
+            | Self::Target
+            | Self::Connect
+            | Self::HostCount
+            | Self::Host
+            | Self::HostDiffers
+            | Self::Length
+            | Self::TransferCoding => Some(StatusCode::BAD_REQUEST),
             Self::TargetTooLong => Some(StatusCode::URI_TOO_LONG),
             Self::HeadTooLarge => Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
             Self::TooSlow => Some(StatusCode::REQUEST_TIMEOUT),

@@ -161,10 +161,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
 
 impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Stream<T> {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().transport {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        ready!(match &mut this.transport {
             Transport::Plain(socket) => Pin::new(socket).poll_read(context, buffer),
             Transport::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
-        }
+        })?;
+        this.progress().note_head(&buffer.filled()[before..]);
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -6,7 +6,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_server::ServerHandle;
 use actix_web::web::Bytes;
 use h2::client::SendRequest;
 use kthena_router::certificate::Certificate;
@@ -22,23 +21,23 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::server::serve;
+use super::port::InferencePort;
+use super::{InferenceWorkers, listen};
 use crate::metrics::Metrics;
 use crate::published;
 use crate::supervision_tests::{config, serving};
 use crate::tls::tests::{Authority, credulous, serving as listener};
 use crate::tls::{self, TlsPublisher};
+use crate::workers::OpenPort;
 
 /// How long a test waits for something to come true before it fails.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// A request that the router answers by itself.
-const REQUEST: &[u8] = b"GET /v1/models HTTP/1.1\r\nhost: a.org\r\nconnection: close\r\n\r\n";
 
 /// The server of one bind that no route leads from.
 struct Site {
     bind: Bind,
     publisher: TlsPublisher,
-    server: ServerHandle,
+    open: OpenPort<InferencePort>,
 }
 
 impl Site {
@@ -50,10 +49,9 @@ impl Site {
         let (publisher, tls_reader) = tls::channel();
         let mut serving = serving(config(flags), reader, &Metrics::new());
         serving.tls = tls_reader;
-        let server = serve(BindPlan { bind, tls }, &Arc::new(serving)).unwrap();
-        let handle = server.handle();
-        actix::spawn(server);
-        Self { bind, publisher, server: handle }
+        let port = InferencePort::new(BindPlan { bind, tls }, Arc::new(serving));
+        let open = InferenceWorkers::start(1).open(listen(bind.socket()).unwrap(), port);
+        Self { bind, publisher, open }
     }
 
     fn publish(&mut self, listeners: &[(&str, &Arc<Certificate>, Option<ClientValidation>)]) {
@@ -93,9 +91,14 @@ fn der(certificate: &Certificate) -> Vec<u8> {
     certificate.certified_key().cert[0].to_vec()
 }
 
-/// Sends the request in HTTP/1.1, and returns the answer.
-async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<String> {
-    stream.write_all(REQUEST).await?;
+/// Sends a request that the router answers by itself in HTTP/1.1, and returns the answer.
+async fn ask(stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<String> {
+    ask_host(stream, "a.org").await
+}
+
+async fn ask_host(mut stream: impl AsyncRead + AsyncWrite + Unpin, host: &str) -> io::Result<String> {
+    let request = format!("GET /v1/models HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
     within(stream.read_to_end(&mut answer)).await?;
     Ok(String::from_utf8(answer).unwrap())
@@ -110,8 +113,12 @@ async fn http2(stream: impl AsyncRead + AsyncWrite + Unpin + 'static) -> SendReq
 
 /// Sends the request in HTTP/2, and returns the status and the body of its answer.
 async fn ask_http2(requests: SendRequest<Bytes>) -> (u16, Vec<u8>) {
+    ask_http2_host(requests, "a.org").await
+}
+
+async fn ask_http2_host(requests: SendRequest<Bytes>, host: &str) -> (u16, Vec<u8>) {
     let mut requests = within(requests.ready()).await.unwrap();
-    let request = http02::Request::get("http://a.org/v1/models").body(()).unwrap();
+    let request = http02::Request::get(format!("http://{host}/v1/models")).body(()).unwrap();
     let (answer, _) = requests.send_request(request, true).unwrap();
     let (head, mut stream) = within(answer).await.unwrap().into_parts();
     assert!(head.headers.contains_key("date"), "{:?}", head.headers);
@@ -165,7 +172,8 @@ async fn server_names_choose_listeners_and_unknown_ones_are_refused() {
     site.publish(&[("a.example.com", other, None), ("", exact, None)]);
     assert_eq!(site.served("a.example.com").await, der(other), "new handshakes have the new certificate");
     assert_eq!(site.served("127.0.0.1").await, der(exact));
-    assert!(ask(&mut held).await.unwrap().starts_with("HTTP/1.1 404 "), "established connections live on");
+    let lives = ask_host(&mut held, "a.example.com").await.unwrap();
+    assert!(lives.starts_with("HTTP/1.1 404 "), "established connections live on");
 }
 
 #[actix_web::test]
@@ -202,6 +210,33 @@ async fn clients_without_a_valid_certificate_get_no_answer_where_one_is_required
         };
         assert_eq!(answer.is_ok(), answered, "required: {required}, shown: {}: {answer:?}", shown.is_some());
     }
+}
+
+#[actix_web::test]
+async fn a_handshake_without_a_server_name_is_one_with_the_listener_without_a_hostname() {
+    let mut site = Site::open(true, &[]);
+    let authority = Authority::new();
+    let certificate = authority.certify(&["a.example.com"]);
+    let strict = || Some(ClientValidation { authorities: authority.trusted(), required: true });
+    site.publish(&[("a.example.com", &certificate, strict()), ("", &certificate, None)]);
+    let mut offers = credulous(None);
+    offers.alpn_protocols = vec![b"h2".to_vec()];
+    // An address is no server name: none is sent.
+    for (name, host, status) in [
+        ("127.0.0.1", "a.example.com", 421),
+        ("127.0.0.1", "other.org", 404),
+        ("other.org", "a.example.com", 421),
+        ("other.org", "127.0.0.1", 404),
+    ] {
+        let answer = ask_host(site.shake(credulous(None), name).await.unwrap(), host).await.unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{name} {host}: {answer}");
+        let requests = http2(site.shake(offers.clone(), name).await.unwrap()).await;
+        assert_eq!(ask_http2_host(requests, host).await.0, status, "{name} {host}");
+    }
+    // A listener that now asks more of clients has no use for connections that were made before.
+    let mut early = site.shake(credulous(None), "other.org").await.unwrap();
+    site.publish(&[("", &certificate, strict())]);
+    assert!(ask_host(&mut early, "other.org").await.unwrap().starts_with("HTTP/1.1 421 "));
 }
 
 #[actix_web::test]
@@ -243,8 +278,9 @@ async fn a_server_that_closes_does_not_wait_for_those_who_are_idle() {
             http2(site.connect().await).await
         };
         assert_eq!(ask_http2(requests.clone()).await.0, 404);
-        within(site.server.stop(true)).await;
+        let bind = site.bind;
+        within(site.open.close(PATIENCE)).await;
         assert!(requests.ready().await.is_err(), "tls: {tls}");
-        assert!(TcpStream::connect(site.bind.socket()).await.is_err(), "tls: {tls}");
+        assert!(TcpStream::connect(bind.socket()).await.is_err(), "tls: {tls}");
     }
 }

@@ -168,6 +168,13 @@ pub struct RestartLabels {
     pub cause: &'static str,
 }
 
+/// Labels of requests and connections that were refused before they could be routed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[expect(missing_docs, reason = "the fields are the labels")]
+pub struct RefusedLabels {
+    pub reason: &'static str,
+}
+
 impl From<&str> for Text {
     fn from(text: &str) -> Self {
         Self(Arc::from(text))

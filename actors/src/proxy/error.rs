@@ -9,6 +9,7 @@ use kthena_router::inference::request::ParseError;
 use kthena_router::object::{ObjectKey, PoolKey};
 use kthena_router::routing::path::PathFault;
 use kthena_router::scheduling::objective::{DROPPED_REASON, REJECTED_SATURATED};
+use kthena_router_downstream::Refusal;
 use serde_json::json;
 use thiserror::Error;
 
@@ -24,6 +25,9 @@ pub enum ProxyError {
     /// The request can be understood in more than one way.
     #[error(transparent)]
     Malformed(#[from] Malformed),
+    /// The server has refused the request before the proxy saw it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// The body is not what an inference API takes.
     #[error(transparent)]
     Parse(#[from] ParseError),
@@ -179,8 +183,12 @@ fn clauses(reasons: &[String]) -> String {
 
 impl ProxyError {
     /// Returns the status that the client gets.
-    pub const fn status(&self) -> StatusCode {
+    pub fn status(&self) -> StatusCode {
         match self {
+            Self::Refused(refusal) => refusal
+                .status()
+                .and_then(|status| StatusCode::from_u16(status.as_u16()).ok())
+                .unwrap_or(StatusCode::BAD_REQUEST),
             Self::Malformed(Malformed::TooManyFields) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Malformed(_) | Self::Path(_) | Self::Parse(_) | Self::BodyRead(_) => StatusCode::BAD_REQUEST,
             Self::Misdirected { .. } => StatusCode::MISDIRECTED_REQUEST,
@@ -201,8 +209,11 @@ impl ProxyError {
     }
 
     /// Returns the reason in one word, for logs, metrics and the answer's `code`; the Go router's where it has one.
-    pub const fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> &'static str {
         match self {
+            Self::Refused(Refusal::TooSlow) => "head_timeout",
+            Self::Refused(Refusal::Memory) => "overloaded",
+            Self::Refused(_) => "malformed_request",
             Self::Malformed(_) | Self::Path(_) => "malformed_request",
             Self::Misdirected { .. } => "misdirected_request",
             Self::Parse(_) => "request_parsing",
@@ -228,7 +239,8 @@ impl ProxyError {
     const fn is_passing(&self) -> bool {
         matches!(
             self,
-            Self::Overloaded
+            Self::Refused(Refusal::Memory)
+                | Self::Overloaded
                 | Self::Saturated { .. }
                 | Self::NoReadyEndpoint { .. }
                 | Self::PoolEmptied { .. }
@@ -241,7 +253,10 @@ impl ProxyError {
     /// Returns whether the rest of the request is still on its way or its end is unknown, so that the connection cannot be
     /// used again.
     const fn leaves_body_unread(&self) -> bool {
-        matches!(self, Self::Malformed(_) | Self::BodyRead(_) | Self::BodyTimeout | Self::BodyTooLarge { .. })
+        matches!(
+            self,
+            Self::Malformed(_) | Self::Refused(_) | Self::BodyRead(_) | Self::BodyTimeout | Self::BodyTooLarge { .. }
+        )
     }
 
     /// Makes the answer.

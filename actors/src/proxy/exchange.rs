@@ -10,9 +10,9 @@ use kthena_router::inference::api::Api;
 use kthena_router::inference::usage::Usage;
 use kthena_router::routing::table::ListenerTable;
 use kthena_router::scheduling::endpoint::Endpoint;
+use kthena_router_downstream::Connection;
 use uuid::Uuid;
 
-use super::connection::Connection;
 use super::error::ProxyError;
 use super::headers::REQUEST_ID;
 use super::series::{Series, Subject};
@@ -75,10 +75,7 @@ impl Exchange {
     /// Begins a request; until it says otherwise it ends because its client left.
     pub(super) fn begin(worker: &Rc<Worker>, request: Rc<Request>) -> Self {
         let request_id = request_id(&request);
-        let connection = Connection::of(&request);
-        if let Some(connection) = &connection {
-            connection.begin();
-        }
+        let connection = request.extensions().get::<Rc<Connection>>().cloned();
         worker.door.serving.metrics.active_requests.inc();
         Self {
             worker: Rc::clone(worker),
@@ -165,9 +162,6 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         let now = Instant::now();
-        if let Some(connection) = &self.connection {
-            connection.end(now);
-        }
         let metrics = Arc::clone(&self.worker.door.serving.metrics);
         metrics.active_requests.dec();
         let series = match &self.series {

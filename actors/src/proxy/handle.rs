@@ -12,6 +12,7 @@ use actix_web::http::uri::Authority;
 use kthena_router::hostname::request_host;
 use kthena_router::inference::api::Call;
 use kthena_router::routing::request::RequestHead;
+use kthena_router_downstream::Refusal;
 
 use super::answer::Answer;
 use super::body::Inbound;
@@ -20,7 +21,9 @@ use super::exchange::Exchange;
 use super::headers::{REQUEST_ID, Received};
 use super::worker::Worker;
 use super::{body, http_route, native, wellformed};
+use crate::metrics::RefusedLabels;
 use crate::picker::RESERVED;
+use crate::tls::PORT_IDENTITY;
 
 /// Handles one request.
 ///
@@ -47,6 +50,15 @@ pub async fn handle(worker: Rc<Worker>, mut request: Request) -> HttpResponse {
         response.head_mut().set_connection_type(ConnectionType::Close);
     }
     response
+}
+
+/// Notes a request that the server has refused, and makes the answer.
+pub fn refuse(worker: &Rc<Worker>, request: Request, why: Refusal) -> HttpResponse {
+    let error = ProxyError::Refused(why);
+    worker.door.serving.metrics.edge.refused.get_or_create(&RefusedLabels { reason: why.reason() }).inc();
+    let mut exchange = Exchange::begin(worker, Rc::new(request));
+    exchange.fails(&error);
+    own(error.response(), &exchange, Payload::None)
 }
 
 /// Takes out the headers of the endpoint picker protocol: a client that could set them would choose its own endpoint.
@@ -156,12 +168,19 @@ impl<'r> Inquiry<'r> {
         let snapshot = worker.door.serving.reader.glance();
         let (table, bind) = (&snapshot.table, worker.door.bind);
         // A connection may be used for another host than it was opened for, and then the client's certificate, or its
-        // lack of one, was accepted by another listener (RFC 9110, section 15.5.20).
-        if let Some(server_name) = exchange.connection().and_then(|connection| connection.sni.as_deref())
-            && table.listener_hostname(bind, server_name) != table.listener_hostname(bind, self.host)
-        {
-            let (host, server_name) = (self.host.to_owned(), server_name.to_owned());
-            return Err(ProxyError::Misdirected { host, server_name });
+        // lack of one, was accepted by another listener (RFC 9110, section 15.5.20). A handshake without a server name
+        // was one with the listener without a hostname.
+        if let Some(tls) = exchange.connection().and_then(|connection| connection.tls.as_ref()) {
+            let server_name = tls.server_name.as_deref();
+            let agrees = || {
+                let named = table.listener_hostname(bind, server_name.unwrap_or_default());
+                named == table.listener_hostname(bind, self.host)
+            };
+            let is_the_ports = tls.identity == PORT_IDENTITY && server_name.is_none();
+            if !worker.door.serving.tls.is_of(bind, self.host, tls.identity) || !(is_the_ports || agrees()) {
+                let (host, server_name) = (self.host.to_owned(), server_name.unwrap_or_default().to_owned());
+                return Err(ProxyError::Misdirected { host, server_name });
+            }
         }
         let mut offer = Offer::default();
         for listener in table.listeners(bind, self.host) {

@@ -3,7 +3,6 @@
 mod access_log;
 mod answer;
 mod body;
-mod connection;
 mod error;
 mod exchange;
 mod forward;
@@ -17,8 +16,7 @@ mod tunnel;
 mod wellformed;
 mod worker;
 
-pub use connection::Connection;
 pub use error::ProxyError;
-pub use handle::handle;
+pub use handle::{handle, refuse};
 pub use wellformed::Malformed;
 pub use worker::{Door, Serving, Worker};

@@ -10,6 +10,7 @@ use kthena_router::config::{Config, LimitConfig};
 use kthena_router::object::Bind;
 use kthena_router::scheduling::config::SchedulerConfig;
 use kthena_router::scheduling::picker::{Legs, PickError};
+use kthena_router_downstream::Budget;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
@@ -35,8 +36,10 @@ use crate::vitals::note_restart;
 pub struct Serving {
     /// The router's options.
     pub config: Config,
-    /// Worker threads for each listener.
+    /// Worker threads for all listeners.
     pub workers: usize,
+    /// The bytes that requests may hold.
+    pub budget: Budget,
     /// Whether the router is stopping.
     pub stopping: Stopping,
     /// How endpoints are rated.

@@ -11,9 +11,10 @@ use arc_swap::{ArcSwap, Guard};
 use kthena_router::gateway::tls::ListenerTls;
 use kthena_router::hostname::Hostname;
 use kthena_router::object::Bind;
-use rustls::ServerConfig;
+use kthena_router_downstream::{Chosen, TlsIdentity};
 use tracing::warn;
 
+use super::TlsError;
 use super::listener::listener_config;
 
 /// The TLS configurations of all binds.
@@ -23,10 +24,10 @@ pub(crate) struct TlsTable(HashMap<Bind, NameTable>);
 /// The TLS configurations of one bind.
 #[derive(Debug, Default)]
 pub(crate) struct NameTable {
-    exact: HashMap<String, Arc<ServerConfig>>,
+    exact: HashMap<String, Chosen>,
     /// By suffix, which begins with a dot.
-    wildcard: HashMap<String, Arc<ServerConfig>>,
-    any: Option<Arc<ServerConfig>>,
+    wildcard: HashMap<String, Chosen>,
+    any: Option<Chosen>,
 }
 
 /// Where handshakes find the table of the moment.
@@ -39,24 +40,35 @@ pub struct TlsPublisher {
     shared: Arc<ArcSwap<TlsTable>>,
     /// What the configurations in the table were made of.
     made: HashMap<(Bind, Hostname), Made>,
+    /// The identity that was given last.
+    last: u64,
 }
 
 #[derive(Debug)]
 struct Made {
     of: Arc<ListenerTls>,
-    config: Arc<ServerConfig>,
+    chosen: Chosen,
 }
+
+/// Says that a handshake was done with the certificate of the port, not with one of a listener.
+pub const PORT_IDENTITY: TlsIdentity = TlsIdentity(0);
 
 /// Makes a writer and a reader of an empty table.
 pub fn channel() -> (TlsPublisher, TlsReader) {
     let shared = Arc::new(ArcSwap::from_pointee(TlsTable::default()));
-    (TlsPublisher { shared: Arc::clone(&shared), made: HashMap::new() }, TlsReader(shared))
+    (TlsPublisher { shared: Arc::clone(&shared), made: HashMap::new(), last: PORT_IDENTITY.0 }, TlsReader(shared))
 }
 
 impl TlsReader {
     /// Returns the table of this moment.
     pub(crate) fn load(&self) -> Guard<Arc<TlsTable>> {
         self.0.load()
+    }
+
+    /// Returns whether a handshake that was done with `identity` is as good as one that is done now for the name `host`.
+    pub(crate) fn is_of(&self, bind: Bind, host: &str, identity: TlsIdentity) -> bool {
+        let now = self.load().of(bind).map(|names| names.find(Some(host)).map(|chosen| chosen.identity));
+        now.map_or(identity == PORT_IDENTITY, |now| now == Some(identity))
     }
 }
 
@@ -71,11 +83,11 @@ impl TlsPublisher {
         for (bind, hostname, tls) in listeners {
             let names = table.0.entry(bind).or_default();
             let listener = (bind, hostname.clone());
-            let known = self.made.remove(&listener).filter(|known| known.of == *tls);
-            match known.map_or_else(|| listener_config(tls), |known| Ok(known.config)) {
-                Ok(config) => {
-                    names.add(hostname, Arc::clone(&config));
-                    made.insert(listener, Made { of: Arc::clone(tls), config });
+            let known = self.made.remove(&listener);
+            match self.chosen(tls, known) {
+                Ok(chosen) => {
+                    names.add(hostname, chosen.clone());
+                    made.insert(listener, Made { of: Arc::clone(tls), chosen });
                 }
                 Err(error) => {
                     let error: &dyn std::error::Error = &error;
@@ -85,6 +97,20 @@ impl TlsPublisher {
         }
         self.made = made;
         self.shared.store(Arc::new(table));
+    }
+
+    /// Returns what a listener's handshakes are done with. Its identity stays the same while it asks the same of clients:
+    /// connections that were made with another certificate of it may go on.
+    fn chosen(&mut self, tls: &Arc<ListenerTls>, known: Option<Made>) -> Result<Chosen, TlsError> {
+        let identity = match known {
+            Some(known) if known.of == *tls => return Ok(known.chosen),
+            Some(known) if known.of.validation == tls.validation => known.chosen.identity,
+            _ => {
+                self.last += 1;
+                TlsIdentity(self.last)
+            }
+        };
+        Ok(Chosen { config: listener_config(tls)?, identity })
     }
 }
 
@@ -97,22 +123,22 @@ impl TlsTable {
 
 impl NameTable {
     /// Adds a listener; the first one of a hostname stays.
-    fn add(&mut self, hostname: &Hostname, config: Arc<ServerConfig>) {
+    fn add(&mut self, hostname: &Hostname, chosen: Chosen) {
         match hostname {
             Hostname::Exact(name) => {
-                self.exact.entry(name.clone()).or_insert(config);
+                self.exact.entry(name.clone()).or_insert(chosen);
             }
             Hostname::Wildcard(suffix) => {
-                self.wildcard.entry(suffix.clone()).or_insert(config);
+                self.wildcard.entry(suffix.clone()).or_insert(chosen);
             }
             Hostname::Any => {
-                self.any.get_or_insert(config);
+                self.any.get_or_insert(chosen);
             }
         }
     }
 
     /// Returns the configuration for a server name, in lower case; without one, that of the listener without hostname.
-    pub(crate) fn find(&self, name: Option<&str>) -> Option<&Arc<ServerConfig>> {
+    pub(crate) fn find(&self, name: Option<&str>) -> Option<&Chosen> {
         let Some(name) = name else { return self.any.as_ref() };
         let suffixes =
             || name.match_indices('.').map(|(dot, _)| &name[dot..]).filter(|suffix| suffix.len() < name.len());
@@ -144,7 +170,7 @@ mod tests {
         publisher.publish(listeners.iter().map(|(name, tls)| (BIND, name, tls)));
         publisher.publish(listeners.iter().take(3).map(|(name, tls)| (BIND, name, tls)));
         let few = reader.load();
-        let config = |index: usize| publisher.made[&(BIND, listeners[index].0.clone())].config.clone();
+        let config = |index: usize| publisher.made[&(BIND, listeners[index].0.clone())].chosen.config.clone();
         for (name, expected) in [
             (Some("a.example.com"), Some(0)),
             (Some("x.example.com"), Some(1)),
@@ -157,13 +183,16 @@ mod tests {
             (None, None),
         ] {
             let found = few.of(BIND).unwrap().find(name);
-            assert!(found.map(Arc::as_ptr) == expected.map(|index| Arc::as_ptr(&config(index))), "{name:?}");
+            assert!(
+                found.map(|found| Arc::as_ptr(&found.config)) == expected.map(|index| Arc::as_ptr(&config(index))),
+                "{name:?}"
+            );
         }
         publisher.publish(listeners.iter().map(|(name, tls)| (BIND, name, tls)));
         let all = reader.load();
-        let any = &publisher.made[&(BIND, Hostname::Any)].config;
+        let any = &publisher.made[&(BIND, Hostname::Any)].chosen.config;
         for name in [None, Some("other.org"), Some("localhost")] {
-            assert!(Arc::ptr_eq(all.of(BIND).unwrap().find(name).unwrap(), any), "{name:?}");
+            assert!(Arc::ptr_eq(&all.of(BIND).unwrap().find(name).unwrap().config, any), "{name:?}");
         }
         assert!(all.of(OTHER).is_none(), "another bind has listeners of its own");
     }
@@ -176,7 +205,7 @@ mod tests {
         let (any, of) = (Hostname::Any, |certificate| serving(&[certificate], None));
         let mut published = |bind, certificate| {
             publisher.publish([(bind, &any, &of(certificate))]);
-            reader.load().of(bind).and_then(|names| names.find(None)).map(Arc::as_ptr)
+            reader.load().of(bind).and_then(|names| names.find(None)).map(|chosen| Arc::as_ptr(&chosen.config))
         };
         let first = published(BIND, &one);
         assert_eq!(published(BIND, &one), first, "nothing has changed");

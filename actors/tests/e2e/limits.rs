@@ -53,7 +53,7 @@ async fn the_limit_of_a_body_is_exact_and_its_announcement_counts() {
         (
             "a length of 20 digits",
             format!("POST {PATH} HTTP/1.1\r\nhost: a\r\ncontent-length: 18446744073709551615\r\n\r\n"),
-            413,
+            431,
         ),
     ] {
         let answer = Wire::open(&harness).await.ask(request).await;
@@ -167,11 +167,6 @@ async fn malformed_http_is_cut_off() {
         ("no host", format!("POST {PATH} HTTP/1.1\r\ncontent-length: {length}\r\n\r\n{REQUEST}"), 400),
         ("two hosts", format!("{head}host: other\r\ncontent-length: {length}\r\n\r\n{REQUEST}"), 400),
         ("two lengths", format!("{head}content-length: {length}\r\ncontent-length: 5\r\n\r\n{REQUEST}"), 400),
-        (
-            "the length twice",
-            format!("{head}content-length: {length}\r\ncontent-length: {length}\r\n\r\n{REQUEST}"),
-            400,
-        ),
         ("a list of lengths", format!("{head}content-length: {length}, {length}\r\n\r\n{REQUEST}"), 400),
         ("a negative length", format!("{head}content-length: -1\r\n\r\n{REQUEST}"), 400),
         ("a length with a sign", format!("{head}content-length: +{length}\r\n\r\n{REQUEST}"), 400),
@@ -253,11 +248,14 @@ async fn a_client_that_does_not_go_on_is_cut_off() {
 async fn a_client_that_does_not_go_on_to_its_next_request_is_cut_off() {
     let flags = ["--client-timeout=1s", "--client-keep-alive=1s"];
     let (harness, _engine) = behind(EngineConfig::new("m"), &flags).await;
-    for (case, next) in [("nothing", ""), ("the beginning of a head", "POST /v1/completions HTTP/1.1\r\nhost: r")] {
+    for (case, next, told) in
+        [("nothing", "", ""), ("the beginning of a head", "POST /v1/completions HTTP/1.1\r\nhost: r", "HTTP/1.1 408 ")]
+    {
         let mut client = Wire::open(&harness).await;
         assert_eq!(client.ask(post(PATH, "", REQUEST)).await.answered_by(), "m", "{case}");
         client.send(next).await;
-        assert_eq!(client.closed().await, b"", "{case}");
+        let answered = String::from_utf8(client.closed().await).unwrap();
+        assert!(answered.starts_with(told) && answered.is_empty() == told.is_empty(), "{case}: {answered}");
     }
 }
 

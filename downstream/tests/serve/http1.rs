@@ -1,15 +1,18 @@
 //! HTTP/1.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::ready;
+use std::rc::Rc;
+use std::time::Duration;
 
-use http::Response;
+use http::{HeaderValue, Response, StatusCode};
 use kthena_router_downstream::{Limits, Refusal};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
-use crate::site::{Site, TestBody, local, rest, until, within};
+use crate::site::{Site, TestBody, local, rest, text, until, within};
 
 #[tokio::test(start_paused = true)]
 async fn pipelined_requests_have_their_own_framing() {
@@ -36,8 +39,18 @@ async fn malformed_requests_are_answered_noted_and_closed() {
         ("GET / HTTP/1.1\r\n\r\n", 400, Refusal::HostCount),
         ("GET / HTTP/1.1\r\nhost: a,b\r\n\r\n", 400, Refusal::Host),
         ("GET / HTTP/1.1\r\nhost: a:99999\r\n\r\n", 400, Refusal::Host),
-        ("CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\n\r\n", 405, Refusal::Connect),
-        ("POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip, chunked\r\n\r\n", 501, Refusal::TransferCoding),
+        ("CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\n\r\n", 400, Refusal::Connect),
+        ("POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip, chunked\r\n\r\n", 400, Refusal::TransferCoding),
+        (
+            "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+            Refusal::Length,
+        ),
+        (
+            "POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+            400,
+            Refusal::Length,
+        ),
         (&long, 431, Refusal::HeadTooLarge),
         (&many, 431, Refusal::HeadTooLarge),
     ] {
@@ -92,4 +105,167 @@ async fn a_client_that_does_not_read_is_cut_off() {
         assert_eq!(start.elapsed().as_secs(), 30);
     })
     .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_nobody_reads_closes_the_connection_unless_it_is_there_already() {
+    for (body, length, closes) in [("abc", 3, false), ("", 100_000, true), ("abc", 100_000, true)] {
+        let site = Site::new(Limits::default(), |_, _| ready(text(StatusCode::NOT_FOUND, "nothing")));
+        local(async {
+            let (mut client, _served) = site.connect();
+            let request = format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{body}");
+            client.write_all(request.as_bytes()).await.unwrap();
+            let answer = until(&mut client, "nothing").await;
+            assert_eq!(answer.contains("connection: close"), closes, "{answer}");
+            if closes {
+                assert_eq!(rest(&mut client).await, "");
+            } else {
+                client.write_all(request.as_bytes()).await.unwrap();
+                until(&mut client, "nothing").await;
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_is_still_sending_finds_an_early_answer() {
+    let site = Site::new(Limits::default(), |_, _| ready(text(StatusCode::PAYLOAD_TOO_LARGE, "too much")));
+    local(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let (socket, peer) = listener.accept().await.unwrap();
+        let served = tokio::task::spawn_local(Rc::clone(&site.server).serve(socket, peer, address));
+        // All of it is sent before the answer is looked at.
+        let length = 8 << 20;
+        client
+            .write_all(format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
+        for _ in 0..length >> 16 {
+            within(client.write_all(&[b'x'; 1 << 16])).await.unwrap();
+        }
+        let answer = rest(&mut client).await;
+        assert!(answer.starts_with("HTTP/1.1 413 ") && answer.ends_with("too much"), "{answer}");
+        drop(client);
+        within(served).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_waits_to_continue_is_told_only_when_its_body_is_wanted() {
+    let request = b"POST / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n";
+    let refusing = Site::new(Limits::default(), |_, _| ready(text(StatusCode::PAYLOAD_TOO_LARGE, "too much")));
+    let answer = local(refusing.exchange(request)).await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    let site = Site::echo(Limits::default());
+    local(async {
+        let (mut client, _served) = site.connect();
+        client.write_all(request).await.unwrap();
+        assert_eq!(until(&mut client, "\r\n\r\n").await, "HTTP/1.1 100 Continue\r\n\r\n");
+        client.write_all(b"abc").await.unwrap();
+        until(&mut client, "POST x / abc").await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn malformed_chunks_are_answered_and_nothing_after_them_is_served() {
+    for chunks in ["g\r\n", "3\r\nabcd\r\n", "3;\n\r\nabc\r\n", "ffffffffffffffffff\r\n", "-1\r\n", "0x3\r\nabc\r\n"] {
+        let site = Site::echo(Limits::default());
+        let request = format!(
+            "POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n{chunks}GET /smuggled HTTP/1.1\r\nhost: x\r\n\r\n"
+        );
+        let answer = local(site.exchange(request.as_bytes())).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{chunks}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{chunks}: {answer}");
+        assert!(answer.contains("the request body is malformed"), "{chunks}: {answer}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_changes_the_protocol_gets_the_connection() {
+    let site = Site::new(Limits::default(), |_, mut request| {
+        let upgrade = request.body_mut().upgrade();
+        async move {
+            let Some(upgrade) = upgrade else { return text(StatusCode::OK, "no upgrade") };
+            if request.uri().path() == "/no" {
+                return text(StatusCode::FORBIDDEN, "not you");
+            }
+            tokio::task::spawn_local(async move {
+                let mut tunnel = upgrade.await.unwrap();
+                let mut bytes = [0; 4];
+                tunnel.read_exact(&mut bytes).await.unwrap();
+                tunnel.write_all(&bytes).await.unwrap();
+                tunnel.shutdown().await.unwrap();
+            });
+            let mut answer = text(StatusCode::SWITCHING_PROTOCOLS, "");
+            answer.headers_mut().insert("connection", HeaderValue::from_static("upgrade"));
+            answer.headers_mut().insert("upgrade", HeaderValue::from_static("echo"));
+            answer
+        }
+    });
+    local(async {
+        let (mut client, served) = site.connect();
+        let request = |path| format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n");
+        client.write_all(request("/no").as_bytes()).await.unwrap();
+        until(&mut client, "not you").await;
+        // What follows the head is of the tunnel already.
+        client.write_all((request("/") + "ping").as_bytes()).await.unwrap();
+        let answer = rest(&mut client).await;
+        assert!(answer.starts_with("HTTP/1.1 101 ") && answer.ends_with("\r\n\r\nping"), "{answer}");
+        within(served).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_of_http_1_0_ends_with_the_connection() {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    sender.send(Ok("piece".into())).unwrap();
+    drop(sender);
+    let receiver = RefCell::new(Some(receiver));
+    let site = Site::new(Limits::default(), move |_, _| {
+        ready(Response::new(TestBody::Pieces(receiver.borrow_mut().take().unwrap())))
+    });
+    let answer = local(site.exchange(b"GET / HTTP/1.0\r\n\r\n")).await;
+    assert!(answer.ends_with("\r\n\r\npiece") && !answer.contains("chunked"), "{answer}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_reader_gets_the_whole_answer_of_a_connection_that_closes() {
+    let site = Site::new(Limits::default(), |_, _| ready(text(StatusCode::OK, vec![b'x'; 1 << 20])));
+    local(async {
+        let (mut client, served) = site.connect();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut length = 0;
+        let mut piece = [0; 4 << 10];
+        loop {
+            sleep(Duration::from_secs(1)).await;
+            let read = client.read(&mut piece).await.unwrap();
+            length += read;
+            if read == 0 {
+                break;
+            }
+        }
+        assert!(length > 1 << 20, "{length}");
+        within(served).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_of_a_known_length_learns_that_it_was_sent_whole() {
+    let ended = Rc::new(Cell::new(false));
+    let site = {
+        let ended = Rc::clone(&ended);
+        Site::new(Limits::default(), move |_, _| {
+            ready(Response::new(TestBody::Told(Some("all".into()), Rc::clone(&ended))))
+        })
+    };
+    let answer = local(site.exchange(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).await;
+    assert!(answer.contains("content-length: 3\r\n") && answer.ends_with("\r\n\r\nall"), "{answer}");
+    assert!(ended.get());
 }

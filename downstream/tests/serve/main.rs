@@ -2,6 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod closing;
+mod fairness;
+mod frames;
 mod http1;
 mod http2;
+mod memory;
 mod site;
+mod time;
+mod tls;

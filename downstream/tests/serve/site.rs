@@ -1,6 +1,6 @@
 //! A server with a service of a test's own, and clients of it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -40,6 +40,8 @@ pub(crate) enum TestBody {
     Pieces(mpsc::UnboundedReceiver<Result<Bytes, BoxError>>),
     /// The same piece again and again.
     Endless(Bytes),
+    /// One piece, and a note when it was asked for more.
+    Told(Option<Bytes>, Rc<Cell<bool>>),
 }
 
 impl Body for TestBody {
@@ -51,6 +53,10 @@ impl Body for TestBody {
             Self::Whole(piece) => Poll::Ready(piece.take().map(|piece| Ok(Frame::data(piece)))),
             Self::Pieces(pieces) => pieces.poll_recv(context).map(|piece| piece.map(|piece| piece.map(Frame::data))),
             Self::Endless(piece) => Poll::Ready(Some(Ok(Frame::data(piece.clone())))),
+            Self::Told(piece, ended) => {
+                ended.set(piece.is_none());
+                Poll::Ready(piece.take().map(|piece| Ok(Frame::data(piece))))
+            }
         }
     }
 
@@ -60,7 +66,9 @@ impl Body for TestBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Whole(piece) => SizeHint::with_exact(piece.as_ref().map_or(0, |piece| piece.len() as u64)),
+            Self::Whole(piece) | Self::Told(piece, _) => {
+                SizeHint::with_exact(piece.as_ref().map_or(0, |piece| piece.len() as u64))
+            }
             Self::Pieces(_) | Self::Endless(_) => SizeHint::default(),
         }
     }
@@ -127,7 +135,12 @@ impl Site {
 
     /// Connects through memory; returns the client's end, and the task of the server's.
     pub(crate) fn connect(&self) -> (DuplexStream, JoinHandle<()>) {
-        let (client, socket) = tokio::io::duplex(PIPE);
+        self.connect_wide(PIPE)
+    }
+
+    /// Connects through memory that holds as many bytes each way.
+    pub(crate) fn connect_wide(&self, bytes: usize) -> (DuplexStream, JoinHandle<()>) {
+        let (client, socket) = tokio::io::duplex(bytes);
         let address = "127.0.0.1:1".parse().unwrap();
         let served = tokio::task::spawn_local(Rc::clone(&self.server).serve(socket, address, address));
         (client, served)

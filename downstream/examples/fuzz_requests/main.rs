@@ -1,0 +1,201 @@
+//! Throws broken requests at the server, over pipes in memory and with a clock that does not wait.
+//!
+//! `cargo run -p kthena-router-downstream --example fuzz_requests --release -- --seconds 60 [--seed N] [--only http1|http2]`
+//!
+//! Each round is one connection: valid requests or frames, mutated, in pieces of any size. It must end by itself, panic
+//! nowhere, hold no more than its budget and give all of it back, and every answer must be well-formed. A round that does
+//! not prints its seed; with it and `--rounds 1` it runs again.
+
+#![expect(clippy::print_stdout, reason = "a program for people")]
+
+use std::cell::Cell;
+use std::future::Future;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body_util::Full;
+use kthena_router_downstream::{Budget, CancellationToken, Connection, Incoming, Limits, Refused, Server, Service};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+mod answers;
+mod inputs;
+
+/// Bytes that all requests of a round may hold.
+const BUDGET: usize = 4 << 20;
+/// A round that takes longer, on the clock on the wall, hangs.
+const LONGEST: Duration = Duration::from_secs(20);
+/// Time of a round on its own clock: longer than any limit, so that whatever waits has an end.
+const PATIENCE: Duration = Duration::from_secs(24 * 3600);
+
+/// Answers in the ways that a proxy does.
+struct Answering {
+    refused: Cell<u64>,
+    handled: Cell<u64>,
+}
+
+impl Service for Answering {
+    type Body = Full<Bytes>;
+
+    fn handle(
+        self: Rc<Self>,
+        connection: Rc<Connection>,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Full<Bytes>>> + 'static {
+        self.handled.set(self.handled.get() + 1);
+        let (parts, mut body) = request.into_parts();
+        assert!(!parts.headers.contains_key("host"), "one authority");
+        let target = parts.uri.path_and_query().expect("a request has a target").as_str();
+        assert!(target.starts_with('/') || target == "*", "{target}");
+        // By the length of the target: unread, read whole, or read in part.
+        let way = target.len() % 3;
+        async move {
+            let mut status = StatusCode::OK;
+            let mut held = connection.charge();
+            let mut wants_more = way > 0;
+            while wants_more {
+                wants_more = way > 1;
+                match body.next().await {
+                    Some(Ok(piece)) if held.grow(piece.len()).is_ok() => {}
+                    Some(Ok(_)) => status = StatusCode::SERVICE_UNAVAILABLE,
+                    Some(Err(_)) => {
+                        status = StatusCode::BAD_REQUEST;
+                        break;
+                    }
+                    None => break,
+                }
+            }
+            answer(status, "answer")
+        }
+    }
+
+    fn refuse(&self, _: &Connection, refused: &Refused<'_>) -> Response<Full<Bytes>> {
+        self.refused.set(self.refused.get() + 1);
+        answer(refused.why.status().unwrap_or(StatusCode::BAD_REQUEST), refused.why.reason())
+    }
+}
+
+fn answer(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+    *response.status_mut() = status;
+    response.headers_mut().insert("content-type", HeaderValue::from_static("text/plain"));
+    response
+}
+
+/// What a round is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Version {
+    Http1,
+    Http2,
+}
+
+/// What a run does.
+struct Options {
+    seconds: u64,
+    rounds: u64,
+    seed: u64,
+    only: Option<Version>,
+}
+
+fn options() -> Options {
+    let mut options = Options { seconds: 10, rounds: u64::MAX, seed: rand::random(), only: None };
+    let mut arguments = std::env::args().skip(1);
+    while let (Some(name), Some(value)) = (arguments.next(), arguments.next()) {
+        let number = || value.parse().expect("a number");
+        match name.as_str() {
+            "--seconds" => options.seconds = number(),
+            "--rounds" => options.rounds = number(),
+            "--seed" => options.seed = number(),
+            "--only" if value == "http1" => options.only = Some(Version::Http1),
+            "--only" if value == "http2" => options.only = Some(Version::Http2),
+            _ => panic!("unknown option `{name} {value}`"),
+        }
+    }
+    options
+}
+
+fn main() {
+    let Options { seconds, rounds, seed, only } = options();
+    println!("seed {seed}");
+    let start = Instant::now();
+    let mut totals = [0_u64; 3];
+    let mut round = 0;
+    while round < rounds && start.elapsed() < Duration::from_secs(seconds) {
+        let seed = seed.wrapping_add(round);
+        let version = only.unwrap_or(if round % 2 == 0 { Version::Http1 } else { Version::Http2 });
+        let (began, hook) = (Instant::now(), std::panic::take_hook());
+        std::panic::set_hook(Box::new(move |panic| println!("round with --seed {seed} of {version:?}: {panic}")));
+        let [handled, refused, answers] = run(seed, version);
+        std::panic::set_hook(hook);
+        assert!(began.elapsed() < LONGEST, "round with --seed {seed} took {:?}", began.elapsed());
+        totals[0] += handled;
+        totals[1] += refused;
+        totals[2] += answers;
+        round += 1;
+    }
+    let [handled, refused, answers] = totals;
+    println!("{round} connections, {handled} requests handled, {refused} refused, {answers} answers read: clean");
+}
+
+/// Runs one round; returns the numbers of requests that were handled and refused, and of answers.
+fn run(seed: u64, version: Version) -> [u64; 3] {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+    let runtime = runtime.expect("the system has timers");
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let round = tokio::time::timeout(PATIENCE, connect(seed, version));
+        round.await.expect("the connection ends by itself")
+    })
+}
+
+async fn connect(seed: u64, version: Version) -> [u64; 3] {
+    let mut random = StdRng::seed_from_u64(seed);
+    let budget = Budget::new(BUDGET);
+    let service = Rc::new(Answering { refused: Cell::new(0), handled: Cell::new(0) });
+    let server = Rc::new(Server {
+        service: Rc::clone(&service),
+        limits: Limits { head_bytes: 16 << 10, ..Limits::default() },
+        budget: budget.clone(),
+        tls: None,
+        closing: CancellationToken::new(),
+    });
+    let (client, socket) = tokio::io::duplex(1 << random.random_range(4..16));
+    let address = "127.0.0.1:1".parse().expect("an address");
+    let served = tokio::task::spawn_local(server.serve(socket, address, address));
+    let input = match version {
+        Version::Http1 => inputs::http1(&mut random),
+        Version::Http2 => inputs::http2(&mut random),
+    };
+    let (mut reader, mut writer) = tokio::io::split(client);
+    let write = async {
+        let mut left = &input[..];
+        while !left.is_empty() {
+            let piece = random.random_range(1..=left.len().min(5000));
+            if writer.write_all(&left[..piece]).await.is_err() {
+                break;
+            }
+            left = &left[piece..];
+            if random.random_bool(0.05) {
+                tokio::time::sleep(Duration::from_secs(random.random_range(0..20))).await;
+            }
+        }
+        // Some clients wait for what the server does, others leave.
+        if random.random_bool(0.5) {
+            writer.shutdown().await.ok();
+        }
+    };
+    let mut output = Vec::new();
+    let (read, ()) = tokio::join!(reader.read_to_end(&mut output), write);
+    read.expect("a pipe can be read");
+    drop((reader, writer));
+    served.await.expect("the server does not panic");
+    assert_eq!(budget.used(), 0, "what was held comes back");
+    let answers = match version {
+        Version::Http1 => answers::http1(&output),
+        Version::Http2 => answers::http2(&output),
+    };
+    [service.handled.get(), service.refused.get(), answers]
+}
