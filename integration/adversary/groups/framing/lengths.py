@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from cases import Group
 from groups.framing.scene import BODY, DOORS, Message, reading, scene
 
@@ -26,21 +28,21 @@ def chunked(body: bytes) -> bytes:
     return head(b"transfer-encoding: chunked") + body
 
 
+@dataclass(frozen=True)
+class Overruled:
+    """A message of which RFC 9112 says which of two lengths counts, its body by that one, and what else is allowed."""
+
+    raw: bytes
+    body: bytes
+    allowed: frozenset[str] = frozenset({"served alone"})
+
+
 TE = b"transfer-encoding: "
 CL = b"content-length: "
 TWO_LENGTHS = {
     "length before chunks": head(CL + b"%d" % LENGTH, TE + b"chunked") + BODY,
-    "chunks before length": head(TE + b"chunked", CL + b"%d" % LENGTH) + CHUNKS,
-    "a short length and chunks": head(CL + b"4", TE + b"chunked") + CHUNKS,
-    "length 0 and chunks": head(CL + b"0", TE + b"chunked") + CHUNKS,
-    "chunks that hide a request, with a length": head(CL + b"5", TE + b"chunked") + b"0\r\n\r\n" + INNER,
-    "a length that hides a request, with chunks": head(CL + b"%d" % (5 + len(INNER)), TE + b"chunked")
-    + b"0\r\n\r\n"
-    + INNER,
-    "two equal lengths": sized(CL + b"%d" % LENGTH),
     "two lengths": sized(CL + b"5"),
     "two lengths, 0 first": head(CL + b"0", CL + b"%d" % LENGTH) + BODY,
-    "a list of lengths": head(CL + b"%d, %d" % (LENGTH, LENGTH)) + BODY,
     "a list of two lengths": head(CL + b"%d, 5" % LENGTH) + BODY,
     "chunked twice": head(TE + b"chunked", TE + b"chunked") + CHUNKS,
     "a list of chunked": head(TE + b"chunked, chunked") + CHUNKS,
@@ -57,6 +59,31 @@ TWO_LENGTHS = {
     "chunked behind a comma": head(TE + b", chunked") + CHUNKS,
     "an empty encoding": sized(b"transfer-encoding:"),
     "chunks in HTTP/1.0": head(TE + b"chunked", version=b"HTTP/1.0") + CHUNKS,
+}
+# A length beside chunks may be refused, or the chunks count and the connection ends (RFC 9112, section 6.3).
+OVERRULED = {
+    "a length behind chunks": Overruled(head(TE + b"chunked", CL + b"%d" % LENGTH) + CHUNKS, BODY),
+    "a short length behind chunks": Overruled(head(TE + b"chunked", CL + b"4") + CHUNKS, BODY),
+    "a length before chunks": Overruled(head(CL + b"%d" % LENGTH, TE + b"chunked") + CHUNKS, BODY),
+    "a short length before chunks": Overruled(head(CL + b"4", TE + b"chunked") + CHUNKS, BODY),
+    "length 0 before chunks": Overruled(head(CL + b"0", TE + b"chunked") + CHUNKS, BODY),
+    "a request behind the chunks, within the length": Overruled(
+        head(TE + b"chunked", CL + b"%d" % (5 + len(INNER))) + b"0\r\n\r\n" + INNER, b""
+    ),
+    "a request behind the chunks, beyond the length": Overruled(
+        head(TE + b"chunked", CL + b"5") + b"0\r\n\r\n" + INNER, b""
+    ),
+    # An upgrade that is none may be ignored (RFC 9110, section 7.8).
+    "a WebSocket with a body": Overruled(
+        sized(b"connection: upgrade", b"upgrade: websocket"), BODY, frozenset({"served"})
+    ),
+    "half a WebSocket": Overruled(
+        b"GET TARGET HTTP/1.1\r\nhost: router\r\nx-tag: TAG\r\nupgrade: websocket\r\n\r\n",
+        b"",
+        frozenset({"served", "refused 404, open"}),
+    ),
+    "two equal lengths": Overruled(sized(CL + b"%d" % LENGTH), BODY, frozenset({"served"})),
+    "a list of equal lengths": Overruled(head(CL + b"%d, %d" % (LENGTH, LENGTH)) + BODY, BODY, frozenset({"served"})),
 }
 LENGTHS = {
     name: head(CL + value) + BODY
@@ -106,8 +133,6 @@ LINES = {
     "a tab in the first line": b"GET\tTARGET HTTP/1.1\r\nhost: router\r\nx-tag: TAG\r\n\r\n",
     "a blank in the target": b"GET TARGET x HTTP/1.1\r\nhost: router\r\nx-tag: TAG\r\n\r\n",
     "a method with a colon": b"GE:T TARGET HTTP/1.1\r\nhost: router\r\nx-tag: TAG\r\n\r\n",
-    "a WebSocket with a body": sized(b"connection: upgrade", b"upgrade: websocket"),
-    "half a WebSocket": b"GET TARGET HTTP/1.1\r\nhost: router\r\nx-tag: TAG\r\nupgrade: websocket\r\n\r\n",
 }
 BROKEN_CHUNKS = {
     name: chunked(body)
@@ -148,6 +173,16 @@ ONE_MEANING = {
 }
 
 
+REFUSED = {
+    # A transfer coding that is not known is 501 (RFC 9112, section 6.1).
+    "two lengths": {"refused 400", "refused 501"},
+    "lengths that are no number": {"refused 400"},
+    # As are methods, while CONNECT is known and not allowed; versions have a status of their own.
+    "broken lines": {"refused 400", "refused 405", "refused 501", "refused 505"},
+    "broken chunks": {"refused 400"},
+}
+
+
 def _message(raw: bytes, target: str) -> Message:
     return Message(raw, target)
 
@@ -161,7 +196,6 @@ def add_to(group: Group) -> None:
         ("broken lines", LINES),
         ("broken chunks", BROKEN_CHUNKS),
     ):
-        refused = {"refused 400", "refused 501", "refused 505"} if family == "broken lines" else {"refused 400"}
         group.family(
             family,
             promise,
@@ -172,8 +206,19 @@ def add_to(group: Group) -> None:
                 for door, target in DOORS.items()
                 for name, raw in variants.items()
             },
-            refused,
+            REFUSED[family],
         )
+    overruled = {
+        f"{door}: {name}": (each, target) for door, target in DOORS.items() for name, each in OVERRULED.items()
+    }
+    group.family(
+        "what is overruled",
+        "RFC 9112, section 6.3, RFC 9110, section 7.8: refused, or read by the rule",
+        scene,
+        lambda stage, each: reading(stage, Message(each[0].raw, each[1], each[0].body)),
+        overruled,
+        lambda each: each[0].allowed | {"refused 400"},
+    )
     group.family(
         "one meaning",
         "docs/security.md, taken in one meaning; RFC 9112, section 2.2",

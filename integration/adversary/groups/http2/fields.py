@@ -78,7 +78,6 @@ PATHS: dict[str, Fields] = {
         "a backslash": "/r/TAG\\..\\admin",
         "dots": "/r/TAG/../../admin/x",
         "escaped dots": "/r/TAG/%2e%2e/%2e%2e/admin/x",
-        "a fragment": "#/r/TAG",
         "a host and a path": "router/r/TAG",
         "a user": "@router/r/TAG",
     }.items()

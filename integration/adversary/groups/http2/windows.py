@@ -154,7 +154,7 @@ def add_to(group: Group) -> None:
     group.family("a window that changes", flow, scene, shrunk, sizes, {"whole"})
     uploads = {
         f"{frames} frames of {data} and {padding}": Upload(data, padding, frames)
-        for data, padding, frames in ((1, 255, 4000), (100, 200, 3000), (0, 255, 4000), (16000, 255, 100))
+        for data, padding, frames in ((1, 255, 4000), (100, 200, 3000), (5, 250, 4000), (16000, 255, 100))
     }
     padding = "RFC 9113, section 6.9.1: padding counts, and is given back"
     group.family("padding", padding, scene, padded_upload, uploads, {"whole"})
