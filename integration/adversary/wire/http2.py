@@ -157,7 +157,7 @@ class Http2:
         """Sends a DATA frame, whatever the windows say."""
         self.send(frame(DATA, END_STREAM if end else 0, stream, data))
 
-    def upload(self, stream: int, body: bytes, seconds: float = DEADLINE) -> bool:
+    def upload(self, stream: int, body: bytes, seconds: float = DEADLINE, *, is_whole: bool = True) -> bool:
         """Sends a body within the windows; returns whether it went out without a pause of so many seconds."""
         deadline = soon(seconds)
         self.stream_windows.setdefault(stream, self.settings.get(INITIAL_WINDOW_SIZE, 65535))
@@ -170,7 +170,7 @@ class Http2:
                 sent += len(piece)
                 self.window -= len(piece)
                 self.stream_windows[stream] -= len(piece)
-                self.data(stream, piece, end=sent == len(body))
+                self.data(stream, piece, end=is_whole and sent == len(body))
             elif time.monotonic() > deadline or self.end or self.reply(stream).is_over:
                 return False
             else:

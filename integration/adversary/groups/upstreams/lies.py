@@ -69,9 +69,17 @@ def shut(session: Session, _: int) -> bytes:
     return b""
 
 
-def padded_body(_: Session, stream: int) -> bytes:
-    """Returns a body of 20 000 bytes in 4 000 frames, of which the most is padding."""
-    return b"".join(padded(b"12345", 255, stream, end=place == 3999) for place in range(4000))
+def padded_body(session: Session, stream: int) -> bytes:
+    """Sends a body of 10 000 bytes in 2 000 frames within the windows; the most of it is padding."""
+    for place in range(2000):
+        for _ in range(100):
+            if min(session.windows[0], session.windows[stream]) >= 261:
+                break
+            session.step(0.05)
+        session.windows[0] -= 261
+        session.windows[stream] -= 261
+        session.send(padded(b"12345", 255, stream, end=place == 1999))
+    return b""
 
 
 HEAD = block(OK)

@@ -101,7 +101,7 @@ def limited(streams: int) -> Script:
 SESSIONS: Mapping[str, Session2] = {
     "each stream is refused": Session2(Script(head=refuse_all), 40, 40, 8, at_once=1),
     "the first stream is refused": Session2(Script(head=refuse_first), 20, 20, 8, at_once=1),
-    "the first connection ends unseen": Session2(Script(head=leave_first), 20, 0, 4, at_once=1),
+    "the first connection ends unseen": Session2(Script(head=leave_first), 20, 1, 4, at_once=1),
     "each connection ends politely": Session2(Script(complete=leave_politely), 20, 0, 25, at_once=1),
     "each connection ends behind an answer": Session2(Script(complete=leave_behind_answer), 20, 0, 25, at_once=1),
     "0 streams": Session2(limited(0), 8, 8, 8, 8.0),
@@ -198,13 +198,22 @@ def never_begun(stage: Stage, put: Callable[[Stage], None]) -> Outcome:
     return Outcome(view.label if seconds < 4.5 else "late", f"{view.told()} after {seconds:.1f} s")
 
 
-def flooded(stage: Stage, data: bytes) -> Outcome:
+@dataclass(frozen=True)
+class Flood:
+    """A frame that a backend floods with, in which `SSSS` is the stream, and on how many streams."""
+
+    data: bytes
+    streams: int = 1
+
+
+def flooded(stage: Stage, wanted: Flood) -> Outcome:
     """Floods the router from a backend: its memory stays bounded, and other backends are served."""
 
     def flood(session: Session, seen: Seen) -> None:
         session.head(seen.stream)
-        piece = (data.replace(b"SSSS", seen.stream.to_bytes(4, "big"))) * 1000
-        for _ in range(200):
+        piece = (wanted.data.replace(b"SSSS", seen.stream.to_bytes(4, "big"))) * 1000
+        # Within the window of a stream, so that the flood is no fault of the protocol.
+        for _ in range(120):
             if not session.wire.try_send(piece, 1.0):
                 return
 
@@ -214,7 +223,8 @@ def flooded(stage: Stage, data: bytes) -> Outcome:
     before = router.resident()
     router.forget_peak()
     with Http2.connect(stage.at(PORT), credit=False) as client:
-        client.open(get("/flood/x"))
+        for _ in range(wanted.streams):
+            client.open(get("/flood/x"))
         served = []
         for _ in range(10):
             client.read(0.2)
@@ -227,14 +237,15 @@ def flooded(stage: Stage, data: bytes) -> Outcome:
 
 
 FLOODS = {
-    "PING": frame(6, 0, 0, bytes(8)),
-    "SETTINGS": settings([(4, 65535)]),
-    "PRIORITY": frame(2, 0, 99, bytes(5)),
-    "unknown frames": frame(99, 0, 0, bytes(20)),
-    "RST_STREAM of what is not open": rst_stream(1, 8),
-    "empty DATA": frame(0, 0, 0)[:5] + b"SSSS",
-    "DATA of 1 byte": frame(0, 0, 0, b"x")[:5] + b"SSSSx",
-    "WINDOW_UPDATE": frame(8, 0, 0, b"\0\0\0\1"),
+    "PING": Flood(frame(6, 0, 0, bytes(8))),
+    "SETTINGS": Flood(settings([(4, 65535)])),
+    "PRIORITY": Flood(frame(2, 0, 99, bytes(5))),
+    "unknown frames": Flood(frame(99, 0, 0, bytes(20))),
+    "RST_STREAM of what is not open": Flood(rst_stream(1, 8)),
+    "empty DATA": Flood(frame(0, 0, 0)[:5] + b"SSSS"),
+    "DATA of 1 byte": Flood(frame(0, 0, 0, b"x")[:5] + b"SSSSx"),
+    "DATA of 1 byte on 20 streams": Flood(frame(0, 0, 0, b"x")[:5] + b"SSSSx", 20),
+    "WINDOW_UPDATE": Flood(frame(8, 0, 0, b"\0\0\0\1")),
 }
 
 

@@ -15,7 +15,7 @@ from wire.http2 import Http2, get, post, rst_stream
 from wire.stream import Stream
 
 ANSWER, SMALL = 600_000, 5
-HONEST = bytes(200_000)
+HONEST, FIRST = bytes(200_000), 30_000
 
 
 def pouring(streams: int | None) -> Script:
@@ -72,10 +72,12 @@ def killed(stage: Stage, uploads: Uploads) -> Outcome:
     with Http2.connect(stage.address) as client:
         client.read(0.05)
         honest = client.open(post("/killed/honest"), end=False)
-        sent = client.upload(honest, HONEST, 3.0)
+        client.upload(honest, HONEST[:FIRST], 1.0, is_whole=False)
         client.read(0.3)
+        # The backend reads at last, and gives back what the uploads that were given up had taken.
         for session in backend.sessions:
             session.send(http2.window_update(0, 2**22))
+        sent = client.upload(honest, HONEST[FIRST:], 3.0)
         first = client.finish(honest, 3.0).label()
     later = [ask1(stage, "GET", "/killed/x", "x").label for _ in range(5)]
     told = f"honest {first}, all sent: {sent}; later {later}; {stage.backends[0].connections} connections"
@@ -88,9 +90,7 @@ def _give_up(stage: Stage, uploads: Uploads) -> None:
         with Http2.connect(stage.address) as client:
             client.read(0.05)
             stream = client.open(post("/killed/x", more=announced), end=False)
-            for begin in range(0, uploads.size, 10_000):
-                client.data(stream, bytes(10_000))
-                client.read(0.005 if begin else 0.05)
+            client.upload(stream, bytes(uploads.size), 0.3, is_whole=False)
             client.read(0.1)
             client.send(rst_stream(stream))
             client.read(0.1)
@@ -113,7 +113,7 @@ def add_to(group: Group) -> None:
     uploads = {
         f"{count} of {size}, {'reset' if by_reset else 'closed'}": Uploads(count, size, by_reset)
         for count in (1, 3, 6)
-        for size in (50_000, 200_000)
+        for size in (70_000, 200_000)
         for by_reset in (True, False)
     }
     group.family("uploads that are given up", share, nothing, killed, uploads, {"served"}, room=Room.OWN)
