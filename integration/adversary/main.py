@@ -17,6 +17,7 @@ from groups import GROUPS
 from options import end_in_order, router_option
 from report import table, write_json
 from runner import Result, try_cases
+from wire.stream import be_patient
 
 
 def main() -> int:
@@ -30,6 +31,7 @@ def main() -> int:
         print(f"adversary: no case is chosen, or {options.router} is missing", file=sys.stderr)
         return 2
     end_in_order()
+    be_patient(options.patience)
     begun = time.monotonic()
     results = try_cases(options.router.resolve(), cases, lambda result: tell(result, options.verbose))
     print(f"\n{table(results)}\n\n{time.monotonic() - begun:.0f} seconds")
@@ -44,6 +46,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--group", action="append", choices=[group.name for group in GROUPS], help="this group alone")
     parser.add_argument("--case", action="append", metavar="PATTERN", help="cases whose names match, as `http2/*`")
     parser.add_argument("--list", action="store_true", help="print names, promises and allowed outcomes")
+    parser.add_argument("--patience", type=float, default=1.0, metavar="FACTOR", help="wait longer for answers")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here as well")
     parser.add_argument("--verbose", action="store_true", help="print a line for each case, not only for lost ones")
     return parser.parse_args()

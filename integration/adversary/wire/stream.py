@@ -10,6 +10,13 @@ import time
 DEADLINE = 5.0
 """The longest wait, in seconds, for something that should come at once."""
 PIECE = 65536
+_patience = 1.0
+
+
+def be_patient(factor: float) -> None:
+    """Makes all waits for the other side longer, for machines that are slow or have other work."""
+    global _patience
+    _patience = factor
 
 
 class Closed(Exception):
@@ -41,7 +48,7 @@ class Stream:
         try:
             if receive_buffer:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-            connection.settimeout(DEADLINE)
+            connection.settimeout(DEADLINE * _patience)
             connection.connect(address)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if tls:
@@ -54,7 +61,7 @@ class Stream:
     def send(self, data: bytes, seconds: float = DEADLINE) -> None:
         """Sends everything, or raises `Closed` or `TimeoutError`."""
         try:
-            self.socket.settimeout(seconds)
+            self.socket.settimeout(seconds * _patience)
             self.socket.sendall(data)
         except TimeoutError:
             raise
@@ -117,7 +124,7 @@ class Stream:
 
     def rest(self, seconds: float = DEADLINE) -> tuple[bytes, str]:
         """Reads to the end; returns the bytes and how it ended: `closed`, `reset` or `open`."""
-        deadline = time.monotonic() + seconds
+        deadline = soon(seconds)
         read = bytearray()
         while True:
             try:
@@ -144,5 +151,5 @@ class Stream:
 
 
 def soon(seconds: float = DEADLINE) -> float:
-    """Returns the deadline that many seconds from now."""
-    return time.monotonic() + seconds
+    """Returns the deadline that many seconds from now, or later where patience was asked for."""
+    return time.monotonic() + seconds * _patience

@@ -15,7 +15,7 @@ BODY = b'{"model":"m","lora_name":"x","lora_path":"/x","prompt":"x"}'
 CALLS = (
     "/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/sleep", "/wake_up", "/reset_prefix_cache", "/collective_rpc",
     "/flush_cache", "/update_weights_from_disk", "/update_weights_from_tensor", "/pause", "/release_memory_occupation",
-    "/abort_request", "/start_profile", "/shutdown", "/metrics",
+    "/abort_request", "/start_profile", "/scale_elastic_ep", "/metrics",
 )  # fmt: skip
 BELOW_V1 = (
     "/v1/update_weights_from_tensor", "/v1/pause", "/v1/release_memory_occupation", "/v1/collective_rpc",

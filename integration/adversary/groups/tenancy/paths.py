@@ -19,10 +19,9 @@ def scene(stage: Stage) -> None:
 
 
 def normalised(target: str) -> str:
-    """Returns a path as servers are known to read it: decoded once, backslashes as slashes, dots resolved."""
-    path = unquote(target.partition("?")[0]).partition("\0")[0].replace("\\", "/")
-    path = "/".join(segment.partition(";")[0] for segment in path.split("/"))
-    return posixpath.normpath(path)
+    """Returns a path as servers are known to read it: no parameters, decoded, backslashes as slashes, dots resolved."""
+    path = "/".join(segment.partition(";")[0] for segment in target.partition("?")[0].split("/"))
+    return posixpath.normpath(unquote(path).partition("\0")[0].replace("\\", "/"))
 
 
 def left(stage: Stage, path: str) -> Outcome:
@@ -67,6 +66,6 @@ HARMLESS = [
 def add_to(group: Group) -> None:
     """Adds the families."""
     promise = "docs/gateway-api.md, 400 for a path that could mean two things; RFC 3986, section 5.2.4"
-    group.family("paths that leave", promise, scene, left, {path: path for path in ESCAPES}, {"refused"})
+    group.family("paths that leave", promise, scene, left, {path: path for path in ESCAPES}, {"refused", "passed on"})
     promise = "docs/gateway-api.md: paths are matched and passed on as they were sent"
     group.family("paths that stay", promise, scene, left, {path: path for path in HARMLESS}, {"passed on"})
