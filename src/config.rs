@@ -181,7 +181,8 @@ pub struct LimitConfig {
     #[arg(long, env = "KTHENA_CLIENT_KEEP_ALIVE", default_value = "75s", value_parser = duration, value_name = "DURATION")]
     pub client_keep_alive: Duration,
 
-    /// Time in which a client must send its request head, and the longest pause between two pieces of its body
+    /// Time in which a client must send its request head; the longest pause between two pieces of its body, and between
+    /// two pieces of its answer that it reads
     #[arg(long, env = "KTHENA_CLIENT_TIMEOUT", default_value = "30s", value_parser = duration, value_name = "DURATION")]
     pub client_timeout: Duration,
 }

@@ -57,6 +57,7 @@ fn limits(config: &LimitConfig) -> Limits {
         keep_alive: config.client_keep_alive,
         // The proxy has its own timer for bodies, which is to be the first.
         body_pause: config.client_timeout + Duration::from_secs(1),
+        write_stall: config.client_timeout,
         ..Limits::default()
     }
 }
