@@ -1,9 +1,11 @@
 //! What the router knows of inference: the API's paths and bodies, the engines' metrics and health.
 
 pub mod api;
+pub mod error_body;
 pub mod exposition;
 pub mod health;
 pub mod model_names;
 pub mod model_rewrite;
 pub mod request;
+pub mod tap;
 pub mod usage;

@@ -4,6 +4,7 @@
 //! or inside of the event that begins or ends an answer, so that the field is looked for at any depth. Text that an engine
 //! generates cannot be taken for one, because quotes within it are escaped. All other bytes stay as they are.
 
+use bytes::Bytes;
 use memchr::memmem;
 
 /// The field.
@@ -42,13 +43,18 @@ impl ModelNames {
         Self { from: from.to_owned(), to, held: Vec::new(), last: 0 }
     }
 
-    /// Takes in a piece, and returns what is to be passed on by now.
-    pub fn feed(&mut self, piece: &[u8]) -> Vec<u8> {
-        let mut input = std::mem::take(&mut self.held);
-        input.extend_from_slice(piece);
-        let mut output = Vec::with_capacity(input.len());
-        let mut passed = 0;
-        let mut next = 0;
+    /// Takes in a piece, and returns what is to be passed on by now; a piece in which nothing changes is not copied.
+    pub fn feed(&mut self, piece: Bytes) -> Bytes {
+        let input = if self.held.is_empty() {
+            piece
+        } else {
+            let mut input = std::mem::take(&mut self.held);
+            input.extend_from_slice(&piece);
+            input.into()
+        };
+        let mut output = Vec::new();
+        let (mut passed, mut next) = (0, 0);
+        let mut end = None;
         while let Some(found) = memmem::find(&input[next..], FIELD) {
             let begin = next + found;
             next = begin + FIELD.len();
@@ -60,36 +66,46 @@ impl ModelNames {
             match value(&input, next) {
                 Value::Text(from, to) => {
                     next = to;
-                    if serde_json::from_slice::<String>(&input[from..to]).is_ok_and(|name| name == self.from) {
+                    if self.is_changed(&input[from..to]) {
+                        output.reserve(input.len() + self.to.len());
                         output.extend_from_slice(&input[passed..from]);
                         output.extend_from_slice(&self.to);
                         passed = to;
                     }
                 }
                 Value::Incomplete if input.len() - begin < MAX_HELD => {
-                    return self.hold(&input, passed, begin, output);
+                    end = Some(begin);
+                    break;
                 }
                 Value::Incomplete | Value::Other => {}
             }
         }
-        let rest = next.max(passed);
-        let partial = (1..FIELD.len()).rev().find(|length| input[rest..].ends_with(&FIELD[..*length]));
-        let end = input.len() - partial.unwrap_or_default();
-        self.hold(&input, passed, end, output)
-    }
-
-    /// Returns what was held back at the end of the answer.
-    pub fn finish(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.held)
-    }
-
-    /// Passes on what lies between the two places, and holds the rest back.
-    fn hold(&mut self, input: &[u8], passed: usize, end: usize, mut output: Vec<u8>) -> Vec<u8> {
+        let end = end.unwrap_or_else(|| input.len() - begun(&input[next.max(passed)..]));
+        self.last = end.checked_sub(1).map_or(self.last, |last| input[last]);
+        self.held.extend_from_slice(&input[end..]);
+        if output.is_empty() {
+            return input.slice(..end);
+        }
         output.extend_from_slice(&input[passed..end]);
-        self.held = input[end..].to_vec();
-        self.last = output.last().copied().unwrap_or(self.last);
-        output
+        output.into()
     }
+
+    /// Returns what was held back, at the end of the answer.
+    pub fn finish(&mut self) -> Bytes {
+        std::mem::take(&mut self.held).into()
+    }
+
+    /// Returns whether a text, with its quotes, is the name that is changed.
+    fn is_changed(&self, text: &[u8]) -> bool {
+        let inside = text.get(1..text.len() - 1).unwrap_or_default();
+        inside == self.from.as_bytes()
+            || (inside.contains(&b'\\') && serde_json::from_slice::<String>(text).is_ok_and(|name| name == self.from))
+    }
+}
+
+/// Returns how many bytes at the end of a text may be the beginning of the field.
+fn begun(text: &[u8]) -> usize {
+    (1..FIELD.len()).rev().find(|length| text.ends_with(&FIELD[..*length])).unwrap_or_default()
 }
 
 /// Reads what follows the name of a field that ends at `place`.
@@ -124,7 +140,7 @@ mod tests {
 
     fn renamed(pieces: &[&[u8]]) -> String {
         let mut names = ModelNames::new("food-v1", "food \"x\"");
-        let mut all: Vec<u8> = pieces.iter().flat_map(|piece| names.feed(piece)).collect();
+        let mut all: Vec<u8> = pieces.iter().flat_map(|piece| names.feed(Bytes::copy_from_slice(piece))).collect();
         all.extend(names.finish());
         String::from_utf8_lossy(&all).into_owned()
     }
@@ -159,13 +175,22 @@ mod tests {
     fn a_value_without_end_is_not_kept_for_ever() {
         let endless = [b"{\"model\":\"".as_slice(), &[b'a'; 2 * MAX_HELD]].concat();
         let mut names = ModelNames::new("a", "b");
-        assert_eq!(names.feed(&endless).len(), endless.len());
+        let length = endless.len();
+        assert_eq!(names.feed(endless.into()).len(), length);
     }
 
     #[test]
     fn an_event_is_passed_on_as_soon_as_it_is_there() {
         let mut names = ModelNames::new("a", "b");
-        assert_eq!(names.feed(b"data: {\"model\":\"a\"}\n\n"), b"data: {\"model\":\"b\"}\n\n");
+        let event = Bytes::from_static(b"data: {\"model\":\"a\"}\n\n");
+        assert_eq!(names.feed(event), &b"data: {\"model\":\"b\"}\n\n"[..]);
+    }
+
+    #[test]
+    fn a_piece_in_which_nothing_changes_is_not_copied() {
+        let mut names = ModelNames::new("a", "b");
+        let piece = Bytes::from_static(b"data: {\"model\":\"c\"}\n\n");
+        assert_eq!(names.feed(piece.clone()).as_ptr(), piece.as_ptr());
     }
 
     proptest! {

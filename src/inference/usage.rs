@@ -1,76 +1,77 @@
-//! Counts tokens from what engines answer, and takes the usage event that the
-//! router asked for out of a stream again.
+//! Counts tokens from what engines answer, and takes the usage event that the router asked for out of a stream again.
 //!
-//! An engine answers with one JSON body or with server-sent events (the WHATWG
-//! HTML standard, section 9.2: lines up to a blank line are one event). OpenAI
-//! chat and completion streams end with an event whose `choices` are empty and
-//! whose `usage` holds the counts if `stream_options.include_usage` is set, and
-//! vLLM then writes `"usage":null` into all events before it. A client that did
-//! not ask must not see that last event. Lines end with LF or CRLF: the third
-//! ending that the standard allows, a lone CR, is written by no engine.
+//! An engine answers with one JSON body or with server-sent events (WHATWG HTML, section 9.2: lines up to a blank line are
+//! one event). OpenAI chat and completion streams end with an event without `choices` whose `usage` holds the counts if
+//! `stream_options.include_usage` is set, and vLLM then writes `"usage":null` into all events before it. A client that did
+//! not ask must not see that last event.
 //!
-//! What a tap does never depends on how the answer is cut into chunks, and a
-//! chunk of whole events without counts, which is nearly every chunk, costs one
-//! search for the key.
+//! What a tap does never depends on how the answer is cut into pieces, and a piece of whole events without counts, which
+//! is nearly every piece, costs one search for the key.
 
 use std::borrow::Cow;
 use std::mem;
 use std::ops::Range;
 
+use self::boundary::Boundary;
 use self::report::Counts;
+use self::scanner::Scanner;
 
+mod boundary;
 mod report;
+mod scanner;
 
 #[cfg(test)]
 mod tests;
 
-/// The longest event that [`UsageTap::strip`] holds back, and the part of longer
-/// events and of whole bodies that is kept to look for counts, in bytes.
+/// The longest event that is held back and read as a whole, in bytes; a longer one is read as it passes.
 pub const MAX_KEPT: usize = 64 * 1024;
+
+/// What a stream may begin with, and means nothing.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// How deep a body's `usage` lies: it is a field of the body.
 const BODY_DEPTH: i64 = 1;
 
-/// How deep an event's `usage` may lie: the Responses API reports it in
-/// `response`, Anthropic's messages API first in `message`.
+/// How deep an event's `usage` may lie: the Responses API reports it in `response`, Anthropic's messages API first in
+/// `message`.
 const EVENT_DEPTH: i64 = 2;
 
 /// What a request consumed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Tokens of the prompt, those found in or written to a prompt cache
-    /// included.
+    /// Tokens of the prompt, those found in or written to a prompt cache included.
     pub prompt_tokens: u64,
     /// Tokens that were generated.
     pub completion_tokens: u64,
 }
 
-/// Reads along with an answer, chunk by chunk: an answer of type
-/// `text/event-stream` by [`observe`](Self::observe) or [`strip`](Self::strip),
-/// one of type `application/json` by [`whole_body`](Self::whole_body). An encoded
-/// (compressed) answer is passed, but nothing is found in it.
+/// Reads along with an answer, piece by piece: a stream of events by [`observe`](Self::observe) or
+/// [`strip`](Self::strip), one JSON object by [`whole_body`](Self::whole_body).
 #[derive(Debug)]
 pub struct UsageTap {
     mode: Mode,
     counts: Counts,
-    line: Line,
-    /// Bytes of the event that has begun, or of the body.
+    boundary: Boundary,
+    /// Bytes of the event that has begun.
     length: usize,
-    /// The end of those bytes, all of them up to [`MAX_KEPT`].
-    kept: Tail,
-    /// Whether the bytes kept were passed: always, except in an event that may
-    /// have to be taken out.
+    /// Those bytes, while they are at most [`MAX_KEPT`].
+    kept: Vec<u8>,
+    /// Whether the bytes of the event were passed: always, except in an event that may have to be taken out.
     passed: bool,
+    /// Whether the last event was taken out.
+    removed: bool,
+    /// Reads what is not kept: a body, or an event that is too long.
+    scanner: Scanner,
 }
 
-/// What to pass to the client for a chunk.
+/// What to pass to the client for a piece.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fed {
-    /// The chunk as it is.
+    /// The piece as it is.
     Unchanged,
-    /// This part of the chunk, which is never empty.
+    /// This part of the piece, which is never empty.
     Slice(Range<usize>),
-    /// These bytes, which are never empty, instead of the chunk.
+    /// These bytes, which are never empty, instead of the piece.
     Replaced(Vec<u8>),
     /// No bytes for now.
     Nothing,
@@ -85,28 +86,16 @@ pub struct Finished {
     pub usage: Option<Usage>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     Observe,
     Strip,
     WholeBody,
 }
 
-/// What the line at hand holds so far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Line {
-    Empty,
-    CarriageReturn,
-    Text,
-}
-
-/// The last [`MAX_KEPT`] bytes of what is pushed; a few more are in memory.
-#[derive(Debug, Default)]
-struct Tail(Vec<u8>);
-
-/// Collects what to pass, and copies only if it is not one part of the chunk.
+/// Collects what to pass, and copies only if it is not one part of the piece.
 struct Output<'a> {
-    chunk: &'a [u8],
+    piece: &'a [u8],
     range: Range<usize>,
     owned: Vec<u8>,
 }
@@ -117,16 +106,14 @@ impl UsageTap {
         Self::new(Mode::Observe)
     }
 
-    /// Reads a stream and takes out the events that have empty `choices` and a
-    /// `usage` object, each with the blank line that ends it. An event that has
-    /// not ended is held back, up to [`MAX_KEPT`] bytes; a longer one is passed
-    /// and never taken out.
+    /// Reads a stream and takes out the events that have a `usage` object and no choices, each with the blank line that
+    /// ends it. An event that has not ended is held back, up to [`MAX_KEPT`] bytes; a longer one is passed and never taken
+    /// out.
     pub fn strip() -> Self {
         Self::new(Mode::Strip)
     }
 
-    /// Reads an answer that is one JSON object, and passes all of it. The
-    /// `usage` is found if it begins in the last [`MAX_KEPT`] bytes.
+    /// Reads an answer that is one JSON object, and passes all of it.
     pub fn whole_body() -> Self {
         Self::new(Mode::WholeBody)
     }
@@ -135,21 +122,23 @@ impl UsageTap {
         Self {
             mode,
             counts: Counts::default(),
-            line: Line::Empty,
+            boundary: Boundary::new(),
             length: 0,
-            kept: Tail::default(),
+            kept: Vec::new(),
             passed: mode != Mode::Strip,
+            removed: false,
+            scanner: Scanner::default(),
         }
     }
 
-    /// Takes the next chunk and says what of it to pass now.
-    pub fn feed(&mut self, chunk: &[u8]) -> Fed {
+    /// Takes the next piece and says what of it to pass now.
+    pub fn feed(&mut self, piece: &[u8]) -> Fed {
         match self.mode {
             Mode::WholeBody => {
-                self.kept.push(chunk);
+                self.scanner.push(piece);
                 Fed::Unchanged
             }
-            Mode::Observe | Mode::Strip => self.feed_events(chunk),
+            Mode::Observe | Mode::Strip => self.feed_events(piece),
         }
     }
 
@@ -157,84 +146,110 @@ impl UsageTap {
     pub fn finish(&mut self) -> Finished {
         let mut leftover = None;
         if self.mode == Mode::WholeBody {
-            self.counts.absorb(report::last_counts(self.kept.last(), BODY_DEPTH));
+            self.counts.absorb(self.scanner.finish(BODY_DEPTH));
         } else if self.length > 0 {
-            let event = mem::take(&mut self.kept.0);
-            let removed = self.examine(&event, self.length);
+            let event = mem::take(&mut self.kept);
+            let removed = self.examine(&event);
             if !removed && !self.passed {
                 leftover = Some(event);
             }
         }
+        self.finished(leftover)
+    }
+
+    /// Ends an answer that broke off: what was held back is passed, because the client would have got it from the engine.
+    pub fn break_off(&mut self) -> Finished {
+        let held = (!self.passed && !self.kept.is_empty()).then(|| mem::take(&mut self.kept));
+        self.finished(held)
+    }
+
+    /// Returns whether events are taken out.
+    pub fn strips(&self) -> bool {
+        self.mode == Mode::Strip
+    }
+
+    fn finished(&mut self, leftover: Option<Vec<u8>>) -> Finished {
         let usage = self.usage();
         *self = Self::new(self.mode);
         Finished { leftover, usage }
     }
 
-    /// What is known of the usage so far, for an answer that breaks off.
+    /// Returns what is known of the usage so far.
     pub fn usage(&self) -> Option<Usage> {
         self.counts.usage()
     }
 
-    fn feed_events(&mut self, chunk: &[u8]) -> Fed {
-        let suspect = report::may_hold_counts(chunk);
-        if !suspect && self.length == 0 && (chunk.ends_with(b"\n\n") || chunk.ends_with(b"\n\r\n")) {
+    fn feed_events(&mut self, piece: &[u8]) -> Fed {
+        let suspect = report::may_hold_counts(piece);
+        let between = self.length == 0;
+        let mut start = usize::from(between && self.boundary.owns_line_feed(piece));
+        if !suspect && between && start == 0 && self.boundary.pass_whole_events(piece) {
             return Fed::Unchanged;
         }
-        let mut output = Output { chunk, range: 0..0, owned: Vec::new() };
-        let mut start = 0;
-        while let Some(length) = self.line.event_end(&chunk[start..]) {
-            self.end_event(start..start + length, suspect, &mut output);
+        let mut output = Output { piece, range: 0..0, owned: Vec::new() };
+        if !self.removed && start > 0 {
+            output.push(0..start);
+        }
+        while let Some(length) = self.boundary.event_end(&piece[start..]) {
+            self.removed = self.end_event(start..start + length, suspect, &mut output);
             start += length;
         }
-        if start < chunk.len() {
-            self.keep(start..chunk.len(), &mut output);
+        if start < piece.len() {
+            self.keep(start..piece.len(), &mut output);
         }
         output.finish()
     }
 
-    /// Handles an event of which `part` is the end, or the whole. If the chunk
-    /// is not suspect, an event that lies wholly in it has no counts.
-    fn end_event(&mut self, part: Range<usize>, suspect: bool, output: &mut Output<'_>) {
+    /// Handles an event of which `part` is the end, or the whole, and returns whether it was taken out. If the piece is
+    /// not suspect, an event that lies wholly in it has no counts.
+    fn end_event(&mut self, part: Range<usize>, suspect: bool, output: &mut Output<'_>) -> bool {
         if self.length == 0 {
-            let event = &output.chunk[part.clone()];
-            let removed = suspect && self.examine(event, event.len());
+            self.length = part.len();
+            let removed = suspect && self.examine(&output.piece[part.clone()]);
             if !removed {
                 output.push(part);
             }
-            return;
+            self.length = 0;
+            return removed;
         }
         self.keep(part, output);
         let mut event = mem::take(&mut self.kept);
-        let removed = self.examine(&event.0, self.length);
+        let removed = self.examine(&event);
         if !removed && !self.passed {
-            output.push_kept(&event.0);
+            output.push_kept(&event);
         }
-        event.0.clear();
+        event.clear();
         self.kept = event;
         self.length = 0;
         self.passed = self.mode != Mode::Strip;
+        removed
     }
 
-    /// Keeps a part of an event that lies in several chunks, and stops to hold
-    /// the event back when it gets too long.
+    /// Keeps a part of an event that lies in several pieces; stops to hold the event back when it gets too long.
     fn keep(&mut self, part: Range<usize>, output: &mut Output<'_>) {
-        let bytes = &output.chunk[part.clone()];
+        let bytes = &output.piece[part.clone()];
         self.length += bytes.len();
-        if self.length > MAX_KEPT && !self.passed {
-            output.push_kept(&self.kept.0);
-            self.passed = true;
+        if self.length > MAX_KEPT {
+            self.scanner.push(&self.kept);
+            self.scanner.push(bytes);
+            if !self.passed {
+                output.push_kept(&self.kept);
+                self.passed = true;
+            }
+            self.kept.clear();
+        } else {
+            self.kept.extend_from_slice(bytes);
         }
         if self.passed {
             output.push(part);
         }
-        self.kept.push(bytes);
     }
 
-    /// Counts the usage of an event, and says whether to take the event out.
-    /// `length` is that of the whole event, `event` its end if that is too long.
-    fn examine(&mut self, event: &[u8], length: usize) -> bool {
-        if length > MAX_KEPT {
-            self.counts.absorb(report::last_counts(last_kept(event), EVENT_DEPTH));
+    /// Counts the usage of an event that has ended, and says whether to take it out.
+    fn examine(&mut self, event: &[u8]) -> bool {
+        if self.length > MAX_KEPT {
+            self.scanner.push(event);
+            self.counts.absorb(self.scanner.finish(EVENT_DEPTH));
             return false;
         }
         if !report::may_hold_counts(event) {
@@ -246,67 +261,25 @@ impl UsageTap {
     }
 }
 
-impl Line {
-    /// The line after more bytes of it, without its line feed.
-    fn after(self, part: &[u8]) -> Self {
-        match (self, part) {
-            (line, []) => line,
-            (Self::Empty, b"\r") => Self::CarriageReturn,
-            _ => Self::Text,
-        }
-    }
-
-    /// Goes through `bytes` up to the end of an event and returns the length, or
-    /// `None` if no event ends in them.
-    fn event_end(&mut self, bytes: &[u8]) -> Option<usize> {
-        let mut start = 0;
-        for line_feed in memchr::memchr_iter(b'\n', bytes) {
-            let line = self.after(&bytes[start..line_feed]);
-            *self = Self::Empty;
-            start = line_feed + 1;
-            if line != Self::Text {
-                return Some(start);
-            }
-        }
-        *self = self.after(&bytes[start..]);
-        None
-    }
-}
-
-impl Tail {
-    fn push(&mut self, bytes: &[u8]) {
-        let bytes = last_kept(bytes);
-        if self.0.len() + bytes.len() > 2 * MAX_KEPT {
-            // What is moved was paid for by as many bytes pushed since.
-            self.0.drain(..self.0.len() - MAX_KEPT);
-        }
-        self.0.extend_from_slice(bytes);
-    }
-
-    fn last(&self) -> &[u8] {
-        last_kept(&self.0)
-    }
-}
-
 impl Output<'_> {
-    /// Passes a part of the chunk, which lies after all parts passed before.
+    /// Passes a part of the piece, which lies after all parts passed before.
     fn push(&mut self, part: Range<usize>) {
         if !self.owned.is_empty() {
-            self.owned.extend_from_slice(&self.chunk[part]);
+            self.owned.extend_from_slice(&self.piece[part]);
         } else if self.range.is_empty() {
             self.range = part;
         } else if self.range.end == part.start {
             self.range.end = part.end;
         } else {
-            self.owned.reserve(self.chunk.len());
-            self.owned.extend_from_slice(&self.chunk[self.range.clone()]);
-            self.owned.extend_from_slice(&self.chunk[part]);
+            self.owned.reserve(self.piece.len());
+            self.owned.extend_from_slice(&self.piece[self.range.clone()]);
+            self.owned.extend_from_slice(&self.piece[part]);
         }
     }
 
-    /// Passes bytes of earlier chunks, before any part of this one.
+    /// Passes bytes of earlier pieces, before any part of this one.
     fn push_kept(&mut self, bytes: &[u8]) {
-        self.owned.reserve(bytes.len() + self.chunk.len());
+        self.owned.reserve(bytes.len() + self.piece.len());
         self.owned.extend_from_slice(bytes);
     }
 
@@ -315,7 +288,7 @@ impl Output<'_> {
             Fed::Replaced(self.owned)
         } else if self.range.is_empty() {
             Fed::Nothing
-        } else if self.range.len() == self.chunk.len() {
+        } else if self.range.len() == self.piece.len() {
             Fed::Unchanged
         } else {
             Fed::Slice(self.range)
@@ -323,14 +296,12 @@ impl Output<'_> {
     }
 }
 
-fn last_kept(bytes: &[u8]) -> &[u8] {
-    &bytes[bytes.len().saturating_sub(MAX_KEPT)..]
-}
-
-/// The `data` of an event: its data lines, joined. White space is left where the
-/// standard removes it, for it means nothing to JSON.
+/// Returns the `data` of an event: its data lines, joined. White space is left where the standard removes it, for it means
+/// nothing to JSON.
 fn event_data(event: &[u8]) -> Cow<'_, [u8]> {
-    let mut lines = event.split(|byte| *byte == b'\n').filter_map(|line| line.strip_prefix(b"data:"));
+    let event = event.strip_prefix(BYTE_ORDER_MARK).unwrap_or(event);
+    let lines = event.split(|byte| matches!(byte, b'\n' | b'\r'));
+    let mut lines = lines.filter_map(|line| line.strip_prefix(b"data:"));
     let mut data = Cow::Borrowed(lines.next().unwrap_or_default());
     for line in lines {
         let joined = data.to_mut();

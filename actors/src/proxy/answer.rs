@@ -159,8 +159,7 @@ impl AnswerBody {
             leftover = held;
         }
         if let Some(names) = &mut self.names {
-            let mut held = names.feed(&leftover.unwrap_or_default());
-            held.append(&mut names.finish());
+            let held = [names.feed(leftover.unwrap_or_default().into()), names.finish()].concat();
             leftover = Some(held).filter(|held| !held.is_empty());
         }
         leftover.map(Bytes::from)
@@ -207,9 +206,9 @@ impl MessageBody for AnswerBody {
                 },
             };
             let Some(names) = &mut this.names else { return Poll::Ready(Some(Ok(passed))) };
-            let renamed = names.feed(&passed);
+            let renamed = names.feed(passed);
             if !renamed.is_empty() {
-                return Poll::Ready(Some(Ok(Bytes::from(renamed))));
+                return Poll::Ready(Some(Ok(renamed)));
             }
         }
     }

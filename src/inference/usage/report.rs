@@ -11,16 +11,18 @@
 //! before it is not parsed. Generated text cannot be taken for it: within a JSON
 //! string the quotes of `"usage"` are escaped.
 
+use std::fmt;
 use std::sync::LazyLock;
 
 use memchr::memmem::{Finder, FinderRev};
 use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::Usage;
 
-const KEY: &[u8] = br#""usage""#;
+/// The key of the object.
+pub(super) const KEY: &[u8] = br#""usage""#;
 
 static FORWARD: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(KEY));
 
@@ -28,24 +30,38 @@ static BACKWARD: LazyLock<FinderRev<'static>> = LazyLock::new(|| FinderRev::new(
 
 /// The fields of all `usage` objects that were read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
 pub(super) struct Counts {
+    #[serde(deserialize_with = "count")]
     prompt_tokens: Option<u64>,
+    #[serde(deserialize_with = "count")]
     completion_tokens: Option<u64>,
+    #[serde(deserialize_with = "count")]
     input_tokens: Option<u64>,
+    #[serde(deserialize_with = "count")]
     output_tokens: Option<u64>,
+    #[serde(deserialize_with = "count")]
     cache_creation_input_tokens: Option<u64>,
+    #[serde(deserialize_with = "count")]
     cache_read_input_tokens: Option<u64>,
+    #[serde(deserialize_with = "count")]
     total_tokens: Option<u64>,
 }
 
-/// An event that only reports usage; any other does not parse as one.
+/// An event that only reports usage; any other does not parse as one. Engines leave `choices` empty, null or out.
 #[derive(Deserialize)]
 struct UsageOnly<'a> {
-    #[serde(rename = "choices")]
-    _choices: [IgnoredAny; 0],
+    #[serde(rename = "choices", default)]
+    _choices: Option<[IgnoredAny; 0]>,
     #[serde(borrow)]
     usage: &'a RawValue,
+    #[serde(default)]
+    error: Option<IgnoredAny>,
 }
+
+/// Reads a count, which is `None` for anything but a number that can be one: what an engine adds to a report must not
+/// make the rest of it unreadable.
+struct CountVisitor;
 
 impl Counts {
     /// Takes over what a later report says, field by field: Anthropic's streams
@@ -124,9 +140,10 @@ pub(super) fn last_counts(json: &[u8], max_depth: i64) -> Option<Counts> {
     None
 }
 
-/// Whether the JSON is an object with empty `choices` and a `usage` object.
+/// Returns whether the JSON is an object without choices and with a `usage` object.
 pub(super) fn is_usage_only(json: &[u8]) -> bool {
-    serde_json::from_slice::<UsageOnly<'_>>(json).is_ok_and(|event| event.usage.get().starts_with('{'))
+    let event = serde_json::from_slice::<UsageOnly<'_>>(json);
+    event.is_ok_and(|event| event.usage.get().starts_with('{') && event.error.is_none())
 }
 
 fn object_may_follow(rest: &[u8]) -> bool {
@@ -145,11 +162,20 @@ fn object_may_follow(rest: &[u8]) -> bool {
 /// Reads `: {…}`, if that is what follows the key and holds any count.
 fn counts_after(rest: &[u8]) -> Option<Counts> {
     let value = rest.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start();
-    if !value.starts_with(b"{") {
-        return None;
-    }
-    let counts = Counts::deserialize(&mut serde_json::Deserializer::from_slice(value)).ok()?;
+    counts_of(value).filter(|_| value.starts_with(b"{"))
+}
+
+/// Reads the object that the JSON begins with, if it holds any count.
+pub(super) fn counts_of(json: &[u8]) -> Option<Counts> {
+    let counts = Counts::deserialize(&mut serde_json::Deserializer::from_slice(json)).ok()?;
     counts.usage().map(|_| counts)
+}
+
+/// Returns where the first key ends that is not the end of a text with an escaped quote in it; `preceding` is the byte
+/// before the bytes.
+pub(super) fn find_key(bytes: &[u8], preceding: Option<u8>) -> Option<usize> {
+    let before = |at: usize| at.checked_sub(1).map_or(preceding, |last| Some(bytes[last]));
+    FORWARD.find_iter(bytes).find(|at| before(*at) != Some(b'\\')).map(|at| at + KEY.len())
 }
 
 /// By how many the brackets that close outnumber those that open, outside of
@@ -182,4 +208,52 @@ fn after_string(mut json: &[u8]) -> &[u8] {
         json = json.get(at + 2..).unwrap_or_default();
     }
     &[]
+}
+
+fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    deserializer.deserialize_any(CountVisitor)
+}
+
+impl<'de> Visitor<'de> for CountVisitor {
+    type Value = Option<u64>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a count")
+    }
+
+    fn visit_u64<E>(self, count: u64) -> Result<Self::Value, E> {
+        Ok(Some(count))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked before")]
+    fn visit_f64<E>(self, count: f64) -> Result<Self::Value, E> {
+        // Some engines count in floating point; what is larger than any count of tokens is none.
+        Ok((0.0..=1e15).contains(&count).then_some(count as u64))
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(None)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(None)
+    }
 }

@@ -1,0 +1,109 @@
+use super::*;
+
+const DELTA: &str = "data: {\"model\":\"served\",\"choices\":[{\"delta\":{\"content\":\"Hi\"}}],\"usage\":null}\n\n";
+const USAGE: &str = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":3}}\n\n";
+const COUNTED: Option<Usage> = Some(Usage { prompt_tokens: 7, completion_tokens: 3 });
+const CHAT: Option<Api> = Some(Api::ChatCompletions);
+const EVENTS: AnswerHead<'_> = AnswerHead { content_type: Some("text/event-stream"), content_encoding: None };
+
+fn passed(tap: &mut Tap, pieces: &[&'static str]) -> String {
+    let passed = pieces.iter().filter_map(|piece| tap.feed(Bytes::from_static(piece.as_bytes())));
+    passed.map(|piece| String::from_utf8(piece.to_vec()).unwrap()).collect()
+}
+
+fn text(bytes: Option<Bytes>) -> String {
+    String::from_utf8(bytes.unwrap_or_default().to_vec()).unwrap()
+}
+
+#[test]
+fn the_routers_usage_event_is_taken_out_of_every_stream_that_can_be_read() {
+    let whole = "{\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":3}}";
+    for (case, content_type, content_encoding, answer, left, usage) in [
+        ("a stream", Some("text/event-stream"), None, USAGE, "", COUNTED),
+        ("another case, a parameter", Some("Text/Event-Stream ; charset=utf-8"), None, USAGE, "", COUNTED),
+        ("no type", None, None, USAGE, "", COUNTED),
+        ("no type, and an object", None, None, whole, whole, COUNTED),
+        ("another type", Some("text/event-streamx"), None, USAGE, USAGE, COUNTED),
+        ("an object", Some("application/json"), None, whole, whole, COUNTED),
+        ("no coding", Some("text/event-stream"), Some("Identity"), USAGE, "", COUNTED),
+        ("a coding", Some("text/event-stream"), Some("gzip"), USAGE, USAGE, None),
+        ("several codings", Some("text/event-stream"), Some("identity, gzip"), USAGE, USAGE, None),
+    ] {
+        let head = AnswerHead { content_type, content_encoding };
+        let mut tap = Tap::new(Reading::StreamWithAddedUsage, None, CHAT, head);
+        let mut got = passed(&mut tap, &[answer]);
+        let Ended { leftover, usage: counted } = tap.end();
+        got.push_str(&text(leftover));
+        assert_eq!((got.as_str(), counted), (left, usage), "{case}");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_never_held_back() {
+    let head = AnswerHead { content_encoding: Some("gzip"), ..EVENTS };
+    let names = Some(ModelNames::new("served", "asked"));
+    let mut tap = Tap::new(Reading::StreamWithAddedUsage, names, CHAT, head);
+    assert!(!tap.changes_length());
+    for piece in ["\u{1f}half of", " an \"mod", "el\":\"served\""] {
+        assert_eq!(passed(&mut tap, &[piece]), piece);
+    }
+    assert_eq!(tap.broken("gone"), Ended::default(), "an event in a coded stream would be noise");
+}
+
+#[test]
+fn a_model_gets_the_clients_name_back_after_usage_was_taken_out() {
+    let names = || Some(ModelNames::new("served", "asked"));
+    let mut tap = Tap::new(Reading::StreamWithAddedUsage, names(), CHAT, EVENTS);
+    assert!(tap.changes_length());
+    assert_eq!(passed(&mut tap, &[&DELTA[..30], &DELTA[30..], USAGE]), DELTA.replace("served", "asked"));
+    assert_eq!(tap.end(), Ended { leftover: None, usage: COUNTED });
+    let mut whole = Tap::new(Reading::Whole, names(), CHAT, AnswerHead::default());
+    assert_eq!(passed(&mut whole, &["{\"model\":\"ser"]), "{");
+    assert_eq!(text(whole.end().leftover), "\"model\":\"ser");
+}
+
+#[test]
+fn lengths_stay_where_nothing_is_changed() {
+    for (reading, head, changes) in [
+        (Reading::Unread, EVENTS, false),
+        (Reading::Stream, EVENTS, false),
+        (Reading::StreamWithAddedUsage, EVENTS, true),
+        (Reading::StreamWithAddedUsage, AnswerHead::default(), true),
+        (Reading::StreamWithAddedUsage, AnswerHead { content_type: Some("application/json"), ..EVENTS }, false),
+    ] {
+        assert_eq!(Tap::new(reading, None, CHAT, head).changes_length(), changes, "{reading:?}, {head:?}");
+    }
+}
+
+#[test]
+fn a_stream_that_breaks_off_says_so_where_an_event_can_be_written() {
+    let said = |api, reading, head, pieces: &[&'static str]| {
+        let mut tap = Tap::new(reading, None, api, head);
+        passed(&mut tap, pieces);
+        text(tap.broken("gone").leftover)
+    };
+    let event = said(CHAT, Reading::Unread, EVENTS, &["data: {}\n\n"]);
+    assert!(event.starts_with("data: {\"error\"") && event.contains("gone") && event.ends_with("\n\n"), "{event}");
+    let messages = said(Some(Api::Messages), Reading::Stream, EVENTS, &["data: {}\r\n\r\n"]);
+    assert!(messages.starts_with("event: error\ndata: {") && messages.contains("api_error"), "{messages}");
+    assert!(!said(CHAT, Reading::Unread, EVENTS, &[]).is_empty(), "nothing was sent yet");
+    for (case, api, reading, head, pieces, expected) in [
+        ("within an event", CHAT, Reading::Stream, EVENTS, &["data: {\"a\":"][..], ""),
+        ("after one of its lines", CHAT, Reading::Stream, EVENTS, &["data: {}\n"], ""),
+        ("within one that is held", CHAT, Reading::StreamWithAddedUsage, EVENTS, &["data: {\"a\":"], "data: {\"a\":"),
+        ("not a stream", CHAT, Reading::Whole, AnswerHead::default(), &["{}\n\n"], ""),
+        ("not an inference", None, Reading::Unread, EVENTS, &["data: {}\n\n"], ""),
+    ] {
+        assert_eq!(said(api, reading, head, pieces), expected, "{case}");
+    }
+}
+
+#[test]
+fn a_piece_that_is_not_changed_is_not_copied() {
+    let piece = Bytes::from_static(DELTA.as_bytes());
+    for reading in [Reading::Unread, Reading::Whole, Reading::Stream, Reading::StreamWithAddedUsage] {
+        let mut tap = Tap::new(reading, None, CHAT, EVENTS);
+        let passed = tap.feed(piece.clone()).unwrap();
+        assert_eq!(passed.as_ptr(), piece.as_ptr(), "{reading:?}");
+    }
+}
