@@ -1,9 +1,9 @@
 //! The Services that the router makes for Gateways, unless all Gateways share its own.
 //!
-//! With the `service` provider it is a load balancer that leads to the router's Pods, in the router's namespace. With the
-//! `pool` provider the addresses are there already, and a headless Service beside a Gateway that has `infrastructure`
-//! carries its labels and annotations for whoever reads them. Services that were made for a Gateway which is no more are
-//! deleted.
+//! With the `service` provider it is a load balancer that leads to the router's Pods, in the router's namespace. With
+//! the `pool` provider the addresses are there already, and a headless Service beside a Gateway that has
+//! `infrastructure` carries its labels and annotations for whoever reads them. Services that were made for a Gateway
+//! which is no more are deleted.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,8 +1,8 @@
 //! The Gateways that are ours, each with the listeners of its own and of the ListenerSets that it allows.
 //!
-//! Source: Gateway API, `GatewayStatus` and `ListenerSetStatus`. A Gateway is accepted when its addresses and parameters
-//! can be served and at least one of its own listeners is valid; a ListenerSet when its Gateway allows it and is
-//! accepted, and at least one of the set's listeners is valid.
+//! Source: Gateway API, `GatewayStatus` and `ListenerSetStatus`. A Gateway is accepted when its addresses and
+//! parameters can be served and at least one of its own listeners is valid; a ListenerSet when its Gateway allows it
+//! and is accepted, and at least one of the set's listeners is valid.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -1,8 +1,8 @@
 //! Which listeners a route attaches to, and why not to others.
 //!
-//! Source: Gateway API, `ParentReference`, the same for every kind of route. A reference names a Gateway, and so its own
-//! listeners, or a ListenerSet, and so those of the set; with `sectionName` and `port` only those of them that have this
-//! name and port. The listener must allow the route's kind and namespace, and serve some of its hostnames.
+//! Source: Gateway API, `ParentReference`, the same for every kind of route. A reference names a Gateway, and so its
+//! own listeners, or a ListenerSet, and so those of the set; with `sectionName` and `port` only those of them that have
+//! this name and port. The listener must allow the route's kind and namespace, and serve some of its hostnames.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -89,8 +89,8 @@ impl ContainerPorts {
     }
 }
 
-/// Makes a DNS label of a name: dots become dashes, a digit in front gets a word before it, and what is too long is cut;
-/// a name that is changed ends in a sum of itself, so that it stays one of its own.
+/// Makes a DNS label of a name: dots become dashes, a digit in front gets a word before it, and what is too long is
+/// cut; a name that is changed ends in a sum of itself, so that it stays one of its own.
 fn shortened(name: &str) -> String {
     let plain = name.replace('.', "-");
     let plain =

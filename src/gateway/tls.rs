@@ -1,8 +1,8 @@
 //! What TLS is spoken with: towards clients by a listener, towards backends by a connection.
 //!
 //! Source: Gateway API, `Listener.tls`, `Gateway.spec.tls.frontend` (validation of client certificates) and
-//! `BackendTLSPolicy`: a policy's `hostname` is the server name, and what a backend's certificate has to name unless the
-//! policy lists other names.
+//! `BackendTLSPolicy`: a policy's `hostname` is the server name, and what a backend's certificate has to name unless
+//! the policy lists other names.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

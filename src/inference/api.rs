@@ -1,14 +1,24 @@
-//! Which paths of an engine's HTTP API are reachable through the router.
+//! Which calls of an engine's HTTP API are reachable through the router, and what is known of each.
 //!
-//! Inference calls are `POST`s below `/v1/` whose JSON body names a model; `GET /v1/models` is answered by the router.
-//! Everything else an engine serves (health, metrics, adapter and cache management, sleep) is for its operator, and
-//! reaching it through a public port would let any client change what others are served.
+//! Inference calls are `POST`s below `/v1/` whose JSON body names a model; the list of models and the health of the
+//! whole are answered by the router. Everything else an engine serves (its own health, metrics, adapter and cache
+//! management, sleep) is for its operator, and reaching it through a public port would let any client change what
+//! others are served.
+//!
+//! Sources: OpenAI API reference; Anthropic API reference; vLLM 0.11, "OpenAI-Compatible Server"; SGLang 0.5, "OpenAI
+//! APIs".
+
+use std::borrow::Cow;
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
     /// The list of models.
     ListModels,
+    /// One of the models; [`model_in`] says which.
+    GetModel,
+    /// Whether there is anybody to ask.
+    Health,
     /// An inference, to be forwarded.
     Inference(Api),
     /// Something that the router does not serve.
@@ -36,6 +46,35 @@ pub enum Api {
     Other,
 }
 
+/// What is known of the calls of an API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traits {
+    /// The path for logs' and metrics' labels; all unknown paths share one, so that labels stay bounded.
+    pub label: &'static str,
+    /// Whether it generates text, so that a request takes as long as its answer; otherwise a prompt is only read.
+    pub generates: bool,
+    /// Whether a streamed answer has its usage only on request, by `stream_options.include_usage`.
+    pub has_stream_options: bool,
+    /// Whether a call only computes an answer, so that a second run on another endpoint does no harm. A response that
+    /// the engine stores is one more response, which nobody knows the name of.
+    pub repeatable: bool,
+}
+
+/// The APIs by their path below `/v1/`. All take a JSON object that names a model, and answer one or, where they
+/// generate, a stream of events.
+const APIS: [(&str, Api, Traits); 7] = [
+    ("chat/completions", Api::ChatCompletions, Traits::generating("/v1/chat/completions", true)),
+    ("completions", Api::Completions, Traits::generating("/v1/completions", true)),
+    ("responses", Api::Responses, Traits::generating("/v1/responses", false)),
+    ("messages", Api::Messages, Traits::generating("/v1/messages", false)),
+    ("embeddings", Api::Embeddings, Traits::reading("/v1/embeddings")),
+    ("rerank", Api::Rerank, Traits::reading("/v1/rerank")),
+    ("score", Api::Score, Traits::reading("/v1/score")),
+];
+
+/// What is known of every other call.
+const OTHER: Traits = Traits { label: "other", generates: true, has_stream_options: false, repeatable: false };
+
 /// First segments below `/v1/` that manage the engine instead of using it: vLLM's and SGLang's names.
 const MANAGEMENT: [&str; 12] = [
     "abort_request",
@@ -56,47 +95,86 @@ impl Call {
     /// Reads a request's method and its path without the query.
     pub fn of(method: &str, path: &str) -> Self {
         match (method, path) {
-            ("GET" | "HEAD", "/v1/models") => Self::ListModels,
+            ("GET" | "HEAD", "/v1/models" | "/v1/models/") => Self::ListModels,
+            ("GET" | "HEAD", "/health" | "/ping") => Self::Health,
+            ("GET" | "HEAD", _) if path.starts_with(MODELS) => Self::GetModel,
             ("POST", _) => Api::of(path).map_or(Self::Unserved, Self::Inference),
             _ => Self::Unserved,
         }
     }
 }
 
+/// The path that the name of a model follows.
+const MODELS: &str = "/v1/models/";
+
+/// Returns the name of the model that the path of [`Call::GetModel`] ends in: it may have slashes, and what is encoded
+/// is decoded; `None` for a name that is not UTF-8, or empty.
+pub fn model_in(path: &str) -> Option<Cow<'_, str>> {
+    let name = path.strip_prefix(MODELS)?;
+    let name = name.strip_suffix('/').unwrap_or(name);
+    let name =
+        if name.contains('%') { Cow::Owned(String::from_utf8(decoded(name)?).ok()?) } else { Cow::Borrowed(name) };
+    Some(name).filter(|name| !name.is_empty())
+}
+
+/// Decodes a text with `%` and two digits for bytes; `None` if it is not one.
+fn decoded(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        if *first == b'%' {
+            let digits = str::from_utf8(after.get(..2)?).ok().filter(|digits| !digits.starts_with('+'))?;
+            bytes.push(u8::from_str_radix(digits, 16).ok()?);
+            rest = &after[2..];
+        } else {
+            bytes.push(*first);
+            rest = after;
+        }
+    }
+    Some(bytes)
+}
+
+impl Traits {
+    const fn generating(label: &'static str, has_stream_options: bool) -> Self {
+        Self { label, generates: true, has_stream_options, repeatable: true }
+    }
+
+    const fn reading(label: &'static str) -> Self {
+        Self { label, generates: false, has_stream_options: false, repeatable: true }
+    }
+}
+
 impl Api {
     fn of(path: &str) -> Option<Self> {
         let rest = path.strip_prefix("/v1/")?;
-        Some(match rest {
-            "chat/completions" => Self::ChatCompletions,
-            "completions" => Self::Completions,
-            "responses" => Self::Responses,
-            "messages" => Self::Messages,
-            "embeddings" => Self::Embeddings,
-            "rerank" => Self::Rerank,
-            "score" => Self::Score,
-            _ if is_plain(rest) && !rest.split('/').any(|segment| MANAGEMENT.contains(&segment)) => Self::Other,
-            _ => return None,
-        })
+        if let Some((_, api, _)) = APIS.iter().find(|(path, ..)| *path == rest) {
+            return Some(*api);
+        }
+        let serves = is_plain(rest) && !is_bodiless(rest) && !rest.split('/').any(|part| MANAGEMENT.contains(&part));
+        serves.then_some(Self::Other)
     }
 
-    /// Returns the path for logs' and metrics' labels; all unknown paths share one, so that labels stay bounded.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::ChatCompletions => "/v1/chat/completions",
-            Self::Completions => "/v1/completions",
-            Self::Responses => "/v1/responses",
-            Self::Messages => "/v1/messages",
-            Self::Embeddings => "/v1/embeddings",
-            Self::Rerank => "/v1/rerank",
-            Self::Score => "/v1/score",
-            Self::Other => "other",
-        }
+    /// Returns what is known of the calls of the API.
+    pub fn traits(self) -> Traits {
+        APIS.iter().find(|(_, api, _)| *api == self).map_or(OTHER, |(.., traits)| *traits)
+    }
+
+    /// Returns the path for logs' and metrics' labels.
+    pub fn label(self) -> &'static str {
+        self.traits().label
     }
 
     /// Returns whether a streamed answer has its usage only on request, by `stream_options.include_usage`.
-    pub const fn has_stream_options(self) -> bool {
-        matches!(self, Self::ChatCompletions | Self::Completions)
+    pub fn has_stream_options(self) -> bool {
+        self.traits().has_stream_options
     }
+}
+
+/// Returns whether the calls of a path have no body, and so no model to be routed by: they are about an answer that one
+/// engine has stored.
+fn is_bodiless(path: &str) -> bool {
+    let mut parts = path.split('/');
+    parts.next() == Some("responses") && parts.next().is_some() && parts.next() == Some("cancel")
 }
 
 /// Returns whether a path has one reading only: no empty or dot segments, nothing encoded.
@@ -135,8 +213,42 @@ mod tests {
             ("POST", "/reset_prefix_cache", Call::Unserved),
             ("GET", "/metrics", Call::Unserved),
             ("POST", "/V1/completions", Call::Unserved),
+            ("POST", "/v1/responses/resp_1/cancel", Call::Unserved),
+            ("GET", "/v1/models/", Call::ListModels),
+            ("HEAD", "/v1/models/m", Call::GetModel),
+            ("POST", "/v1/models/m", Call::Inference(Api::Other)),
+            ("GET", "/health", Call::Health),
+            ("GET", "/ping", Call::Health),
+            ("POST", "/health", Call::Unserved),
         ] {
             assert_eq!(Call::of(method, path), expected, "{method} {path}");
         }
+    }
+
+    #[test]
+    fn a_model_is_named_by_the_rest_of_the_path() {
+        for (path, expected) in [
+            ("/v1/models/m", Some("m")),
+            ("/v1/models/m/", Some("m")),
+            ("/v1/models/Qwen/Qwen3-8B", Some("Qwen/Qwen3-8B")),
+            ("/v1/models/Qwen%2FQwen3-8B", Some("Qwen/Qwen3-8B")),
+            ("/v1/models/gr%C3%B6%c3%9fer", Some("größer")),
+            ("/v1/models/%ff", None),
+            ("/v1/models/%2", None),
+            ("/v1/models/%+1", None),
+            ("/v1/models//", None),
+            ("/v1/models", None),
+        ] {
+            assert_eq!(model_in(path).as_deref(), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn every_api_stands_in_the_table_once() {
+        for (path, api, traits) in APIS {
+            assert_eq!(Call::of("POST", traits.label), Call::Inference(api), "{path}");
+            assert_eq!((api.traits(), traits.label), (traits, &*format!("/v1/{path}")));
+        }
+        assert_eq!(Api::Other.traits(), OTHER);
     }
 }

@@ -1,7 +1,8 @@
 //! The shapes in which the APIs tell errors: OpenAI's, and Anthropic's for its messages API.
 //!
-//! Sources: OpenAI API reference, "Error codes", and what its clients read, `{"error":{"message","type","param","code"}}`;
-//! Anthropic API reference, "Errors", `{"type":"error","error":{"type","message"}}`.
+//! Sources: OpenAI API reference, "Error codes", and what its clients read,
+//! `{"error":{"message","type","param","code"}}`; Anthropic API reference, "Errors",
+//! `{"type":"error","error":{"type","message"}}`.
 
 use serde_json::json;
 

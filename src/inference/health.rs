@@ -1,12 +1,12 @@
 //! Which endpoints of a pool are ejected, that is left out for a while, because requests fail there.
 //!
-//! An endpoint is ejected after a row of failures without a good answer between them. How long the row must be depends on
-//! the cause of its last failure. The time grows with each ejection, up to [`LONGEST`]. After it the endpoint is *on trial*:
-//! it gets one request at a time, and the outcome of that request brings it back or ejects it again.
+//! An endpoint is ejected after a row of failures without a good answer between them. How long the row must be depends
+//! on the cause of its last failure. The time grows with each ejection, up to [`LONGEST`]. After it the endpoint is *on
+//! trial*: it gets one request at a time, and the outcome of that request brings it back or ejects it again.
 //!
-//! Causes are hard or soft. A hard cause says that no request can reach the endpoint, and holds for every endpoint of the
-//! pool. A soft cause may be the fault of the requests, so soft causes never eject more than half of a pool. Where every
-//! endpoint is ejected, the picker uses them all: an ejection is a preference and never the reason for an error.
+//! Causes are hard or soft. A hard cause says that no request can reach the endpoint, and holds for every endpoint of
+//! the pool. A soft cause may be the fault of the requests, so soft causes never eject more than half of a pool. Where
+//! every endpoint is ejected, the picker uses them all: an ejection is a preference and never the reason for an error.
 //!
 //! ```text
 //!            row of failures                  time is over
@@ -133,8 +133,8 @@ struct Health {
 impl Outcome {
     /// Returns what the outcome says against the endpoint; `None` for a good answer.
     ///
-    /// Only statuses from 500 on are failures, without 501 and 505, which a client can provoke by what it asks for. 429 is
-    /// the word of an engine that is busy and well.
+    /// Only statuses from 500 on are failures, without 501 and 505, which a client can provoke by what it asks for. 429
+    /// is the word of an engine that is busy and well.
     pub fn cause(self) -> Option<Cause> {
         match self {
             Self::Answered(501 | 505) => None,
@@ -252,8 +252,8 @@ impl PoolHealth {
         if is_serving && in_a_row >= Cause::Scrape.in_a_row() { self.eject(address, Cause::Scrape, now) } else { None }
     }
 
-    /// Notes that a connection of the router's own went well: a scrape, or a probe. It answers those causes only that it
-    /// would have met itself.
+    /// Notes that a connection of the router's own went well: a scrape, or a probe. It answers those causes only that
+    /// it would have met itself.
     pub fn note_contact(&mut self, address: SocketAddr, by_scrape: bool, now: Instant) -> Option<Change> {
         let answers = |cause| match cause {
             Cause::Refused => true,

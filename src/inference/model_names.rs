@@ -1,8 +1,8 @@
 //! Gives an answer the model name back that the client asked for, where its request got another model.
 //!
-//! Source: InferenceModelRewrite. Every API names the model in a field `model`, at the top of a whole answer and of a chunk,
-//! or inside of the event that begins or ends an answer, so that the field is looked for at any depth. Text that an engine
-//! generates cannot be taken for one, because quotes within it are escaped. All other bytes stay as they are.
+//! Source: InferenceModelRewrite. Every API names the model in a field `model`, at the top of a whole answer and of a
+//! chunk, or inside of the event that begins or ends an answer, so that the field is looked for at any depth. Text that
+//! an engine generates cannot be taken for one, because quotes within it are escaped. All other bytes stay as they are.
 
 use bytes::Bytes;
 use memchr::memmem;

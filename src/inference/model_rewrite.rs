@@ -1,7 +1,7 @@
 //! Which model a request to a pool gets, by the model that it asks for.
 //!
-//! Source: InferenceModelRewrite: a rule for the very name has precedence over one for all requests, then the rule of the
-//! older object, then the earlier one of an object; one of its targets is chosen by weight.
+//! Source: InferenceModelRewrite: a rule for the very name has precedence over one for all requests, then the rule of
+//! the older object, then the earlier one of an object; one of its targets is chosen by weight.
 
 use std::sync::Arc;
 

@@ -1,13 +1,11 @@
-//! What the router reads in an OpenAI-style JSON body, and the two edits it makes.
+//! What the router reads in an OpenAI-style JSON body, and the edits that it makes.
 //!
-//! The chat, completion, embedding, response, message, rerank and score
-//! endpoints of vLLM and SGLang all take one JSON object whose `model` names
-//! what has to answer; `stream` asks for server-sent events, and
-//! `stream_options.include_usage` for one more event with the token counts.
-//! The body is checked as a whole, so that an engine never sees what the router
-//! understood differently, but nothing of it is copied: an edit replaces the
-//! bytes that must change and leaves whitespace, key order, number literals and
-//! escapes of all others as the client wrote them.
+//! The chat, completion, embedding, response, message, rerank and score endpoints of vLLM and SGLang all take one JSON
+//! object whose `model` names what has to answer; `stream` asks for server-sent events, and
+//! `stream_options.include_usage` for one more event with the token counts. The body is checked as a whole, so that an
+//! engine never sees what the router understood differently, but nothing of it is copied: an edit replaces the bytes
+//! that must change and leaves whitespace, key order, number literals and escapes of all others as the client wrote
+//! them.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -27,14 +25,13 @@ mod tests;
 /// A client's body, read as far as routing needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InferenceRequest<'a> {
-    /// The model or adapter that the client names; never blank. Borrowed unless
-    /// the client wrote it with escapes.
+    /// The model or adapter that the client names; never blank. Borrowed unless the client wrote it with escapes.
     pub model: Cow<'a, str>,
     /// Whether the client asks for a stream: `stream` is the literal `true`.
     pub stream: bool,
     model_value: Range<usize>,
     wants_usage: bool,
-    usage_splice: Option<Splice>,
+    usage_splice: Option<UsageEdit>,
 }
 
 /// What has to change in a body before an engine gets it.
@@ -71,8 +68,7 @@ pub enum ParseError {
     /// The `model` is empty or white space.
     #[error("field `model` must not be blank")]
     BlankModel,
-    /// A field that the router reads occurs twice, and the engine might take
-    /// the other one.
+    /// A field that the router reads occurs twice, and the engine might take the other one.
     #[error("field `{field}` occurs more than once in the request body")]
     DuplicateField {
         /// Path of the field.
@@ -87,6 +83,11 @@ struct Splice {
     text: &'static str,
 }
 
+/// What asks an engine for one report of usage at a stream's end, and no more: replacements in the order of their
+/// places.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct UsageEdit([Option<Splice>; 2]);
+
 /// The values of the top-level fields that the router reads.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Fields<'a> {
@@ -100,8 +101,9 @@ struct Fields<'a> {
 #[derive(Default)]
 struct StreamOptions<'a> {
     include_usage: Option<&'a RawValue>,
+    continuous: Option<&'a RawValue>,
     empty: bool,
-    duplicate: bool,
+    duplicate: Option<&'static str>,
 }
 
 /// A top-level key.
@@ -113,6 +115,7 @@ struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 #[serde(field_identifier, rename_all = "snake_case")]
 enum StreamOption {
     IncludeUsage,
+    ContinuousUsageStats,
     #[serde(other)]
     Other,
 }
@@ -129,16 +132,14 @@ struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 struct Length(usize);
 
 impl InferenceRequest<'_> {
-    /// Whether the client itself asked for the usage event of a stream:
-    /// `stream_options.include_usage` is `true`.
+    /// Whether the client itself asked for the usage event of a stream: `stream_options.include_usage` is `true`.
     pub fn wants_usage(&self) -> bool {
         self.wants_usage
     }
 
-    /// Whether [`Edit::include_usage`] changes this body. Exactly then the usage
-    /// event is the router's and has to be taken out of the answer; a client
-    /// that asked, or whose `stream_options` the engine is going to refuse, gets
-    /// what the engine sends.
+    /// Whether [`Edit::include_usage`] changes this body. Exactly then the usage event is the router's and has to be
+    /// taken out of the answer; a client that asked, or whose `stream_options` the engine is going to refuse, gets what
+    /// the engine sends.
     pub fn lacks_usage(&self) -> bool {
         self.usage_splice.is_some()
     }
@@ -152,13 +153,13 @@ impl InferenceRequest<'_> {
         if model.is_none() && usage.is_none() {
             return None;
         }
-        let grown = model.map_or(0, quoted_length) + usage.map_or(0, |splice| splice.text.len());
-        let removed = model.map_or(0, |_| self.model_value.len()) + usage.map_or(0, |splice| splice.at.len());
+        let splices = || usage.iter().flat_map(|UsageEdit(splices)| splices.iter().flatten());
+        let grown = model.map_or(0, quoted_length) + splices().map(|splice| splice.text.len()).sum::<usize>();
+        let removed =
+            model.map_or(0, |_| self.model_value.len()) + splices().map(|splice| splice.at.len()).sum::<usize>();
         let mut edited = Vec::with_capacity(body.len() + grown - removed);
         let mut copied = 0;
-        let before = usage.filter(|splice| splice.at.start < self.model_value.start);
-        let after = usage.filter(|splice| splice.at.start > self.model_value.start);
-        if let Some(splice) = before {
+        for splice in splices().filter(|splice| splice.at.start < self.model_value.start) {
             splice.copy(body, &mut copied, &mut edited);
         }
         if let Some(model) = model {
@@ -166,11 +167,17 @@ impl InferenceRequest<'_> {
             write_quoted(&mut edited, model);
             copied = self.model_value.end;
         }
-        if let Some(splice) = after {
+        for splice in splices().filter(|splice| splice.at.start > self.model_value.start) {
             splice.copy(body, &mut copied, &mut edited);
         }
         edited.extend_from_slice(&body[copied..]);
         Some(edited)
+    }
+}
+
+impl UsageEdit {
+    fn one(at: Range<usize>, text: &'static str) -> Self {
+        Self([Some(Splice { at, text }), None])
     }
 }
 
@@ -227,9 +234,13 @@ impl<'de> Visitor<'de> for StreamOptionsVisitor {
         while let Some(option) = map.next_key::<StreamOption>()? {
             options.empty = false;
             match option {
-                StreamOption::IncludeUsage => {
-                    options.duplicate |= options.include_usage.replace(map.next_value()?).is_some();
+                StreamOption::IncludeUsage if options.include_usage.replace(map.next_value()?).is_some() => {
+                    options.duplicate = Some("stream_options.include_usage");
                 }
+                StreamOption::ContinuousUsageStats if options.continuous.replace(map.next_value()?).is_some() => {
+                    options.duplicate = Some("stream_options.continuous_usage_stats");
+                }
+                StreamOption::IncludeUsage | StreamOption::ContinuousUsageStats => {}
                 StreamOption::Other => {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -254,9 +265,8 @@ impl io::Write for Length {
 ///
 /// # Errors
 ///
-/// Everything but exactly one JSON object with a non-blank string `model` is
-/// refused, and so is a body that names a field twice which the router reads.
-/// Nesting may be of any depth.
+/// Everything but exactly one JSON object with a non-blank string `model` is refused, and so is a body that names a
+/// field twice which the router reads. Nesting may be of any depth.
 pub fn parse(body: &[u8]) -> Result<InferenceRequest<'_>, ParseError> {
     let text = str::from_utf8(body).map_err(|error| fault_at(body, error.valid_up_to(), "invalid UTF-8".to_owned()))?;
     let fields = scan::top_level(text).map_or_else(|| read_fields(text), Ok)?;
@@ -268,7 +278,7 @@ pub fn parse(body: &[u8]) -> Result<InferenceRequest<'_>, ParseError> {
     let (wants_usage, usage_splice) = match fields.stream_options {
         None => {
             let text = r#","stream_options":{"include_usage":true}"#;
-            (false, Some(Splice { at: closing_brace..closing_brace, text }))
+            (false, Some(UsageEdit::one(closing_brace..closing_brace, text)))
         }
         Some(options) => read_stream_options(body, options)?,
     };
@@ -302,10 +312,13 @@ fn read_model<'a>(body: &[u8], value: Option<&'a str>) -> Result<(Range<usize>, 
 }
 
 /// Says whether the client asked for usage and, if not, what to write where.
-fn read_stream_options(body: &[u8], raw: &str) -> Result<(bool, Option<Splice>), ParseError> {
+///
+/// `continuous_usage_stats` does nothing without `include_usage`, and with it has counts written into every event: a
+/// client that asked for it alone must not see them.
+fn read_stream_options(body: &[u8], raw: &str) -> Result<(bool, Option<UsageEdit>), ParseError> {
     let at = range_in(body, raw);
     if raw == "null" {
-        return Ok((false, Some(Splice { at, text: r#"{"include_usage":true}"# })));
+        return Ok((false, Some(UsageEdit::one(at, r#"{"include_usage":true}"#))));
     }
     if !raw.starts_with('{') {
         return Ok((false, None));
@@ -313,18 +326,24 @@ fn read_stream_options(body: &[u8], raw: &str) -> Result<(bool, Option<Splice>),
     let options = serde_json::Deserializer::from_str(raw)
         .deserialize_map(StreamOptionsVisitor)
         .map_err(|error| body_error(&error))?;
-    if options.duplicate {
-        return Err(ParseError::DuplicateField { field: "stream_options.include_usage" });
+    if let Some(field) = options.duplicate {
+        return Err(ParseError::DuplicateField { field });
     }
-    let brace = at.end - 1;
-    let splice = match options.include_usage.map(RawValue::get) {
-        None if options.empty => Some(Splice { at: brace..brace, text: r#""include_usage":true"# }),
-        None => Some(Splice { at: brace..brace, text: r#","include_usage":true"# }),
-        Some(flag @ ("false" | "null")) => Some(Splice { at: range_in(body, flag), text: "true" }),
-        Some("true") => return Ok((true, None)),
-        Some(_) => None,
+    let end = at.end - 1;
+    let asked = match options.include_usage.map(RawValue::get) {
+        None if options.empty => Splice { at: end..end, text: r#""include_usage":true"# },
+        None => Splice { at: end..end, text: r#","include_usage":true"# },
+        Some(flag @ ("false" | "null")) => Splice { at: range_in(body, flag), text: "true" },
+        Some(flag) => return Ok((flag == "true", None)),
     };
-    Ok((false, splice))
+    let silenced = match options.continuous.map(RawValue::get) {
+        None | Some("false" | "null") => None,
+        Some(flag @ "true") => Some(Splice { at: range_in(body, flag), text: "false" }),
+        Some(_) => return Ok((false, None)),
+    };
+    let mut splices = [Some(asked), silenced];
+    splices.sort_unstable_by_key(|splice| splice.as_ref().map(|splice| splice.at.start));
+    Ok((false, Some(UsageEdit(splices))))
 }
 
 /// The place of `part`, which is borrowed from `body`.

@@ -168,8 +168,8 @@ impl Tap {
         Ended { leftover: self.last(leftover), usage }
     }
 
-    /// Ends an answer that broke off: what was held back is passed, and where another event may follow, the last one tells
-    /// the client `why`. Within an event, only the broken connection can tell.
+    /// Ends an answer that broke off: what was held back is passed, and where another event may follow, the last one
+    /// tells the client `why`. Within an event, only the broken connection can tell.
     pub fn broken(&mut self, why: &str) -> Ended {
         let Finished { leftover, usage } = match &mut self.usage {
             UsageStage::On(tap) => tap.break_off(),

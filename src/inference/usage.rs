@@ -1,12 +1,12 @@
 //! Counts tokens from what engines answer, and takes the usage event that the router asked for out of a stream again.
 //!
-//! An engine answers with one JSON body or with server-sent events (WHATWG HTML, section 9.2: lines up to a blank line are
-//! one event). OpenAI chat and completion streams end with an event without `choices` whose `usage` holds the counts if
-//! `stream_options.include_usage` is set, and vLLM then writes `"usage":null` into all events before it. A client that did
-//! not ask must not see that last event.
+//! An engine answers with one JSON body or with server-sent events (WHATWG HTML, section 9.2: lines up to a blank line
+//! are one event). OpenAI chat and completion streams end with an event without `choices` whose `usage` holds the
+//! counts if `stream_options.include_usage` is set, and vLLM then writes `"usage":null` into all events before it. A
+//! client that did not ask must not see that last event.
 //!
-//! What a tap does never depends on how the answer is cut into pieces, and a piece of whole events without counts, which
-//! is nearly every piece, costs one search for the key.
+//! What a tap does never depends on how the answer is cut into pieces, and a piece of whole events without counts,
+//! which is nearly every piece, costs one search for the key.
 
 use std::borrow::Cow;
 use std::mem;
@@ -107,8 +107,8 @@ impl UsageTap {
     }
 
     /// Reads a stream and takes out the events that have a `usage` object and no choices, each with the blank line that
-    /// ends it. An event that has not ended is held back, up to [`MAX_KEPT`] bytes; a longer one is passed and never taken
-    /// out.
+    /// ends it. An event that has not ended is held back, up to [`MAX_KEPT`] bytes; a longer one is passed and never
+    /// taken out.
     pub fn strip() -> Self {
         Self::new(Mode::Strip)
     }
@@ -157,7 +157,8 @@ impl UsageTap {
         self.finished(leftover)
     }
 
-    /// Ends an answer that broke off: what was held back is passed, because the client would have got it from the engine.
+    /// Ends an answer that broke off: what was held back is passed, because the client would have got it from the
+    /// engine.
     pub fn break_off(&mut self) -> Finished {
         let held = (!self.passed && !self.kept.is_empty()).then(|| mem::take(&mut self.kept));
         self.finished(held)
@@ -296,8 +297,8 @@ impl Output<'_> {
     }
 }
 
-/// Returns the `data` of an event: its data lines, joined. White space is left where the standard removes it, for it means
-/// nothing to JSON.
+/// Returns the `data` of an event: its data lines, joined. White space is left where the standard removes it, for it
+/// means nothing to JSON.
 fn event_data(event: &[u8]) -> Cow<'_, [u8]> {
     let event = event.strip_prefix(BYTE_ORDER_MARK).unwrap_or(event);
     let lines = event.split(|byte| matches!(byte, b'\n' | b'\r'));

@@ -31,8 +31,8 @@ pub enum DurationError {
 /// Reads a duration such as `500ms`, `1.5s` or `1m30s`.
 ///
 /// # Errors
-/// Returns [`DurationError::Syntax`] for a text of another form, and [`DurationError::Range`] for a duration that is too
-/// large or has fractions of a nanosecond.
+/// Returns [`DurationError::Syntax`] for a text of another form, and [`DurationError::Range`] for a duration that is
+/// too large or has fractions of a nanosecond.
 pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     if !has_shape(text) {
         return Err(DurationError::Syntax(text.to_owned()));

@@ -1,7 +1,7 @@
 //! InferencePools as the router reads them: Pods of engines that requests are spread over.
 //!
-//! Source: <https://gateway-api-inference-extension.sigs.k8s.io/reference/spec/#inferencepool>, and the validation rules of
-//! its CustomResourceDefinition, which nobody applies to a file.
+//! Source: <https://gateway-api-inference-extension.sigs.k8s.io/reference/spec/#inferencepool>, and the validation
+//! rules of its CustomResourceDefinition, which nobody applies to a file.
 
 use std::collections::BTreeMap;
 

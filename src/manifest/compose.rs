@@ -1,8 +1,8 @@
 //! Composes the values of YAML documents from the events of a parser.
 //!
-//! The stack of open lists and mappings is a vector, so that a text that nests deeply cannot exhaust that of the thread.
-//! Aliases share what they repeat until it is turned into JSON, and are counted before that: what they add to a text is
-//! bounded, however it is arranged.
+//! The stack of open lists and mappings is a vector, so that a text that nests deeply cannot exhaust that of the
+//! thread. Aliases share what they repeat until it is turned into JSON, and are counted before that: what they add to a
+//! text is bounded, however it is arranged.
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;

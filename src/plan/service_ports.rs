@@ -1,6 +1,7 @@
 //! Where the ports of Services lead to.
 //!
-//! Source: Kubernetes, EndpointSlices, which are found by their label and whose ports by the name of the Service's port.
+//! Source: Kubernetes, EndpointSlices, which are found by their label and whose ports by the name of the Service's
+//! port.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -1,7 +1,7 @@
 //! Finds what is kept for a host name, the most specific first.
 //!
-//! Source: Gateway API, `Listener.hostname` and `HTTPRouteSpec.hostnames`: an exact name goes before wildcards, a longer
-//! wildcard before a shorter one, and what is for every host comes last.
+//! Source: Gateway API, `Listener.hostname` and `HTTPRouteSpec.hostnames`: an exact name goes before wildcards, a
+//! longer wildcard before a shorter one, and what is for every host comes last.
 
 use foldhash::HashMap;
 use memchr::memchr_iter;

@@ -3,6 +3,7 @@
 pub mod backend;
 pub mod host_index;
 pub mod http;
+pub mod model_list;
 pub mod models;
 pub mod path;
 pub mod pool;

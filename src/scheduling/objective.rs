@@ -2,8 +2,8 @@
 //!
 //! Source: InferenceObjective, whose priority is 0 unless it says otherwise, and the endpoint picker of the Inference
 //! Extension: a request with a priority below 0 is refused while the pool is saturated, all others are not. A pool is
-//! saturated when its endpoints are on average; an endpoint is with five requests that wait or with 80 % of its KV cache in
-//! use, and one that tells nothing of itself counts as one that is.
+//! saturated when its endpoints are on average; an endpoint is with five requests that wait or with 80 % of its KV
+//! cache in use, and one that tells nothing of itself counts as one that is.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -150,6 +150,27 @@ fn usage_edit_changes_only_the_option() {
             r#"{"stream_options":{"include_usage":null},"model":"m"}"#,
             Some(r#"{"stream_options":{"include_usage":true},"model":"m"}"#),
         ),
+        (
+            "counts in every event, which alone does nothing",
+            r#"{"model":"m","stream_options":{"continuous_usage_stats": true}}"#,
+            Some(r#"{"model":"m","stream_options":{"continuous_usage_stats": false,"include_usage":true}}"#),
+        ),
+        (
+            "counts in every event, and no usage",
+            r#"{"stream_options":{"include_usage":false,"continuous_usage_stats":true},"model":"m"}"#,
+            Some(r#"{"stream_options":{"include_usage":true,"continuous_usage_stats":false},"model":"m"}"#),
+        ),
+        (
+            "the same the other way round",
+            r#"{"stream_options":{"continuous_usage_stats":true,"include_usage":null},"model":"m"}"#,
+            Some(r#"{"stream_options":{"continuous_usage_stats":false,"include_usage":true},"model":"m"}"#),
+        ),
+        (
+            "both, as the client wants",
+            r#"{"model":"m","stream_options":{"continuous_usage_stats":true,"include_usage":true}}"#,
+            None,
+        ),
+        ("another type of the other flag", r#"{"model":"m","stream_options":{"continuous_usage_stats":1}}"#, None),
         ("true", r#"{"model":"m","stream_options":{"include_usage":true}}"#, None),
         ("flag of another type", r#"{"model":"m","stream_options":{"include_usage":"yes"}}"#, None),
         ("options of another type", r#"{"model":"m","stream_options":[]}"#, None),

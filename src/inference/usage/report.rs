@@ -7,9 +7,8 @@
 //! | Anthropic messages | the same, and `cache_creation_input_tokens` and `cache_read_input_tokens`, which `input_tokens` leaves out |
 //! | rerank | `total_tokens` |
 //!
-//! The object is searched from the end, where engines write it, and the answer
-//! before it is not parsed. Generated text cannot be taken for it: within a JSON
-//! string the quotes of `"usage"` are escaped.
+//! The object is searched from the end, where engines write it, and the answer before it is not parsed. Generated text
+//! cannot be taken for it: within a JSON string the quotes of `"usage"` are escaped.
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -64,9 +63,8 @@ struct UsageOnly<'a> {
 struct CountVisitor;
 
 impl Counts {
-    /// Takes over what a later report says, field by field: Anthropic's streams
-    /// tell the input at the start and the output at the end. A zero does not
-    /// undo a count.
+    /// Takes over what a later report says, field by field: Anthropic's streams tell the input at the start and the
+    /// output at the end. A zero does not undo a count.
     pub(super) fn absorb(&mut self, later: Option<Self>) {
         let Some(later) = later else { return };
         for (known, new) in self.fields_mut().into_iter().zip(later.fields()) {
@@ -111,15 +109,14 @@ impl Counts {
     }
 }
 
-/// Whether the bytes may hold a `usage` key with an object for value. True is
-/// also said if the line or the bytes end in between; false is certain.
+/// Whether the bytes may hold a `usage` key with an object for value. True is also said if the line or the bytes end in
+/// between; false is certain.
 pub(super) fn may_hold_counts(bytes: &[u8]) -> bool {
     FORWARD.find_iter(bytes).any(|at| object_may_follow(&bytes[at + KEY.len()..]))
 }
 
-/// Reads the last `usage` object which is a field of an object that lies within
-/// at most `max_depth` objects or arrays, itself included. `json` may lack its
-/// beginning.
+/// Reads the last `usage` object which is a field of an object that lies within at most `max_depth` objects or arrays,
+/// itself included. `json` may lack its beginning.
 pub(super) fn last_counts(json: &[u8], max_depth: i64) -> Option<Counts> {
     let mut depth = 0;
     let mut measured = json.len();
@@ -178,8 +175,8 @@ pub(super) fn find_key(bytes: &[u8], preceding: Option<u8>) -> Option<usize> {
     FORWARD.find_iter(bytes).find(|at| before(*at) != Some(b'\\')).map(|at| at + KEY.len())
 }
 
-/// By how many the brackets that close outnumber those that open, outside of
-/// strings. The bytes begin outside of a string.
+/// By how many the brackets that close outnumber those that open, outside of strings. The bytes begin outside of a
+/// string.
 fn net_closes(mut json: &[u8]) -> i64 {
     let mut net = 0;
     while let Some((byte, rest)) = json.split_first() {

@@ -1,8 +1,9 @@
 //! Finds `usage` objects in JSON that arrives in pieces and is not kept.
 //!
-//! JSON of up to [`MAX_KEPT`] bytes is kept, and read from its end. In what is longer the first `"usage"` is searched by
-//! vector instructions, and from there on brackets are counted as it passes. How deep an object lies is known only at the
-//! end of the JSON: what is closed after it was open around it. So every object that may count is remembered until then.
+//! JSON of up to [`MAX_KEPT`] bytes is kept, and read from its end. In what is longer the first `"usage"` is searched
+//! by vector instructions, and from there on brackets are counted as it passes. How deep an object lies is known only
+//! at the end of the JSON: what is closed after it was open around it. So every object that may count is remembered
+//! until then.
 
 use super::MAX_KEPT;
 use super::report::{Counts, KEY, counts_of, find_key, last_counts};
@@ -82,8 +83,8 @@ impl Scanner {
         }
     }
 
-    /// Ends the value, and returns the last `usage` object that is a field of an object within at most `max_depth` objects
-    /// or arrays, itself included.
+    /// Ends the value, and returns the last `usage` object that is a field of an object within at most `max_depth`
+    /// objects or arrays, itself included.
     pub(super) fn finish(&mut self, max_depth: i64) -> Option<Counts> {
         match self.long.take() {
             Some(long) => long.walk?.last_counts(max_depth),

@@ -1,8 +1,8 @@
 //! Matches that share hostname and path, in the order of precedence.
 //!
-//! Where they are many they are not asked one by one: each is filed under the value of a header or parameter that it asks
-//! for, and only those are asked whose value the request has. Which value it is filed under makes no difference to the
-//! outcome, because of all that match the first in the order is taken.
+//! Where they are many they are not asked one by one: each is filed under the value of a header or parameter that it
+//! asks for, and only those are asked whose value the request has. Which value it is filed under makes no difference to
+//! the outcome, because of all that match the first in the order is taken.
 
 use foldhash::{HashMap, HashMapExt};
 

@@ -1,9 +1,10 @@
 //! Cross-origin resource sharing.
 //!
-//! Source: Gateway API, `HTTPCORSFilter`, and the Fetch standard, "CORS protocol". An origin's port may be left out where
-//! it is the scheme's own; `*.` in front of a host stands for one or more labels, and `*` alone for every host. With
-//! credentials no `*` is sent: the wildcard then is answered with what the request asks for, or not at all. Without them
-//! methods and headers are answered in the same way, because to browsers `*` does not include `Authorization`.
+//! Source: Gateway API, `HTTPCORSFilter`, and the Fetch standard, "CORS protocol". An origin's port may be left out
+//! where it is the scheme's own; `*.` in front of a host stands for one or more labels, and `*` alone for every host.
+//! With credentials no `*` is sent: the wildcard then is answered with what the request asks for, or not at all.
+//! Without them methods and headers are answered in the same way, because to browsers `*` does not include
+//! `Authorization`.
 
 use super::faults::Faults;
 use super::predicate::METHODS;

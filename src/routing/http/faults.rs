@@ -1,8 +1,8 @@
 //! What is wrong with an HTTPRoute's spec, and how bad that is.
 //!
 //! Source: Gateway API, `HTTPRouteRule.filters` and `RouteReason`: a value that cannot be used has the reason
-//! `UnsupportedValue`, filters that exclude each other have `IncompatibleFilters`. A route whose rules are all invalid is
-//! not accepted; one with some of them is `PartiallyInvalid`.
+//! `UnsupportedValue`, filters that exclude each other have `IncompatibleFilters`. A route whose rules are all invalid
+//! is not accepted; one with some of them is `PartiallyInvalid`.
 
 use crate::conditions::reason;
 use crate::kinds::Fault;

@@ -1,7 +1,7 @@
 //! New paths in place of old ones, for redirects and rewrites.
 //!
-//! Source: Gateway API, `HTTPPathModifier`. A replaced prefix consists of whole elements of the path, and a slash at the
-//! end of the prefix or of its replacement makes no difference where something follows; a path never becomes empty.
+//! Source: Gateway API, `HTTPPathModifier`. A replaced prefix consists of whole elements of the path, and a slash at
+//! the end of the prefix or of its replacement makes no difference where something follows; a path never becomes empty.
 
 use std::borrow::Cow;
 

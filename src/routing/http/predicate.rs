@@ -1,10 +1,10 @@
 //! One match of a rule, compiled: what a request must be like.
 //!
-//! Source: Gateway API, `HTTPRouteMatch` and the types of its fields. Everything that a match says must hold. Exact paths
-//! and prefixes are compared as they are written; a prefix consists of whole elements of the path, and a slash at its end
-//! makes no difference. Of several entries with one name the first counts; names of headers ignore case, those of
-//! parameters do not. Of a repeated header any value may match, of a repeated parameter the first. The API leaves the
-//! dialect of regular expressions open: here it is that of the `regex` crate, and the whole value must match.
+//! Source: Gateway API, `HTTPRouteMatch` and the types of its fields. Everything that a match says must hold. Exact
+//! paths and prefixes are compared as they are written; a prefix consists of whole elements of the path, and a slash at
+//! its end makes no difference. Of several entries with one name the first counts; names of headers ignore case, those
+//! of parameters do not. Of a repeated header any value may match, of a repeated parameter the first. The API leaves
+//! the dialect of regular expressions open: here it is that of the `regex` crate, and the whole value must match.
 
 use regex::Regex;
 

@@ -48,6 +48,11 @@ impl RouteEntry {
         self.route.model.iter().chain(&self.route.adapters).find(|name| ***name == *model)
     }
 
+    /// Returns the first pool that a rule leads to.
+    pub(super) fn first_pool(&self) -> Option<PoolIndex> {
+        self.targets.iter().find_map(|target| target.pool)
+    }
+
     /// Returns the targets of the first rule that matches.
     pub(super) fn find(&self, head: &RequestHead<'_>, model: &str) -> Option<&[Target]> {
         let mut first = 0;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use foldhash::{HashMap, HashMapExt};
 
 use super::entry::{RouteEntry, Target};
+use crate::routing::pool::PoolIndex;
 use crate::routing::request::RequestHead;
 
 /// The ModelRoutes of one listener.
@@ -12,6 +13,19 @@ use crate::routing::request::RequestHead;
 pub struct ModelTable {
     models: HashMap<Arc<str>, Vec<Arc<RouteEntry>>>,
     adapters: HashMap<Arc<str>, Vec<Arc<RouteEntry>>>,
+}
+
+/// A name that requests may give as their model.
+#[derive(Clone, Copy, Debug)]
+pub struct Served<'t> {
+    /// The name.
+    pub name: &'t Arc<str>,
+    /// When the route was created that serves it, in seconds since the epoch; 0 when unknown.
+    pub created: i64,
+    /// The model that it is an adapter of, if it is one and its route names the model.
+    pub parent: Option<&'t Arc<str>>,
+    /// The first pool that serves it, if there is one.
+    pub pool: Option<PoolIndex>,
 }
 
 /// A rule that matched.
@@ -22,6 +36,14 @@ pub struct Found<'t> {
     pub targets: &'t [Target],
     /// Whether the name is that of a LoRA adapter.
     pub adapter: bool,
+}
+
+impl<'t> Served<'t> {
+    fn of(name: &'t Arc<str>, routes: &'t [Arc<RouteEntry>], adapter: bool) -> Option<Self> {
+        let entry = routes.first()?;
+        let parent = entry.route.model.as_ref().filter(|_| adapter);
+        Some(Self { name, created: entry.route.record.created, parent, pool: entry.first_pool() })
+    }
 }
 
 impl ModelTable {
@@ -41,10 +63,15 @@ impl ModelTable {
         table
     }
 
+    /// Returns every name that a request may give as its model.
+    pub fn served(&self) -> impl Iterator<Item = Served<'_>> {
+        let models = self.models.iter().filter_map(|(name, routes)| Served::of(name, routes, false));
+        models.chain(self.adapters.iter().filter_map(|(name, routes)| Served::of(name, routes, true)))
+    }
+
     /// Returns every name that a request may give as its model, with the creation time of the route that serves it.
     pub fn names(&self) -> impl Iterator<Item = (&Arc<str>, i64)> {
-        let created = |routes: &Vec<Arc<RouteEntry>>| routes.first().map_or(0, |entry| entry.route.record.created);
-        self.models.iter().chain(&self.adapters).map(move |(name, routes)| (name, created(routes)))
+        self.served().map(|served| (served.name, served.created))
     }
 
     /// Finds the first route for `model` that has a rule for the request.

@@ -1,6 +1,7 @@
 //! What is kept of a Service that the router made for a Gateway, and how it is recognized.
 //!
-//! Source: Gateway API, the label `gateway.networking.k8s.io/gateway-name`, which every object that is made for a Gateway has.
+//! Source: Gateway API, the label `gateway.networking.k8s.io/gateway-name`, which every object that is made for a
+//! Gateway has.
 
 use std::collections::BTreeMap;
 
