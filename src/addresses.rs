@@ -24,7 +24,7 @@ pub struct AddressRange {
     last: IpAddr,
 }
 
-/// Why a text is no range of addresses.
+/// Why a text is not a range of addresses.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("`{0}` is neither an address nor a network in CIDR notation")]
 pub struct AddressRangeError(String);
@@ -48,7 +48,7 @@ impl AddressRange {
     }
 }
 
-/// Reads an address, or a network in CIDR notation, of whose addresses an IPv4 network's own and its broadcast address
+/// Reads an address, or a network in CIDR notation; the network address and the broadcast address of an IPv4 network
 /// are left out.
 impl FromStr for AddressRange {
     type Err = AddressRangeError;

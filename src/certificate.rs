@@ -31,7 +31,7 @@ pub enum CertificateFault {
     /// The object lacks a key of its data.
     #[error("`{0}` is missing")]
     Missing(&'static str),
-    /// There is no certificate in the text.
+    /// The text has no certificate.
     #[error("there is no certificate in PEM form in it")]
     Empty,
     /// The certificates cannot be read.

@@ -1,4 +1,4 @@
-//! What the router was told about itself, and the names that it has in the cluster.
+//! The router's own settings, and its names in the cluster.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -17,7 +17,7 @@ pub const SERVICE_NAME: &str = "kthena-router";
 /// The name of the default Gateway.
 pub const DEFAULT_GATEWAY: &str = "default";
 
-/// What the router was told about itself, as far as plans depend on it.
+/// The router's own settings, as far as plans depend on them.
 #[derive(Clone, Debug)]
 pub struct Controller {
     /// Whether Gateways are served.
@@ -38,7 +38,7 @@ pub struct Controller {
     pub tls: bool,
     /// Whether a Pod without status conditions counts as ready, as in a directory of manifests.
     pub trust_pods_without_conditions: bool,
-    /// The router's own Service, whose addresses are those of all Gateways.
+    /// The router's own Service; its addresses are all Gateways' addresses.
     pub service: ObjectKey,
     /// Whether the ports of that Service are kept in step with the listeners.
     pub sync_service_ports: bool,

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-/// What hosts a listener serves.
+/// The hosts that a listener serves.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Hostname {
     /// Exactly this host, in lower case.

@@ -1,4 +1,4 @@
-//! What the API server records of an object besides what the object asks for.
+//! The API server's own records of an object, beside what the object asks for.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub struct Record {
     pub status: Option<Arc<Value>>,
 }
 
-/// What a fact changes.
+/// The effect of a fact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Effect {
     /// Nothing that matters.

@@ -24,13 +24,13 @@ mod status;
 /// The name under which the router applies fields: the API server tells its fields from others' by it.
 pub const FIELD_MANAGER: &str = "kthena-router";
 
-/// What is to be written, by what it is about.
+/// The writes, by their targets.
 pub type Writes = BTreeMap<Target, Write>;
 
-/// What a write is about.
+/// The target of a write.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Target {
-    /// What the write does to the object.
+    /// The purpose of the write.
     pub purpose: Purpose,
     /// The object's kind.
     pub kind: Kind,
@@ -38,7 +38,7 @@ pub struct Target {
     pub key: ObjectKey,
 }
 
-/// What a write does to an object.
+/// The purpose of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Purpose {
     /// Creates it, unless it exists by now.
@@ -64,7 +64,7 @@ pub struct Write {
     pub transitions: Vec<Transition>,
 }
 
-/// Looks again and again for what is to be written, and remembers what needs no second look.
+/// Compares what is desired with what is observed, and remembers which statuses are up to date.
 #[derive(Debug, Default)]
 pub struct Reconciler {
     settled: status::Settled,

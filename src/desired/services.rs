@@ -18,10 +18,10 @@ use crate::object::{Kind, ObjectKey};
 use crate::plan::{GatewayReport, Reports};
 use crate::world::{GatewayFacts, ProvidedFacts, World};
 
-/// The annotation with a sum of all that was applied, by which one finds that something is to be taken away.
+/// The annotation with a checksum of everything applied; a different checksum means that fields must be removed.
 const APPLIED: &str = "networking.serving.volcano.sh/applied";
 
-/// Adds the Services that are missing or not as they should be, and the deletion of those that are not needed.
+/// Adds the Services that are missing or differ from what is desired, and the deletion of Services that are not needed.
 pub(super) fn provide(world: &World, reports: &Reports, controller: &Controller, writes: &mut Writes) {
     let mut wanted = BTreeSet::new();
     for (gateway, report) in &reports.gateways {

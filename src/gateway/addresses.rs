@@ -1,4 +1,4 @@
-//! The addresses of Gateways: which ones they get, and why not those that they ask for.
+//! The addresses of Gateways: which ones they get, and why not the ones that they ask for.
 //!
 //! Source: Gateway API, `GatewaySpec.addresses`: an address of a type that is not served makes the Gateway unusable,
 //! one that cannot be had makes it incompletely programmed; an empty value asks for any address of the type.
@@ -14,7 +14,7 @@ use crate::kinds::gateway::GatewaySpec;
 use crate::object::ObjectKey;
 use crate::world::{GatewayFacts, World};
 
-/// What a Gateway gets.
+/// The addresses that a Gateway gets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Assigned {
     /// The local addresses that its listeners are served on; none if it is not served.
@@ -27,7 +27,7 @@ pub struct Assigned {
     pub unusable: Option<Problem>,
 }
 
-/// What a Gateway asks for.
+/// One address that a Gateway asks for.
 #[derive(Debug, PartialEq, Eq)]
 enum Wish<'w> {
     /// Any IP address.
@@ -122,7 +122,7 @@ impl Assigned {
 }
 
 impl Pool<'_> {
-    /// Takes an address, unless it is none of the pool or is taken already.
+    /// Takes an address, unless it is not in the pool or is taken already.
     fn take(&mut self, address: IpAddr) -> bool {
         self.ranges.iter().any(|range| range.contains(address)) && self.taken.insert(address)
     }

@@ -49,7 +49,7 @@ impl Namespaces<'_> {
     }
 }
 
-/// Returns the kinds of route that a listener takes, and what is wrong with those that it allows.
+/// Returns the kinds of route that a listener takes, and the problem with the kinds that it allows, if there is one.
 ///
 /// Without a word on kinds it takes every kind of `served`. A group that is absent stands for whatever group the kind
 /// has, which forgives a ModelRoute without its group.

@@ -16,13 +16,13 @@ use crate::conditions::{Problem, reason};
 use crate::hostname::Hostname;
 use crate::object::Bind;
 
-/// What the listeners that have precedence take of each port of a Gateway.
+/// The hostnames and protocol that listeners with precedence claim on each port of a Gateway.
 #[derive(Debug, Default)]
 pub(super) struct Claims<'w> {
     ports: HashMap<u16, (Protocol<'w>, HashSet<Hostname>)>,
 }
 
-/// What the Gateways that have precedence take of each socket.
+/// The protocol and TLS settings that Gateways with precedence claim on each socket.
 #[derive(Debug, Default)]
 pub(super) struct SharedBinds {
     speaks_tls: HashMap<Bind, bool>,
@@ -116,7 +116,7 @@ fn mark_alike(listeners: &mut [Listener<'_>]) {
     }
 }
 
-/// Returns whether a listener counts among those that must be told apart: one that could be served at all.
+/// Returns whether a listener can conflict with others: only if it could be served at all.
 fn is_distinguishable(listener: &Listener<'_>) -> bool {
     listener.problems.conflict.is_none() && listener.protocol.is_served() && listener.port > 0
 }

@@ -1,4 +1,4 @@
-//! What the clients of a Gateway's HTTPS listeners must show.
+//! How clients of a Gateway's HTTPS listeners are validated.
 //!
 //! Source: Gateway API, `FrontendTLSConfig`: the settings of a port replace the default ones there. References that
 //! lead nowhere are reported at each listener that they matter to; without any valid one no client can be validated.
@@ -15,7 +15,7 @@ use crate::kinds::gateway::{FrontendTls, FrontendTlsConfig, FrontendValidation, 
 const REASONS: Reasons =
     Reasons { kind: reason::INVALID_CA_CERTIFICATE_KIND, unusable: reason::INVALID_CA_CERTIFICATE_REF };
 
-/// What the clients of one Gateway must show.
+/// How clients of one Gateway are validated.
 #[derive(Debug, Default)]
 pub struct Frontend {
     default: Option<Validation>,

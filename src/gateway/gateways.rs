@@ -76,7 +76,7 @@ pub struct OwnGateways<'w> {
     pub allocations: BTreeMap<ObjectKey, IpAddr>,
 }
 
-/// What Gateways are read with.
+/// The context in which Gateways are read.
 struct Reader<'w, 'r> {
     world: &'w World,
     controller: &'r Controller,
@@ -247,7 +247,7 @@ impl<'w> Reader<'w, '_> {
     }
 }
 
-/// Returns what is wrong with the parameters of a Gateway, none of which are known.
+/// Returns the problem with a Gateway that refers to parameters: the router knows none.
 fn unknown_parameters(spec: &GatewaySpec) -> Option<Problem> {
     let parameters = spec.infrastructure.as_ref()?.parameters_ref.as_ref()?;
     let message = format!(
@@ -273,7 +273,7 @@ impl OwnGateway<'_> {
         self.listeners.iter().filter_map(|listener| Some((listener.port, listener.binds.first()?.port))).collect()
     }
 
-    /// Returns how many ListenerSets are attached: those that are accepted.
+    /// Returns how many ListenerSets are attached: only accepted ones are.
     pub fn attached_sets(&self) -> usize {
         self.sets.iter().filter(|set| self.is_set_accepted(set)).count()
     }

@@ -28,9 +28,9 @@ const CERTIFICATE_REASONS: Reasons =
 pub struct Listener<'w> {
     /// The listener's name, which routes refer to as `sectionName`.
     pub name: &'w str,
-    /// What the listener belongs to.
+    /// The Gateway or ListenerSet that has the listener.
     pub owner: Owner,
-    /// The port of the spec; 0 if that is none.
+    /// The port of the spec; 0 if it is not a port.
     pub port: u16,
     /// The protocol.
     pub protocol: Protocol<'w>,
@@ -47,7 +47,7 @@ pub struct Listener<'w> {
     admission: Admission<'w>,
 }
 
-/// What a listener belongs to.
+/// The Gateway or ListenerSet that has a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
     /// `Gateway` or `ListenerSet`.
@@ -56,7 +56,7 @@ pub struct Owner {
     pub key: ObjectKey,
 }
 
-/// What a listener speaks.
+/// The protocol of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol<'w> {
     /// HTTP in plain text.
@@ -85,7 +85,7 @@ pub struct Problems {
 enum Admission<'w> {
     /// Everyone's: the default Gateway that nobody wrote.
     Everyone,
-    /// Those that the listener's spec allows; without a word of it, those of its own namespace.
+    /// The namespaces that the listener's spec allows; its own namespace if it says nothing.
     Allowed(Option<&'w AllowedRoutes>),
 }
 

@@ -50,7 +50,7 @@ pub enum ReferenceFault {
     NotPermitted(String),
     /// It is of a kind that cannot be used there.
     Kind(String),
-    /// There is no such object, or it is of no use.
+    /// There is no such object, or it cannot be used.
     Unusable(String),
 }
 

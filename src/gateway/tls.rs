@@ -1,4 +1,4 @@
-//! What TLS is spoken with: towards clients by a listener, towards backends by a connection.
+//! TLS settings: of listeners, and of connections to backends.
 //!
 //! Source: Gateway API, `Listener.tls`, `Gateway.spec.tls.frontend` (validation of client certificates) and
 //! `BackendTLSPolicy`: a policy's `hostname` is the server name, and what a backend's certificate has to name unless
@@ -11,10 +11,10 @@ use crate::certificate::{Authorities, Certificate};
 use crate::hostname::Hostname;
 use crate::object::Bind;
 
-/// What TLS is served with, for each bind where listeners say so and each hostname there.
+/// The TLS settings of each bind that has TLS listeners, by hostname.
 pub type TlsPlan = BTreeMap<Bind, Vec<(Hostname, Arc<ListenerTls>)>>;
 
-/// What a listener serves TLS with.
+/// The TLS settings of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerTls {
     /// The certificates; of those whose names fit a client, the first one is served.
@@ -32,14 +32,14 @@ pub struct ClientValidation {
     pub required: bool,
 }
 
-/// What a backend is reached with.
+/// The TLS settings of connections to a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamTls {
     /// The server name that is asked for.
     pub server_name: String,
     /// Who signs the backend's certificate.
     pub trust: Trust,
-    /// The names of which the backend's certificate must have one; if there are none, it must have the server name.
+    /// The backend's certificate must have one of these names; if there are none, it must have the server name.
     pub names: Vec<SubjectAltName>,
     /// The certificate that is shown to the backend.
     pub client: Option<Arc<Certificate>>,
@@ -50,7 +50,7 @@ pub struct UpstreamTls {
 pub enum Trust {
     /// The authorities that the system trusts.
     System,
-    /// These; if there are none, no connection can be made.
+    /// These authorities; without any, no connection can be made.
     Authorities(Arc<Authorities>),
 }
 

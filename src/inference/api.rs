@@ -46,7 +46,7 @@ pub enum Api {
     Other,
 }
 
-/// What is known of the calls of an API.
+/// The facts about the calls of an API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Traits {
     /// The path for logs' and metrics' labels; all unknown paths share one, so that labels stay bounded.
@@ -72,7 +72,7 @@ const APIS: [(&str, Api, Traits); 7] = [
     ("score", Api::Score, Traits::reading("/v1/score")),
 ];
 
-/// What is known of every other call.
+/// The facts about every other call.
 const OTHER: Traits = Traits { label: "other", generates: true, has_stream_options: false, repeatable: false };
 
 /// First segments below `/v1/` that manage the engine instead of using it: vLLM's and SGLang's names.

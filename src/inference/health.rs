@@ -220,12 +220,12 @@ impl Standing {
 }
 
 impl PoolHealth {
-    /// Adds an endpoint, of which `standing` was known before.
+    /// Adds an endpoint whose `standing` was known before.
     pub fn add(&mut self, address: SocketAddr, standing: Standing, now: Instant) {
         self.endpoints.insert(address, Health::new(standing, now));
     }
 
-    /// Forgets all endpoints but those that `is_kept` holds for.
+    /// Forgets the endpoints for which `is_kept` is false.
     pub fn retain(&mut self, is_kept: impl Fn(SocketAddr) -> bool) {
         self.endpoints.retain(|address, _| is_kept(*address));
     }

@@ -26,7 +26,7 @@ pub struct ModelNames {
     last: u8,
 }
 
-/// What follows the name of a field.
+/// The value that follows the name of a field.
 enum Value {
     /// A text; it begins and ends at these places.
     Text(usize, usize),

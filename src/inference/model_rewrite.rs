@@ -1,4 +1,4 @@
-//! Which model a request to a pool gets, by the model that it asks for.
+//! Maps the model that a client asks for to the model that the pool serves.
 //!
 //! Source: InferenceModelRewrite: a rule for the very name has precedence over one for all requests, then the rule of
 //! the older object, then the earlier one of an object; one of its targets is chosen by weight.

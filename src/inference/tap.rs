@@ -1,4 +1,4 @@
-//! What is learned from an answer, and changed in it, while it is passed on.
+//! Learns from an answer, and changes it, while it is passed on.
 //!
 //! | stage | where | what it does |
 //! |---|---|---|
@@ -32,7 +32,7 @@ pub enum Reading {
     StreamWithAddedUsage,
 }
 
-/// What an answer's head says of its body; both as the engine wrote them.
+/// The fields of an answer's head that describe its body, as the engine wrote them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AnswerHead<'h> {
     /// The value of `Content-Type`.
@@ -63,7 +63,7 @@ enum UsageStage {
     On(UsageTap),
 }
 
-/// What is known when an answer has ended, or broken off.
+/// The result of an answer that has ended, or broken off.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ended {
     /// Bytes that have to be passed before the end.
@@ -72,7 +72,7 @@ pub struct Ended {
     pub usage: Option<Usage>,
 }
 
-/// What a body is.
+/// The form of a body.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Shape {
     Events,
@@ -184,7 +184,7 @@ impl Tap {
         Ended { leftover: leftover.or(event), usage }
     }
 
-    /// Returns what all stages held back, of which `held` is the first one's.
+    /// Returns what all stages held back; `held` is from the first one.
     fn last(&mut self, held: Option<Vec<u8>>) -> Option<Bytes> {
         let held = Bytes::from(held.unwrap_or_default());
         let Some(names) = &mut self.names else { return Some(held).filter(|held| !held.is_empty()) };

@@ -26,7 +26,7 @@ mod tests;
 /// The longest event that is held back and read as a whole, in bytes; a longer one is read as it passes.
 pub const MAX_KEPT: usize = 64 * 1024;
 
-/// What a stream may begin with, and means nothing.
+/// A byte order mark, which a stream may begin with.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// How deep a body's `usage` lies: it is a field of the body.
@@ -36,7 +36,7 @@ const BODY_DEPTH: i64 = 1;
 /// `message`.
 const EVENT_DEPTH: i64 = 2;
 
-/// What a request consumed.
+/// The tokens that a request consumed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Tokens of the prompt, those found in or written to a prompt cache included.
@@ -77,7 +77,7 @@ pub enum Fed {
     Nothing,
 }
 
-/// What is known at the end of an answer.
+/// The result of an answer that has ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Finished {
     /// Bytes that were held back and now have to be passed.
@@ -201,7 +201,7 @@ impl UsageTap {
         output.finish()
     }
 
-    /// Handles an event of which `part` is the end, or the whole, and returns whether it was taken out. If the piece is
+    /// Handles an event that ends with `part`, or is that part, and returns whether it was taken out. If the piece is
     /// not suspect, an event that lies wholly in it has no counts.
     fn end_event(&mut self, part: Range<usize>, suspect: bool, output: &mut Output<'_>) -> bool {
         if self.length == 0 {

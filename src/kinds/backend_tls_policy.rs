@@ -65,7 +65,7 @@ pub struct BackendTlsValidation {
     /// otherwise.
     pub hostname: String,
 
-    /// Names of which the certificate must have at least one.
+    /// The certificate must have at least one of these names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub subject_alt_names: Vec<PolicySubjectAltName>,
 }

@@ -17,7 +17,7 @@ const MAX_GATEWAY_PARTS: usize = 4;
 /// The most digits in a number of such a duration.
 const MAX_GATEWAY_DIGITS: usize = 5;
 
-/// Why a text is no duration.
+/// Why a text is not a duration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {
     /// The text is not made of numbers with units.
@@ -82,7 +82,7 @@ fn after_component(text: &str) -> Option<&str> {
     UNITS.iter().find_map(|unit| rest.strip_prefix(unit))
 }
 
-/// Returns what follows the digits at the start of the text, of which there must be one.
+/// Returns what follows the digits at the start of the text; there must be at least one digit.
 fn after_digits(text: &str) -> Option<&str> {
     let rest = text.trim_start_matches(|character: char| character.is_ascii_digit());
     (rest.len() < text.len()).then_some(rest)

@@ -22,7 +22,7 @@ pub const FORMER_POLICY_GROUP: &str = "inference.networking.x-k8s.io";
 /// The largest weight of a target.
 const MAX_WEIGHT: i64 = 1_000_000;
 
-/// What the requests of clients that name it are to the pool.
+/// How important the requests of clients that name it are to the pool.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct InferenceObjectiveSpec {
@@ -64,7 +64,7 @@ pub struct PoolReference {
 /// Which models some of the requests get.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct ModelRewriteRule {
-    /// The requests, those of any of these; all of them if there is none.
+    /// The matches, of which one must hold; every request matches if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub matches: Vec<ModelRewriteMatch>,
 
@@ -115,7 +115,7 @@ macro_rules! kinds_of_groups {
                 pub metadata: ObjectMeta,
                 /// What the object asks for.
                 pub spec: $spec,
-                /// What is reported of it.
+                /// Its status.
                 #[serde(default, skip_serializing_if = "Option::is_none")]
                 pub status: Option<serde_json::Value>,
             }

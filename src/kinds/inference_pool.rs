@@ -51,7 +51,7 @@ pub struct InferencePoolSpec {
     /// The ports that each of the Pods serves on, every one an endpoint of its own.
     pub target_ports: Vec<TargetPort>,
 
-    /// What is spoken on the ports: `http` or `kubernetes.io/h2c`.
+    /// The protocol of the ports: `http` or `kubernetes.io/h2c`.
     #[serde(default = "http")]
     pub app_protocol: String,
 
@@ -94,7 +94,7 @@ pub struct EndpointPickerRef {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<TargetPort>,
 
-    /// What becomes of requests while the picker cannot be asked: `FailOpen` or `FailClose`.
+    /// How requests are treated while the picker cannot be asked: `FailOpen` or `FailClose`.
     #[serde(default = "fail_close")]
     pub failure_mode: String,
 }
@@ -139,7 +139,7 @@ pub fn inference_pool_faults(spec: &InferencePoolSpec) -> Vec<Fault> {
 }
 
 impl TargetPort {
-    /// Returns the number, if it is that of a port.
+    /// Returns the number if it is a valid port.
     pub fn valid(self) -> Option<u16> {
         u16::try_from(self.number).ok().filter(|number| *number > 0)
     }

@@ -43,7 +43,7 @@ pub struct ParentGatewayReference {
     /// Name.
     pub name: String,
 
-    /// Namespace; that of the ListenerSet if absent.
+    /// Namespace; the ListenerSet's if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
 }

@@ -264,7 +264,7 @@ pub struct RouteParentStatus {
 }
 
 impl ModelRouteSpec {
-    /// Returns the model that the route serves; an empty name counts as none.
+    /// Returns the model that the route serves; an empty name means none.
     pub fn served_model(&self) -> Option<&str> {
         self.model_name.as_deref().filter(|name| !name.is_empty())
     }
@@ -276,12 +276,12 @@ impl TargetModel {
         Self { model_server_name: Some(name.into()), external_model_provider_name: None, weight: default_weight() }
     }
 
-    /// Returns the ModelServer that the target names; an empty name counts as none.
+    /// Returns the ModelServer that the target names; an empty name means none.
     pub fn model_server(&self) -> Option<&str> {
         self.model_server_name.as_deref().filter(|name| !name.is_empty())
     }
 
-    /// Returns the ExternalModelProvider that the target names; an empty name counts as none.
+    /// Returns the ExternalModelProvider that the target names; an empty name means none.
     pub fn external_model_provider(&self) -> Option<&str> {
         self.external_model_provider_name.as_deref().filter(|name| !name.is_empty())
     }

@@ -78,7 +78,7 @@ pub struct LineFault {
     pub message: String,
 }
 
-/// An object of a kind that the router does not read, which is no fault.
+/// An object of a kind that the router does not read, which is not a fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IgnoredKind {
     /// The line at which the object's content starts, counted from 1.

@@ -93,7 +93,7 @@ impl Place {
     }
 }
 
-/// Separates an object into its JSON value and its places, and reports the keys that repeat, of which the last counts.
+/// Separates an object into its JSON value and its places, and reports repeated keys; the last one counts.
 ///
 /// Keys without a value are left out of the JSON, as an API server leaves them out.
 pub(super) fn separate(node: Node, faults: &mut Vec<LineFault>) -> (Value, Place) {

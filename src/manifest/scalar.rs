@@ -21,7 +21,7 @@ pub(super) fn resolve(text: &str) -> Content {
     }
 }
 
-/// Reads a number; one that JSON cannot hold, such as `.inf`, is none.
+/// Reads a number; `None` for a number that JSON cannot hold, such as `.inf`.
 fn number(text: &str) -> Option<Number> {
     if !text.starts_with(|first: char| first.is_ascii_digit() || "+-.".contains(first)) {
         return None;

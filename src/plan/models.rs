@@ -18,7 +18,7 @@ pub(super) struct Models {
     pub(super) attached: Vec<Vec<Vec<Arc<RouteEntry>>>>,
     /// The routes of the plain port.
     pub(super) plain: Vec<Arc<RouteEntry>>,
-    /// What is to be reported of each route.
+    /// The report on each route.
     pub(super) reports: HashMap<ObjectKey, RouteReport>,
 }
 

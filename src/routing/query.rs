@@ -2,7 +2,7 @@
 //!
 //! Source: WHATWG URL, "application/x-www-form-urlencoded parsing", which Go's `url.ParseQuery` follows too: parameters
 //! are joined by `&`, a name ends at the first `=`, `+` is a space and `%` begins an escape. Of a repeated parameter
-//! the first value counts, as the Gateway API recommends. Escapes that are none are left as they are.
+//! the first value counts, as the Gateway API recommends. Escapes that are not valid are left as they are.
 
 use std::borrow::Cow;
 

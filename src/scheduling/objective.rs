@@ -37,7 +37,7 @@ impl Objectives {
         self.priorities.entry(Arc::clone(name)).or_insert(priority);
     }
 
-    /// Returns whether there is none.
+    /// Returns whether there are no objectives.
     pub fn is_empty(&self) -> bool {
         self.priorities.is_empty()
     }

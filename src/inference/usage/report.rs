@@ -196,7 +196,7 @@ fn net_closes(mut json: &[u8]) -> i64 {
     net
 }
 
-/// What follows a string of which `json` is the inside.
+/// Returns what follows a string; `json` begins inside of it.
 fn after_string(mut json: &[u8]) -> &[u8] {
     while let Some(at) = memchr::memchr2(b'"', b'\\', json) {
         if json[at] == b'"' {
@@ -228,7 +228,7 @@ impl<'de> Visitor<'de> for CountVisitor {
 
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked before")]
     fn visit_f64<E>(self, count: f64) -> Result<Self::Value, E> {
-        // Some engines count in floating point; what is larger than any count of tokens is none.
+        // Some engines count in floating point; a number that no count of tokens can have is ignored.
         Ok((0.0..=1e15).contains(&count).then_some(count as u64))
     }
 

@@ -18,7 +18,7 @@ const FEW: usize = 8;
 #[derive(Debug, Default)]
 pub(super) struct Candidates {
     list: Vec<Candidate>,
-    /// The places of those that are asked in any case.
+    /// The places of the candidates that are asked in any case.
     unfiled: Vec<usize>,
     files: Vec<File>,
 }

@@ -18,7 +18,7 @@ const DEFAULT_MAX_AGE: u32 = 5;
 /// The most origins, and the most headers of each list.
 const MAX_ENTRIES: usize = 64;
 
-/// The response headers that belong to this filter: those of a backend are removed before they are set.
+/// The response headers that belong to this filter: a backend's own are removed before they are set.
 pub const RESPONSE_HEADERS: [&str; 6] = [
     "access-control-allow-origin",
     "access-control-allow-credentials",
@@ -114,7 +114,7 @@ impl Cors {
         answer
     }
 
-    /// Returns the headers that are added to the answer to a request from `origin` that is no preflight.
+    /// Returns the headers that are added to the answer to a request from `origin` that is not a preflight.
     ///
     /// Those in [`RESPONSE_HEADERS`] replace the backend's; `vary` is added to the backend's.
     pub fn simple(&self, origin: &str) -> ResponseHeaders {

@@ -38,7 +38,7 @@ impl FaultReason {
     }
 }
 
-/// Collects the faults of one rule, or those of the route as a whole, in the order of the fields.
+/// Collects the faults of one rule, or of the route as a whole, in the order of the fields.
 pub(super) struct Faults {
     rule: Option<usize>,
     pub(super) found: Vec<RouteFault>,
@@ -76,7 +76,7 @@ impl Faults {
     }
 }
 
-/// Checks a hostname that is no wildcard.
+/// Checks a hostname that must not be a wildcard.
 pub(super) fn precise_hostname(path: &str, name: &str, faults: &mut Faults) -> String {
     if !is_dns_subdomain(name) {
         faults.unsupported(path, format!("`{name}` is not a host name in lower case"));

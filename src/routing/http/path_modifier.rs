@@ -12,7 +12,7 @@ use crate::kinds::http_route::HttpPathModifier;
 /// The longest new path, in characters.
 const MAX_PATH: usize = 1024;
 
-/// What becomes of a path.
+/// How a path is changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PathModifier {
     /// This one takes its place.

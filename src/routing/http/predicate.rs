@@ -30,17 +30,17 @@ pub(super) const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "
 /// One match of a rule.
 #[derive(Clone, Debug)]
 pub(super) struct Predicate {
-    /// What the path must be like.
+    /// The condition on the path.
     pub path: PathMatcher,
-    /// What the method must be; any if absent.
+    /// The method; any if absent.
     pub method: Option<String>,
-    /// What headers there must be, by their names in lower case.
+    /// The conditions on headers, by their names in lower case.
     pub headers: Vec<ValueMatcher>,
-    /// What parameters there must be.
+    /// The conditions on query parameters.
     pub query: Vec<ValueMatcher>,
 }
 
-/// What a path must be like.
+/// A condition on a path.
 #[derive(Clone, Debug)]
 pub(super) enum PathMatcher {
     /// It is this one.
@@ -51,16 +51,16 @@ pub(super) enum PathMatcher {
     Prefix(String),
 }
 
-/// What the value of a header or parameter must be like.
+/// A condition on the value of a header or parameter.
 #[derive(Clone, Debug)]
 pub(super) struct ValueMatcher {
     /// The header's name in lower case, or the parameter's name.
     pub name: String,
-    /// What its value must be like.
+    /// The condition on its value.
     pub value: TextMatcher,
 }
 
-/// What a text must be like.
+/// A condition on a text.
 #[derive(Clone, Debug)]
 pub(super) enum TextMatcher {
     /// It is this one.

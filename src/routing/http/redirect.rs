@@ -19,13 +19,13 @@ const CODES: [u16; 5] = [301, 302, 303, 307, 308];
 /// An answer that sends the client elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redirect {
-    /// The scheme; that of the listener if absent.
+    /// The scheme; the listener's if absent.
     pub scheme: Option<Scheme>,
-    /// The host; that of the request if absent.
+    /// The host; the request's if absent.
     pub hostname: Option<String>,
     /// The port; derived from scheme and listener if absent.
     pub port: Option<u16>,
-    /// What becomes of the path; nothing if absent.
+    /// How the path is changed; not at all if absent.
     pub path: Option<PathModifier>,
     /// The status code.
     pub status: u16,
@@ -41,7 +41,7 @@ pub enum Scheme {
     Https,
 }
 
-/// What a redirect keeps of a request.
+/// The parts of a request that a redirect may keep.
 #[derive(Clone, Copy, Debug)]
 pub struct RedirectContext<'r> {
     /// The listener's scheme.

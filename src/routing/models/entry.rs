@@ -11,7 +11,7 @@ use crate::routing::request::RequestHead;
 #[derive(Debug)]
 pub struct RouteEntry {
     pub(super) route: Arc<Route>,
-    /// The targets of its rules, those of the first rule first.
+    /// The targets of all its rules, in the order of the rules.
     targets: Vec<Target>,
     /// Why some of the targets have no pool, each as a sentence.
     pub unresolved: Vec<String>,

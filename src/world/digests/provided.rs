@@ -1,4 +1,4 @@
-//! What is kept of a Service that the router made for a Gateway, and how it is recognized.
+//! The facts kept about a Service that the router made for a Gateway, and how it is recognized.
 //!
 //! Source: Gateway API, the label `gateway.networking.k8s.io/gateway-name`, which every object that is made for a
 //! Gateway has.
@@ -13,7 +13,7 @@ pub const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 /// The label that says who made an object, and who it is that made ours.
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "kthena-router");
 
-/// What is kept of a Service that the router made for a Gateway.
+/// The facts kept about a Service that the router made for a Gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProvidedFacts {
     /// The object's `metadata.uid`.
