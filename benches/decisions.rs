@@ -16,6 +16,7 @@ use kthena_router::manifest::read;
 use kthena_router::object::{Bind, Kind, ObjectKey};
 use kthena_router::plan::{Plan, plan};
 use kthena_router::routing::backend::Availability;
+use kthena_router::routing::decision::{Asked, Decision, Matched, Moment, Verdict};
 use kthena_router::routing::http::entry::{Destination, HttpEntry};
 use kthena_router::routing::pool::PoolIndex;
 use kthena_router::routing::request::{Headers, RequestHead};
@@ -38,6 +39,19 @@ const SERVERS: usize = 200;
 const PODS: usize = 2_000;
 
 struct NoHeaders;
+
+/// A moment at which every pool serves.
+struct Ready;
+
+impl Moment for Ready {
+    fn availability(&self, _: PoolIndex) -> Availability {
+        Availability::Ready
+    }
+
+    fn draw(&self, bound: u64) -> u64 {
+        bound / 2
+    }
+}
 
 impl Headers for NoHeaders {
     fn any(&self, _: &str, _: &mut dyn FnMut(&str) -> bool) -> bool {
@@ -164,15 +178,8 @@ fn planning(criterion: &mut Criterion) {
         headers: &NoHeaders,
     };
     criterion.bench_function("decide, among them", |bencher| {
-        bencher.iter(|| {
-            plan.table.decide(
-                bind,
-                black_box(&head),
-                black_box("model-3321"),
-                |_| Availability::Ready,
-                |bound| bound / 2,
-            )
-        });
+        bencher
+            .iter(|| plan.table.decide(bind, black_box(&head), Asked::Model(black_box("model-3321")), &Ready).is_ok());
     });
 }
 
@@ -244,11 +251,14 @@ fn deciding_http(criterion: &mut Criterion) {
     ] {
         let (table, bind) = http_table(shape);
         let head = RequestHead { method: "POST", host, path, query, headers: &headers };
-        let decided = table.decide_http(bind, &head).map(|decision| decision.matched);
-        let found = decided.map(|matched| (matched.entry.key().name.to_string(), matched.place)).ok();
+        let decide = |head: &RequestHead<'_>| match table.decide(bind, head, Asked::Other, &Ready) {
+            Ok(Verdict::Serve(Decision { route: Matched::Http(matched), .. })) => Some(matched),
+            _ => None,
+        };
+        let found = decide(&head).map(|matched| (matched.entry.key().name.to_string(), matched.place));
         assert_eq!(found, Some(("route-777".to_owned(), 3)), "{name}");
         criterion.bench_function(&format!("decide, 1000 HTTPRoutes x 5 rules, {name}"), |bencher| {
-            bencher.iter(|| table.decide_http(bind, black_box(&head)).ok().map(|decision| decision.matched.place));
+            bencher.iter(|| decide(black_box(&head)).map(|matched| matched.place));
         });
     }
 }

@@ -212,6 +212,17 @@ pub struct EngineConfig {
     #[arg(long, env = "KTHENA_CONNECT_TIMEOUT", default_value = "3s", value_parser = duration, value_name = "DURATION")]
     pub connect_timeout: Duration,
 
+    /// Time from sending a request to an engine to the first byte of its answer, where no route or ModelServer says less;
+    /// an answer that is not streamed begins when it is complete
+    #[arg(
+        long, env = "KTHENA_FIRST_BYTE_TIMEOUT", default_value = "30m", value_parser = duration, value_name = "DURATION"
+    )]
+    pub first_byte_timeout: Duration,
+
+    /// Longest pause within an answer of an engine; after it the answer is broken off
+    #[arg(long, env = "KTHENA_IDLE_TIMEOUT", default_value = "10m", value_parser = duration, value_name = "DURATION")]
+    pub idle_timeout: Duration,
+
     /// Time in which the endpoint picker of an InferencePool must decide on a request that it has been sent whole
     #[arg(
         long, env = "KTHENA_ENDPOINT_PICKER_TIMEOUT", default_value = "10s", value_parser = duration, value_name = "DURATION"
@@ -333,6 +344,8 @@ impl Config {
         let positive = [
             ("--max-body-bytes", self.limits.max_body_bytes == 0),
             ("--max-inflight", self.limits.max_inflight == 0),
+            ("--first-byte-timeout", self.engines.first_byte_timeout.is_zero()),
+            ("--idle-timeout", self.engines.idle_timeout.is_zero()),
             ("--client-timeout", self.limits.client_timeout.is_zero()),
             ("--drain-timeout", self.drain.drain_timeout.is_zero()),
             ("--metrics-scrape-interval", self.engines.metrics_scrape_interval.is_zero()),

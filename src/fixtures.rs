@@ -8,10 +8,9 @@ use crate::manifest::read;
 use crate::object::Bind;
 use crate::plan::{Plan, plan};
 use crate::routing::backend::Availability;
-use crate::routing::http::entry::Choice;
+use crate::routing::decision::{Asked, Decision, Matched, Moment, Refusal, Verdict};
 use crate::routing::pool::PoolIndex;
 use crate::routing::request::RequestHead;
-use crate::routing::table::Refusal;
 use crate::world::World;
 
 /// Returns a world of the objects in a manifest.
@@ -47,15 +46,28 @@ pub(crate) fn decision(plan: &Plan, port: u16, host: &str, model: &str, headers:
     let host = request_host(host);
     let head =
         RequestHead { method: "POST", host: &host, path: "/v1/completions", query: "", headers: &Pairs(headers) };
-    let availability = |pool: PoolIndex| match plan.pools[pool.0].endpoints.len() {
-        0 => Availability::Empty,
-        _ => Availability::Ready,
-    };
-    match plan.table.decide(bind(port), &head, model, availability, |_| 0) {
-        Ok(forward) => format!("{} -> {}", forward.route.key().name, plan.pools[forward.pool.0].key.object.name),
+    match plan.table.decide(bind(port), &head, Asked::Model(model), &FirstDraw(plan)) {
+        Ok(Verdict::Serve(Decision { route: Matched::Model(route), target, .. })) => match target {
+            Ok(target) => {
+                format!("{} -> {}", route.key().name, plan.pools[target.destination.pool.0].key.object.name)
+            }
+            Err(_) => format!("{} -> no endpoints", route.key().name),
+        },
+        Ok(_) | Err(Refusal::NoRoute { .. }) => "no route".to_owned(),
         Err(Refusal::NoListener) => "no listener".to_owned(),
-        Err(Refusal::NoRoute { .. }) => "no route".to_owned(),
-        Err(Refusal::NoEndpoints { route, .. }) => format!("{} -> no endpoints", route.key().name),
+    }
+}
+
+/// A moment at which pools serve if they have endpoints, and the first is drawn.
+pub(crate) struct FirstDraw<'p>(pub(crate) &'p Plan);
+
+impl Moment for FirstDraw<'_> {
+    fn availability(&self, pool: PoolIndex) -> Availability {
+        if self.0.pools[pool.0].endpoints.is_empty() { Availability::Empty } else { Availability::Ready }
+    }
+
+    fn draw(&self, _: u64) -> u64 {
+        0
     }
 }
 
@@ -82,12 +94,14 @@ pub(crate) enum Outcome {
 /// Returns what becomes of a `GET` on `port`; of several backends the first one is drawn.
 pub(crate) fn http_decision(plan: &Plan, port: u16, host: &str, path: &str) -> Outcome {
     let head = RequestHead { method: "GET", host, path, query: "", headers: &Pairs(&[]) };
-    let Ok(decision) = plan.table.decide_http(bind(port), &head) else { return Outcome::NoRoute };
-    match decision.matched.choose(|_| 0) {
-        Choice::Forward(chosen) => {
-            let key = &plan.pools[chosen.destination.pool.0].key;
+    let Ok(Verdict::Serve(decision)) = plan.table.decide(bind(port), &head, Asked::Other, &FirstDraw(plan)) else {
+        return Outcome::NoRoute;
+    };
+    match decision.target {
+        Ok(target) => {
+            let key = &plan.pools[target.destination.pool.0].key;
             Outcome::Pool(format!("{} {}", key.kind, key.object))
         }
-        Choice::InvalidRule | Choice::InvalidBackend(_) | Choice::NoBackends => Outcome::Invalid,
+        Err(_) => Outcome::Invalid,
     }
 }

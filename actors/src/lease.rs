@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use actix::WeakRecipient;
-use actix_web::http::uri::Authority;
+use http::uri::Authority;
 use kthena_router::inference::health::{Outcome, Standing};
 use kthena_router::scheduling::endpoint::Endpoint;
 use kthena_router::scheduling::picker::PickError;

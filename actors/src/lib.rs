@@ -68,7 +68,6 @@ pub mod serve;
 mod supervision_tests;
 pub mod telemetry;
 pub mod tls;
-pub mod upstream;
 pub mod vitals;
 pub mod watcher;
 pub mod workers;

@@ -28,7 +28,6 @@ use crate::vitals::Vitals;
 use crate::workers::{OpenPort, Workers};
 use port::InferencePort;
 
-mod bridge;
 mod port;
 
 /// The threads that serve the connections of inference ports.

@@ -14,10 +14,7 @@ pub mod messages;
 
 pub(crate) use channels::Channels;
 pub(crate) use consultation::{Consultation, Question, Served};
-pub(crate) use edits::{apply, names};
+pub(crate) use edits::apply;
 pub use fault::Fault;
-pub(crate) use gathering::{Decision, Verdict};
+pub(crate) use gathering::Verdict;
 pub(crate) use messages::{HeaderValue, ImmediateResponse};
-
-/// The headers of the protocol, which are the router's and the picker's to set and no client's.
-pub(crate) const RESERVED: &str = gathering::DESTINATION;

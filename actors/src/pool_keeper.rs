@@ -32,8 +32,8 @@ use crate::messages::AttemptEnded;
 use crate::metrics::{EjectionLabels, EndpointLabels, Metrics};
 use crate::published::{Member, Pool, PoolView};
 use crate::scraper::{MetricsScraper, ScrapeFault, Scraping, WatchEndpoints};
-use crate::upstream::{Transport, Upstream};
 use crate::vitals::{Vitals, note_restart};
+use kthena_router_upstream::{Transport, Upstream};
 
 /// How often an endpoint that refuses connections is probed, and for how long at most.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix::WeakRecipient;
-use actix_web::http::uri::Authority;
 use arc_swap::ArcSwap;
+use http::uri::Authority;
 use kthena_router::object::PoolKey;
 use kthena_router::routing::backend::Availability;
 use kthena_router::routing::pool::PoolIndex;
@@ -15,7 +15,7 @@ use kthena_router::scheduling::endpoint::{Endpoint, Observation};
 
 use crate::load::LoadCell;
 use crate::messages::AttemptEnded;
-use crate::upstream::ClientTls;
+use kthena_router_upstream::ClientTls;
 
 /// Everything that a worker needs to route a request.
 #[derive(Debug, Default)]

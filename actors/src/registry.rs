@@ -47,8 +47,8 @@ use crate::observe::Observe;
 use crate::pool_keeper::{PoolKeeper, SetEndpoints};
 use crate::published::{Pool, Publisher, Snapshot};
 use crate::tls::TlsPublisher;
-use crate::upstream::Upstream;
 use crate::vitals::{Vitals, note_restart};
+use kthena_router_upstream::Upstream;
 
 mod backend_tls;
 mod dump;

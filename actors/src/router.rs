@@ -29,7 +29,7 @@ use crate::proxy::Serving;
 use crate::published::{self, Reader, Stopping};
 use crate::registry::{Keeping, Publishers, RouteRegistry};
 use crate::tls::{self, TlsError, TlsReader};
-use crate::upstream::Upstream;
+use kthena_router_upstream::Upstream;
 
 /// A running router.
 pub struct Router {

@@ -15,19 +15,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, WeakRecipient, WrapFuture};
-use actix_web::body::{self, BodyStream};
-use actix_web::http::Method;
-use actix_web::http::header::HeaderMap;
-use actix_web::web::Bytes;
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+use http_body_util::{BodyExt, Collected, Limited};
 use kthena_router::inference::exposition::{Dialect, EndpointMetrics, ExpositionError, parse};
 use kthena_router::scheduling::endpoint::Endpoint;
+use kthena_router_upstream::{Ask, AttemptError, Body, Client, Peer, Transport, Upstream};
 use thiserror::Error;
 use tokio::time::timeout;
 use tracing::debug;
 
 use crate::metrics::{Metrics, ScrapeLabels};
 use crate::pool_keeper::Scraped;
-use crate::upstream::{Ask, AttemptError, Body, Client, Peer, Transport, Upstream};
 use crate::vitals::Vitals;
 
 /// How long one scrape may take, whatever the interval is.
@@ -174,16 +173,16 @@ async fn fetch(client: &Client, peer: &Peer) -> Result<Bytes, ScrapeFault> {
         body: Body::Empty,
         timeout: None,
     };
-    let answer = client.send(peer, &mut ask).await.map_err(|error| match error {
+    let answer = client.send(peer, &mut ask).await.map_err(|failure| match failure.error {
         AttemptError::Connect(_) => ScrapeFault::Connect,
         _ => ScrapeFault::Answer,
     })?;
-    let status = answer.head.status();
+    let status = answer.head.status;
     if !status.is_success() {
         return Err(ScrapeFault::Status(status.as_u16()));
     }
-    let page = body::to_bytes_limited(BodyStream::new(answer.body), MAX_PAGE).await;
-    page.map_err(|_| ScrapeFault::Answer)?.map_err(|_| ScrapeFault::Answer)
+    let page = Limited::new(answer.body, MAX_PAGE).collect().await;
+    page.map(Collected::to_bytes).map_err(|_| ScrapeFault::Answer)
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use kthena_router::kinds::{Gateway, GatewayClass, ModelRoute, ModelServer};
 use kthena_router::manifest::{Object, read};
 use kthena_router::object::{Bind, BindState};
 use kthena_router::plan::BindPlan;
+use kthena_router::routing::table::{ListenerIdentity, ListenerTable};
 use kthena_router::scheduling::config::SchedulerConfig;
 use kthena_router::world::{Fact, Listing, World};
 use kthena_router_downstream::Budget;
@@ -34,13 +35,13 @@ use crate::origin::Origin;
 use crate::overseer::{EXIT_BROKEN, Farewell, Overseer, OverseerState, Ward};
 use crate::pool_keeper::PoolKeeper;
 use crate::proxy::Serving;
-use crate::published::{self, Reader, Stopping};
+use crate::published::{self, Reader, Snapshot, Stopping};
 use crate::registry::{BindReported, Keeping, Observed, Publishers, RouteRegistry};
 use crate::router::Router;
 use crate::scheduler::Scheduler;
 use crate::scraper::MetricsScraper;
 use crate::tls;
-use crate::upstream::Upstream;
+use kthena_router_upstream::Upstream;
 
 /// How long a test waits for something to come true before it fails.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -233,12 +234,15 @@ async fn a_scraper_is_replaced_by_its_keeper() {
 #[actix_web::test]
 async fn a_listener_is_replaced_and_its_port_serves_on() {
     let metrics = Metrics::new();
-    let (_publisher, reader) = published::channel();
+    let (publisher, reader) = published::channel();
     let serving = Arc::new(serving(config(&[]), reader, &metrics));
     let registry = Bystander.start();
     let fleet = ListenerFleet::new(serving, InferenceWorkers::start(1), registry.downgrade().recipient()).start();
     let address = free_address();
     let bind = Bind { address: address.ip(), port: address.port() };
+    let mut snapshot = Snapshot::default();
+    snapshot.table.add_listener(bind, ListenerTable::new(ListenerIdentity::default(), [], []));
+    publisher.publish(snapshot);
     fleet.do_send(EnsureBinds(vec![BindPlan { bind, tls: false }]));
     until("the port is open", || TcpStream::connect(address).is_ok()).await;
     let mut client = TcpStream::connect(address).unwrap();

@@ -132,6 +132,12 @@ struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 struct Length(usize);
 
 impl InferenceRequest<'_> {
+    /// Returns the same without any reference to the body.
+    pub fn into_owned(self) -> InferenceRequest<'static> {
+        let Self { model, stream, model_value, wants_usage, usage_splice } = self;
+        InferenceRequest { model: Cow::Owned(model.into_owned()), stream, model_value, wants_usage, usage_splice }
+    }
+
     /// Whether the client itself asked for the usage event of a stream: `stream_options.include_usage` is `true`.
     pub fn wants_usage(&self) -> bool {
         self.wants_usage

@@ -221,22 +221,13 @@ impl ModelServerSpec {
         self.traffic_policy.as_ref().and_then(|policy| policy.timeout.as_deref()).map(parse_duration).transpose()
     }
 
-    /// Returns how many attempts may follow a failed first one.
-    pub fn retry_attempts(&self) -> u32 {
-        self.retry().map_or(DEFAULT_RETRY_ATTEMPTS, |retry| retry.attempts)
-    }
-
-    /// Returns the pause before each further attempt: none without a word about retries, because the next endpoint has
-    /// done nothing to be spared.
+    /// Returns how many attempts may follow a failed first one, and the pause before each; `None` where nothing is written.
     ///
     /// # Errors
     /// Returns what is wrong with `trafficPolicy.retry.retryInterval` if it is no duration.
-    pub fn retry_interval(&self) -> Result<Duration, DurationError> {
-        self.retry().map_or(Ok(Duration::ZERO), |retry| parse_duration(&retry.retry_interval))
-    }
-
-    fn retry(&self) -> Option<&Retry> {
-        self.traffic_policy.as_ref()?.retry.as_ref()
+    pub fn retry(&self) -> Result<Option<(u32, Duration)>, DurationError> {
+        let written = self.traffic_policy.as_ref().and_then(|policy| policy.retry.as_ref());
+        written.map(|retry| Ok((retry.attempts, parse_duration(&retry.retry_interval)?))).transpose()
     }
 }
 

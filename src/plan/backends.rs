@@ -7,7 +7,6 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use foldhash::HashMap;
 
@@ -22,6 +21,7 @@ use crate::object::{Kind, ObjectKey, PoolKey};
 use crate::routing::http::entry::{Destination, RefFault};
 use crate::routing::http::route::{BackendReference, HttpRoute, Rule};
 use crate::routing::pool::{BackendProtocol, PickerPolicy, PoolIndex, PoolPolicy};
+use crate::routing::retry::RetryPolicy;
 use crate::scheduling::endpoint::Endpoint;
 use crate::world::{ServicePort, SliceEndpoint, World};
 
@@ -182,8 +182,7 @@ fn pool(
         protocol,
         https: false,
         timeout: None,
-        retry_attempts: 0,
-        retry_interval: Duration::ZERO,
+        retry: RetryPolicy::BACKEND,
         picker: PickerPolicy::BuiltIn,
         requests: None,
     };

@@ -8,7 +8,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::pools::{Selected, Selection, select};
 use super::service_ports::ServicePorts;
@@ -24,6 +23,7 @@ use crate::object::{Kind, ObjectKey, PoolKey};
 use crate::routing::http::entry::RefFault;
 use crate::routing::http::route::Rule;
 use crate::routing::pool::{BackendProtocol, ExternalPicker, PickerPolicy, PoolIndex, PoolPolicy, RequestPolicy};
+use crate::routing::retry::RetryPolicy;
 use crate::world::{InferencePoolFacts, World};
 
 /// The most Gateways that a pool's status can tell of.
@@ -237,8 +237,7 @@ fn pool(
         protocol: if spec.app_protocol == H2C { BackendProtocol::H2c } else { BackendProtocol::Http1 },
         https: false,
         timeout: None,
-        retry_attempts: 0,
-        retry_interval: Duration::ZERO,
+        retry: RetryPolicy::ENGINES,
         picker,
         requests,
     };

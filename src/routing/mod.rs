@@ -1,6 +1,9 @@
 //! From a request's head to a pool.
 
+pub mod admission;
 pub mod backend;
+pub mod client_headers;
+pub mod decision;
 pub mod host_index;
 pub mod http;
 pub mod model_list;

@@ -3,8 +3,9 @@
 //! Paths are matched and sent on as they came: nothing is decoded, merged or resolved, so that the router and a backend
 //! never read one path in two ways. `//`, `%2f` and all other escapes are left alone and match only themselves. What
 //! backends are known to resolve, so that a path could leave the prefix that let it in, is refused with 400: segments
-//! `.` and `..`, also where their dots are written `%2e`; a backslash, which some servers take for a slash; and `%00`.
-//! Source: RFC 3986, section 5.2.4, and RFC 9110, section 4.2.3; to refuse instead of to resolve is this router's choice.
+//! `.` and `..`, also where their dots are written `%2e` or their slashes `%2f`; a backslash, which some servers take
+//! for a slash, also written `%5c`; and `%00`. Source: RFC 3986, section 5.2.4, and RFC 9110, section 4.2.3; to refuse
+//! instead of to resolve is this router's choice.
 
 /// Why a path is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,13 +32,25 @@ pub fn check(path: &str) -> Result<(), PathFault> {
     if memchr::memchr3(b'.', b'%', b'\\', bytes).is_none() {
         return Ok(());
     }
-    if memchr::memchr(b'\\', bytes).is_some() {
+    if memchr::memchr(b'\\', bytes).is_some() || has_escape(bytes, *b"5c") {
         return Err(PathFault::Backslash);
     }
-    if memchr::memmem::find(bytes, b"%00").is_some() {
+    if has_escape(bytes, *b"00") {
         return Err(PathFault::Zero);
     }
-    if path.split('/').any(is_dots) { Err(PathFault::DotSegment) } else { Ok(()) }
+    let is_resolved = path.split('/').any(|segment| segments(segment).any(is_dots));
+    if is_resolved { Err(PathFault::DotSegment) } else { Ok(()) }
+}
+
+/// Returns whether a byte is written as an escape; `digits` are its two digits in lower case.
+fn has_escape(path: &[u8], digits: [u8; 2]) -> bool {
+    let mut escapes = memchr::memchr_iter(b'%', path).filter_map(|place| path.get(place + 1..place + 3));
+    escapes.any(|found| found.eq_ignore_ascii_case(&digits))
+}
+
+/// Returns the segments that a part of a path without slashes has for a server that decodes `%2f` before it splits.
+fn segments(part: &str) -> impl Iterator<Item = &str> {
+    part.split("%2f").flat_map(|part| part.split("%2F"))
 }
 
 /// Returns whether a segment is one or two dots, however they are written; parameters after a `;` do not change that.
@@ -67,10 +80,12 @@ mod tests {
             ("/v1/models", Ok(())),
             ("/v1//models", Ok(())),
             ("/v1%2fmodels", Ok(())),
+            ("/v1%2F..a", Ok(())),
             ("/a.b/..c/.d/e..", Ok(())),
             ("/.../x", Ok(())),
             ("/.well-known/x", Ok(())),
             ("/100%", Ok(())),
+            ("/%5", Ok(())),
             ("/%252e%252e/x", Ok(())),
             ("/a/../b", Err(PathFault::DotSegment)),
             ("/a/..", Err(PathFault::DotSegment)),
@@ -80,8 +95,14 @@ mod tests {
             ("/a/.%2e/b", Err(PathFault::DotSegment)),
             ("/a/%2e", Err(PathFault::DotSegment)),
             ("/a/..;x=1/b", Err(PathFault::DotSegment)),
+            ("/api/..%2fsecret/x", Err(PathFault::DotSegment)),
+            ("/api/x%2F..%2fsecret", Err(PathFault::DotSegment)),
+            ("/api/%2e%2e%2Fsecret", Err(PathFault::DotSegment)),
+            ("/api%2f.", Err(PathFault::DotSegment)),
             ("/a\\b", Err(PathFault::Backslash)),
             ("/a/..\\b", Err(PathFault::Backslash)),
+            ("/a/..%5cb", Err(PathFault::Backslash)),
+            ("/a%5Cb", Err(PathFault::Backslash)),
             ("/a%00b", Err(PathFault::Zero)),
         ] {
             assert_eq!(check(path), expected, "{path}");

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::inference::model_rewrite::ModelRewrites;
 use crate::kinds::model_server::InferenceEngine;
 use crate::object::ObjectKey;
+use crate::routing::retry::RetryPolicy;
 use crate::scheduling::objective::Objectives;
 
 /// Finds a pool in [`RouteTable::pools`](super::table::RouteTable::pools), and in whatever list is kept beside it in
@@ -31,10 +32,8 @@ pub struct PoolPolicy {
     pub https: bool,
     /// Time from sending a request to its response head, for each attempt; `None` waits for ever.
     pub timeout: Option<Duration>,
-    /// How many times a failed request is tried again, 0 or more.
-    pub retry_attempts: u32,
-    /// The pause before each retry.
-    pub retry_interval: Duration,
+    /// Which attempts are repeated, where a route says nothing.
+    pub retry: RetryPolicy,
     /// Who chooses among the endpoints.
     pub picker: PickerPolicy,
     /// What is made of requests before an endpoint is picked; `None` leaves them as they are.

@@ -1,14 +1,14 @@
 //! Whether a request is attempted again, and where.
 //!
-//! Source: RFC 9110, section 9.2.2: a proxy must not repeat a request that is not idempotent once a server may have seen
-//! it, unless it knows that this does no harm. It knows so where somebody wrote it down (a ModelServer's
+//! Source: RFC 9110, section 9.2.2: a proxy must not repeat a request that is not idempotent once a server may have
+//! seen it, unless it knows that this does no harm. It knows so where somebody wrote it down (a ModelServer's
 //! `trafficPolicy.retry`, an HTTPRoute's `retry`), and of inference calls that only compute an answer.
 //!
 //! | what went wrong | nothing written | a policy with attempts left | `attempts: 0` |
 //! |---|---|---|---|
 //! | nothing was sent: refused, no handshake | up to [`MOVES`] other endpoints | again | no |
 //! | the connection broke | once: idempotent on any endpoint, inference on another one | again | no |
-//! | 502, 503, 504 from an inference pool | up to [`MOVES`] others, if the request is repeatable | the policy's statuses | no |
+//! | 502, 503, 504 from an inference pool | up to [`MOVES`] others, if repeatable | the statuses of the policy | no |
 //! | 404 for a LoRA adapter | up to [`MOVES`] other endpoints, which may have it | the same | no |
 //! | no answer within the time of an attempt | no | again | no |
 //! | an answer that is no HTTP | no | no | no |
@@ -117,8 +117,8 @@ impl RetryPolicy {
         Self(Rule::Written(Written { attempts, statuses: UNAVAILABLE.to_vec(), interval, engines: true }))
     }
 
-    /// Makes the policy of a rule of an HTTPRoute that says how many attempts follow a failed one, after which statuses,
-    /// and after what pause.
+    /// Makes the policy of a rule of an HTTPRoute that says how many attempts follow a failed one, after which
+    /// statuses, and after what pause.
     pub fn of_rule(attempts: u32, statuses: Vec<u16>, interval: Duration) -> Self {
         Self(Rule::Written(Written { attempts, statuses, interval, engines: false }))
     }
@@ -128,10 +128,12 @@ impl RetryPolicy {
         Attempts { rule: &self.0, repeatable, adapter, retries: 0, reruns: 0, moves: 0 }
     }
 
-    /// Returns whether a request may be sent after an endpoint may have seen it, so that its body has to be kept.
+    /// Returns whether the body of a request is worth keeping until an answer is there. A large upload is not, only
+    /// because its method would allow to repeat it.
     pub fn keeps_body(&self, repeatable: Repeatable) -> bool {
         match &self.0 {
-            Rule::Backend | Rule::Engines => repeatable != Repeatable::No,
+            Rule::Backend => false,
+            Rule::Engines => repeatable == Repeatable::Inference,
             Rule::Written(written) => written.attempts > 0,
         }
     }

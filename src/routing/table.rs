@@ -1,26 +1,25 @@
-//! The compiled routes of every bind, and the decision that they make for a request.
+//! The compiled routes of every bind.
 //!
-//! Order of decision for a model: the bind that the request came in on; its listeners with the most specific matching hostname
+//! Order for a model: the bind that the request came in on; its listeners with the most specific matching hostname
 //! (exact, then the longest wildcard, then none), of which several Gateways may each have one, the oldest Gateway
 //! first; the exact model name before LoRA names; the oldest ModelRoute first, then by namespace and name; its rules
 //! in order; the target by weight. A route none of whose rules match passes the request on to the next route.
 //!
-//! A path that no ModelRoute serves, and a request that none of them takes, goes by the HTTPRoutes of the same listeners,
-//! in the order of [`http`](super::http::table). What the most specific listeners do not serve is not served by less
-//! specific ones: Gateway API, `Gateway.spec.listeners`, "listener isolation".
+//! The order of HTTPRoutes is that of [`http`](super::http::table), and which of the two APIs is asked first is said in
+//! [`decision`](super::decision). What the most specific listeners do not serve is not served by less specific ones:
+//! Gateway API, `Gateway.spec.listeners`, "listener isolation".
 
 use std::sync::Arc;
 
 use foldhash::{HashMap, HashMapExt};
 
-use super::backend::{Availability, choose};
 use super::host_index::HostIndex;
 use super::http::entry::HttpEntry;
 use super::http::redirect::Scheme;
 use super::http::table::{HttpMatch, HttpTable};
-use super::models::entry::{RouteEntry, Target};
+use super::models::entry::RouteEntry;
 use super::models::table::{Found, ModelTable};
-use super::pool::{PoolIndex, PoolPolicy};
+use super::pool::PoolPolicy;
 use super::request::RequestHead;
 use crate::hostname::Hostname;
 use crate::object::{Bind, PoolKey};
@@ -29,6 +28,8 @@ use crate::object::{Bind, PoolKey};
 #[derive(Debug, Default)]
 pub struct RouteTable {
     binds: HashMap<Bind, BindTable>,
+    /// The Gateways of each bind.
+    gateways: HashMap<Bind, Vec<Option<Arc<str>>>>,
     /// The pools that targets refer to.
     pub pools: Vec<PoolEntry>,
 }
@@ -67,57 +68,24 @@ pub struct ListenerTable {
     pub models: ModelTable,
     /// Its HTTPRoutes.
     pub http: HttpTable,
-}
-
-/// Where a request goes.
-#[derive(Clone, Copy, Debug)]
-pub struct Forward<'t> {
-    /// The listener that took the request.
-    pub listener: &'t ListenerTable,
-    /// The route that matched.
-    pub route: &'t RouteEntry,
-    /// The chosen pool.
-    pub pool: PoolIndex,
-    /// Whether the request names a LoRA adapter, whose name must reach the engine unchanged.
-    pub adapter: bool,
-}
-
-/// The rule of an HTTPRoute that a request falls under.
-#[derive(Clone, Copy, Debug)]
-pub struct HttpDecision<'t> {
-    /// The listener that took the request.
-    pub listener: &'t ListenerTable,
-    /// The rule.
-    pub matched: HttpMatch<'t>,
-}
-
-/// Why a request goes nowhere.
-#[derive(Clone, Copy, Debug)]
-pub enum Refusal<'t> {
-    /// No listener of the bind serves the host.
-    NoListener,
-    /// No route of the listener serves the model.
-    NoRoute {
-        /// The listener that took the request.
-        listener: &'t ListenerTable,
-    },
-    /// A route matched, but none of its targets has an endpoint that is ready.
-    NoEndpoints {
-        /// The listener that took the request.
-        listener: &'t ListenerTable,
-        /// The route that matched.
-        route: &'t RouteEntry,
-    },
+    /// The place of its Gateway among those of the bind.
+    pub gateway_place: usize,
 }
 
 impl RouteTable {
     /// Makes a table with these pools and no routes.
     pub fn new(pools: Vec<PoolEntry>) -> Self {
-        Self { binds: HashMap::new(), pools }
+        Self { binds: HashMap::new(), gateways: HashMap::new(), pools }
     }
 
     /// Adds a listener; those of one bind and hostname are asked in the order in which they are added.
-    pub fn add_listener(&mut self, bind: Bind, listener: ListenerTable) {
+    pub fn add_listener(&mut self, bind: Bind, mut listener: ListenerTable) {
+        let gateways = self.gateways.entry(bind).or_default();
+        let known = gateways.iter().position(|gateway| *gateway == listener.identity.gateway);
+        listener.gateway_place = known.unwrap_or_else(|| {
+            gateways.push(listener.identity.gateway.clone());
+            gateways.len() - 1
+        });
         self.binds.entry(bind).or_default().entry(&listener.identity.hostname).push(listener);
     }
 
@@ -128,52 +96,32 @@ impl RouteTable {
 
     /// Returns the hostname of the listeners that serve `host` on `bind`; `None` if there are none.
     ///
-    /// Source: Gateway API, `Gateway.spec.listeners`: where that of the TLS server name differs from that of the `Host`,
-    /// the request is misdirected, and answered with 421.
+    /// Source: Gateway API, `Gateway.spec.listeners`: where that of the TLS server name differs from that of the
+    /// `Host`, the request is misdirected, and answered with 421.
     pub fn listener_hostname(&self, bind: Bind, host: &str) -> Option<&Hostname> {
         self.listeners(bind, host).first().map(|listener| &listener.identity.hostname)
     }
 
-    /// Decides under which rule of an HTTPRoute a request falls that came in on `bind`.
-    ///
-    /// # Errors
-    ///
-    /// Returns the [`Refusal`], never [`Refusal::NoEndpoints`], when no listener or rule is there for it.
-    pub fn decide_http(&self, bind: Bind, head: &RequestHead<'_>) -> Result<HttpDecision<'_>, Refusal<'_>> {
-        let listeners = self.listeners(bind, head.host);
-        let Some(first) = listeners.first() else { return Err(Refusal::NoListener) };
-        let mut found = listeners.iter().filter_map(|listener| Some((listener, listener.http.find(head)?)));
-        let (listener, matched) = found.next().ok_or(Refusal::NoRoute { listener: first })?;
-        Ok(HttpDecision { listener, matched })
+    /// Returns how many Gateways have listeners on `bind`.
+    pub fn gateways(&self, bind: Bind) -> usize {
+        self.gateways.get(&bind).map_or(0, Vec::len)
     }
 
-    /// Decides where a request for `model` that came in on `bind` goes.
-    ///
-    /// `availability` tells what a pool can serve now; `draw(n)` must return a uniformly random number below `n`.
-    ///
-    /// # Errors
-    ///
-    /// Returns the [`Refusal`] when no listener, route or endpoint is there for it.
-    pub fn decide(
-        &self,
-        bind: Bind,
+    /// Returns the rule of a ModelRoute that serves a model, and the listener that has it.
+    pub(super) fn find_model<'t>(
+        listeners: &'t [ListenerTable],
         head: &RequestHead<'_>,
         model: &str,
-        availability: impl Fn(PoolIndex) -> Availability,
-        draw: impl FnOnce(u64) -> u64,
-    ) -> Result<Forward<'_>, Refusal<'_>> {
-        let listeners = self.listeners(bind, head.host);
-        let Some(first) = listeners.first() else { return Err(Refusal::NoListener) };
-        let matched =
-            listeners.iter().find_map(|listener| listener.models.find(head, model).map(|found| (listener, found)));
-        let Some((listener, Found { route, targets, adapter })) = matched else {
-            return Err(Refusal::NoRoute { listener: first });
-        };
-        let available = |target: &Target| target.pool.map_or(Availability::Empty, &availability);
-        choose(targets, |target| target.weight, available, draw)
-            .and_then(|target| target.pool)
-            .map(|pool| Forward { listener, route, pool, adapter })
-            .ok_or(Refusal::NoEndpoints { listener, route })
+    ) -> Option<(&'t ListenerTable, Found<'t>)> {
+        listeners.iter().find_map(|listener| Some((listener, listener.models.find(head, model)?)))
+    }
+
+    /// Returns the rule of an HTTPRoute that a request falls under, and the listener that has it.
+    pub(super) fn find_rule<'t>(
+        listeners: &'t [ListenerTable],
+        head: &RequestHead<'_>,
+    ) -> Option<(&'t ListenerTable, HttpMatch<'t>)> {
+        listeners.iter().find_map(|listener| Some((listener, listener.http.find(head)?)))
     }
 }
 
@@ -186,6 +134,6 @@ impl ListenerTable {
     ) -> Self {
         let models = ModelTable::new(routes);
         let http = HttpTable::new(&identity.hostname, http_routes);
-        Self { identity, models, http }
+        Self { identity, models, http, gateway_place: 0 }
     }
 }

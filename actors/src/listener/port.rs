@@ -9,8 +9,7 @@ use kthena_router::object::Bind;
 use kthena_router::plan::BindPlan;
 use kthena_router_downstream::{CancellationToken, ChooseTls, Chosen, Limits, Server};
 
-use super::bridge::Bridge;
-use crate::proxy::{Door, Serving, Worker};
+use crate::proxy::{Door, InferenceService, Serving, Worker};
 use crate::tls::PORT_IDENTITY;
 use crate::workers::Port;
 
@@ -29,16 +28,16 @@ impl InferencePort {
 }
 
 impl Port for InferencePort {
-    type Service = Bridge;
+    type Service = InferenceService;
     type Context = ();
 
     fn context() -> Self::Context {}
 
-    fn server(self: &Arc<Self>, (): &Self::Context) -> Rc<Server<Bridge>> {
+    fn server(self: &Arc<Self>, (): &Self::Context) -> Rc<Server<InferenceService>> {
         let serving = &self.door.serving;
         let tls = self.tls.then(|| Rc::new(Chooser { bind: self.door.bind, serving: Arc::clone(serving) }) as Rc<_>);
         Rc::new(Server {
-            service: Rc::new(Bridge::new(Worker::new(Arc::clone(&self.door)))),
+            service: Rc::new(InferenceService(Worker::new(Arc::clone(&self.door)))),
             limits: limits(&serving.config.limits),
             budget: serving.budget.clone(),
             tls,

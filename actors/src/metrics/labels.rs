@@ -72,6 +72,7 @@ pub struct ModelLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 #[expect(missing_docs, reason = "the fields are the labels")]
 pub struct AttemptLabels {
+    pub pool: Text,
     pub outcome: &'static str,
 }
 

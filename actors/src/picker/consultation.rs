@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use actix_web::web::Bytes;
+use bytes::Bytes;
 use futures::channel::mpsc::{UnboundedSender, unbounded};
 use http::uri::PathAndQuery;
 use tokio::time::timeout;

@@ -4,10 +4,11 @@
 //! name unless it says otherwise. What frames a message, belongs to one connection, names the host, or stands for the first
 //! line of a message is not a picker's to change.
 
-use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderMap;
+use http::header::{HeaderName, HeaderValue};
 
 use super::messages::{HeaderMutation, HeaderValueOption};
-use crate::upstream::headers::is_free;
+use kthena_router_upstream::headers::is_free;
 
 /// What becomes of headers that have the name of a given one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +28,9 @@ pub(crate) fn apply(mutation: &HeaderMutation, headers: &mut HeaderMap) {
         let Some((name, value)) = header(option) else { continue };
         let present = headers.contains_key(&name);
         match action(option) {
-            Action::Append => headers.append(name, value),
+            Action::Append => {
+                headers.append(name, value);
+            }
             Action::AddIfAbsent if present => {}
             Action::OverwriteIfPresent if !present => {}
             Action::AddIfAbsent | Action::Overwrite | Action::OverwriteIfPresent => {
@@ -42,12 +45,6 @@ pub(crate) fn value_of<'m>(mutation: &'m HeaderMutation, name: &str) -> Option<&
     let headers = mutation.set_headers.iter().filter_map(|option| option.header.as_ref());
     let found = headers.filter(|header| header.key.eq_ignore_ascii_case(name)).last()?;
     std::str::from_utf8(found.bytes()).ok()
-}
-
-/// Returns the names of the headers that are changed.
-pub(crate) fn names(mutation: &HeaderMutation) -> impl Iterator<Item = HeaderName> {
-    let set = mutation.set_headers.iter().filter_map(|option| option.header.as_ref()).map(|header| &header.key);
-    set.chain(&mutation.remove_headers).filter_map(|name| free(name))
 }
 
 fn header(option: &HeaderValueOption) -> Option<(HeaderName, HeaderValue)> {
@@ -95,7 +92,7 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert(HeaderName::from_static("x-a"), HeaderValue::from_static("old"));
             apply(&HeaderMutation { set_headers: vec![option], remove_headers: Vec::new() }, &mut headers);
-            let values: Vec<_> = headers.get_all("x-a").map(|value| value.to_str().expect("text")).collect();
+            let values: Vec<_> = headers.get_all("x-a").iter().map(|value| value.to_str().expect("text")).collect();
             assert_eq!(values, expected, "{case}");
         }
     }
@@ -106,14 +103,13 @@ mod tests {
             let mutation =
                 HeaderMutation { set_headers: vec![set(name, "new", None, 0)], remove_headers: vec![name.to_owned()] };
             let mut headers = HeaderMap::new();
-            if let Ok(name) = name.parse() {
+            if let Ok(name) = name.parse::<HeaderName>() {
                 headers.insert(name, HeaderValue::from_static("old"));
             }
             let before: Vec<_> = headers.iter().map(|(_, value)| value.clone()).collect();
             apply(&mutation, &mut headers);
             let after: Vec<_> = headers.iter().map(|(_, value)| value.clone()).collect();
             assert_eq!(after, before, "{name}");
-            assert_eq!(names(&mutation).count(), 0, "{name}");
         }
     }
 }

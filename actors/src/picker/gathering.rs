@@ -4,7 +4,7 @@
 //! says where the request goes in a header, in metadata, or in both. It streams the body back as it is to be sent; there
 //! are pickers that answer each piece with what becomes of it instead, and both are taken.
 
-use actix_web::web::{Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
 use super::edits;
 use super::fault::Fault;

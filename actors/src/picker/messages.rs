@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use actix_web::web::Bytes;
+use bytes::Bytes;
 use prost::{Enumeration, Message, Oneof};
 use prost_types::value::Kind;
 use prost_types::{Struct, Value};

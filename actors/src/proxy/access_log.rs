@@ -1,8 +1,8 @@
 //! One line for each request, in the Go router's two layouts.
 //!
-//! Text: `[start] "METHOD PATH PROTO" STATUS error=… model_name=… … tokens=IN/OUT timings=TOTALms(REQ+UP+RESPms)`; JSON: one
-//! object with the same fields. Fields without a value are left out; the path is without its query, which may hold
-//! secrets.
+//! Text: `[start] "METHOD PATH PROTO" STATUS error=… model_name=… … tokens=IN/OUT timings=TOTALms(REQ+UP+RESPms)`;
+//! JSON: one object with the same fields. Fields without a value are left out; the path is without its query, which may
+//! hold secrets.
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -11,13 +11,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kthena_router::config::AccessLogFormat;
 
-use super::exchange::{End, Exchange};
-use super::series::Names;
+use super::facts::{End, Facts};
+use super::names::Names;
 use crate::access_logger::{AccessLog, LogLines};
 use crate::metrics::Metrics;
 use entry::{Entry, Seconds};
-
-pub(super) use entry::Written;
 
 mod entry;
 
@@ -33,6 +31,7 @@ pub(super) struct LogBuffer {
     lines: RefCell<Lines>,
     clock: Cell<Clock>,
     log: AccessLog,
+    format: AccessLogFormat,
     metrics: Arc<Metrics>,
 }
 
@@ -65,10 +64,10 @@ impl Clock {
 
 impl LogBuffer {
     /// Makes a buffer that sends itself regularly for as long as it is in use.
-    pub(super) fn start(log: AccessLog, metrics: Arc<Metrics>) -> Rc<Self> {
-        let buffer = Rc::new(Self { lines: RefCell::default(), clock: Cell::new(Clock::now()), log, metrics });
+    pub(super) fn start(log: AccessLog, format: AccessLogFormat, metrics: Arc<Metrics>) -> Rc<Self> {
+        let buffer = Rc::new(Self { lines: RefCell::default(), clock: Cell::new(Clock::now()), log, format, metrics });
         let weak = Rc::downgrade(&buffer);
-        actix::spawn(async move {
+        tokio::task::spawn_local(async move {
             let mut ticks = tokio::time::interval(FLUSH_INTERVAL);
             loop {
                 ticks.tick().await;
@@ -85,12 +84,12 @@ impl LogBuffer {
     }
 
     /// Appends the line of a request that ended at `now`.
-    pub(super) fn append(&self, format: AccessLogFormat, exchange: &Exchange, end: End, names: &Names, now: Instant) {
+    pub(super) fn append(&self, facts: &Facts, end: End, names: &Names, now: Instant) {
         let mut lines = self.lines.borrow_mut();
         let Lines { text, seconds } = &mut *lines;
-        let start = self.clock.get().time_of_day(exchange.started);
-        let entry = Entry::of(exchange, end, names, start, now);
-        match format {
+        let start = self.clock.get().time_of_day(facts.started);
+        let entry = Entry::of(facts, end, names, start, now);
+        match self.format {
             AccessLogFormat::Text => entry.text(text, seconds),
             AccessLogFormat::Json => entry.json(text, seconds),
         }

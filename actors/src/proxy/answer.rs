@@ -7,214 +7,225 @@ use std::future::Future;
 use std::io::ErrorKind;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use actix_http::Response;
-use actix_web::HttpResponse;
-use actix_web::body::{BodySize, BoxBody, MessageBody};
-use actix_web::dev::Payload;
-use actix_web::http::{Method, StatusCode, header};
-use actix_web::web::Bytes;
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::response::Parts;
+use http::{Method, Response};
+use http_body::SizeHint;
+use kthena_router::inference::health::Outcome;
 use kthena_router::inference::model_names::ModelNames;
-use kthena_router::inference::usage::{Fed, Finished, UsageTap};
+use kthena_router::inference::tap::{AnswerHead, Ended, Reading, Tap};
+use kthena_router_upstream::{self as upstream, BodyError, BodySize};
 use tokio::time::{Sleep, sleep_until};
 
-use super::body::WithUnread;
 use super::exchange::Exchange;
-use super::forward::Engine;
-use super::headers::REQUEST_ID;
-use super::tunnel;
+use super::headers::{REQUEST_ID, text};
+use super::held::Held;
 use crate::lease::Lease;
-use crate::picker::Consultation;
-use crate::upstream::{self, BodyError};
 
-/// How an answer is read for its usage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reading {
-    /// Not at all.
-    Unread,
-    /// One JSON object.
-    Whole,
-    /// A stream of events.
-    Stream,
-    /// A stream of events, one of which exists only because the router asked for it, and is taken out.
-    StreamWithAddedUsage,
-}
-
-/// An engine's answer that is about to be passed on.
+/// A backend's answer that is about to be passed on.
 pub(super) struct Answer {
-    engine: Engine,
-    reading: Reading,
-    names: Option<ModelNames>,
-    deadline: Option<Instant>,
-    unread: Option<Payload>,
+    /// The head, and the body still to come.
+    pub upstream: upstream::Answer,
+    /// The reservation of the endpoint that answers.
+    pub lease: Lease,
 }
 
-/// What is learned from an answer.
-enum Tap {
-    /// What the engine says it consumed.
-    Usage(UsageTap),
-    /// Nothing.
-    Nothing,
+/// How the body of an answer is passed on.
+#[derive(Default)]
+pub(super) struct Passing {
+    /// How it is read.
+    pub reading: Reading,
+    /// Gives the model the name back that the client knows.
+    pub names: Option<ModelNames>,
 }
 
 /// The body of an answer while it is passed on.
-struct AnswerBody {
+pub struct AnswerBody {
     incoming: upstream::AnswerBody,
     size: BodySize,
     status: u16,
     /// What is left of the answer's reading; `None` once it has ended.
     tap: Option<Tap>,
-    /// Gives the model its name back.
-    names: Option<ModelNames>,
-    /// When it has to have ended.
-    deadline: Option<Pin<Box<Sleep>>>,
+    /// Why the answer is broken off, once what precedes that was sent.
+    broken: Option<BodyError>,
+    /// Whether the server had a moment to send it.
+    is_flushed: bool,
+    idle: Idle,
+    /// Whether the endpoint's health was told of this attempt.
+    is_noted: bool,
     exchange: Exchange,
-    /// Given back when the body is dropped.
-    _lease: Lease,
-    /// Ended at the same time.
-    _consultation: Option<Consultation>,
+    held: Held,
 }
 
-impl Answer {
-    /// Makes an answer that is read as `reading` says.
-    pub(super) fn new(engine: Engine, reading: Reading) -> Self {
-        Self { engine, reading, names: None, deadline: None, unread: None }
-    }
+/// The time that an engine may pause within an answer.
+struct Idle {
+    limit: Duration,
+    since: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
 
-    /// Has a model's name changed in the answer.
-    pub(super) fn renamed(self, names: Option<ModelNames>) -> Self {
-        Self { names, ..self }
-    }
-
-    /// Breaks the answer off if it has not ended at that time.
-    pub(super) fn until(self, deadline: Option<Instant>) -> Self {
-        Self { deadline, ..self }
-    }
-
-    /// Keeps what follows the request, for the tunnel that the answer may be the beginning of.
-    pub(super) fn or_tunnel(self, unread: Payload) -> Self {
-        Self { unread: Some(unread), ..self }
-    }
-
-    /// Makes the response that passes the answer on; `exchange` ends with it.
-    pub(super) fn into_response(self, exchange: Exchange) -> HttpResponse {
-        let Engine { answer, lease, consultation } = self.engine;
-        let upstream::Answer { mut head, size, body: incoming } = answer;
-        let streamed = is_event_stream(&head);
-        let (tap, size) = match self.reading {
-            // An announced length counts the event that is taken out.
-            Reading::StreamWithAddedUsage if streamed => (Tap::Usage(UsageTap::strip()), BodySize::Stream),
-            Reading::Stream if streamed => (Tap::Usage(UsageTap::observe()), size),
-            Reading::Unread => (Tap::Nothing, size),
-            // Errors, and answers of engines that do not stream, are whole bodies whatever was asked for.
-            _ => (Tap::Usage(UsageTap::whole_body()), size),
+impl AnswerBody {
+    /// Makes the response that passes an answer on; the exchange and what is held end with it.
+    pub(super) fn response(
+        answer: upstream::Answer,
+        passing: Passing,
+        mut exchange: Exchange,
+        (held, idle): (Held, Duration),
+    ) -> Response<Box<Self>> {
+        let upstream::Answer { mut head, size, body: incoming, .. } = answer;
+        head.headers.insert(REQUEST_ID, exchange.request_id.clone());
+        let Passing { reading, names } = passing;
+        let seen = AnswerHead {
+            content_type: text(&head.headers, CONTENT_TYPE),
+            content_encoding: text(&head.headers, CONTENT_ENCODING),
         };
-        head.headers_mut().insert(REQUEST_ID, exchange.request_id.clone());
-        if head.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return tunnel::response(head, incoming, self.unread.unwrap_or(Payload::None), exchange, lease);
-        }
-        // Names differ in length.
-        let is_empty = matches!(size, BodySize::None | BodySize::Sized(0));
-        let size = if self.names.is_some() && !is_empty { BodySize::Stream } else { size };
-        let status = head.status().as_u16();
-        let deadline = self.deadline.map(|deadline| Box::pin(sleep_until(deadline.into())));
-        let head_only = exchange.request.method() == Method::HEAD;
-        let mut body = AnswerBody {
+        exchange.stream |= seen.is_event_stream();
+        let tap = Tap::new(reading, names, exchange.api, seen);
+        let is_empty = exchange.method == Method::HEAD || matches!(size, BodySize::None | BodySize::Sized(0));
+        let size = if tap.changes_length() && !is_empty { BodySize::Stream } else { size };
+        let status = head.status.as_u16();
+        let mut body = Self {
             incoming,
             size,
             status,
             tap: Some(tap),
-            names: self.names,
-            deadline,
+            broken: None,
+            is_flushed: false,
+            idle: Idle { limit: idle, since: None, timer: None },
+            // A bad answer was told of before its body.
+            is_noted: status >= 500,
             exchange,
-            _lease: lease,
-            _consultation: consultation,
+            held,
         };
-        if head_only || is_empty {
+        if is_empty {
             // The server never asks for a body of which it knows that it is empty.
             body.end();
+            if let BodySize::Sized(length) = size {
+                head.headers.insert(CONTENT_LENGTH, length.into());
+            }
         }
-        HttpResponse::from(head.set_body(body)).map_body(|_, body| match self.unread {
-            None => BoxBody::new(body),
-            Some(unread) => BoxBody::new(WithUnread::new(BoxBody::new(body), unread)),
-        })
+        Response::from_parts(plain(head), Box::new(body))
     }
-}
 
-impl AnswerBody {
-    /// Returns whether the time for the answer is over.
-    fn is_late(&mut self, context: &mut Context<'_>) -> bool {
-        self.tap.is_some() && self.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(context).is_ready())
+    /// Returns whether nothing follows.
+    pub(super) fn is_over(&self) -> bool {
+        self.tap.is_none() && self.broken.is_none()
+    }
+
+    /// Returns the length that the answer has, or would have if it were sent.
+    pub(super) fn size_hint(&self) -> SizeHint {
+        match self.size {
+            BodySize::Sized(length) => SizeHint::with_exact(length),
+            BodySize::None => SizeHint::with_exact(0),
+            BodySize::Stream => SizeHint::default(),
+        }
+    }
+
+    /// Returns the next piece that is passed on, `None` at the end.
+    pub(super) fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        if self.broken.is_none() {
+            let passed = ready!(self.poll_passed(context));
+            if passed.is_some() || self.broken.is_none() {
+                return Poll::Ready(passed.map(Ok));
+            }
+        }
+        // The server sends what it has while it waits, and drops it at an error: the head of the answer as well.
+        if !std::mem::replace(&mut self.is_flushed, true) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(self.broken.take().map(Err))
+    }
+
+    /// Returns the next piece that is passed on; `None` at the end, and where the answer is broken.
+    fn poll_passed(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            let Some(tap) = &mut self.tap else { return Poll::Ready(None) };
+            let piece = match self.incoming.poll_chunk(context) {
+                Poll::Pending => {
+                    if self.idle.is_over(context) {
+                        let late = BodyError::Broken(ErrorKind::TimedOut.into());
+                        return Poll::Ready(self.break_off(late, Outcome::Late));
+                    }
+                    return Poll::Pending;
+                }
+                Poll::Ready(None) => {
+                    let leftover = self.end();
+                    return Poll::Ready(leftover.map(|piece| self.count(piece)));
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(self.break_off(error, Outcome::Reset)),
+                Poll::Ready(Some(Ok(piece))) => piece,
+            };
+            self.idle.since = None;
+            let passed = tap.feed(piece);
+            self.note(Outcome::Answered(self.status));
+            if let Some(piece) = passed {
+                return Poll::Ready(Some(self.count(piece)));
+            }
+        }
     }
 
     /// Takes in what the tap has learned, and returns what was held back.
     fn end(&mut self) -> Option<Bytes> {
-        let tap = self.tap.take()?;
+        let Ended { leftover, usage } = self.tap.take()?.end();
         self.exchange.completes(self.status);
-        let mut leftover = None;
-        if let Tap::Usage(mut tap) = tap {
-            let Finished { leftover: held, usage } = tap.finish();
-            self.exchange.usage = usage;
-            leftover = held;
-        }
-        if let Some(names) = &mut self.names {
-            let held = [names.feed(leftover.unwrap_or_default().into()), names.finish()].concat();
-            leftover = Some(held).filter(|held| !held.is_empty());
-        }
-        leftover.map(Bytes::from)
+        self.exchange.usage = usage;
+        self.note(Outcome::Answered(self.status));
+        leftover
     }
 
-    /// Notes that the engine broke the answer off, so that the client's connection breaks as well.
-    fn break_off(&mut self, error: BodyError) -> BodyError {
-        self.exchange.usage = match self.tap.take() {
-            Some(Tap::Usage(tap)) => tap.usage(),
-            Some(Tap::Nothing) | None => None,
-        };
-        self.exchange.breaks_off(self.status);
-        error
+    /// Breaks the answer off, so that the client's connection breaks as well; a stream of events says so before.
+    fn break_off(&mut self, error: BodyError, outcome: Outcome) -> Option<Bytes> {
+        let mut tap = self.tap.take().unwrap_or_default();
+        let Ended { leftover: event, usage } = tap.broken(&error.to_string());
+        self.exchange.usage = usage;
+        self.exchange.breaks_off(self.status, error.to_string());
+        if !matches!(error, BodyError::RequestBody(_)) {
+            self.is_noted = false;
+            self.note(outcome);
+        }
+        self.broken = Some(error);
+        event.map(|event| self.count(event))
+    }
+
+    fn count(&mut self, piece: Bytes) -> Bytes {
+        self.exchange.bytes += piece.len() as u64;
+        piece
+    }
+
+    /// Tells the endpoint's health how the attempt ended: a good answer counts once its body has begun.
+    fn note(&mut self, outcome: Outcome) {
+        if !self.is_noted
+            && let Some(lease) = &self.held.lease
+        {
+            self.is_noted = true;
+            lease.note(outcome);
+        }
     }
 }
 
-impl MessageBody for AnswerBody {
-    type Error = BodyError;
-
-    fn size(&self) -> BodySize {
-        self.size
-    }
-
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
-        let this = self.get_mut();
-        if this.is_late(context) {
-            let late = BodyError::Broken(ErrorKind::TimedOut.into());
-            return Poll::Ready(Some(Err(this.break_off(late))));
-        }
-        loop {
-            let Some(tap) = &mut this.tap else { return Poll::Ready(None) };
-            let chunk = match ready!(this.incoming.poll_chunk(context)) {
-                None => return Poll::Ready(this.end().map(Ok)),
-                Some(Err(error)) => return Poll::Ready(Some(Err(this.break_off(error)))),
-                Some(Ok(chunk)) => chunk,
-            };
-            let passed = match tap {
-                Tap::Nothing => chunk,
-                Tap::Usage(tap) => match tap.feed(&chunk) {
-                    Fed::Unchanged => chunk,
-                    Fed::Slice(range) => chunk.slice(range),
-                    Fed::Replaced(bytes) => Bytes::from(bytes),
-                    Fed::Nothing => continue,
-                },
-            };
-            let Some(names) = &mut this.names else { return Poll::Ready(Some(Ok(passed))) };
-            let renamed = names.feed(passed);
-            if !renamed.is_empty() {
-                return Poll::Ready(Some(Ok(renamed)));
+impl Idle {
+    /// Returns whether nothing has arrived for too long; else the task is woken when that is so.
+    fn is_over(&mut self, context: &mut Context<'_>) -> bool {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let limit = self.limit;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until((since + limit).into())));
+        // The timer is set anew only when it fires: pieces arrive much more often than it does.
+        while timer.as_mut().poll(context).is_ready() {
+            if since.elapsed() >= limit {
+                return true;
             }
+            timer.as_mut().reset((since + limit).into());
         }
+        false
     }
 }
 
-fn is_event_stream(head: &Response<()>) -> bool {
-    let content_type = head.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    content_type.is_some_and(|content_type| content_type.starts_with("text/event-stream"))
+/// Takes out of a head what is the server's to say.
+fn plain(mut head: Parts) -> Parts {
+    head.version = http::Version::default();
+    head
 }

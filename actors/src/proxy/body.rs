@@ -1,145 +1,148 @@
-//! Reads a request's body into memory, up to a limit, or passes it on as it arrives.
+//! Reads a request's body into memory, within the budget and up to a limit, or passes it on as it arrives.
 
-use std::future::Future;
+use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 
-use actix_web::body::{BodySize, BoxBody, MessageBody};
-use actix_web::dev::Payload;
-use actix_web::http::header::{self, HeaderMap};
-use actix_web::web::{Bytes, BytesMut};
-use futures::{FutureExt, Stream, StreamExt};
-use kthena_router::config::LimitConfig;
-use tokio::time::{Sleep, sleep, timeout};
+use bytes::{Buf, Bytes, BytesMut};
+use futures::Stream;
+use kthena_router::inference::understood::without_mark;
+use kthena_router_downstream::{Charge, Connection, Incoming, ReadError, Upgrade};
+use kthena_router_upstream::{Body, BodyFault, BodyStream};
+use thiserror::Error;
 
 use super::error::ProxyError;
-use crate::upstream::{Body, BodyFault, BodyStream};
-
-/// How much is reserved at once on the word of a Content-Length that may be a lie.
-const TRUSTED: usize = 1 << 20;
 
 /// Bodies of up to this length are read before they are sent: whoever takes them later may then be another endpoint.
-const SMALL: usize = 64 << 10;
-
-/// The router's own answer, with what is left of the body that it answers.
-///
-/// The server closes a connection whose request was not read to its end, and before that reads on for a moment, so that
-/// a client that is still sending finds the answer. If the body were dropped, the server would do so without a time
-/// limit for a body in chunks.
-pub(super) struct WithUnread {
-    answer: BoxBody,
-    _unread: Payload,
-}
-
-impl WithUnread {
-    /// Makes an answer to a request of which `unread` is left.
-    pub(super) fn new(answer: BoxBody, unread: Payload) -> Self {
-        Self { answer, _unread: unread }
-    }
-}
-
-impl MessageBody for WithUnread {
-    type Error = <BoxBody as MessageBody>::Error;
-
-    fn size(&self) -> BodySize {
-        self.answer.size()
-    }
-
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        Pin::new(&mut self.get_mut().answer).poll_next(context)
-    }
-}
+const SMALL: u64 = 64 << 10;
 
 /// The body of a request, as far as it is needed.
-pub(super) enum Inbound<'r> {
-    /// It was read already.
-    Read(Bytes),
-    /// It is still to come.
-    Unread(&'r mut Payload),
+pub(super) struct Inbound {
+    /// What is still to come.
+    incoming: Incoming,
+    /// The whole of it, once it was read.
+    read: Option<Bytes>,
+    limit: usize,
+    /// What it takes of the memory for requests.
+    charge: Charge,
 }
 
-/// A body that is passed on as it arrives; each piece must arrive within a time after it is wanted.
-struct Paced {
-    payload: Payload,
-    pause: Duration,
-    timer: Option<Pin<Box<Sleep>>>,
+/// A body that is passed on as it arrives.
+struct Passed {
+    incoming: Incoming,
+    /// How many bytes may still come.
+    room: usize,
+    limit: usize,
 }
 
-impl Inbound<'_> {
-    /// Returns the body to send: all of it where it is to be sent more than once, or is small.
-    pub(super) async fn outbound(
-        self,
-        headers: &HeaderMap,
-        repeatable: bool,
-        limits: &LimitConfig,
-    ) -> Result<Body, ProxyError> {
-        let payload = match self {
-            Self::Read(bytes) => return Ok(Body::Whole(bytes)),
-            Self::Unread(Payload::None) => return Ok(Body::Empty),
-            Self::Unread(payload) => payload,
-        };
-        let length = announced_length(headers);
-        if repeatable || length.is_some_and(|length| length <= SMALL) {
-            return read(headers, payload, limits.max_body_bytes, limits.client_timeout).await.map(Body::Whole);
+/// A body that is passed on became longer than is allowed.
+#[derive(Debug, Error)]
+#[error("the request body is larger than {0} bytes")]
+struct TooLarge(usize);
+
+impl Inbound {
+    /// Takes a body that may have up to `limit` bytes.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error for a body that announces more.
+    pub(super) fn new(incoming: Incoming, connection: &Rc<Connection>, limit: usize) -> Result<Self, ProxyError> {
+        if incoming.announced_length().is_some_and(|length| length > limit as u64) {
+            return Err(ProxyError::BodyTooLarge { limit });
         }
-        let payload = std::mem::replace(payload, Payload::None);
-        let source = Box::pin(Paced { payload, pause: limits.client_timeout, timer: None });
-        Ok(Body::Stream(BodyStream { source, length: length.map(|length| length as u64) }))
+        Ok(Self { incoming, read: None, limit, charge: connection.charge() })
+    }
+
+    /// Takes out the connection of a request that asks to change the protocol, which has no body.
+    pub(super) fn upgrade(&mut self) -> Option<Upgrade> {
+        if self.incoming.is_empty() { self.incoming.upgrade() } else { None }
+    }
+
+    /// Returns the whole body, which is read if nobody has done so.
+    pub(super) async fn read(&mut self) -> Result<&Bytes, ProxyError> {
+        let body = match self.read.take() {
+            Some(body) => body,
+            None => unmarked(collect(&mut self.incoming, self.limit, &mut self.charge).await?),
+        };
+        Ok(self.read.insert(body))
+    }
+
+    /// Returns the body to send: all of it where it is to be kept, or is small. What it takes of the memory is given back
+    /// when the charge is dropped.
+    pub(super) async fn outbound(mut self, keep: bool) -> Result<(Body, Charge), ProxyError> {
+        let length = self.incoming.announced_length();
+        if self.read.is_none() && self.incoming.is_empty() {
+            return Ok((Body::Empty, self.charge));
+        }
+        if self.read.is_none() && !keep && length.is_none_or(|length| length > SMALL) {
+            let source = Box::pin(Passed { incoming: self.incoming, room: self.limit, limit: self.limit });
+            return Ok((Body::Stream(BodyStream { source, length }), self.charge));
+        }
+        let body = Body::Whole(self.read().await?.clone());
+        Ok((body, self.charge))
     }
 }
 
-impl Stream for Paced {
+/// Reads a body; nothing is reserved for it on the client's word.
+async fn collect(incoming: &mut Incoming, limit: usize, charge: &mut Charge) -> Result<Bytes, ProxyError> {
+    let announced = incoming.announced_length();
+    let Some(first) = next(incoming).await? else { return Ok(Bytes::new()) };
+    charge.grow(first.len())?;
+    if announced == Some(first.len() as u64) {
+        // The common case: the body came in one piece, which is used as it is.
+        return Ok(first);
+    }
+    let mut body = BytesMut::from(first);
+    while let Some(piece) = next(incoming).await? {
+        if body.len() + piece.len() > limit {
+            return Err(ProxyError::BodyTooLarge { limit });
+        }
+        charge.grow(piece.len())?;
+        body.extend_from_slice(&piece);
+    }
+    if body.len() > limit { Err(ProxyError::BodyTooLarge { limit }) } else { Ok(body.freeze()) }
+}
+
+async fn next(incoming: &mut Incoming) -> Result<Option<Bytes>, ReadError> {
+    poll_fn(|context| incoming.poll_piece(context)).await.transpose()
+}
+
+fn unmarked(mut body: Bytes) -> Bytes {
+    let mark = body.len() - without_mark(&body).len();
+    body.advance(mark);
+    body
+}
+
+impl Stream for Passed {
     type Item = Result<Bytes, BodyFault>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        if let Poll::Ready(piece) = this.payload.poll_next_unpin(context) {
-            this.timer = None;
-            return Poll::Ready(piece.map(|piece| piece.map_err(BodyFault::Read)));
-        }
-        let timer = this.timer.get_or_insert_with(|| Box::pin(sleep(this.pause)));
-        timer.as_mut().poll(context).map(|()| Some(Err(BodyFault::Late)))
+        let Some(piece) = ready!(this.incoming.poll_piece(context)) else { return Poll::Ready(None) };
+        let piece = piece.map_err(|error| match error {
+            ReadError::Late => BodyFault::Late,
+            error => BodyFault::Read(error.into()),
+        });
+        Poll::Ready(Some(piece.and_then(|bytes| {
+            let room = this.room.checked_sub(bytes.len());
+            this.room = room.ok_or_else(|| BodyFault::Read(TooLarge(this.limit).into()))?;
+            Ok(bytes)
+        })))
     }
 }
 
-/// Reads the body; each piece of it must arrive within `pause` after the one before.
-pub(super) async fn read(
-    headers: &HeaderMap,
-    payload: &mut Payload,
-    limit: usize,
-    pause: Duration,
-) -> Result<Bytes, ProxyError> {
-    let announced = announced_length(headers);
-    if announced.is_some_and(|length| length > limit) {
-        return Err(ProxyError::BodyTooLarge { limit });
+/// Returns the error for a body that could not be passed on.
+pub(super) fn fault(fault: BodyFault) -> ProxyError {
+    match fault {
+        BodyFault::Late => ReadError::Late.into(),
+        BodyFault::Length => ReadError::Malformed(Box::new(fault)).into(),
+        BodyFault::Read(source) => match source.downcast::<ReadError>() {
+            Ok(error) => ProxyError::Body(*error),
+            Err(source) => match source.downcast::<TooLarge>() {
+                Ok(too_large) => ProxyError::BodyTooLarge { limit: too_large.0 },
+                Err(source) => ReadError::Broken(source).into(),
+            },
+        },
     }
-    let Some(first) = next(payload, pause).await? else { return Ok(Bytes::new()) };
-    if announced == Some(first.len()) {
-        // The common case: the body came in one piece, which is used as it is.
-        return if first.len() > limit { Err(ProxyError::BodyTooLarge { limit }) } else { Ok(first) };
-    }
-    let mut body = BytesMut::with_capacity(announced.unwrap_or_default().min(TRUSTED).max(first.len()));
-    let mut piece = Some(first);
-    while let Some(bytes) = piece {
-        if body.len() + bytes.len() > limit {
-            return Err(ProxyError::BodyTooLarge { limit });
-        }
-        body.extend_from_slice(&bytes);
-        piece = next(payload, pause).await?;
-    }
-    Ok(body.freeze())
-}
-
-/// Returns the next piece; a timer is only set where it is not there yet.
-async fn next(payload: &mut Payload, pause: Duration) -> Result<Option<Bytes>, ProxyError> {
-    let piece = match payload.next().now_or_never() {
-        Some(piece) => piece,
-        None => timeout(pause, payload.next()).await.map_err(|_| ProxyError::BodyTimeout)?,
-    };
-    piece.transpose().map_err(ProxyError::BodyRead)
-}
-
-fn announced_length(headers: &HeaderMap) -> Option<usize> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

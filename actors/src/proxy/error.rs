@@ -1,109 +1,124 @@
 //! Why the router answers a request itself, with what status and in what words.
 //!
-//! The body has OpenAI's shape, `{"error":{"message","type","param","code"}}`, because clients parse it.
+//! The body has OpenAI's shape, `{"error":{"message","type","param","code"}}`, because clients parse it; an error of
+//! the messages API has Anthropic's.
 
-use actix_web::HttpResponse;
-use actix_web::http::StatusCode;
-use actix_web::http::header::{self, HeaderValue};
-use kthena_router::inference::request::ParseError;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::{Response, StatusCode};
+use kthena_router::inference::api::Api;
+use kthena_router::inference::error_body::ApiError;
+use kthena_router::inference::understood::NotUnderstood;
 use kthena_router::object::{ObjectKey, PoolKey};
 use kthena_router::routing::path::PathFault;
 use kthena_router::scheduling::objective::{DROPPED_REASON, REJECTED_SATURATED};
-use kthena_router_downstream::Refusal;
-use serde_json::json;
+use kthena_router_downstream::{Exhausted, ReadError, Refusal};
 use thiserror::Error;
 
-use super::wellformed::Malformed;
 use crate::picker::Fault;
-
-/// After how many seconds a client may try again when the router or its engines are busy.
-const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 /// Why the router answers a request itself.
 #[derive(Debug, Error)]
 pub enum ProxyError {
-    /// The request can be understood in more than one way.
-    #[error(transparent)]
-    Malformed(#[from] Malformed),
-    /// The server has refused the request before the proxy saw it.
+    /// The server refused the request before anybody else saw it.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The path could be read in two ways.
+    #[error(transparent)]
+    Path(#[from] PathFault),
     /// The body is not what an inference API takes.
     #[error(transparent)]
-    Parse(#[from] ParseError),
-    /// The client's body did not arrive whole.
-    #[error("the request body could not be read")]
-    BodyRead(#[source] actix_web::error::PayloadError),
-    /// The client stopped sending its body.
-    #[error("the request body did not arrive in time")]
-    BodyTimeout,
+    NotUnderstood(#[from] NotUnderstood),
+    /// The body did not arrive whole.
+    #[error(transparent)]
+    Body(#[from] ReadError),
     /// The body is larger than allowed.
     #[error("the request body is larger than {limit} bytes")]
     BodyTooLarge {
         /// The limit in bytes.
         limit: usize,
     },
-    /// The path is not part of the inference API.
-    #[error("`{method} {path}` is not served here: the router serves `GET /v1/models` and inference by `POST /v1/…`")]
-    NotServed {
-        /// The request's method.
-        method: String,
-        /// The request's path.
-        path: String,
-    },
+    /// There is no memory for the body.
+    #[error(transparent)]
+    Memory(#[from] Exhausted),
     /// No listener serves the host.
     #[error("no listener serves the host `{host}`")]
     NoListener {
         /// The request's host.
         host: String,
     },
-    /// No route serves the model.
-    #[error("route not found: no ModelRoute of this listener serves the model `{model}`")]
-    RouteNotFound {
-        /// The requested model.
-        model: String,
-    },
-    /// The path could be read in two ways.
-    #[error(transparent)]
-    Path(#[from] PathFault),
     /// The connection was made for another listener than the request's host belongs to.
     #[error("the host `{host}` is not served on a connection for the server name `{server_name}`")]
     Misdirected {
         /// The request's host.
         host: String,
-        /// The server name that the client asked for.
+        /// The server name that the client asked for; empty if it named none.
         server_name: String,
     },
-    /// No rule of an HTTPRoute is for the request.
-    #[error("no rule of an HTTPRoute of this listener matches `{method} {path}`")]
-    NoRule {
+    /// No route serves the model.
+    #[error("route not found: no ModelRoute of this listener serves the model `{model}`")]
+    NoModel {
+        /// The requested model.
+        model: Arc<str>,
+    },
+    /// No route serves the method and the path, or the path is not a client's to ask for.
+    #[error("`{method} {path}` is not served by a route of this listener")]
+    NoRoute {
         /// The request's method.
         method: String,
         /// The request's path.
         path: String,
+        /// Whether there are HTTPRoutes, so that a path could be served.
+        has_rules: bool,
     },
     /// The rule, or the backend that was chosen, cannot be used.
-    #[error("the HTTPRoute `{route}` cannot be served: {reason}")]
-    InvalidRule {
+    #[error("the route `{route}` cannot be served: {reason}")]
+    Invalid {
         /// The route.
         route: ObjectKey,
         /// What is wrong.
         reason: &'static str,
     },
-    /// The time that the route gives the request is over.
-    #[error("the request took longer than its route allows")]
-    RequestTimeout,
-    /// A route serves the model, but nothing is there to serve it.
+    /// Nothing is there to serve the request.
+    #[error(transparent)]
+    NoEndpoint(#[from] NoEndpoint),
+    /// Too many requests are in flight.
+    #[error("too many requests are in flight")]
+    Overloaded,
+    /// The request can be refused, and its pool has too much to do.
+    #[error("the {pool} is saturated, and the request's objective has a priority below 0")]
+    Saturated {
+        /// The pool.
+        pool: PoolKey,
+        /// After how many seconds it may be worth another try.
+        retry_after: u32,
+    },
+    /// Every attempt failed.
+    #[error("all {attempts} attempts failed; the last endpoint {failure}")]
+    Failed {
+        /// The number of attempts.
+        attempts: u32,
+        /// What the last endpoint did.
+        failure: AttemptFailure,
+    },
+}
+
+/// Why nothing is there to serve a request.
+#[derive(Debug, Error)]
+pub enum NoEndpoint {
+    /// No target of a ModelRoute has an endpoint.
     #[error("no endpoint of the ModelRoute `{route}` is ready{}", clauses(unresolved))]
-    NoReadyEndpoint {
+    Route {
         /// The route.
         route: ObjectKey,
         /// Why some of its targets lead nowhere.
         unresolved: Vec<String>,
     },
-    /// The last endpoint of the chosen pool went away after it was chosen.
+    /// The pool has no endpoint.
     #[error("no endpoint of the {pool} is ready")]
-    PoolEmptied {
+    Pool {
         /// The pool.
         pool: PoolKey,
     },
@@ -123,32 +138,12 @@ pub enum ProxyError {
         /// Why the reference leads nowhere.
         reason: String,
     },
-    /// The request can be refused, and its pool has too much to do.
-    #[error("the {pool} is saturated, and the request's objective has a priority below 0")]
-    Saturated {
-        /// The pool.
-        pool: PoolKey,
-    },
-    /// Too many requests are in flight.
-    #[error("too many requests are in flight")]
-    Overloaded,
-    /// Every attempt failed.
-    #[error("all {attempts} attempts failed; the last endpoint {failure}")]
-    AllAttemptsFailed {
-        /// The number of attempts.
-        attempts: usize,
-        /// What the last endpoint did.
-        failure: AttemptFailure,
-    },
-    /// The engine took too long to answer.
-    #[error("the engine did not begin to answer within the timeout")]
-    UpstreamTimeout,
     /// The scheduler is gone, and so is the one that took its place.
     #[error("the scheduler does not answer")]
-    SchedulerGone,
+    Scheduler,
 }
 
-/// How an attempt failed that another endpoint may do better.
+/// How an attempt failed.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum AttemptFailure {
     /// No connection could be made.
@@ -160,9 +155,15 @@ pub enum AttemptFailure {
     /// The connection broke before the answer began.
     #[error("closed the connection before it answered")]
     Broken,
-    /// It answered that it cannot serve now.
-    #[error("answered with status {0}")]
-    Status(u16),
+    /// What it answered is no HTTP, or more than the router takes.
+    #[error("gave an answer that cannot be read: {0}")]
+    Malformed(&'static str),
+    /// It did not begin to answer in the time of an attempt.
+    #[error("did not begin to answer within the timeout")]
+    Late,
+    /// The time that the route gives the whole request was over before it began to answer.
+    #[error("did not begin to answer within the time that the route gives the request")]
+    PastDeadline,
 }
 
 impl AttemptFailure {
@@ -172,7 +173,8 @@ impl AttemptFailure {
             Self::Refused => "refused",
             Self::Handshake => "handshake",
             Self::Broken => "broken",
-            Self::Status(_) => "unavailable",
+            Self::Malformed(_) => "malformed",
+            Self::Late | Self::PastDeadline => "timeout",
         }
     }
 }
@@ -185,136 +187,103 @@ impl ProxyError {
     /// Returns the status that the client gets.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Refused(refusal) => refusal
-                .status()
-                .and_then(|status| StatusCode::from_u16(status.as_u16()).ok())
-                .unwrap_or(StatusCode::BAD_REQUEST),
-            Self::Malformed(Malformed::TooManyFields) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::Malformed(_) | Self::Path(_) | Self::Parse(_) | Self::BodyRead(_) => StatusCode::BAD_REQUEST,
-            Self::Misdirected { .. } => StatusCode::MISDIRECTED_REQUEST,
-            Self::InvalidRule { .. } | Self::NoPicker { .. } => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::NotServed { .. } | Self::NoListener { .. } | Self::RouteNotFound { .. } | Self::NoRule { .. } => {
-                StatusCode::NOT_FOUND
+            Self::Refused(refusal) => refusal.status().unwrap_or(StatusCode::BAD_REQUEST),
+            Self::NotUnderstood(NotUnderstood::Encoded { .. } | NotUnderstood::NotJson { .. }) => {
+                StatusCode::UNSUPPORTED_MEDIA_TYPE
             }
+            Self::Body(ReadError::Late) => StatusCode::REQUEST_TIMEOUT,
+            Self::Path(_) | Self::NotUnderstood(_) | Self::Body(_) => StatusCode::BAD_REQUEST,
+            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NoListener { .. } | Self::NoModel { .. } | Self::NoRoute { .. } => StatusCode::NOT_FOUND,
+            Self::Misdirected { .. } => StatusCode::MISDIRECTED_REQUEST,
+            Self::Invalid { .. } | Self::NoEndpoint(NoEndpoint::NoPicker { .. }) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Overloaded | Self::Saturated { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::NoReadyEndpoint { .. }
-            | Self::PoolEmptied { .. }
-            | Self::Picker { .. }
-            | Self::AllAttemptsFailed { .. }
-            | Self::SchedulerGone => StatusCode::SERVICE_UNAVAILABLE,
-            Self::UpstreamTimeout | Self::RequestTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::Failed { failure: AttemptFailure::Late | AttemptFailure::PastDeadline, .. } => {
+                StatusCode::GATEWAY_TIMEOUT
+            }
+            Self::Memory(_) | Self::NoEndpoint(_) | Self::Failed { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
     /// Returns the reason in one word, for logs, metrics and the answer's `code`; the Go router's where it has one.
     pub fn reason(&self) -> &'static str {
         match self {
+            Self::Refused(Refusal::Memory) | Self::Memory(_) => "memory",
             Self::Refused(Refusal::TooSlow) => "head_timeout",
-            Self::Refused(Refusal::Memory) => "overloaded",
-            Self::Refused(_) => "malformed_request",
-            Self::Malformed(_) | Self::Path(_) => "malformed_request",
-            Self::Misdirected { .. } => "misdirected_request",
-            Self::Parse(_) => "request_parsing",
-            Self::BodyRead(_) => "body_read",
-            Self::BodyTimeout => "body_timeout",
+            Self::Refused(_) | Self::Path(_) => "malformed_request",
+            Self::NotUnderstood(_) => "request_parsing",
+            Self::Body(ReadError::Late) => "body_timeout",
+            Self::Body(_) => "body_read",
             Self::BodyTooLarge { .. } => "body_too_large",
-            Self::NotServed { .. } => "path_not_served",
             Self::NoListener { .. } => "listener_not_found",
-            Self::RouteNotFound { .. } | Self::NoRule { .. } => "route_not_found",
-            Self::InvalidRule { .. } => "invalid_route",
-            Self::NoReadyEndpoint { .. } | Self::PoolEmptied { .. } => "pod_discovery",
-            Self::Picker { .. } | Self::NoPicker { .. } => "endpoint_picker",
+            Self::Misdirected { .. } => "misdirected_request",
+            Self::NoRoute { has_rules: false, .. } => "path_not_served",
+            Self::NoModel { .. } | Self::NoRoute { .. } => "route_not_found",
+            Self::Invalid { .. } => "invalid_route",
+            Self::NoEndpoint(NoEndpoint::Route { .. } | NoEndpoint::Pool { .. }) => "pod_discovery",
+            Self::NoEndpoint(NoEndpoint::Picker { .. } | NoEndpoint::NoPicker { .. }) => "endpoint_picker",
+            Self::NoEndpoint(NoEndpoint::Scheduler) => "scheduling",
             Self::Overloaded => "overloaded",
             Self::Saturated { .. } => "saturated",
-            Self::AllAttemptsFailed { .. } => "proxy",
-            Self::UpstreamTimeout => "upstream_timeout",
-            Self::RequestTimeout => "request_timeout",
-            Self::SchedulerGone => "scheduling",
+            Self::Failed { failure: AttemptFailure::Late, .. } => "upstream_timeout",
+            Self::Failed { failure: AttemptFailure::PastDeadline, .. } => "request_timeout",
+            Self::Failed { .. } => "proxy",
         }
     }
 
-    /// Returns whether the client may try again soon.
-    const fn is_passing(&self) -> bool {
-        matches!(
-            self,
-            Self::Refused(Refusal::Memory)
-                | Self::Overloaded
-                | Self::Saturated { .. }
-                | Self::NoReadyEndpoint { .. }
-                | Self::PoolEmptied { .. }
-                | Self::Picker { .. }
-                | Self::AllAttemptsFailed { .. }
-                | Self::SchedulerGone
-        )
+    /// Returns after how many seconds the client may try again, if that can help.
+    fn retry_after(&self) -> Option<u32> {
+        match self {
+            Self::Saturated { retry_after, .. } => Some(*retry_after),
+            Self::Failed { failure: AttemptFailure::Late | AttemptFailure::PastDeadline, .. }
+            | Self::NoEndpoint(NoEndpoint::NoPicker { .. }) => None,
+            Self::Overloaded | Self::Memory(_) | Self::NoEndpoint(_) | Self::Failed { .. } => Some(1),
+            _ => None,
+        }
     }
 
-    /// Returns whether the rest of the request is still on its way or its end is unknown, so that the connection cannot be
-    /// used again.
-    const fn leaves_body_unread(&self) -> bool {
-        matches!(
-            self,
-            Self::Malformed(_) | Self::Refused(_) | Self::BodyRead(_) | Self::BodyTimeout | Self::BodyTooLarge { .. }
-        )
-    }
-
-    /// Makes the answer.
-    pub fn response(&self) -> HttpResponse {
-        let kind = match self.status() {
-            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
-            status if status.is_client_error() => "invalid_request_error",
-            _ => "server_error",
-        };
-        let param = matches!(self, Self::RouteNotFound { .. }).then_some("model");
-        let mut response = HttpResponse::build(self.status());
-        if self.is_passing() {
-            response.insert_header((header::RETRY_AFTER, RETRY_AFTER));
+    /// Makes the answer to a request of an API, if it is one.
+    pub(super) fn response(&self, api: Option<Api>) -> Response<Bytes> {
+        let param = matches!(self, Self::NoModel { .. }).then_some("model");
+        let (status, message) = (self.status(), self.to_string());
+        let error = ApiError { status: status.as_u16(), code: self.reason(), param, message: &message };
+        let mut response = Response::new(error.body(api).into());
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(seconds) = self.retry_after() {
+            headers.insert(RETRY_AFTER, seconds.into());
         }
         if matches!(self, Self::Saturated { .. }) {
-            response.insert_header((DROPPED_REASON, REJECTED_SATURATED));
+            let name = HeaderName::from_static(DROPPED_REASON);
+            headers.insert(name, HeaderValue::from_static(REJECTED_SATURATED));
         }
-        if self.leaves_body_unread() {
-            response.force_close();
-        }
-        response.json(json!({
-            "error": {"message": self.to_string(), "type": kind, "param": param, "code": self.reason()}
-        }))
+        response
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use actix_web::body::{MessageBody, to_bytes};
-
     use super::*;
-
-    #[actix_web::test]
-    async fn errors_have_the_shape_that_openai_clients_parse() {
-        let error = ProxyError::RouteNotFound { model: "gpt \"x\"".to_owned() };
-        let response = error.response();
-        assert_eq!(response.status(), StatusCode::NOT_FOUND);
-        let body = to_bytes(response.into_body().boxed()).await.expect("the body is in memory");
-        let body: serde_json::Value = serde_json::from_slice(&body).expect("the body is JSON");
-        assert_eq!(body["error"]["type"], "invalid_request_error");
-        assert_eq!(body["error"]["code"], "route_not_found");
-        assert_eq!(body["error"]["param"], "model");
-        assert!(body["error"]["message"].as_str().is_some_and(|message| message.contains("route not found")));
-    }
 
     #[test]
     fn only_passing_troubles_invite_another_try() {
+        let nowhere = NoEndpoint::Route { route: ObjectKey::new("a", "b"), unresolved: Vec::new() };
         for (error, status, retry) in [
-            (ProxyError::Overloaded, 429, true),
-            (ProxyError::NoReadyEndpoint { route: ObjectKey::new("a", "b"), unresolved: Vec::new() }, 503, true),
-            (ProxyError::AllAttemptsFailed { attempts: 3, failure: AttemptFailure::Refused }, 503, true),
-            (ProxyError::UpstreamTimeout, 504, false),
-            (ProxyError::BodyTooLarge { limit: 1 }, 413, false),
-            (ProxyError::BodyTimeout, 408, false),
+            (ProxyError::Overloaded, 429, Some("1")),
+            (nowhere.into(), 503, Some("1")),
+            (ProxyError::Failed { attempts: 3, failure: AttemptFailure::Refused }, 503, Some("1")),
+            (ProxyError::Failed { attempts: 1, failure: AttemptFailure::Late }, 504, None),
+            (ProxyError::BodyTooLarge { limit: 1 }, 413, None),
+            (ReadError::Late.into(), 408, None),
+            (Exhausted.into(), 503, Some("1")),
+            (NotUnderstood::LongModel.into(), 400, None),
+            (NotUnderstood::Encoded { encoding: "gzip".to_owned() }.into(), 415, None),
         ] {
-            let response = error.response();
+            let response = error.response(None);
             assert_eq!(response.status().as_u16(), status, "{error}");
-            assert_eq!(response.headers().contains_key(header::RETRY_AFTER), retry, "{error}");
+            let found = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+            assert_eq!(found, retry, "{error}");
         }
     }
 }

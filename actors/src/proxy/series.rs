@@ -9,49 +9,23 @@ use std::sync::Arc;
 
 use foldhash::{HashMap, HashMapExt};
 use kthena_router::inference::api::Api;
-use kthena_router::object::{Kind, ObjectKey};
-use kthena_router::routing::http::entry::HttpEntry;
+use kthena_router::routing::decision::Matched;
 use kthena_router::routing::models::entry::RouteEntry;
 use kthena_router::routing::pool::PoolIndex;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 
-use super::access_log::Written;
-use crate::metrics::{
-    BackendLabels, DurationLabels, Metrics, ModelLabel, RequestLabels, Text, TokenLabels, UpstreamLabels,
-};
+use super::facts::End;
+use super::names::{Names, Subject};
+use crate::metrics::{AttemptLabels, DurationLabels, Metrics, ModelLabel, RequestLabels, TokenLabels, UpstreamLabels};
 use crate::published::Snapshot;
-
-/// What a label says that has no value.
-const NONE: &str = "none";
-/// What the label `model` says of names that no route knows.
-const UNKNOWN: &str = "unknown";
 
 /// The handles that were used before.
 pub(super) struct SeriesCache {
     metrics: Arc<Metrics>,
     known: RefCell<Known>,
-}
-
-/// What requests of one kind have in common, as parts of one snapshot.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Subject<'s> {
-    /// The requested model, if a route knows it.
-    pub model: Option<&'s Arc<str>>,
-    /// The route that matched.
-    pub route: Option<Matched<'s>>,
-    /// The pool that was chosen.
-    pub pool: Option<PoolIndex>,
-}
-
-/// The route that matched a request.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Matched<'s> {
-    /// A ModelRoute.
-    Model(&'s RouteEntry),
-    /// An HTTPRoute.
-    Http(&'s HttpEntry),
+    unrouted: Rc<Series>,
 }
 
 /// A subject's identity within its snapshot: where its parts lie in memory, which is quicker to compare than they are.
@@ -65,9 +39,11 @@ struct Identity {
 /// The handles of one kind of request.
 pub(super) struct Series {
     /// Requests in flight that ask for the model.
-    pub downstream: Gauge,
+    downstream: Gauge,
     /// Requests in flight at the backend.
-    pub upstream: Gauge,
+    upstream: Gauge,
+    /// Attempts that were answered, the one outcome that is frequent; `None` without a pool.
+    answered: Option<Counter>,
     /// The names that logs and metrics give the request's parts.
     pub names: Names,
     outcomes: RefCell<HashMap<Ending, Rc<Outcome>>>,
@@ -75,21 +51,6 @@ pub(super) struct Series {
 
 /// The API, the status and the reason of a request that has ended.
 type Ending = (Option<Api>, u16, &'static str);
-
-/// The names that logs and metrics give a request's parts.
-#[derive(Clone)]
-pub(super) struct Names {
-    /// What the access log says of them.
-    pub written: Written,
-    /// The requested model.
-    pub model: Text,
-    /// Whether the route is an HTTPRoute.
-    pub is_http_route: bool,
-    /// Whether a backend was chosen.
-    pub has_backend: bool,
-    /// The route and the backend.
-    pub backend: BackendLabels,
-}
 
 /// The handles of one way in which requests end.
 pub(super) struct Outcome {
@@ -108,7 +69,15 @@ struct Known {
 impl SeriesCache {
     /// Makes a cache that knows nothing.
     pub(super) fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, known: RefCell::default() }
+        let unrouted = Rc::new(Series::new(&metrics, &Snapshot::default(), Subject::default()));
+        Self { metrics, known: RefCell::default(), unrouted }
+    }
+
+    /// Returns the handles of requests that no route was found for.
+    pub(super) fn unrouted(&self) -> Rc<Series> {
+        let series = Rc::clone(&self.unrouted);
+        series.enter();
+        series
     }
 
     /// Returns the handles of a kind of request.
@@ -126,25 +95,17 @@ impl Subject<'_> {
     fn identity(&self) -> Identity {
         Identity {
             model: self.model.map_or(0, |model| Arc::as_ptr(model).addr()),
-            route: self.route.map_or(0, Matched::address),
+            route: self.route.as_ref().map_or(0, address),
             pool: self.pool,
         }
     }
 }
 
-impl Matched<'_> {
-    fn key(&self) -> &ObjectKey {
-        match self {
-            Self::Model(entry) => entry.key(),
-            Self::Http(entry) => entry.key(),
-        }
-    }
-
-    fn address(self) -> usize {
-        match self {
-            Self::Model(entry) => std::ptr::from_ref(entry).addr(),
-            Self::Http(entry) => std::ptr::from_ref(entry).addr(),
-        }
+/// Returns where the route lies in memory.
+fn address(route: &Matched<'_>) -> usize {
+    match route {
+        Matched::Model(entry) => std::ptr::from_ref::<RouteEntry>(entry).addr(),
+        Matched::Http(matched) => std::ptr::from_ref(matched.entry).addr(),
     }
 }
 
@@ -153,7 +114,9 @@ impl Series {
         let names = Names::of(snapshot, subject);
         let backend = names.backend.clone();
         let upstream = UpstreamLabels { model_server: backend.backend_name.clone(), backend };
+        let answered = names.pool.clone().map(|pool| AttemptLabels { pool, outcome: "answered" });
         Self {
+            answered: answered.map(|labels| metrics.attempts.get_or_create_owned(&labels)),
             downstream: metrics.active_downstream.get_or_create_owned(&ModelLabel { model: names.model.clone() }),
             upstream: metrics.active_upstream.get_or_create_owned(&upstream),
             names,
@@ -161,45 +124,44 @@ impl Series {
         }
     }
 
+    /// Counts a request in.
+    pub(super) fn enter(&self) {
+        self.downstream.inc();
+        if self.names.pool.is_some() {
+            self.upstream.inc();
+        }
+    }
+
+    /// Counts a request out.
+    pub(super) fn leave(&self) {
+        self.downstream.dec();
+        if self.names.pool.is_some() {
+            self.upstream.dec();
+        }
+    }
+
+    /// Counts an attempt, by how it ended.
+    pub(super) fn note_attempt(&self, metrics: &Metrics, outcome: &'static str) {
+        match (&self.answered, &self.names.pool) {
+            (Some(answered), _) if outcome == "answered" => {
+                answered.inc();
+            }
+            (_, Some(pool)) => {
+                let labels = AttemptLabels { pool: pool.clone(), outcome };
+                metrics.attempts.get_or_create(&labels).inc();
+            }
+            (_, None) => {}
+        }
+    }
+
     /// Returns the handles for requests that end in this way.
-    pub(super) fn outcome(
-        &self,
-        metrics: &Metrics,
-        api: Option<Api>,
-        status: u16,
-        reason: &'static str,
-    ) -> Rc<Outcome> {
+    pub(super) fn outcome(&self, metrics: &Metrics, api: Option<Api>, end: End) -> Rc<Outcome> {
+        let End { status, reason, .. } = end;
         let mut outcomes = self.outcomes.borrow_mut();
         let key = (api, status, reason);
         Rc::clone(
             outcomes.entry(key).or_insert_with(|| Rc::new(Outcome::new(metrics, &self.names, api, status, reason))),
         )
-    }
-}
-
-impl Names {
-    fn of(snapshot: &Snapshot, subject: Subject<'_>) -> Self {
-        let pool = subject.pool.and_then(|pool| snapshot.table.pools.get(pool.0));
-        let served = pool.and_then(|pool| pool.policy.served_model.as_deref());
-        let name = |name: Option<String>| Text::from(name.as_deref().unwrap_or(NONE));
-        let mut names = Self {
-            written: Written::default(),
-            model: subject.model.map_or_else(|| Text::from(UNKNOWN), |model| Text(Arc::clone(model))),
-            is_http_route: matches!(subject.route, Some(Matched::Http(_))),
-            has_backend: pool.is_some(),
-            backend: BackendLabels {
-                model_route: name(subject.route.map(|route| route.key().to_string())),
-                backend_type: match pool.map(|pool| pool.key.kind) {
-                    Some(Kind::Service) => "service",
-                    Some(_) => "model_server",
-                    None => "unresolved",
-                },
-                backend_name: name(pool.map(|pool| pool.key.object.to_string())),
-                upstream_model: Text::from(served.unwrap_or(NONE)),
-            },
-        };
-        names.written = Written::of(&names);
-        names
     }
 }
 

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use actix::{Actor, Addr, MailboxError};
 use kthena_router::config::{Config, LimitConfig};
@@ -11,25 +11,25 @@ use kthena_router::object::Bind;
 use kthena_router::scheduling::config::SchedulerConfig;
 use kthena_router::scheduling::picker::{Legs, PickError};
 use kthena_router_downstream::Budget;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::gauge::Gauge;
+use kthena_router_upstream::{Client, Upstream};
 use prometheus_client::metrics::histogram::Histogram;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use rustls::ServerConfig;
 
 use super::access_log::LogBuffer;
-use super::error::ProxyError;
-use super::http_route::Copies;
+use super::admission::PortPlaces;
+use super::error::{NoEndpoint, ProxyError};
+use super::mirror_budget::MirrorBudget;
+use super::observer::Observer;
 use super::series::SeriesCache;
 use crate::access_logger::AccessLog;
 use crate::lease::Lease;
-use crate::metrics::{ActorLabel, AttemptLabels, BindLabel, Metrics};
+use crate::metrics::{ActorLabel, BindLabel, Metrics};
 use crate::picker::Channels;
 use crate::published::{Reader, Stopping};
 use crate::scheduler::{PickEndpoint, Scheduler};
 use crate::tls::TlsReader;
-use crate::upstream::{Client, Upstream};
 use crate::vitals::note_restart;
 
 /// What all listeners serve with.
@@ -64,8 +64,8 @@ pub struct Door {
     pub bind: Bind,
     /// What is served with.
     pub serving: Arc<Serving>,
-    in_flight: AtomicUsize,
-    in_flight_shown: Gauge,
+    /// The requests that it may have in flight.
+    pub(super) places: Arc<PortPlaces>,
 }
 
 /// What the requests of one worker thread of one bind share.
@@ -74,47 +74,26 @@ pub struct Worker {
     pub(super) door: Arc<Door>,
     /// Connections to engines.
     pub(super) client: Client,
-    /// The handles of metrics that were used before.
-    pub(super) series: SeriesCache,
-    /// Access log lines that were not sent yet.
-    pub(super) log: Option<Rc<LogBuffer>>,
+    /// Who learns of the end of requests.
+    pub(super) observer: Rc<Observer>,
     /// Copies of requests that are under way.
-    pub(super) copies: Copies,
+    pub(super) mirrors: MirrorBudget,
     /// Connections to endpoint pickers.
     pub(super) pickers: Channels,
-    /// Attempts that were answered: the one outcome that is frequent.
-    answered: Counter,
+    /// When the worker started, in seconds since the epoch.
+    pub(super) started: i64,
     scheduler: RefCell<Addr<Scheduler>>,
     asks: Histogram,
     rng: RefCell<SmallRng>,
 }
 
-/// One of the requests that a bind may have in flight.
-pub(super) struct Admission(Arc<Door>);
-
 impl Door {
     /// Makes a door with nobody inside.
     pub fn new(bind: Bind, serving: Arc<Serving>) -> Arc<Self> {
         let label = BindLabel { bind: bind.to_string() };
-        let in_flight_shown = serving.metrics.listener_in_flight.get_or_create_owned(&label);
-        Arc::new(Self { bind, serving, in_flight: AtomicUsize::new(0), in_flight_shown })
-    }
-
-    /// Lets a request in, unless too many are in flight.
-    pub(super) fn admit(self: &Arc<Self>) -> Result<Admission, ProxyError> {
-        if self.in_flight.fetch_add(1, Ordering::Relaxed) >= self.serving.config.limits.max_inflight {
-            self.in_flight.fetch_sub(1, Ordering::Relaxed);
-            return Err(ProxyError::Overloaded);
-        }
-        self.in_flight_shown.inc();
-        Ok(Admission(Arc::clone(self)))
-    }
-}
-
-impl Drop for Admission {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.0.in_flight_shown.dec();
+        let shown = serving.metrics.listener_in_flight.get_or_create_owned(&label);
+        let places = PortPlaces::new(serving.config.limits.max_inflight, shown);
+        Arc::new(Self { bind, serving, places })
     }
 }
 
@@ -124,14 +103,16 @@ impl Worker {
         let serving = &door.serving;
         let engines = &serving.config.engines;
         let asks = serving.metrics.actors.ask_seconds.get_or_create_owned(&ActorLabel { actor: Scheduler::NAME });
-        let log = serving.access_log.clone().map(|log| LogBuffer::start(log, Arc::clone(&serving.metrics)));
+        let (metrics, format) = (&serving.metrics, serving.config.access_log.access_log_format);
+        let log = serving.access_log.clone().map(|log| LogBuffer::start(log, format, Arc::clone(metrics)));
+        let observer = Observer { series: SeriesCache::new(Arc::clone(metrics)), log, metrics: Arc::clone(metrics) };
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Rc::new(Self {
             client: serving.upstream.client(),
-            copies: Copies::default(),
+            mirrors: MirrorBudget::default(),
+            observer: Rc::new(observer),
             pickers: Channels::new(engines.connect_timeout, engines.endpoint_picker_timeout),
-            series: SeriesCache::new(Arc::clone(&serving.metrics)),
-            log,
-            answered: serving.metrics.attempts.get_or_create_owned(&AttemptLabels { outcome: "answered" }),
+            started: i64::try_from(since_epoch.as_secs()).unwrap_or_default(),
             scheduler: RefCell::new(Scheduler::new(&serving.scheduler, &serving.metrics).start()),
             asks,
             rng: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
@@ -145,21 +126,13 @@ impl Worker {
     }
 
     /// Returns whether the router is stopping, so that clients should connect elsewhere.
-    pub(crate) fn is_stopping(&self) -> bool {
+    pub(super) fn is_stopping(&self) -> bool {
         self.door.serving.stopping.is_announced()
     }
 
     /// Returns a random number below `bound`, which must not be 0.
     pub(super) fn draw(&self, bound: u64) -> u64 {
         self.rng.borrow_mut().random_range(0..bound)
-    }
-
-    /// Counts an attempt to have a request answered.
-    pub(super) fn note_attempt(&self, outcome: &'static str) {
-        match outcome {
-            "answered" => self.answered.inc(),
-            outcome => self.door.serving.metrics.attempts.get_or_create(&AttemptLabels { outcome }).inc(),
-        };
     }
 
     /// Asks the thread's scheduler for an endpoint; one that died is replaced and asked again.
@@ -171,7 +144,7 @@ impl Worker {
             answer => answer,
         };
         self.asks.observe(started.elapsed().as_secs_f64());
-        answer.map(|legs| legs.map(|Legs::One(lease)| lease)).map_err(|_| ProxyError::SchedulerGone)
+        answer.map(|legs| legs.map(|Legs::One(lease)| lease)).map_err(|_| NoEndpoint::Scheduler.into())
     }
 
     fn fresh_scheduler(&self) -> Addr<Scheduler> {

@@ -7,7 +7,7 @@ use rustls::pki_types::ServerName;
 use tracing::warn;
 
 use crate::tls::{TlsError, client_config};
-use crate::upstream::ClientTls;
+use kthena_router_upstream::ClientTls;
 
 /// What was made for the last plan.
 #[derive(Debug, Default)]

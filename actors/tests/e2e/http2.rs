@@ -95,7 +95,8 @@ async fn requests_of_one_connection_are_answered_side_by_side() {
         let answer = answer.unwrap();
         assert_eq!((answer.status, answer.answered_by().as_str()), (200, "m"));
         assert!(answer.header("date").is_some() && answer.header("connection").is_none(), "{:?}", answer.headers);
-        assert_eq!(answer.header("content-length").unwrap(), answer.body.len().to_string());
+        // Its length changes with the model's name, which is not known beforehand.
+        assert_eq!(answer.header("content-length"), None);
     }
     assert_eq!(engine.requests(), 50);
     let streamed = client.ask(request(PATH), STREAM).await.unwrap();

@@ -16,6 +16,7 @@ mod http_routes;
 mod inference_pools;
 mod limits;
 mod messages;
+mod one_road;
 mod pages;
 mod pickers;
 mod process;

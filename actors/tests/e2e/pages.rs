@@ -286,8 +286,8 @@ async fn pages_are_reachable_on_their_own_ports_only() {
 #[actix_web::test]
 async fn the_access_log_as_text() {
     let (harness, _engine) = one_model(&[]).await;
-    let usage =
-        post(&harness, "/v1/completions?key=secret", r#"{"model": "m", "prompt": "x"}"#).await.json()["usage"].clone();
+    let answer = post(&harness, "/v1/completions?key=secret", r#"{"model": "m", "prompt": "x"}"#).await;
+    let (usage, bytes, host) = (answer.json()["usage"].clone(), answer.body.len(), harness.host(1));
     let (read, written) = (&usage["prompt_tokens"], &usage["completion_tokens"]);
     let line = harness.logged("request_id=given-id").await;
     let (start, rest) = line.trim_end().strip_prefix('[').and_then(|line| line.split_once("] ")).unwrap();
@@ -298,7 +298,8 @@ async fn the_access_log_as_text() {
         format!(
             "\"POST /v1/completions HTTP/1.1\" 200 model_name=m model_route=default/r model_server=default/s \
              selected_pod=s-10 request_id=given-id backend_type=model_server backend_name=default/s upstream_model=served \
-             upstream_status_code=200 upstream_attempts=1 gateway=default/default tokens={read}/{written}"
+             upstream_status_code=200 upstream_attempts=1 gateway=default/default client=127.0.0.1 host={host}:8080 \
+             bytes_sent={bytes} tokens={read}/{written}"
         )
     );
     let (total, parts) = timings.strip_suffix("ms)").unwrap().split_once("ms(").unwrap();
@@ -310,15 +311,16 @@ async fn the_access_log_as_text() {
     let log = harness.logged("route_not_found").await;
     let line = log.lines().last().unwrap();
     assert!(line.contains("\" 404 error=route_not_found"), "{line}");
-    assert!(line.contains("model_name=\"no\\nbody\" request_id=given-id gateway=default/default timings="), "{line}");
+    assert!(line.contains("model_name=\"no\\nbody\" request_id=given-id gateway=default/default client="), "{line}");
+    assert!(line.contains(" error_message=\"route not found: "), "{line}");
     assert_eq!(log.lines().count(), 2, "one line for each request: {log}");
 }
 
 #[actix_web::test]
 async fn the_access_log_as_json() {
     let (harness, _engine) = one_model(&["--access-log-format=json"]).await;
-    let usage =
-        post(&harness, "/v1/completions?key=secret", r#"{"model": "m", "prompt": "x"}"#).await.json()["usage"].clone();
+    let answer = post(&harness, "/v1/completions?key=secret", r#"{"model": "m", "prompt": "x"}"#).await;
+    let usage = answer.json()["usage"].clone();
     let line = harness.logged("given-id").await;
     let mut entry: Value = serde_json::from_str(&line).unwrap();
     for changing in [
@@ -337,6 +339,7 @@ async fn the_access_log_as_json() {
         "backend_type": "model_server", "backend_name": "default/s", "upstream_model": "served",
         "upstream_status_code": 200, "upstream_attempts": 1, "gateway": "default/default",
         "input_tokens": usage["prompt_tokens"], "output_tokens": usage["completion_tokens"],
+        "client": "127.0.0.1", "host": format!("{}:8080", harness.host(1)), "bytes_sent": answer.body.len(),
     });
     assert_eq!(entry, expected);
     assert_eq!(post(&harness, "/v1/completions", r#"{"model": "nobody"}"#).await.status, 404);

@@ -106,10 +106,10 @@ async fn an_engine_stands_still_while_its_reader_does() {
     let config = EngineConfig { output_tokens: Some(tokens), ..EngineConfig::new(&model) };
     let engine = network.engine_with(10, config).await;
     network.model_server("m", &model, &[10]);
-    network.write("route.yaml", &route_yaml("route", "public", "m"));
+    network.write("route.yaml", &route_yaml("route", &model, "m"));
     let harness = network.start(&[]).await;
     let mut client = Wire::open_narrow(&harness).await;
-    client.send(post(CHAT, "", &request(true, ""))).await;
+    client.send(post(CHAT, "", &request(true, "").replace("public", &model))).await;
     let head = client.head().await.unwrap();
     assert_eq!(head.status, 200);
     let first = client.chunk().await.unwrap();

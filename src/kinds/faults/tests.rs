@@ -252,13 +252,12 @@ fn fields_of_a_server_are_checked() {
 #[test]
 fn absent_fields_have_the_defaults_of_the_api() {
     let bare = server(|_| {});
-    assert_eq!((bare.timeout(), bare.retry_attempts()), (Ok(None), 2));
-    assert_eq!(bare.retry_interval(), Ok(Duration::ZERO));
+    assert_eq!((bare.timeout(), bare.retry()), (Ok(None), Ok(None)));
     let spec = server(|spec| spec["trafficPolicy"] = json!({"timeout": "30s", "retry": {}}));
-    assert_eq!((spec.timeout(), spec.retry_attempts()), (Ok(Some(Duration::from_secs(30))), 2));
-    assert_eq!(spec.retry_interval(), Ok(Duration::from_millis(100)));
+    assert_eq!(spec.timeout(), Ok(Some(Duration::from_secs(30))));
+    assert_eq!(spec.retry(), Ok(Some((2, Duration::from_millis(100)))));
     let spec = server(|spec| spec["trafficPolicy"] = json!({"retry": {"attempts": 0, "retryInterval": "x"}}));
-    assert_eq!((spec.retry_attempts(), spec.retry_interval().is_err()), (0, true));
+    assert!(spec.retry().is_err());
     let route = route(|spec| spec["parentRefs"] = json!([{"name": "g"}]));
     assert_eq!(route.parent_refs, [ParentReference::to_gateway("g")]);
     assert!(route.parent_refs[0].is_gateway());

@@ -72,7 +72,7 @@ pub struct Chosen<'t> {
     pub backend: &'t Backend,
     /// Where it is.
     pub destination: Destination,
-    mirrors: &'t [Option<Destination>],
+    pub(in crate::routing) mirrors: &'t [Option<Destination>],
 }
 
 impl HttpEntry {
@@ -138,14 +138,8 @@ impl HttpEntry {
     }
 }
 
-impl<'t> Chosen<'t> {
-    /// Returns the backends that get copies of the requests to this one, those that cannot be reached left out.
-    pub fn mirrors(&self) -> impl Iterator<Item = (&'t Mirror, Destination)> + use<'t> {
-        reachable(&self.backend.filters.mirrors, self.mirrors)
-    }
-}
-
-fn reachable<'t>(
+/// Returns mirrors with where they are; those that cannot be reached are left out.
+pub(in crate::routing) fn reachable<'t>(
     mirrors: &'t [Mirror],
     destinations: &'t [Option<Destination>],
 ) -> impl Iterator<Item = (&'t Mirror, Destination)> + use<'t> {

@@ -83,6 +83,22 @@ impl Mirror {
 }
 
 impl Filters {
+    /// No filter at all.
+    pub const NONE: Self = Self {
+        request_headers: HeaderEdits::NONE,
+        response_headers: HeaderEdits::NONE,
+        rewrite: None,
+        redirect: None,
+        mirrors: Vec::new(),
+        cors: None,
+    };
+
+    /// Returns whether the whole path of requests is replaced.
+    pub fn replaces_path(&self) -> bool {
+        let rewrite = self.rewrite.as_ref().and_then(|rewrite| rewrite.path.as_ref());
+        matches!(rewrite, Some(PathModifier::Full(_)))
+    }
+
     /// Compiles a list of filters.
     pub(super) fn compile(path: &str, specs: &[Filter], route: &ObjectKey, faults: &mut Faults) -> Self {
         faults.at_most(MAX_FILTERS, specs.len(), path);

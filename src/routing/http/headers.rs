@@ -52,6 +52,9 @@ pub trait HeaderList {
 }
 
 impl HeaderEdits {
+    /// No change at all.
+    pub const NONE: Self = Self { set: Vec::new(), add: Vec::new(), remove: Vec::new() };
+
     pub(super) fn compile(path: &str, spec: &HttpHeaderFilter, faults: &mut Faults) -> Self {
         let mut edits = Self::default();
         for (list, field, headers) in [(&mut edits.set, "set", &spec.set), (&mut edits.add, "add", &spec.add)] {

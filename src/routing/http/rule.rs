@@ -13,6 +13,7 @@ use super::predicate::{PathMatcher, Predicate};
 use crate::kinds::duration::parse_gateway_duration;
 use crate::kinds::http_route::{HttpBackendRef, HttpRouteRetry, HttpRouteRule, HttpRouteTimeouts};
 use crate::object::ObjectKey;
+use crate::routing::retry::RetryPolicy;
 
 /// The most matches of a rule.
 const MAX_MATCHES: usize = 64;
@@ -44,6 +45,8 @@ pub struct Rule {
     pub timeouts: Timeouts,
     /// Which requests are tried again; none if absent.
     pub retry: Option<Retry>,
+    /// The same, as it is applied.
+    pub retry_policy: Option<RetryPolicy>,
     /// Whether it can be used; otherwise it has no filters and answers 500.
     pub is_valid: bool,
 }
@@ -94,7 +97,8 @@ impl Rule {
         let retry = spec.retry.as_ref().map(|spec| Retry::compile(&format!("{path}.retry"), spec, faults));
         let name = spec.name.as_deref().map(Arc::from);
         let timeouts = timeouts.unwrap_or_default();
-        let mut rule = Self { name, matches, filters, backends, timeouts, retry, is_valid: true };
+        let retry_policy = retry.as_ref().map(Retry::policy);
+        let mut rule = Self { name, matches, filters, backends, timeouts, retry, retry_policy, is_valid: true };
         rule.check_filters(&path, faults);
         if !faults.found.is_empty() {
             rule.is_valid = false;
@@ -161,6 +165,10 @@ impl Timeouts {
 }
 
 impl Retry {
+    fn policy(&self) -> RetryPolicy {
+        RetryPolicy::of_rule(self.attempts, self.codes.clone(), self.backoff)
+    }
+
     fn compile(path: &str, spec: &HttpRouteRetry, faults: &mut Faults) -> Self {
         let attempts = spec.attempts.map(|attempts| u32::try_from(attempts).ok().filter(|attempts| *attempts > 0));
         if attempts == Some(None) {

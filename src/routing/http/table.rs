@@ -75,6 +75,15 @@ impl<'t> HttpMatch<'t> {
         }
     }
 
+    /// Returns whether the match names this path as a whole, a slash at its end aside.
+    pub fn names_path(&self, path: &str) -> bool {
+        match &self.candidate.predicate.path {
+            PathMatcher::Exact(_) => true,
+            PathMatcher::Prefix(prefix) => *prefix == path.strip_suffix('/').unwrap_or(path),
+            PathMatcher::Regex(_) => false,
+        }
+    }
+
     /// Chooses a backend at random by weight; `draw(n)` must return a uniformly random number below `n`.
     ///
     /// A redirect and a preflight of the rule's filters are to be answered before.

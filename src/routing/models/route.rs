@@ -15,6 +15,7 @@ use crate::object::ObjectKey;
 use crate::record::Record;
 use crate::routing::pool::{BackendProtocol, PickerPolicy, PoolPolicy};
 use crate::routing::request::RequestHead;
+use crate::routing::retry::RetryPolicy;
 
 /// A ModelRoute as the router keeps it.
 #[derive(Clone, Debug)]
@@ -187,8 +188,10 @@ fn pool_policy(spec: &ModelServerSpec) -> Result<PoolPolicy, DurationError> {
         protocol: BackendProtocol::Http1,
         https: spec.workload_port.protocol == WorkloadProtocol::Https,
         timeout: spec.timeout()?,
-        retry_attempts: spec.retry_attempts(),
-        retry_interval: spec.retry_interval()?,
+        retry: match spec.retry()? {
+            Some((attempts, interval)) => RetryPolicy::of_engines(attempts, interval),
+            None => RetryPolicy::ENGINES,
+        },
         picker: PickerPolicy::BuiltIn,
         requests: None,
     })

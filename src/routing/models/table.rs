@@ -29,6 +29,7 @@ pub struct Served<'t> {
 }
 
 /// A rule that matched.
+#[derive(Clone, Copy)]
 pub struct Found<'t> {
     /// The route.
     pub route: &'t RouteEntry,
@@ -72,6 +73,11 @@ impl ModelTable {
     /// Returns every name that a request may give as its model, with the creation time of the route that serves it.
     pub fn names(&self) -> impl Iterator<Item = (&Arc<str>, i64)> {
         self.served().map(|served| (served.name, served.created))
+    }
+
+    /// Returns whether there are no routes.
+    pub fn is_empty(&self) -> bool {
+        self.models.is_empty() && self.adapters.is_empty()
     }
 
     /// Finds the first route for `model` that has a rule for the request.

@@ -1,6 +1,6 @@
 //! What pickers say, and what is made of it.
 
-use actix_web::web::Bytes;
+use bytes::Bytes;
 use prost_types::value::Kind;
 use prost_types::{Struct, Value};
 

@@ -2,17 +2,20 @@
 
 use std::time::{Duration, Instant};
 
-use actix_web::http::Version;
+use http::Version;
 use k8s_openapi::jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use serde_json::json;
 
-use super::super::exchange::{End, Exchange};
-use super::super::series::Names;
+use crate::proxy::facts::{End, Facts};
+use crate::proxy::log_fields::{Field, Fields, write_fields, write_number, write_numbers, write_plain};
+use crate::proxy::names::Names;
 
 /// What a line says about one request.
 pub(super) struct Entry<'e> {
-    exchange: &'e Exchange,
+    facts: &'e Facts,
+    /// The client's address.
+    client: String,
     end: End,
     names: &'e Names,
     start: Duration,
@@ -27,52 +30,23 @@ pub(super) struct Seconds {
     text: String,
 }
 
-/// The value of a field.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Field<'e> {
-    Text(&'e str),
-    Number(u64),
-}
-
-/// Names and values of fields; those without a value are left out.
-type Fields<'e, const N: usize> = [(&'static str, Option<Field<'e>>); N];
-
-/// The fields of the text layout that all requests of one kind have in common, written once.
-#[derive(Clone, Debug, Default)]
-pub(in super::super) struct Written {
-    route: Vec<u8>,
-    backend: Vec<u8>,
-    http_route: Vec<u8>,
-}
-
-impl Written {
-    /// Writes what names say.
-    pub(in super::super) fn of(names: &Names) -> Self {
-        let mut written = Self::default();
-        write_fields(&mut written.route, route(names));
-        write_fields(&mut written.backend, backend(names));
-        write_fields(&mut written.http_route, http_route(names));
-        written
-    }
-}
-
 impl<'e> Entry<'e> {
     /// Collects what is to be said of a request that came at `start`, since the epoch, and ended at `now`.
-    pub(super) fn of(exchange: &'e Exchange, end: End, names: &'e Names, start: Duration, now: Instant) -> Self {
-        let sent = exchange.marks.sent.unwrap_or(now);
-        let answered = exchange.marks.answered.unwrap_or(now);
+    pub(super) fn of(facts: &'e Facts, end: End, names: &'e Names, start: Duration, now: Instant) -> Self {
+        let sent = facts.marks.sent.unwrap_or(now);
+        let answered = facts.marks.answered.unwrap_or(now);
         let millis = |from: Instant, to: Instant| {
             u64::try_from(to.saturating_duration_since(from).as_millis()).unwrap_or(u64::MAX)
         };
         Self {
-            exchange,
+            facts,
+            client: facts.client.ip().to_canonical().to_string(),
             end,
             names,
             start,
             millis: [
-                millis(exchange.started, now),
-                millis(exchange.started, sent),
+                millis(facts.started, now),
+                millis(facts.started, sent),
                 millis(sent, answered),
                 millis(answered, now),
             ],
@@ -81,13 +55,13 @@ impl<'e> Entry<'e> {
 
     /// Writes the text layout.
     pub(super) fn text(&self, line: &mut Vec<u8>, seconds: &mut Seconds) {
-        let request = &self.exchange.request;
+        let facts = self.facts;
         line.push(b'[');
         seconds.write(line, self.start);
         line.extend_from_slice(b"] \"");
-        line.extend_from_slice(request.method().as_str().as_bytes());
+        line.extend_from_slice(facts.method.as_str().as_bytes());
         line.push(b' ');
-        write_plain(line, request.path());
+        write_plain(line, facts.uri.path());
         line.push(b' ');
         line.extend_from_slice(self.protocol().as_bytes());
         line.extend_from_slice(b"\" ");
@@ -99,7 +73,8 @@ impl<'e> Entry<'e> {
         line.extend_from_slice(&written.backend);
         write_fields(line, self.answer());
         line.extend_from_slice(&written.http_route);
-        if let Some(usage) = self.exchange.usage {
+        write_fields(line, self.client());
+        if let Some(usage) = facts.usage {
             write_numbers(line, [(" tokens=", usage.prompt_tokens), ("/", usage.completion_tokens)]);
         }
         let [total, request, upstream, response] = self.millis;
@@ -117,7 +92,7 @@ impl<'e> Entry<'e> {
     }
 
     fn protocol(&self) -> &'static str {
-        match self.exchange.request.version() {
+        match self.facts.version {
             Version::HTTP_10 => "HTTP/1.0",
             Version::HTTP_2 => "HTTP/2.0",
             _ => "HTTP/1.1",
@@ -125,50 +100,36 @@ impl<'e> Entry<'e> {
     }
 
     fn outcome(&self) -> Fields<'_, 2> {
-        let model = Some(Field::Text(&self.exchange.model)).filter(|_| !self.names.is_http_route);
-        [("error", self.end.error.map(Field::Text)), ("model_name", model)]
+        [("error", self.end.error.map(Field::Text)), ("model_name", self.facts.model.as_deref().map(Field::Text))]
     }
 
     fn attempt(&self) -> Fields<'_, 2> {
-        let pod = self.exchange.endpoint.as_ref().map(|endpoint| Field::Text(&endpoint.pod.name));
-        [("selected_pod", pod), ("request_id", self.exchange.request_id.to_str().ok().map(Field::Text))]
+        let pod = self.facts.endpoint.as_ref().map(|endpoint| Field::Text(&endpoint.pod.name));
+        [("selected_pod", pod), ("request_id", self.facts.request_id.to_str().ok().map(Field::Text))]
     }
 
     fn answer(&self) -> Fields<'_, 3> {
-        let exchange = self.exchange;
-        let attempts = u64::try_from(exchange.attempts).ok().filter(|attempts| *attempts > 0);
+        let facts = self.facts;
+        let attempts = (facts.attempts > 0).then_some(Field::Number(facts.attempts.into()));
         [
-            ("upstream_status_code", exchange.upstream_status.map(|status| Field::Number(status.into()))),
-            ("upstream_attempts", attempts.map(Field::Number)),
-            ("gateway", exchange.gateway.as_deref().map(Field::Text)),
+            ("upstream_status_code", facts.upstream_status.map(|status| Field::Number(status.into()))),
+            ("upstream_attempts", attempts),
+            ("gateway", facts.gateway.as_deref().map(Field::Text)),
         ]
     }
-}
 
-fn route(names: &Names) -> Fields<'_, 2> {
-    let is_engine = names.backend.backend_type == "model_server";
-    [
-        ("model_route", text(&names.backend.model_route.0).filter(|_| !names.is_http_route)),
-        ("model_server", text(&names.backend.backend_name.0).filter(|_| is_engine)),
-    ]
-}
-
-fn backend(names: &Names) -> Fields<'_, 3> {
-    let name = text(&names.backend.backend_name.0);
-    [
-        ("backend_type", name.as_ref().map(|_| Field::Text(names.backend.backend_type))),
-        ("backend_name", name),
-        ("upstream_model", text(&names.backend.upstream_model.0)),
-    ]
-}
-
-fn http_route(names: &Names) -> Fields<'_, 1> {
-    [("http_route", text(&names.backend.model_route.0).filter(|_| names.is_http_route))]
-}
-
-/// Returns the value of a label, unless it says that there is none.
-fn text(label: &str) -> Option<Field<'_>> {
-    (label != "none").then_some(Field::Text(label))
+    fn client(&self) -> Fields<'_, 6> {
+        let facts = self.facts;
+        let user_agent = facts.user_agent.as_ref().and_then(|value| value.to_str().ok());
+        [
+            ("client", Some(Field::Text(&self.client))),
+            ("host", facts.uri.authority().map(|authority| Field::Text(authority.as_str()))),
+            ("user_agent", user_agent.map(Field::Text)),
+            ("stream", facts.stream.then_some(Field::Text("true"))),
+            ("bytes_sent", Some(Field::Number(facts.bytes))),
+            ("error_message", facts.error_text.as_deref().map(Field::Text)),
+        ]
+    }
 }
 
 impl Seconds {
@@ -198,22 +159,23 @@ struct Object<'e> {
 
 impl Serialize for Object<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Entry { exchange, end, millis, .. } = self.entry;
+        let Entry { facts, end, millis, .. } = self.entry;
         let head = [
             ("timestamp", json!(self.timestamp)),
-            ("method", json!(exchange.request.method().as_str())),
-            ("path", json!(exchange.request.path())),
+            ("method", json!(facts.method.as_str())),
+            ("path", json!(facts.uri.path())),
             ("protocol", json!(self.entry.protocol())),
             ("status_code", json!(end.status)),
         ];
         let names = self.entry.names;
-        let first = self.entry.outcome().into_iter().chain(route(names)).chain(self.entry.attempt());
-        let all = first.chain(backend(names)).chain(self.entry.answer()).chain(http_route(names));
-        let fields = all.filter_map(|(name, field)| match field? {
+        let first = self.entry.outcome().into_iter().chain(names.route()).chain(self.entry.attempt());
+        let all = first.chain(names.backend()).chain(self.entry.answer()).chain(names.http_route());
+        let fields = all.chain(self.entry.client()).filter_map(|(name, field)| match field? {
             Field::Text(error) if name == "error" => Some((name, json!({ "type": error }))),
+            Field::Text("true") if name == "stream" => Some((name, json!(true))),
             field => Some((name, json!(field))),
         });
-        let usage = exchange.usage.into_iter();
+        let usage = facts.usage.into_iter();
         let tokens = usage.flat_map(|usage| {
             [("input_tokens", json!(usage.prompt_tokens)), ("output_tokens", json!(usage.completion_tokens))]
         });
@@ -225,41 +187,6 @@ impl Serialize for Object<'_> {
         ];
         let durations = durations.into_iter().zip(millis.map(|millis| json!(millis)));
         serializer.collect_map(head.into_iter().chain(fields).chain(tokens).chain(durations))
-    }
-}
-
-fn write_fields<const N: usize>(line: &mut Vec<u8>, fields: Fields<'_, N>) {
-    for (name, field) in fields {
-        let Some(field) = field else { continue };
-        line.push(b' ');
-        line.extend_from_slice(name.as_bytes());
-        line.push(b'=');
-        match field {
-            Field::Text(text) => write_plain(line, text),
-            Field::Number(number) => write_number(line, number),
-        }
-    }
-}
-
-/// Writes a text; one that could be taken for the end of its field or line is quoted.
-fn write_plain(line: &mut Vec<u8>, text: &str) {
-    // Without a way out of the loop it is done many bytes at a time.
-    let is_plain = |plain: bool, byte: u8| plain & (byte > b' ') & (byte < 0x7f) & (byte != b'"') & (byte != b'\\');
-    if text.bytes().fold(true, is_plain) {
-        line.extend_from_slice(text.as_bytes());
-    } else {
-        line.extend_from_slice(format!("{text:?}").as_bytes());
-    }
-}
-
-fn write_number(line: &mut Vec<u8>, number: u64) {
-    line.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-}
-
-fn write_numbers<const N: usize>(line: &mut Vec<u8>, parts: [(&str, u64); N]) {
-    for (before, number) in parts {
-        line.extend_from_slice(before.as_bytes());
-        write_number(line, number);
     }
 }
 
@@ -279,22 +206,6 @@ mod tests {
             let mut line = Vec::new();
             seconds.write(&mut line, time);
             assert_eq!(String::from_utf8_lossy(&line), expected);
-        }
-    }
-
-    #[test]
-    fn a_text_never_ends_its_field_or_line() {
-        for (text, expected) in [
-            ("plain/model-1", "plain/model-1"),
-            ("two words", "\"two words\""),
-            ("a\nb", "\"a\\nb\""),
-            ("quote\"d", "\"quote\\\"d\""),
-            ("ünï", "\"ünï\""),
-            ("", ""),
-        ] {
-            let mut line = Vec::new();
-            write_plain(&mut line, text);
-            assert_eq!(String::from_utf8_lossy(&line), expected, "{text}");
         }
     }
 }

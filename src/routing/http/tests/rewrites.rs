@@ -33,7 +33,7 @@ fn replaced(path: &str) -> String {
 /// Returns status and location of the redirect that a request on a listener is answered with.
 fn location(scene: &Scene, line: &str, scheme: Scheme, port: u16) -> (u16, String) {
     scene.decide(line, &[], |decision, head| {
-        let matched = decision.unwrap().matched;
+        let matched = decision.unwrap();
         let redirect = matched.rule.filters.redirect.as_ref().unwrap();
         redirect.location(&RedirectContext {
             scheme,
@@ -133,7 +133,7 @@ fn rewrites_change_path_and_host() {
         ("GET a/both//x", Some("two.example.org"), "//x"),
     ] {
         scene.decide(line, &[], |decision, head| {
-            let matched = decision.unwrap().matched;
+            let matched = decision.unwrap();
             let rewrite = matched.rule.filters.rewrite.as_ref().unwrap();
             let kept = PathModifier::Prefix(matched.prefix().unwrap_or_default().to_owned());
             let modifier = rewrite.path.as_ref().unwrap_or(&kept);
@@ -163,7 +163,7 @@ fn a_prefix_is_replaced_by_whole_elements() {
     ] {
         let scene = Scene::new(&route("route", "[]", &rewrite(matched, &replaced(replacement))));
         scene.decide(&format!("GET a{path}"), &[], |decision, head| {
-            let matched = decision.unwrap().matched;
+            let matched = decision.unwrap();
             let modifier = matched.rule.filters.rewrite.as_ref().and_then(|rewrite| rewrite.path.as_ref()).unwrap();
             assert_eq!(modifier.apply(head.path, matched.prefix()), expected, "{path}: {replacement}");
         });

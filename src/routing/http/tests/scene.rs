@@ -8,9 +8,10 @@ use crate::hostname::{Hostname, request_host};
 use crate::object::ObjectKey;
 use crate::routing::http::entry::{Choice, Destination, HttpEntry, RefFault};
 use crate::routing::http::route::{BackendReference, HttpRoute};
+use crate::routing::http::table::HttpMatch;
 use crate::routing::pool::PoolIndex;
 use crate::routing::request::RequestHead;
-use crate::routing::table::{HttpDecision, ListenerIdentity, ListenerTable, RouteTable};
+use crate::routing::table::{ListenerIdentity, ListenerTable, RouteTable};
 
 /// The backends that there are.
 const BACKENDS: [&str; 3] = ["v1", "v2", "v3"];
@@ -106,7 +107,7 @@ impl Scene {
         &self,
         line: &str,
         headers: &[(&str, &str)],
-        look: impl FnOnce(Option<HttpDecision<'_>>, &RequestHead<'_>) -> T,
+        look: impl FnOnce(Option<HttpMatch<'_>>, &RequestHead<'_>) -> T,
     ) -> T {
         let (method, target) = line.split_once(' ').unwrap();
         let slash = target.find('/').unwrap();
@@ -115,12 +116,13 @@ impl Scene {
         let headers: Vec<_> = headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), *value)).collect();
         let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), *value)).collect();
         let head = RequestHead { method, host: &host, path, query, headers: &Pairs(&headers) };
-        look(self.table.decide_http(bind(80), &head).ok(), &head)
+        let listeners = self.table.listeners(bind(80), head.host);
+        look(RouteTable::find_rule(listeners, &head).map(|(_, matched)| matched), &head)
     }
 
     /// Returns the name of the backend that a request leads to, or the status that it is answered with.
     pub(super) fn answer(&self, line: &str, headers: &[(&str, &str)]) -> String {
-        self.decide(line, headers, |decision, _| match decision.map(|decision| decision.matched.choose(|_| 0)) {
+        self.decide(line, headers, |decision, _| match decision.map(|matched| matched.choose(|_| 0)) {
             None => "404".to_owned(),
             Some(Choice::Forward(chosen)) => BACKENDS[chosen.destination.pool.0].to_owned(),
             Some(_) => "500".to_owned(),

@@ -2,7 +2,7 @@
 
 use super::scene::{Scene, entry, key, prefix, route, route_of};
 use crate::object::Kind;
-use crate::routing::http::entry::Choice;
+use crate::routing::http::entry::{Choice, reachable};
 
 /// Returns how many of the tickets 0 to `tickets` lead where, as `name: number`.
 fn shares(scene: &Scene, line: &str, tickets: u64) -> Vec<String> {
@@ -10,7 +10,7 @@ fn shares(scene: &Scene, line: &str, tickets: u64) -> Vec<String> {
     for ticket in 0..tickets {
         let mut bound = None;
         let outcome = scene.decide(line, &[], |decision, _| {
-            let matched = decision.unwrap().matched;
+            let matched = decision.unwrap();
             match matched.choose(|limit| {
                 bound = Some(limit);
                 ticket
@@ -72,11 +72,13 @@ fn references_that_lead_nowhere_are_told_once() {
         assert!(!route.refers_to(Kind::ModelServer, &key(name)), "{name}");
     }
     Scene::on(&[("", &[route])]).decide("GET a/", &[], |decision, _| {
-        let matched = decision.unwrap().matched;
+        let matched = decision.unwrap();
         let pools: Vec<_> = matched.mirrors().map(|(_, destination)| destination.pool.0).collect();
         assert_eq!(pools, [2], "the rule's mirror that exists");
         let Choice::Forward(chosen) = matched.choose(|_| 1) else { panic!("the second backend is drawn") };
-        let pools: Vec<_> = chosen.mirrors().map(|(_, destination)| destination.pool.0).collect();
+        let pools: Vec<_> = reachable(&chosen.backend.filters.mirrors, chosen.mirrors)
+            .map(|(_, destination)| destination.pool.0)
+            .collect();
         assert_eq!((chosen.index, pools), (1, vec![1]), "the backend's own mirror");
     });
 }

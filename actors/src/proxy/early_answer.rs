@@ -1,0 +1,58 @@
+//! What filters answer themselves: preflights and redirects.
+
+use bytes::Bytes;
+use http::header::{
+    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, HeaderName, HeaderValue, LOCATION, ORIGIN,
+};
+use http::{Response, StatusCode};
+use kthena_router::routing::decision::Decision;
+use kthena_router::routing::http::cors::is_preflight;
+use kthena_router::routing::http::filters::Filters;
+use kthena_router::routing::http::redirect::RedirectContext;
+
+use super::call::Call;
+use super::headers::text;
+
+/// Returns the answer of filters that leave nothing to a backend.
+pub(super) fn of(filters: &Filters, call: &Call<'_>, decision: &Decision<'_>) -> Option<Response<Bytes>> {
+    preflight(filters, call).or_else(|| redirect(filters, call, decision))
+}
+
+fn preflight(filters: &Filters, call: &Call<'_>) -> Option<Response<Bytes>> {
+    let cors = filters.cors.as_ref()?;
+    let headers = &call.head.headers;
+    let origin = text(headers, ORIGIN);
+    let method = text(headers, ACCESS_CONTROL_REQUEST_METHOD);
+    if !is_preflight(call.head.method.as_str(), origin, method) {
+        return None;
+    }
+    let mut response = bare(StatusCode::NO_CONTENT);
+    for (name, value) in cors.preflight(origin?, method?, text(headers, ACCESS_CONTROL_REQUEST_HEADERS)) {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            response.headers_mut().append(HeaderName::from_static(name), value);
+        }
+    }
+    Some(response)
+}
+
+fn redirect(filters: &Filters, call: &Call<'_>, decision: &Decision<'_>) -> Option<Response<Bytes>> {
+    let redirect = filters.redirect.as_ref()?;
+    let identity = &decision.listener.identity;
+    let (status, location) = redirect.location(&RedirectContext {
+        scheme: identity.scheme,
+        host: &call.host(),
+        port: identity.port,
+        path: call.head.uri.path(),
+        query: call.head.uri.query().unwrap_or_default(),
+        matched: decision.steps.prefix,
+    });
+    let mut response = bare(StatusCode::from_u16(status).unwrap_or(StatusCode::FOUND));
+    response.headers_mut().insert(LOCATION, HeaderValue::try_from(location).ok()?);
+    Some(response)
+}
+
+fn bare(status: StatusCode) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = status;
+    response
+}

@@ -1,0 +1,172 @@
+//! What is made of inference calls: the one place that reads a body, and what follows from it.
+//!
+//! Source: InferenceObjective, InferenceModelRewrite, and the ModelServer API. Where the router picks, it knows how
+//! full the pool is, refuses requests that can be refused, and gives requests the model that the engines know. What an
+//! engine consumed is read from its answer. A pool with an endpoint picker leaves all but the reading to the picker.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::HeaderMap;
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
+use kthena_router::inference::api::Call as Asks;
+use kthena_router::inference::management::is_management;
+use kthena_router::inference::model_names::ModelNames;
+use kthena_router::inference::tap::Reading;
+use kthena_router::inference::understood::{Understood, check_type};
+use kthena_router::routing::decision::Decision;
+use kthena_router::routing::pool::PoolPolicy;
+use kthena_router::routing::retry::Repeatable;
+use kthena_router::scheduling::objective::{OBJECTIVE_HEADERS, is_refused, saturation};
+use kthena_router::scheduling::request::RequestFacts;
+use kthena_router_upstream::Body;
+
+use super::answer::Passing;
+use super::backend::Backend;
+use super::body::Inbound;
+use super::call::Call;
+use super::error::ProxyError;
+use super::headers::text;
+use super::outbound::Outbound;
+
+/// The longest time that a client is told to wait before it comes back to a saturated pool, in seconds.
+const LONGEST_WAIT: f64 = 60.0;
+
+/// Reads the body of an inference call, unless that was done already. A body that cannot be understood is no error
+/// here: it may be for somebody who understands it.
+pub(super) async fn understand(call: &mut Call<'_>, body: &mut Inbound) -> Result<(), ProxyError> {
+    let (Asks::Inference(api), None) = (call.asks, &call.understood) else { return Ok(()) };
+    let headers = &call.head.headers;
+    let checked = check_type(text(headers, CONTENT_TYPE), text(headers, CONTENT_ENCODING));
+    call.exchange.api = Some(api);
+    let understood = match checked {
+        Err(fault) => Err(fault),
+        Ok(()) => {
+            let bytes = body.read().await?;
+            call.exchange.marks.body_read = Some(Instant::now());
+            Understood::read(api, bytes)
+        }
+    };
+    if let Ok(understood) = &understood {
+        call.exchange.model = Some(Arc::clone(&understood.model));
+        call.exchange.stream = understood.is_streamed();
+    }
+    call.understood = Some(understood);
+    Ok(())
+}
+
+/// Finds out what a request to an inference pool asks for, and refuses what is not a client's to ask, and what the pool
+/// has no room for.
+pub(super) async fn admit(
+    call: &mut Call<'_>,
+    decision: &Decision<'_>,
+    backend: &Backend,
+    outbound: &Outbound,
+    body: &mut Inbound,
+) -> Result<(), ProxyError> {
+    if !backend.is_inference() {
+        call.exchange.api = None;
+        return Ok(());
+    }
+    if is_management(outbound.path()) && !decision.names_path(call.head.uri.path()) {
+        return Err(call.not_served(true));
+    }
+    let Asks::Inference(api) = call.asks else { return Ok(()) };
+    call.exchange.api = Some(api);
+    shed(backend, &outbound.headers)?;
+    if backend.is_picked_here() && is_json(&outbound.headers) {
+        understand(call, body).await?;
+    }
+    Ok(())
+}
+
+/// Changes a request as the engines of its pool want it, and returns how their answer is passed on.
+///
+/// # Errors
+///
+/// Returns an error if the pool has rules for models and the request names none.
+pub(super) fn shape(
+    call: &mut Call<'_>,
+    decision: &Decision<'_>,
+    backend: &Backend,
+    outbound: &mut Outbound,
+) -> Result<Passing, ProxyError> {
+    if !(backend.is_inference() && matches!(call.asks, Asks::Inference(_))) {
+        return Ok(Passing::default());
+    }
+    let policy = &backend.policy;
+    let rewrites = policy.requests.as_ref().map(|requests| &requests.rewrites).filter(|rewrites| !rewrites.is_empty());
+    let unread = Passing { reading: Reading::Stream, names: None };
+    let (Body::Whole(body), true) = (&outbound.body, backend.is_picked_here()) else { return Ok(unread) };
+    let understood = match call.understood.take() {
+        Some(Ok(understood)) => understood,
+        Some(Err(fault)) if rewrites.is_some() => return Err(fault.into()),
+        // What the router does not understand may still be for the engine.
+        Some(Err(_)) | None => return Ok(unread),
+    };
+    let rewritten =
+        || rewrites.and_then(|rewrites| rewrites.rewrite(&understood.model, |bound| call.worker.draw(bound)));
+    // An engine knows an adapter by the name that the client uses, and a model by the name it was started with.
+    let model = if decision.steps.adapter { None } else { policy.served_model.as_deref().or_else(rewritten) };
+    let model = model.filter(|model| *model != &*understood.model);
+    let reading = understood.reading();
+    let names = model.map(|model| ModelNames::new(model, &understood.model));
+    if names.is_some() || reading == Reading::StreamWithAddedUsage {
+        // What is changed in an answer must be readable.
+        outbound.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    }
+    if let Some(edited) = understood.shape(body, model) {
+        outbound.body = Body::Whole(edited.into());
+    }
+    let known: Arc<str> = model.map_or_else(|| Arc::clone(&understood.model), Arc::from);
+    let adapter = decision.steps.adapter.then(|| Arc::clone(&known));
+    call.request_facts = Some(Arc::new(RequestFacts {
+        model: known,
+        adapter,
+        priority: priority(policy, &outbound.headers),
+        session: None,
+    }));
+    call.understood = Some(Ok(understood));
+    Ok(Passing { reading, names })
+}
+
+/// Returns whether a request may be run twice without anybody having written so.
+pub(super) fn repeatable(call: &Call<'_>, backend: &Backend) -> Repeatable {
+    match call.exchange.api {
+        Some(api) if backend.is_inference() && api.traits().repeatable => Repeatable::Inference,
+        _ => Repeatable::of_method(call.head.method.as_str()),
+    }
+}
+
+/// Refuses a request that can be refused while the pool has too much to do.
+fn shed(backend: &Backend, headers: &HeaderMap) -> Result<(), ProxyError> {
+    let priority = priority(&backend.policy, headers);
+    if priority >= 0 {
+        return Ok(());
+    }
+    let view = backend.pool.view();
+    let saturation = saturation(view.members.iter().map(|member| member.observation.metrics.as_ref()));
+    if !is_refused(priority, saturation) {
+        return Ok(());
+    }
+    Err(ProxyError::Saturated { pool: backend.pool.key.clone(), retry_after: wait(saturation) })
+}
+
+/// Returns how important a request is, by the objective that it names.
+fn priority(policy: &PoolPolicy, headers: &HeaderMap) -> i32 {
+    let Some(requests) = policy.requests.as_ref().filter(|requests| !requests.objectives.is_empty()) else { return 0 };
+    let named = OBJECTIVE_HEADERS.iter().find_map(|name| text(headers, *name));
+    named.map_or(0, |name| requests.objectives.priority(name))
+}
+
+/// Returns after how many seconds a pool that is so full may have room: the longer its queues, the later.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the value is between 1 and 60")]
+fn wait(saturation: f64) -> u32 {
+    saturation.ceil().clamp(1.0, LONGEST_WAIT) as u32
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    headers
+        .get(CONTENT_TYPE)
+        .is_none_or(|content_type| content_type.to_str().is_ok_and(|text| text.to_ascii_lowercase().contains("json")))
+}

@@ -1,0 +1,45 @@
+//! Changes of an answer's headers, after its backend and before its client.
+
+use http::HeaderMap;
+use http::header::{HeaderName, HeaderValue, VARY};
+use kthena_router::routing::decision::{Decision, Target};
+use kthena_router::routing::http::cors::{Cors, RESPONSE_HEADERS};
+
+use super::headers::Edited;
+
+/// Changes the headers of an answer as the filters of the rule and of the backend say; `origin` is the client's.
+pub(super) fn apply(
+    headers: &mut HeaderMap,
+    decision: &Decision<'_>,
+    target: &Target<'_>,
+    origin: Option<&HeaderValue>,
+) {
+    let (rule, backend) = (decision.steps.filters, target.filters);
+    if let Some(cors) = rule.cors.as_ref().or(backend.cors.as_ref()) {
+        share(headers, cors, origin.and_then(|origin| origin.to_str().ok()));
+    }
+    for edits in [&backend.response_headers, &rule.response_headers] {
+        if !edits.is_empty() {
+            edits.apply(&mut Edited(headers));
+        }
+    }
+}
+
+/// Says which origins may read an answer, in the place of whatever its backend says of that.
+fn share(headers: &mut HeaderMap, cors: &Cors, origin: Option<&str>) {
+    for name in RESPONSE_HEADERS {
+        headers.remove(HeaderName::from_static(name));
+    }
+    match origin {
+        Some(origin) => {
+            for (name, value) in cors.simple(origin) {
+                let Ok(value) = HeaderValue::try_from(value) else { continue };
+                headers.append(HeaderName::from_static(name), value);
+            }
+        }
+        None if cors.depends_on_origin() => {
+            headers.append(VARY, HeaderValue::from_static("Origin"));
+        }
+        None => {}
+    }
+}
