@@ -123,7 +123,8 @@ def cost_of_deletion(stage: Stage, change: Change) -> Outcome:
         stage.write("pool.yaml", change.objects([engine.address], version))
         time.sleep(0.12)
     stage.manifests.remove("pool.yaml")
-    time.sleep(0.8)
+    # A directory that comes back empty is given a moment, because it may be being written.
+    time.sleep(2.0)
     rate = _rate(engine)
     told = f"{rate:.1f} scrapes a second, {engine.open_connections()} connections"
     return Outcome("left alone" if rate == 0 and engine.open_connections() <= 2 else "still asked", told)
