@@ -27,6 +27,8 @@ LABEL org.opencontainers.image.title="kthena-router" \
 COPY --from=build /kthena-router /kthena-router
 # Whom a BackendTLSPolicy with `wellKnownCACertificates: System` trusts.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+# The allocator asks for no huge pages; on kernels that give them unasked, it refuses them.
+ENV MIMALLOC_ALLOW_THP=0
 # By number: there is no /etc/passwd, and runAsNonRoot cannot check a name.
 USER 65532:65532
 EXPOSE 8080 9090
