@@ -68,7 +68,8 @@ def main() -> int:
     nope = request("GET", "/nope", host=FLOODED)
     try:
         serve(stage)
-        stage.start("--max-inflight=1000")
+        # The log of a flood would fill the disk.
+        stage.start("--max-inflight=1000", "--access-log-output=/dev/null")
         before = alone(stage)
         rows = [("alone", before)]
         with running(*(lambda over: pipelining(address, nope, over) for _ in range(2))):
