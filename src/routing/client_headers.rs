@@ -10,6 +10,7 @@
 //! | `x-gateway-destination-endpoint*` | Gateways, from an endpoint picker (Inference Extension, protocol 1.0) |
 //! | `x-gateway-model-name*`, `x-gateway-base-model-name` | routes and pickers, from a body-based router |
 //! | `x-prefiller-host-port`, `x-prefiller-url`, `x-encoder-hosts-ports` | llm-d's routing sidecar: where to prefill |
+//! | `x-kv-cache-source-host-port` | llm-d's routing sidecar: where cached blocks are fetched from |
 //! | `x-data-parallel-host-port`, `x-data-parallel-rank` | llm-d's routing sidecar, vLLM: which rank decodes |
 //! | `x-worker-instance-id`, `x-prefill-instance-id` | Dynamo's frontend: which worker serves |
 //! | `x-smg-target-worker`, `x-smg-routing-key` | SGLang's router |
@@ -24,6 +25,7 @@ pub fn is_reserved(name: &str) -> bool {
         "real-ip"
         | "gateway-base-model-name"
         | "encoder-hosts-ports"
+        | "kv-cache-source-host-port"
         | "worker-instance-id"
         | "prefill-instance-id"
         | "smg-target-worker"
@@ -49,6 +51,7 @@ mod tests {
             "x-gateway-model-name-rewrite",
             "x-prefiller-host-port",
             "x-prefiller-url",
+            "x-kv-cache-source-host-port",
             "x-data-parallel-host-port",
             "x-data-parallel-rank",
             "x-envoy-original-dst-host",
