@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use actix::System;
 use kthena_router::config::Config;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use tracing::{debug, info, warn};
 
 use crate::cli::EXIT_USAGE;
 use crate::cluster::ClusterError;
@@ -32,6 +32,7 @@ where
     }
     telemetry::start();
     telemetry::log_panics();
+    raise_descriptor_limit();
     let system = System::new();
     let started = system.block_on(async {
         let kept = prepare.await?;
@@ -51,6 +52,15 @@ where
             let unusable = matches!(error, StartError::Cluster(ClusterError::Unknown(_)));
             ExitCode::from(if unusable { EXIT_USAGE } else { 1 })
         }
+    }
+}
+
+/// Lets the process open as many descriptors as it may: each connection of a client or to a backend is one, and the limit
+/// that most processes start with is for programs of another kind.
+fn raise_descriptor_limit() {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) => debug!(limit, "descriptor limit raised"),
+        Err(error) => warn!(%error, "descriptor limit cannot be raised"),
     }
 }
 

@@ -84,6 +84,9 @@ where
         let requests = Rc::clone(&requests);
         Builder::new()
             .header_read_timeout(None)
+            // With a queue of buffers, hyper 1.12 puts its 400 to a malformed request in front of what is left of the answer
+            // before it.
+            .writev(false)
             .max_headers(limits.head_fields)
             .max_header_size(limits.head_bytes)
             .max_buf_size(limits.head_bytes.max(LEAST_BUFFER))
@@ -96,14 +99,21 @@ where
     let mut closing = pin!(server.closing.cancelled());
     let mut is_leaving = false;
     let mut clock = Clock::default();
+    let mut done = None;
     let ended = poll_fn(|context| {
         progress.begin_turn();
         if !is_leaving && closing.as_mut().poll(context).is_ready() {
             is_leaving = true;
             Pin::new(&mut http1).graceful_shutdown();
         }
-        if let Poll::Ready(done) = Pin::new(&mut http1).poll(context) {
-            return Poll::Ready(Ended::Done(done));
+        while let Poll::Ready(again) = Pin::new(&mut http1).poll(context) {
+            // hyper 1.12 does not wait for its last bytes to be sent where a request has asked to change the protocol,
+            // even if it was not changed: it is asked a second time, which waits.
+            match done.take() {
+                None if again.as_ref().map_or_else(hyper::Error::is_parse, |()| true) => done = Some(again),
+                None => return Poll::Ready(Ended::Done(again)),
+                Some(done) => return Poll::Ready(Ended::Done(done)),
+            }
         }
         let deadline = progress.deadline(limits);
         clock

@@ -183,19 +183,21 @@ async fn connect(seed: u64, version: Version) -> [u64; 3] {
             }
         }
         // Some clients wait for what the server does, others leave.
-        if random.random_bool(0.5) {
+        let leaves = random.random_bool(0.5);
+        if leaves {
             writer.shutdown().await.ok();
         }
+        leaves
     };
     let mut output = Vec::new();
-    let (read, ()) = tokio::join!(reader.read_to_end(&mut output), write);
+    let (read, leaves) = tokio::join!(reader.read_to_end(&mut output), write);
     read.expect("a pipe can be read");
     drop((reader, writer));
     served.await.expect("the server does not panic");
     assert_eq!(budget.used(), 0, "what was held comes back");
     let answers = match version {
-        Version::Http1 => answers::http1(&output),
-        Version::Http2 => answers::http2(&output),
+        Version::Http1 => answers::http1(&output, leaves),
+        Version::Http2 => answers::http2(&output, leaves),
     };
     [service.handled.get(), service.refused.get(), answers]
 }

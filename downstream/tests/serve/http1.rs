@@ -269,3 +269,18 @@ async fn a_body_of_a_known_length_learns_that_it_was_sent_whole() {
     assert!(answer.contains("content-length: 3\r\n") && answer.ends_with("\r\n\r\nall"), "{answer}");
     assert!(ended.get());
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_comes_whole_before_that_to_a_malformed_request_behind_it() {
+    let site = Site::new(Limits::default(), |_, _| ready(text(StatusCode::OK, vec![b'x'; 100_000])));
+    local(async {
+        let (mut client, served) = site.connect();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\nG@T / HTTP/1.1\r\n\r\n").await.unwrap();
+        let answers = rest(&mut client).await;
+        let body = answers.find("\r\n\r\n").unwrap() + 4;
+        assert!(answers[body..body + 100_000].bytes().all(|byte| byte == b'x'), "the first body is whole");
+        assert!(answers[body + 100_000..].starts_with("HTTP/1.1 400 "), "the second answer stands behind it");
+        within(served).await.unwrap();
+    })
+    .await;
+}
