@@ -21,6 +21,8 @@ from wire.http1 import request
 from wire.http2 import Http2, get, post
 
 REQUESTS = 400
+SETTLE_SECONDS = 2.0
+"""How long requests that are held get to reach their backends, which are threads of this program."""
 AIM = 5.0
 ASSERTED_MILLISECONDS = 250.0
 """A starved tenant waits for seconds."""
@@ -48,7 +50,7 @@ def running(*works: Callable[[Callable[[], bool]], None]) -> Iterator[None]:
 
 def held_requests(stage: Stage, stack: ExitStack) -> None:
     """Holds requests of the other Gateway: answers that do not come, and half uploads."""
-    for number in range(8):
+    for number in range(4):
         client = stack.enter_context(Http2.connect(stage.at(SHARED)))
         for _ in range(200):
             if number % 2:
@@ -69,7 +71,7 @@ def main() -> int:
     try:
         serve(stage)
         # The log of a flood would fill the disk.
-        stage.start("--max-inflight=1000", "--access-log-output=/dev/null")
+        stage.start("--max-inflight=500", "--access-log-output=/dev/null")
         before = alone(stage)
         rows = [("alone", before)]
         with running(*(lambda over: pipelining(address, nope, over) for _ in range(2))):
@@ -79,16 +81,17 @@ def main() -> int:
             rows.append(("beside 3 500 silent connections", alone(stage)))
         with ExitStack() as stack:
             held_requests(stage, stack)
-            time.sleep(0.5)
-            rows.append(("beside 1 600 held requests, 1 000 allowed", alone(stage)))
+            time.sleep(SETTLE_SECONDS)
+            rows.append(("beside 800 held requests, 500 allowed", alone(stage)))
         with ExitStack() as stack, running(*(lambda over: pipelining(address, nope, over) for _ in range(2))):
             stack.enter_context(Crowd(address, 3000))
             held_requests(stage, stack)
-            time.sleep(0.5)
+            time.sleep(SETTLE_SECONDS)
             rows.append(("beside all of them", alone(stage)))
     finally:
         stage.close()
-    limit = before.quantile(0.99) * 1000 * AIM if options.strict else ASSERTED_MILLISECONDS
+    usual = before.quantile(0.99) * 1000
+    limit = usual * AIM if options.strict else max(usual * 10, ASSERTED_MILLISECONDS)
     figures = [
         Figure(f"{name}, p99", quiet.quantile(0.99) * 1000, "ms", None if name == "alone" else limit, quiet.told())
         for name, quiet in rows
