@@ -204,6 +204,8 @@ class Flood:
 
     data: bytes
     streams: int = 1
+    limit: float = 40.0
+    """How much more memory it may cost, in MB; several streams share what a connection may."""
 
 
 def flooded(stage: Stage, wanted: Flood) -> Outcome:
@@ -233,7 +235,7 @@ def flooded(stage: Stage, wanted: Flood) -> Outcome:
     told = f"{growth:.0f} MB more"
     if not all(served):
         return Outcome("others are not served", told)
-    return Outcome("bounded" if growth < 40 else "beyond", told)
+    return Outcome("bounded" if growth < wanted.limit else "beyond", told)
 
 
 FLOODS = {
@@ -244,7 +246,7 @@ FLOODS = {
     "RST_STREAM of what is not open": Flood(rst_stream(1, 8)),
     "empty DATA": Flood(frame(0, 0, 0)[:5] + b"SSSS"),
     "DATA of 1 byte": Flood(frame(0, 0, 0, b"x")[:5] + b"SSSSx"),
-    "DATA of 1 byte on 20 streams": Flood(frame(0, 0, 0, b"x")[:5] + b"SSSSx", 20),
+    "DATA of 1 byte on 20 streams": Flood(frame(0, 0, 0, b"x")[:5] + b"SSSSx", 20, 100.0),
     "WINDOW_UPDATE": Flood(frame(8, 0, 0, b"\0\0\0\1")),
 }
 
