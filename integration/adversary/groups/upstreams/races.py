@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from cases import Group, Outcome, Room, within
 from groups.upstreams.client import ask1
 from rig.backend import OK, Connection
+from rig.router import wait_for
 from rig.stage import Stage
 from wire.http1 import chunk, fetch, request
 from wire.stream import Closed
@@ -102,8 +103,8 @@ def after_close(stage: Stage, body: Sent) -> Outcome:
     failed = []
     for _ in range(10):
         ask1(stage, "GET", "/closed/warm", "warm")
-        # The backend closes its connections as soon as they are idle.
-        time.sleep(0.1)
+        wait_for(lambda: stage.backends[0].open_connections() == 0, 3.0)
+        time.sleep(0.01)
         got = fetch(stage.address, body.raw)
         if got is None or got.status != 200:
             failed.append(got.status if got else 0)
