@@ -1,5 +1,5 @@
-//! The simplest endpoint picker: it names its endpoints in turn. The benchmark in `integration/bench` measures with it what
-//! asking a picker costs the router.
+//! The simplest endpoint picker: it names its endpoints in turn. The benchmark in `integration/bench` measures with it
+//! what asking a picker costs the router.
 //!
 //! ```bash
 //! cargo run --example endpoint_picker -- 127.0.0.1:9002 127.0.0.1:8000 127.0.0.2:8000

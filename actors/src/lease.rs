@@ -54,8 +54,8 @@ impl Lease {
 
     /// Notes how an attempt at the endpoint ended; called once for each attempt.
     ///
-    /// A good answer costs no more than to see that nothing went wrong before. The pool's keeper is told of failures that
-    /// may eject the endpoint, and of the outcome of a trial.
+    /// A good answer costs no more than to see that nothing went wrong before. The pool's keeper is told of failures
+    /// that may eject the endpoint, and of the outcome of a trial.
     pub fn note(&self, outcome: Outcome) {
         let in_a_row = self.member.cell.note(outcome);
         let is_unusual = self.member.observation.standing != Standing::Serving;
@@ -71,8 +71,8 @@ impl Lease {
     }
 }
 
-/// Returns whether the keeper is told of a failure. A long row is told of now and then only: an endpoint that may not be
-/// ejected, because too many others are, must not fill the keeper's mailbox.
+/// Returns whether the keeper is told of a failure. A long row is told of now and then only: an endpoint that may not
+/// be ejected, because too many others are, must not fill the keeper's mailbox.
 fn is_told(in_a_row: u32, threshold: u32) -> bool {
     in_a_row >= threshold && (in_a_row <= MANY_IN_A_ROW || in_a_row.is_power_of_two())
 }

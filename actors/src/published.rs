@@ -1,5 +1,5 @@
-//! What the control plane publishes to the HTTP workers: one snapshot of routes and pools, swapped as a whole, and whether
-//! the router is stopping.
+//! What the control plane publishes to the HTTP workers: one snapshot of routes and pools, swapped as a whole, and
+//! whether the router is stopping.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,8 +26,8 @@ pub struct Snapshot {
     pub table: RouteTable,
     /// The pools, in the order of [`RouteTable::pools`].
     pub pools: Vec<Arc<Pool>>,
-    /// How TLS is spoken to backends, by [`TlsIndex`](kthena_router::routing::pool::TlsIndex); `None` where it cannot be
-    /// spoken as a policy asks for, so that nothing may be sent.
+    /// How TLS is spoken to backends, by [`TlsIndex`](kthena_router::routing::pool::TlsIndex); `None` where it cannot
+    /// be spoken as a policy asks for, so that nothing may be sent.
     pub backend_tls: Vec<Option<Arc<ClientTls>>>,
 }
 

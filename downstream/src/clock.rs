@@ -6,8 +6,8 @@ use std::task::{Context, Poll};
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// A timer whose deadline moves with what the connection does. It is set anew only for an earlier deadline: one that has
-/// moved away is found when the timer fires.
+/// A timer whose deadline moves with what the connection does. It is set anew only for an earlier deadline: one that
+/// has moved away is found when the timer fires.
 #[derive(Debug, Default)]
 pub(crate) struct Clock {
     sleep: Option<Pin<Box<Sleep>>>,

@@ -36,8 +36,8 @@ pub enum ReadError {
 
 /// The body of a request.
 ///
-/// Nothing is read ahead of who asks, but for what the client was granted to send. A body that is dropped before its end
-/// is read on and thrown away within bounds (HTTP/1), or refused (HTTP/2).
+/// Nothing is read ahead of who asks, but for what the client was granted to send. A body that is dropped before its
+/// end is read on and thrown away within bounds (HTTP/1), or refused (HTTP/2).
 #[derive(Debug)]
 pub struct Incoming {
     pieces: Pieces,

@@ -1,8 +1,8 @@
 //! A moment for a client that is still sending when it has its answer.
 //!
 //! A connection that is closed while bytes of the client are unread is reset by the kernel, and the client may lose the
-//! answer that it has not read yet (RFC 9112, section 9.6). Therefore the sending side is closed first, and what arrives
-//! is read and thrown away, within bounds of time and bytes, until the client closes as well.
+//! answer that it has not read yet (RFC 9112, section 9.6). Therefore the sending side is closed first, and what
+//! arrives is read and thrown away, within bounds of time and bytes, until the client closes as well.
 
 use std::io;
 use std::time::Duration;

@@ -20,8 +20,9 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 pub trait Service: 'static {
     /// The body of an answer. One that ends with an error breaks the connection or the stream off.
     ///
-    /// Its size hint, if exact, becomes the `Content-Length`; HTTP/1.1 sends other bodies in chunks. A body is polled to its
-    /// end before it is dropped, if the client takes all of it; for `HEAD`, and where its length is 0, it is not polled.
+    /// Its size hint, if exact, becomes the `Content-Length`; HTTP/1.1 sends other bodies in chunks. A body is polled
+    /// to its end before it is dropped, if the client takes all of it; for `HEAD`, and where its length is 0, it is not
+    /// polled.
     type Body: Body<Data = Bytes, Error: Into<BoxError>> + 'static;
 
     /// Answers a request.
@@ -31,8 +32,8 @@ pub trait Service: 'static {
     /// HTTP/1 with an empty `Host`, or of HTTP/1.0 without it, has no authority. The path begins with `/`, or is `*`
     /// for `OPTIONS`.
     ///
-    /// An answer with `Connection: close` ends the connection in either version: HTTP/2 sends GOAWAY, and lets the other
-    /// requests end.
+    /// An answer with `Connection: close` ends the connection in either version: HTTP/2 sends GOAWAY, and lets the
+    /// other requests end.
     ///
     /// The future is dropped, and after it the body, when the client leaves or gives the request up.
     fn handle(

@@ -30,7 +30,8 @@ pub trait ChooseTls {
 /// What a handshake is done with.
 #[derive(Clone, Debug)]
 pub struct Chosen {
-    /// Its configuration. Two configurations must not share sessions or ticket keys unless they ask the same of clients.
+    /// Its configuration. Two configurations must not share sessions or ticket keys unless they ask the same of
+    /// clients.
     pub config: Arc<ServerConfig>,
     /// Which listener's it is, for whoever compares it with that of a request.
     pub identity: TlsIdentity,

@@ -12,8 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep};
 
-/// The bytes of a connection that is no longer HTTP. It counts as a request in flight until it is dropped, and a write that
-/// makes no progress for as long as an answer's may take fails.
+/// The bytes of a connection that is no longer HTTP. It counts as a request in flight until it is dropped, and a write
+/// that makes no progress for as long as an answer's may take fails.
 pub struct Upgraded {
     /// What was read of it together with the request.
     ahead: Bytes,

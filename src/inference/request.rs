@@ -1,4 +1,4 @@
-//! What the router reads in an OpenAI-style JSON body, and the edits that it makes.
+//! Reads an OpenAI-style JSON body, and edits it.
 //!
 //! The chat, completion, embedding, response, message, rerank and score endpoints of vLLM and SGLang all take one JSON
 //! object whose `model` names what has to answer; `stream` asks for server-sent events, and
@@ -34,7 +34,7 @@ pub struct InferenceRequest<'a> {
     usage_splice: Option<UsageEdit>,
 }
 
-/// What has to change in a body before an engine gets it.
+/// The changes of a body before an engine gets it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Edit<'a> {
     /// The model name that the engine knows, if not the client's.

@@ -208,7 +208,7 @@ pub struct ModelServerStatus {
 }
 
 impl ModelServerSpec {
-    /// Returns the name that requests are rewritten to; an empty name counts as none.
+    /// Returns the name that requests are rewritten to; an empty name means none.
     pub fn served_model(&self) -> Option<&str> {
         self.model.as_deref().filter(|name| !name.is_empty())
     }
@@ -216,15 +216,16 @@ impl ModelServerSpec {
     /// Returns how long one attempt may take up to the response's headers; `None` means without limit.
     ///
     /// # Errors
-    /// Returns what is wrong with `trafficPolicy.timeout` if it is no duration.
+    /// Returns what is wrong with `trafficPolicy.timeout` if it is not a duration.
     pub fn timeout(&self) -> Result<Option<Duration>, DurationError> {
         self.traffic_policy.as_ref().and_then(|policy| policy.timeout.as_deref()).map(parse_duration).transpose()
     }
 
-    /// Returns how many attempts may follow a failed first one, and the pause before each; `None` where nothing is written.
+    /// Returns how many attempts may follow a failed first one, and the pause before each; `None` where nothing is
+    /// written.
     ///
     /// # Errors
-    /// Returns what is wrong with `trafficPolicy.retry.retryInterval` if it is no duration.
+    /// Returns what is wrong with `trafficPolicy.retry.retryInterval` if it is not a duration.
     pub fn retry(&self) -> Result<Option<(u32, Duration)>, DurationError> {
         let written = self.traffic_policy.as_ref().and_then(|policy| policy.retry.as_ref());
         written.map(|retry| Ok((retry.attempts, parse_duration(&retry.retry_interval)?))).transpose()

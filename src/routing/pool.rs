@@ -36,11 +36,11 @@ pub struct PoolPolicy {
     pub retry: RetryPolicy,
     /// Who chooses among the endpoints.
     pub picker: PickerPolicy,
-    /// What is made of requests before an endpoint is picked; `None` leaves them as they are.
+    /// How requests are changed before an endpoint is picked; `None` leaves them as they are.
     pub requests: Option<Arc<RequestPolicy>>,
 }
 
-/// What an InferencePool's own objects make of its requests.
+/// How an InferencePool's own objects rate and change its requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestPolicy {
     /// How important requests are.

@@ -46,7 +46,7 @@ pub struct PoolEntry {
 /// The listeners that share one bind.
 type BindTable = HostIndex<Vec<ListenerTable>>;
 
-/// What a listener is to its clients.
+/// A listener as its clients know it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ListenerIdentity {
     /// The Gateway's namespace and name; `None` for the plain port that is open when the Gateway API is off.
@@ -62,7 +62,7 @@ pub struct ListenerIdentity {
 /// The routes of one listener of one Gateway.
 #[derive(Debug)]
 pub struct ListenerTable {
-    /// What it is to its clients.
+    /// The listener as its clients know it.
     pub identity: ListenerIdentity,
     /// Its ModelRoutes.
     pub models: ModelTable,
@@ -78,7 +78,7 @@ impl RouteTable {
         Self { binds: HashMap::new(), gateways: HashMap::new(), pools }
     }
 
-    /// Adds a listener; those of one bind and hostname are asked in the order in which they are added.
+    /// Adds a listener; listeners of one bind and hostname are asked in the order in which they are added.
     pub fn add_listener(&mut self, bind: Bind, mut listener: ListenerTable) {
         let gateways = self.gateways.entry(bind).or_default();
         let known = gateways.iter().position(|gateway| *gateway == listener.identity.gateway);

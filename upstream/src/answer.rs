@@ -22,8 +22,8 @@ pub struct Answer {
     pub size: BodySize,
     /// The body.
     pub body: AnswerBody,
-    /// How often the request was written to a connection, this time included: at least 1. It is more than 1 only where a
-    /// backend provably had not processed the request before.
+    /// How often the request was written to a connection, this time included: at least 1. It is more than 1 only where
+    /// a backend provably had not processed the request before.
     pub sends: u32,
 }
 
@@ -66,7 +66,8 @@ impl AnswerBody {
         }
     }
 
-    /// Returns the trailers, once [`poll_chunk`](Self::poll_chunk) has returned `None`. Over HTTP/1.1 they are left out.
+    /// Returns the trailers, once [`poll_chunk`](Self::poll_chunk) has returned `None`. Over HTTP/1.1 they are left
+    /// out.
     pub fn poll_trailers(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<HeaderMap>, BodyError>> {
         match &mut self.0 {
             Source::Http1(_) => Poll::Ready(Ok(None)),

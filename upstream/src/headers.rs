@@ -36,14 +36,14 @@ impl Named {
     }
 }
 
-/// Returns whether a header may be set on behalf of the other end: one that neither belongs to a connection nor frames a
-/// message.
+/// Returns whether a header may be set on behalf of the other end: one that neither belongs to a connection nor frames
+/// a message.
 pub fn is_free(name: &HeaderName) -> bool {
     !is_hop_by_hop(name) && !is_framing(name)
 }
 
-/// Returns whether whoever sent these headers takes trailers. The field is about one connection; whether trailers can be
-/// passed on is known at both of a proxy's.
+/// Returns whether whoever sent these headers takes trailers. The field is about one connection; whether trailers can
+/// be passed on is known at both of a proxy's.
 pub(super) fn takes_trailers(headers: &HeaderMap) -> bool {
     let mut values = headers.get_all(header::TE).iter();
     values.any(|value| options(value.as_bytes()).any(|option| option.eq_ignore_ascii_case(b"trailers")))

@@ -1,6 +1,7 @@
 //! One HTTP/1.1 connection: sends a request and reads its answer, both at once.
 //!
-//! Source: RFC 9112. An answer may come before its request is sent whole; then sending goes on while the answer is read.
+//! Source: RFC 9112. An answer may come before its request is sent whole; then sending goes on while the answer is
+//! read.
 
 mod framing;
 mod head;
@@ -108,8 +109,8 @@ impl Connection {
         }
     }
 
-    /// Sends what can be sent. A connection that takes no more may still have an answer to read, so that only a fault of
-    /// the request's own body is an error here.
+    /// Sends what can be sent. A connection that takes no more may still have an answer to read, so that only a fault
+    /// of the request's own body is an error here.
     fn poll_send(&mut self, context: &mut Context<'_>) -> Result<(), BodyFault> {
         match self.sending.poll(&mut self.stream, context) {
             Poll::Ready(Err(SendError::Body(fault))) => Err(fault),
@@ -204,8 +205,8 @@ impl Incoming {
     }
 }
 
-/// Returns whether an error is the end that the other side meant. Within TLS an end without a farewell is not told apart
-/// from an attack by the stream, which makes it an error of its own kind with a text; a plain end has none.
+/// Returns whether an error is the end that the other side meant. Within TLS an end without a farewell is not told
+/// apart from an attack by the stream, which makes it an error of its own kind with a text; a plain end has none.
 fn is_end(stream: &Stream, error: &io::Error) -> bool {
     let is_eof = error.kind() == io::ErrorKind::UnexpectedEof;
     match stream {

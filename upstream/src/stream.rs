@@ -25,8 +25,8 @@ pub(super) enum Stream {
 impl Stream {
     /// Returns whether the other side has neither sent anything nor ended the connection, as far as the kernel knows.
     ///
-    /// The kernel itself is asked: what tokio knows is as old as its last look at all sockets, and a connection that was
-    /// closed since then would cost a request.
+    /// The kernel itself is asked: what tokio knows is as old as its last look at all sockets, and a connection that
+    /// was closed since then would cost a request.
     pub(super) fn is_quiet(&mut self) -> bool {
         if let Self::Tls(stream) = self {
             // What TLS says for itself, such as a ticket for the next connection, is no answer.

@@ -1,8 +1,8 @@
 //! Connections to endpoint pickers.
 //!
-//! Each worker thread has its own, one for each endpoint of a picker; a connection is made when it is first needed, and again
-//! after it has broken. Pickers are asked in turn from a random one on, and the next one is asked only if the one before
-//! cannot be reached: what a picker has said counts.
+//! Each worker thread has its own, one for each endpoint of a picker; a connection is made when it is first needed, and
+//! again after it has broken. Pickers are asked in turn from a random one on, and the next one is asked only if the one
+//! before cannot be reached: what a picker has said counts.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;

@@ -152,7 +152,8 @@ fn request(headers: &[HeaderValue], pieces: &[Bytes]) -> impl Iterator<Item = Pr
     std::iter::once(first).chain(bodies)
 }
 
-/// Tells what it means that an exchange ended before the picker said anything: another picker is asked where this one was not reached or takes none.
+/// Tells what it means that an exchange ended before the picker said anything: another picker is asked where this one
+/// was not reached or takes none.
 fn refused(status: &Status) -> Failed {
     let is_transport = std::error::Error::source(status).is_some();
     if is_transport || matches!(status.code(), Code::Unavailable | Code::Unimplemented) {

@@ -1,8 +1,8 @@
 //! Changes of headers that an endpoint picker asks for.
 //!
-//! Source: Envoy, `HeaderMutation` and `HeaderValueOption` as `ext_proc` reads them: a header replaces those of the same
-//! name unless it says otherwise. What frames a message, belongs to one connection, names the host, or stands for the first
-//! line of a message is not a picker's to change.
+//! Source: Envoy, `HeaderMutation` and `HeaderValueOption` as `ext_proc` reads them: a header replaces those of the
+//! same name unless it says otherwise. What frames a message, belongs to one connection, names the host, or stands for
+//! the first line of a message is not a picker's to change.
 
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};

@@ -2,8 +2,8 @@
 
 use thiserror::Error;
 
-/// Why an endpoint picker is of no help with a request. What is displayed reaches clients, and so names neither addresses nor
-/// what the picker wrote; that is for the log.
+/// Why an endpoint picker is of no help with a request. What is displayed reaches clients, and so names neither
+/// addresses nor what the picker wrote; that is for the log.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Fault {
     /// It has no endpoints that are ready.

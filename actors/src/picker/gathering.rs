@@ -1,8 +1,8 @@
 //! Puts together what an endpoint picker says of one request.
 //!
-//! Source: Inference Extension, endpoint picker protocol 1.0, and Envoy's `ext_proc`, mode `FULL_DUPLEX_STREAMED`. A picker
-//! says where the request goes in a header, in metadata, or in both. It streams the body back as it is to be sent; there
-//! are pickers that answer each piece with what becomes of it instead, and both are taken.
+//! Source: Inference Extension, endpoint picker protocol 1.0, and Envoy's `ext_proc`, mode `FULL_DUPLEX_STREAMED`. A
+//! picker says where the request goes in a header, in metadata, or in both. It streams the body back as it is to be
+//! sent; there are pickers that answer each piece with what becomes of it instead, and both are taken.
 
 use bytes::{Bytes, BytesMut};
 

@@ -1,7 +1,7 @@
 //! The messages that are exchanged with an endpoint picker, as far as they are used.
 //!
-//! Source: Envoy, `envoy.service.ext_proc.v3` and what it refers to of `envoy.config.core.v3` and `envoy.type.v3`. Fields
-//! that are not here are skipped when they arrive, as Protocol Buffers want it.
+//! Source: Envoy, `envoy.service.ext_proc.v3` and what it refers to of `envoy.config.core.v3` and `envoy.type.v3`.
+//! Fields that are not here are skipped when they arrive, as Protocol Buffers want it.
 
 #![expect(missing_docs, reason = "the fields are those of the protocol")]
 

@@ -68,8 +68,8 @@ impl Inbound {
         Ok(self.read.insert(body))
     }
 
-    /// Returns the body to send: all of it where it is to be kept, or is small. What it takes of the memory is given back
-    /// when the charge is dropped.
+    /// Returns the body to send: all of it where it is to be kept, or is small. What it takes of the memory is given
+    /// back when the charge is dropped.
     pub(super) async fn outbound(mut self, keep: bool) -> Result<(Body, Charge), ProxyError> {
         let length = self.incoming.announced_length();
         if self.read.is_none() && self.incoming.is_empty() {

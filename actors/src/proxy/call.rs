@@ -93,9 +93,9 @@ impl<'w> Call<'w> {
         let (table, bind) = (&self.snapshot.table, self.worker.door.bind);
         let host = self.host();
         let hostname = table.listener_hostname(bind, &host);
-        // A connection may be used for another host than it was made for, and then the client's certificate, or its lack
-        // of one, was accepted by another listener (RFC 9110, section 15.5.20). A handshake without a server name was one
-        // with the listener without hostname.
+        // A connection may be used for another host than it was made for, and then the client's certificate, or its
+        // lack of one, was accepted by another listener (RFC 9110, section 15.5.20). A handshake without a server name
+        // was one with the listener without hostname.
         if let Some(tls) = &self.connection.tls {
             let server_name = tls.server_name.as_deref().unwrap_or_default();
             let is_of_port = tls.identity == PORT_IDENTITY && server_name.is_empty();

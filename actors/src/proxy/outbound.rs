@@ -57,8 +57,8 @@ impl Outbound {
         Self { method, headers, upgrade, body: Body::Empty, uri, rewritten, hostname }
     }
 
-    /// Returns the client's connection where the request asks to change to WebSocket: by a GET without body, over a version
-    /// of HTTP that can (RFC 6455, section 4.2.1). Any other offer of a protocol ends here.
+    /// Returns the client's connection where the request asks to change to WebSocket: by a GET without body, over a
+    /// version of HTTP that can (RFC 6455, section 4.2.1). Any other offer of a protocol ends here.
     pub(super) fn take_upgrade(&mut self, body: &mut Inbound) -> Option<Upgrade> {
         let is_websocket = |offer: &HeaderValue| offer.as_bytes().eq_ignore_ascii_case(b"websocket");
         let asks = self.method == Method::GET && self.upgrade.as_ref().is_some_and(is_websocket);

@@ -49,8 +49,8 @@ pub fn client_config(tls: &UpstreamTls) -> Result<Arc<ClientConfig>, TlsError> {
     Ok(Arc::new(config))
 }
 
-/// Reads the authorities of the system: `System` means what whoever runs the router trusts, which a list that is built in
-/// cannot know.
+/// Reads the authorities of the system: `System` means what whoever runs the router trusts, which a list that is built
+/// in cannot know.
 fn system_roots() -> Result<RootCertStore, TlsError> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();

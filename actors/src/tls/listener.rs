@@ -1,9 +1,9 @@
 //! What a listener serves TLS with: which of its certificates, and what it asks of clients' certificates.
 //!
-//! Source: Gateway API, `Listener.tls.certificateRefs`: the certificate whose names cover the server name of the client;
-//! whether the listener serves the name at all was decided before, by its hostname, so that a certificate without a
-//! fitting name is served as well. `FrontendTLSValidation.mode`: with `AllowInsecureFallback`, clients are asked for a
-//! certificate, and none or any is accepted.
+//! Source: Gateway API, `Listener.tls.certificateRefs`: the certificate whose names cover the server name of the
+//! client; whether the listener serves the name at all was decided before, by its hostname, so that a certificate
+//! without a fitting name is served as well. `FrontendTLSValidation.mode`: with `AllowInsecureFallback`, clients are
+//! asked for a certificate, and none or any is accepted.
 
 use std::sync::Arc;
 

@@ -65,7 +65,8 @@ impl TlsReader {
         self.0.load()
     }
 
-    /// Returns whether a handshake that was done with `identity` is as good as one that is done now for the name `host`.
+    /// Returns whether a handshake that was done with `identity` is as good as one that is done now for the name
+    /// `host`.
     pub(crate) fn is_of(&self, bind: Bind, host: &str, identity: TlsIdentity) -> bool {
         let now = self.load().of(bind).map(|names| names.find(Some(host)).map(|chosen| chosen.identity));
         now.map_or(identity == PORT_IDENTITY, |now| now == Some(identity))
@@ -75,8 +76,8 @@ impl TlsReader {
 impl TlsPublisher {
     /// Publishes the listeners of all binds; new handshakes find them at once.
     ///
-    /// A listener that did not change keeps its configuration, and with it its sessions. One that cannot be used refuses
-    /// its handshakes.
+    /// A listener that did not change keeps its configuration, and with it its sessions. One that cannot be used
+    /// refuses its handshakes.
     pub fn publish<'l>(&mut self, listeners: impl IntoIterator<Item = (Bind, &'l Hostname, &'l Arc<ListenerTls>)>) {
         let mut table = TlsTable::default();
         let mut made = HashMap::new();
@@ -99,8 +100,8 @@ impl TlsPublisher {
         self.shared.store(Arc::new(table));
     }
 
-    /// Returns what a listener's handshakes are done with. Its identity stays the same while it asks the same of clients:
-    /// connections that were made with another certificate of it may go on.
+    /// Returns what a listener's handshakes are done with. Its identity stays the same while it asks the same of
+    /// clients: connections that were made with another certificate of it may go on.
     fn chosen(&mut self, tls: &Arc<ListenerTls>, known: Option<Made>) -> Result<Chosen, TlsError> {
         let identity = match known {
             Some(known) if known.of == *tls => return Ok(known.chosen),

@@ -1,4 +1,5 @@
-//! A fake Kubernetes API server, as far as the router needs one, that tests can make fall silent, forget, refuse and stop.
+//! A fake Kubernetes API server, as far as the router needs one, that tests can make fall silent, forget, refuse and
+//! stop.
 //!
 //! It speaks plain HTTP and keeps whatever it is given: nothing is validated, and nobody needs a right.
 

@@ -1,7 +1,7 @@
 //! Messages that two readers may understand differently: refused, or passed on in a form that has one meaning.
 //!
-//! A second request is sent behind each one. Whoever mistakes it for a part of the first, or the other way around, gives
-//! another number of answers.
+//! A second request is sent behind each one. Whoever mistakes it for a part of the first, or the other way around,
+//! gives another number of answers.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,5 @@
-//! What holds for every request, whichever API routes it: what is sent once, what reaches engines, what clients are told.
+//! What holds for every request, whichever API routes it: what is sent once, what reaches engines, what clients are
+//! told.
 
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ const ANSWER: Reply = Reply::Keep("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{
 const EXTENSION: &str = "--enable-gateway-api-inference-extension";
 const NEVER: Duration = Duration::from_secs(3600);
 
-/// Returns an InferencePool of the Pods of the app `p`, with the rule of an HTTPRoute to it; `rule` is the inside of a rule.
+/// Returns an InferencePool of the Pods of the app `p`, with the rule of an HTTPRoute to it; `rule` is the inside of a
+/// rule.
 fn pool_yaml(rule: &str) -> String {
     format!(
         "apiVersion: inference.networking.k8s.io/v1\nkind: InferencePool\nmetadata: {{name: p}}\nspec: \

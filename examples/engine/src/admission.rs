@@ -1,9 +1,7 @@
-//! The life of one request in the engine: it arrives, waits for a place, runs,
-//! and ends, or its client leaves before.
+//! The life of one request in the engine: it arrives, waits for a place, runs, and ends, or its client leaves before.
 //!
-//! Each stage is a guard. The server drops the work of a client that left, and
-//! with it the guards, so the figures are true at every moment, whatever the
-//! request was doing.
+//! Each stage is a guard. The server drops the work of a client that left, and with it the guards, so the figures are
+//! true at every moment, whatever the request was doing.
 
 use std::{sync::Arc, time::Duration};
 
@@ -143,8 +141,8 @@ impl Slot {
         }
     }
 
-    /// Waits until a time after admission: measured from there, so that the
-    /// lateness of timers does not add up over tokens.
+    /// Waits until a time after admission: measured from there, so that the lateness of timers does not add up over
+    /// tokens.
     async fn wait_for(&self, since_admission: Duration) {
         if !since_admission.is_zero()
             && let Some(moment) = self.admitted.checked_add(since_admission)

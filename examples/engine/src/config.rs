@@ -1,8 +1,7 @@
 //! What one simulated engine serves, where, and how fast.
 //!
-//! The struct is a group of command-line flags and at the same time the value
-//! that tests and the demo write by hand; [`EngineConfig::new`] gives the
-//! defaults of the flags.
+//! The struct is a group of command-line flags and at the same time the value that tests and the demo write by hand;
+//! [`EngineConfig::new`] gives the defaults of the flags.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -48,9 +47,8 @@ pub struct EngineConfig {
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
     pub time_per_output_token: Duration,
 
-    /// Length of every answer in tokens (words); the sentence is repeated or
-    /// cut to it, and a smaller `max_tokens` of a request ends it earlier.
-    /// Without it, the sentence is always whole.
+    /// Length of every answer in tokens (words); the sentence is repeated or cut to it, and a smaller `max_tokens` of a
+    /// request ends it earlier. Without it, the sentence is always whole.
     #[arg(long, value_name = "COUNT")]
     pub output_tokens: Option<u64>,
 
@@ -84,8 +82,7 @@ pub struct EngineConfig {
 }
 
 impl EngineConfig {
-    /// Returns the configuration that the flags give by default, but on a port
-    /// that the system chooses.
+    /// Returns the configuration that the flags give by default, but on a port that the system chooses.
     #[must_use]
     pub fn new(model: impl Into<String>) -> Self {
         Self {

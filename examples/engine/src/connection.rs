@@ -1,9 +1,8 @@
 //! How the engine breaks a connection on purpose.
 //!
-//! The HTTP server owns the socket and closes it in an orderly way. To make a
-//! client see a reset, a second handle of the same socket is kept with the
-//! connection; telling the kernel not to linger turns the close that follows
-//! into a reset.
+//! The HTTP server owns the socket and closes it in an orderly way. To make a client see a reset, a second handle of
+//! the same socket is kept with the connection; telling the kernel not to linger turns the close that follows into a
+//! reset.
 
 use std::{
     any::Any,
@@ -23,8 +22,8 @@ pub(crate) struct Connection {
 impl Connection {
     /// Duplicates the handle of a stream that the server has just accepted.
     ///
-    /// Returns nothing when the stream is of another kind or the process has
-    /// no file handle left; the connection can then not be reset.
+    /// Returns nothing when the stream is of another kind or the process has no file handle left; the connection can
+    /// then not be reset.
     pub(crate) fn of(stream: &dyn Any) -> Option<Self> {
         let served = stream.downcast_ref::<ServedStream>()?;
         let handle = served.as_fd().try_clone_to_owned().ok()?;

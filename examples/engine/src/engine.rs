@@ -115,8 +115,8 @@ impl Engine {
         self.state.last_request()
     }
 
-    /// Ends the engine once it has nothing left to do: it goes on serving for `grace`, because clients learn late that it
-    /// leaves, and then until no request runs, or for `limit` at most.
+    /// Ends the engine once it has nothing left to do: it goes on serving for `grace`, because clients learn late that
+    /// it leaves, and then until no request runs, or for `limit` at most.
     pub async fn drain(self, grace: Duration, limit: Duration) {
         let started = Instant::now();
         rt::time::sleep(grace).await;
@@ -142,8 +142,8 @@ impl Drop for Engine {
     }
 }
 
-/// Starts an engine: binds every address with every port and serves on them.
-/// Must be called inside of an actix `System`.
+/// Starts an engine: binds every address with every port and serves on them. Must be called inside of an actix
+/// `System`.
 ///
 /// # Errors
 /// When an address cannot be bound or the configuration contradicts itself.

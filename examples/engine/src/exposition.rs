@@ -1,7 +1,6 @@
 //! The live figures in the text form of Prometheus, under the names of vLLM or SGLang.
 //!
-//! Both engines label every series with `model_name`, the served model; vLLM
-//! adds the index of its engine core.
+//! Both engines label every series with `model_name`, the served model; vLLM adds the index of its engine core.
 
 use std::fmt::Write;
 
@@ -61,8 +60,7 @@ pub(crate) fn render(engine: &EngineState) -> String {
     page.text
 }
 
-/// Returns the share of the KV cache in use, at most 1: a real engine would
-/// preempt requests there.
+/// Returns the share of the KV cache in use, at most 1: a real engine would preempt requests there.
 fn cache_usage(engine: &EngineState) -> f64 {
     let used = engine.gauges.cached_tokens.value() as f64;
     (used / engine.config.kv_cache_tokens.max(1) as f64).min(1.0)

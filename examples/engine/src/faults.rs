@@ -1,8 +1,7 @@
 //! What goes wrong on purpose, for all requests or for one.
 //!
-//! The settings of an engine can be changed while it serves, from its own
-//! process or over HTTP; a request header of one directive replaces them for
-//! that request.
+//! The settings of an engine can be changed while it serves, from its own process or over HTTP; a request header of one
+//! directive replaces them for that request.
 
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering::Relaxed};
 
@@ -122,8 +121,8 @@ impl Faults {
         self.hang.store(hang, Relaxed);
     }
 
-    /// Sets after how many chunks an answer stands still. An answer that is
-    /// not streamed stands still in the middle of its body, whatever the number.
+    /// Sets after how many chunks an answer stands still. An answer that is not streamed stands still in the middle of
+    /// its body, whatever the number.
     pub fn set_hang_after(&self, chunks: Option<u64>) {
         self.hang_after.store(chunks.unwrap_or(NEVER), Relaxed);
     }
@@ -133,8 +132,8 @@ impl Faults {
         self.reset.store(reset, Relaxed);
     }
 
-    /// Sets after how many chunks the connection is reset. An answer that is
-    /// not streamed is reset in the middle of its body, whatever the number.
+    /// Sets after how many chunks the connection is reset. An answer that is not streamed is reset in the middle of its
+    /// body, whatever the number.
     pub fn set_reset_after(&self, chunks: Option<u64>) {
         self.reset_after.store(chunks.unwrap_or(NEVER), Relaxed);
     }

@@ -1,8 +1,7 @@
 //! Live figures of one engine.
 //!
-//! Each figure is one relaxed atomic: a scrape may see two of them a moment
-//! apart, as it does with a real engine. Bucket bounds are those that vLLM
-//! publishes for the two latencies.
+//! Each figure is one relaxed atomic: a scrape may see two of them a moment apart, as it does with a real engine.
+//! Bucket bounds are those that vLLM publishes for the two latencies.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},

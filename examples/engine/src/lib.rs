@@ -1,10 +1,8 @@
-//! A simulated inference engine: the HTTP surface of vLLM and SGLang without a
-//! model behind it.
+//! A simulated inference engine: the HTTP surface of vLLM and SGLang without a model behind it.
 //!
-//! An engine answers the OpenAI endpoints (and the Anthropic and rerank ones)
-//! with a sentence that names the model, at a speed that its configuration
-//! sets, and tells the truth about itself: its metrics are live figures of the
-//! requests that wait and run in it. It fails on demand.
+//! An engine answers the OpenAI endpoints (and the Anthropic and rerank ones) with a sentence that names the model, at
+//! a speed that its configuration sets, and tells the truth about itself: its metrics are live figures of the requests
+//! that wait and run in it. It fails on demand.
 //!
 //! | part | what it decides |
 //! |---|---|
@@ -16,9 +14,8 @@
 //! | `gauges`, `exposition` | live figures and their text form |
 //! | `api` | requests and answers |
 //!
-//! Nothing on the way of a request takes a lock unless the configuration asks
-//! for it (`max_concurrency`, `record`), so that one process outruns the
-//! router that is measured in front of it.
+//! Nothing on the way of a request takes a lock unless the configuration asks for it (`max_concurrency`, `record`), so
+//! that one process outruns the router that is measured in front of it.
 
 mod admission;
 mod api;

@@ -1,8 +1,7 @@
 //! The served model, its adapters, and the text that each of them answers.
 //!
-//! The text says which model answered. Its tokens are its words, each but the
-//! first with the blank before it, so that they join to the text. All that an
-//! answer needs of a name is escaped for JSON once, when the model is loaded.
+//! The text says which model answered. Its tokens are its words, each but the first with the blank before it, so that
+//! they join to the text. All that an answer needs of a name is escaped for JSON once, when the model is loaded.
 
 use std::sync::Arc;
 

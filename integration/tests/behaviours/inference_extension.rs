@@ -1,6 +1,6 @@
-//! The walk-through of the announcement, "Using Gateway API with Inference Extension", steps 3 to 6 as a user types them, and
-//! what its conclusion promises: both APIs at once. What differs is where the definitions come from, and that simulated
-//! engines have the labels of the model that step 2 deploys.
+//! The walk-through of the announcement, "Using Gateway API with Inference Extension", steps 3 to 6 as a user types
+//! them, and what its conclusion promises: both APIs at once. What differs is where the definitions come from, and that
+//! simulated engines have the labels of the model that step 2 deploys.
 
 use anyhow::{Context, Result, ensure};
 use kthena_router_integration::cluster::{condition_status, text};

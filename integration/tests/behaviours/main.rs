@@ -1,7 +1,8 @@
 //! What users of the router in a cluster can rely on, one behaviour in each file.
 //!
-//! `integration/run` builds everything, starts a cluster and runs this program in it; `kthena_router_integration::suite`
-//! says how. New behaviours are added to the list below, which is the order in which they run.
+//! `integration/run` builds everything, starts a cluster and runs this program in it;
+//! `kthena_router_integration::suite` says how. New behaviours are added to the list below, which is the order in which
+//! they run.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,5 @@
-//! The API server is down for a minute while clients keep asking: none of them notices, and nothing flaps on its return.
+//! The API server is down for a minute while clients keep asking: none of them notices, and nothing flaps on its
+//! return.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

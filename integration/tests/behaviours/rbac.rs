@@ -22,7 +22,8 @@ use serde_json::{Value, json};
 /// How long the last permission may take to be used: a renewed lease, a repeated Event.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Where the kinds beside InferencePool are defined: in a project of its own, and before that in the Inference Extension.
+/// Where the kinds beside InferencePool are defined: in a project of its own, and before that in the Inference
+/// Extension.
 const POLICY_GROUPS: [&str; 2] = ["llm-d.ai", "inference.networking.x-k8s.io"];
 /// Those kinds, with their plurals.
 const POLICIES: [(&str, &str); 2] =

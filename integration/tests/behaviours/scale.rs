@@ -1,4 +1,5 @@
-//! A thousand routes, two hundred ModelServers, two thousand Pods: ready soon after a start, and new routes served at once.
+//! A thousand routes, two hundred ModelServers, two thousand Pods: ready soon after a start, and new routes served at
+//! once.
 //!
 //! The Pods are real to the API server and to the router; one engine stands behind the addresses of all of them.
 

@@ -1,4 +1,5 @@
-//! Routes, Gateways and ModelServers that are changed behind the router's back, and how to tell whether it has caught up.
+//! Routes, Gateways and ModelServers that are changed behind the router's back, and how to tell whether it has caught
+//! up.
 
 use std::time::{Duration, Instant};
 

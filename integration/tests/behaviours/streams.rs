@@ -1,4 +1,5 @@
-//! A Pod is deleted while a stream comes from it: the stream ends as streams do, or visibly breaks off; nobody else is hurt.
+//! A Pod is deleted while a stream comes from it: the stream ends as streams do, or visibly breaks off; nobody else is
+//! hurt.
 
 use anyhow::{Context, Result, bail, ensure};
 use http_body_util::BodyExt;

@@ -1,6 +1,6 @@
 //! The walk-through of the announcement of Gateway API support, as a user types it: "Using Gateway API with Native
-//! ModelRoute/ModelServer", steps 1 to 4. What differs is where the example files come from, and the port 8081, which the
-//! router's Service has without the manual edit.
+//! ModelRoute/ModelServer", steps 1 to 4. What differs is where the example files come from, and the port 8081, which
+//! the router's Service has without the manual edit.
 
 use anyhow::{Result, ensure};
 use kthena_router_integration::cluster::{name_of, text};

@@ -1,7 +1,7 @@
 //! An HTTPRoute whose backends are resolved, as the listeners of one Gateway serve it.
 //!
-//! The connection to a backend may depend on the Gateway, which can have a certificate to show, so that each Gateway has
-//! an entry of its own for a route.
+//! The connection to a backend may depend on the Gateway, which can have a certificate to show, so that each Gateway
+//! has an entry of its own for a route.
 
 use std::sync::Arc;
 
@@ -50,7 +50,7 @@ struct Target {
     mirrors: Vec<Option<Destination>>,
 }
 
-/// What becomes of a request that falls under a rule.
+/// Where a request goes that matches a rule.
 #[derive(Clone, Copy, Debug)]
 pub enum Choice<'t> {
     /// It goes to a backend.
@@ -130,7 +130,7 @@ impl HttpEntry {
         }
     }
 
-    /// Returns the backends that get copies of the requests of a rule, those that cannot be reached left out.
+    /// Returns the mirrors of a rule, without the ones that cannot be reached.
     pub(super) fn mirrors(&self, place: usize) -> impl Iterator<Item = (&Mirror, Destination)> {
         let rule = self.route.rules.get(place);
         let destinations = self.targets.get(place).map_or(&[] as &[_], |targets| &targets.mirrors);

@@ -18,7 +18,7 @@ use super::redirect::Redirect;
 /// The most filters of one rule or backend.
 const MAX_FILTERS: usize = 16;
 
-/// What is done with requests and answers of a rule or of a backend.
+/// How requests and answers of a rule or of a backend are changed.
 #[derive(Clone, Debug, Default)]
 pub struct Filters {
     /// Changes of the request's headers.
@@ -40,7 +40,7 @@ pub struct Filters {
 pub struct Rewrite {
     /// The new host.
     pub hostname: Option<String>,
-    /// What becomes of the path.
+    /// How the path is changed.
     pub path: Option<PathModifier>,
 }
 

@@ -22,7 +22,7 @@ use crate::routing::retry::RetryPolicy;
 pub struct Route {
     /// The object.
     pub key: ObjectKey,
-    /// What the API server records of it.
+    /// The API server's records of it.
     pub record: Record,
     /// The object's spec.
     pub spec: ModelRouteSpec,
@@ -55,7 +55,7 @@ pub struct RuleTarget {
     pub weight: u32,
 }
 
-/// What a target names.
+/// The backend that a target names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BackendName {
     /// A ModelServer of the route's namespace.
@@ -69,7 +69,7 @@ pub enum BackendName {
 pub struct Server {
     /// The object.
     pub key: ObjectKey,
-    /// What the API server records of it.
+    /// The API server's records of it.
     pub record: Record,
     /// The object's spec.
     pub spec: Arc<ModelServerSpec>,

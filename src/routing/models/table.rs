@@ -35,7 +35,7 @@ pub struct Found<'t> {
     pub route: &'t RouteEntry,
     /// The targets of the rule.
     pub targets: &'t [Target],
-    /// Whether the name is that of a LoRA adapter.
+    /// Whether the name is a LoRA adapter's.
     pub adapter: bool,
 }
 

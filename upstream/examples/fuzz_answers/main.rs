@@ -4,9 +4,10 @@
 //! cargo run --release --package kthena-router-upstream --example fuzz_answers -- --seconds 60 [--seed 1] [--target http1]
 //! ```
 //!
-//! Cases are made from a corpus in code and a seed. Each runs in memory and in virtual time, so that a client that waits
-//! for what never comes is found at once. What must hold: nothing panics, everything ends, an answer that is cut short is
-//! never taken for a whole one, an announced length is kept to, and how bytes are cut into pieces changes nothing.
+//! Cases are made from a corpus in code and a seed. Each runs in memory and in virtual time, so that a client that
+//! waits for what never comes is found at once. What must hold: nothing panics, everything ends, an answer that is cut
+//! short is never taken for a whole one, an announced length is kept to, and how bytes are cut into pieces changes
+//! nothing.
 
 mod backend;
 mod http1;

@@ -1,7 +1,7 @@
 //! Reads the head of an answer, and decides how its body is framed.
 //!
-//! Source: RFC 9112, section 6.3. What is ambiguous there is refused here: whoever reads on after a guess may take a part
-//! of one answer for the beginning of another.
+//! Source: RFC 9112, section 6.3. What is ambiguous there is refused here: whoever reads on after a guess may take a
+//! part of one answer for the beginning of another.
 
 use std::mem::MaybeUninit;
 

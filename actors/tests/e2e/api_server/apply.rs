@@ -1,7 +1,7 @@
 //! How an API server takes writes.
 //!
-//! Source: Kubernetes, "Server-Side Apply": maps are merged, list items are told apart by the keys of their list, what a
-//! field manager no longer applies is removed, and another's value is only overwritten by force.
+//! Source: Kubernetes, "Server-Side Apply": maps are merged, list items are told apart by the keys of their list, what
+//! a field manager no longer applies is removed, and another's value is only overwritten by force.
 
 use serde_json::{Value, json};
 

@@ -62,8 +62,8 @@ async fn serve(listener: TcpListener, state: Arc<State>) {
     }
 }
 
-/// Answers with the request; `?status=` sets the answer's status for the first `?failures=` requests or for all, `?hang`
-/// leaves the request without an answer.
+/// Answers with the request; `?status=` sets the answer's status for the first `?failures=` requests or for all,
+/// `?hang` leaves the request without an answer.
 async fn answer(request: Request<Incoming>, state: Arc<State>) -> Result<Response<Full<Bytes>>, Infallible> {
     let number = state.requests.fetch_add(1, Ordering::Relaxed);
     let (head, body) = request.into_parts();

@@ -1,7 +1,7 @@
 //! What an answer says, whatever its API: which model, how long, and why it ends.
 //!
-//! The shapes are in the sibling modules, one per API. They write JSON as text,
-//! with names that are escaped already, so that an answer costs one buffer.
+//! The shapes are in the sibling modules, one per API. They write JSON as text, with names that are escaped already, so
+//! that an answer costs one buffer.
 
 use std::sync::Arc;
 

@@ -1,8 +1,7 @@
 //! The shapes of OpenAI's completions and chat completions.
 //!
-//! Whole answers have their keys in alphabetical order, so that they begin
-//! with the choices. Events have the keys and the order of vLLM: those of
-//! completions say `"usage":null` each, those of chat do not.
+//! Whole answers have their keys in alphabetical order, so that they begin with the choices. Events have the keys and
+//! the order of vLLM: those of completions say `"usage":null` each, those of chat do not.
 
 use std::fmt::{Result, Write};
 

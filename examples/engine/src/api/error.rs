@@ -1,5 +1,4 @@
-//! Answers to requests that the engine does not serve, in vLLM's shape:
-//! `{"error":{"message","type","param","code"}}`.
+//! Answers to requests that the engine does not serve, in vLLM's shape: `{"error":{"message","type","param","code"}}`.
 
 use actix_web::{HttpResponse, ResponseError, body::BoxBody, error::PayloadError, http::StatusCode};
 use serde::Serialize;

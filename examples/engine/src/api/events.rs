@@ -1,8 +1,7 @@
 //! The order of the events of a streamed answer.
 //!
-//! An opening where the API has one, a chunk per token, a closing with the
-//! reason, then for completions and chat the usage if the client asked for it
-//! and the `[DONE]` mark.
+//! An opening where the API has one, a chunk per token, a closing with the reason, then for completions and chat the
+//! usage if the client asked for it and the `[DONE]` mark.
 
 use std::fmt;
 

@@ -23,8 +23,7 @@ pub(crate) fn whole(answer: &Answer, json: &mut String) -> Result {
     )
 }
 
-/// Writes the first events: a message without content, with the size of the
-/// prompt, and the start of its block.
+/// Writes the first events: a message without content, with the size of the prompt, and the start of its block.
 pub(crate) fn opening(answer: &Answer, event: &mut String) -> Result {
     let number = answer.number;
     let input = answer.prompt_tokens;
@@ -53,8 +52,7 @@ pub(crate) fn token(answer: &Answer, position: u64, event: &mut String) {
     event.push_str("\"}}\n\n");
 }
 
-/// Writes the last events: the end of the block and of the message, with the
-/// size of the text.
+/// Writes the last events: the end of the block and of the message, with the size of the text.
 pub(crate) fn closing(answer: &Answer, event: &mut String) -> Result {
     let reason = answer.finish_reason.anthropic();
     let (input, output) = (answer.prompt_tokens, answer.tokens);

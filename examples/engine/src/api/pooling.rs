@@ -1,5 +1,4 @@
-//! The shapes of embeddings, rerank and score: one small result per input, the
-//! same for every text.
+//! The shapes of embeddings, rerank and score: one small result per input, the same for every text.
 
 use std::fmt::{Result, Write};
 

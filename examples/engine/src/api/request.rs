@@ -1,9 +1,7 @@
 //! What the engine looks at in the body of an inference request.
 //!
-//! One struct serves all endpoints: the model, the length, whether to stream,
-//! and the size of every field that holds a prompt. Texts are measured where
-//! they stand in the body and never copied; a token is taken to be four
-//! characters.
+//! One struct serves all endpoints: the model, the length, whether to stream, and the size of every field that holds a
+//! prompt. Texts are measured where they stand in the body and never copied; a token is taken to be four characters.
 
 use std::{borrow::Cow, fmt};
 

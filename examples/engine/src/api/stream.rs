@@ -1,5 +1,4 @@
-//! How an answer leaves the engine: token by token, at the configured pace,
-//! or broken on purpose.
+//! How an answer leaves the engine: token by token, at the configured pace, or broken on purpose.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! What goes wrong with one request: drawn from the settings of the engine, or
-//! read from the directive that the request carries.
+//! What goes wrong with one request: drawn from the settings of the engine, or read from the directive that the request
+//! carries.
 
 use actix_web::http::StatusCode;
 
