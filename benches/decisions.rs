@@ -23,6 +23,7 @@ use kthena_router::routing::request::{Headers, RequestHead};
 use kthena_router::routing::table::{ListenerIdentity, ListenerTable, RouteTable};
 use kthena_router::scheduling::config::SchedulerConfig;
 use kthena_router::scheduling::endpoint::{Candidate, Endpoint, Observation, PoolFacts};
+use kthena_router::scheduling::ledger::Ledger;
 use kthena_router::scheduling::picker::Legs;
 use kthena_router::scheduling::request::RequestFacts;
 use kthena_router::world::World;
@@ -281,6 +282,7 @@ fn picking(criterion: &mut Criterion) {
         ..Observation::default()
     };
     let observations: Vec<_> = (0..64).map(observation).collect();
+    let ledgers: Vec<_> = (0..64).map(|_| Ledger::default()).collect();
     let (picker, mut rng) = (SchedulerConfig::default().picker(), SmallRng::seed_from_u64(1));
     let facts = RequestFacts::default();
     let (request, pool) = (facts.attempt(&[]), PoolFacts { now: moment() });
@@ -296,6 +298,8 @@ fn picking(criterion: &mut Criterion) {
                     in_flight: 3,
                     observation,
                     penalty: 0,
+                    ledger: &ledgers[position],
+                    cached: 0,
                 })
                 .collect();
             picker

@@ -1,13 +1,17 @@
 //! The right to send one request to an endpoint.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use actix::WeakRecipient;
 use http::uri::Authority;
 use kthena_router::inference::health::{Outcome, Standing};
 use kthena_router::scheduling::endpoint::Endpoint;
+use kthena_router::scheduling::ledger::Entry;
 use kthena_router::scheduling::picker::PickError;
+use kthena_router::scheduling::request::PickRequest;
 
 use crate::messages::AttemptEnded;
 use crate::published::{Member, Pool};
@@ -21,13 +25,34 @@ const MANY_IN_A_ROW: u32 = 16;
 pub struct Lease {
     pool: Arc<Pool>,
     member: Member,
+    /// The entry in the endpoint's ledger, until the answer begins.
+    entry: Cell<Option<(Entry, Instant)>>,
 }
 
 impl Lease {
     /// Reserves a member of a pool.
     pub(crate) fn new(pool: Arc<Pool>, member: Member) -> Self {
         member.cell.reserve();
-        Self { pool, member }
+        Self { pool, member, entry: Cell::new(None) }
+    }
+
+    /// Reserves a member of a pool for a request of whose prompt `cached` tokens are in its cache, and notes the prompt.
+    pub(crate) fn opened(pool: Arc<Pool>, member: Member, request: &PickRequest<'_>, cached: u32) -> Self {
+        if request.prefix.is_empty() && request.tokens == 0 {
+            return Self::new(pool, member);
+        }
+        let entry = member.ledger.open(request, cached, member.observation.cache_tokens());
+        let lease = Self::new(pool, member);
+        lease.entry.set(Some((entry, Instant::now())));
+        lease
+    }
+
+    /// Notes that the first bytes of the answer's body came: the prompt is computed. If it is a stream, they are the first
+    /// token and tell the engine's rate.
+    pub fn note_first_bytes(&self, is_stream: bool) {
+        if let Some((entry, since)) = self.entry.take() {
+            self.member.ledger.begin(&entry, since.elapsed(), is_stream);
+        }
     }
 
     /// Reserves the first of the wanted endpoints that the pool has and that was not tried yet.
@@ -79,6 +104,9 @@ fn is_told(in_a_row: u32, threshold: u32) -> bool {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        if let Some((entry, _)) = self.entry.take() {
+            self.member.ledger.abandon(&entry);
+        }
         self.member.cell.give_back();
     }
 }

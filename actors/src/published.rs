@@ -12,6 +12,7 @@ use kthena_router::routing::backend::Availability;
 use kthena_router::routing::pool::PoolIndex;
 use kthena_router::routing::table::RouteTable;
 use kthena_router::scheduling::endpoint::{Endpoint, Observation};
+use kthena_router::scheduling::ledger::Ledger;
 
 use crate::load::LoadCell;
 use crate::messages::AttemptEnded;
@@ -57,6 +58,8 @@ pub struct Member {
     pub authority: Authority,
     /// Its load, which all views of the pool share.
     pub cell: Arc<LoadCell>,
+    /// What was sent there and learnt from the answers, which all views share as well.
+    pub ledger: Arc<Ledger>,
     /// What was observed of it.
     pub observation: Observation,
 }
@@ -150,6 +153,7 @@ impl Member {
             authority: endpoint.socket().to_string().parse().expect("a socket's address is an authority"),
             endpoint: Arc::new(endpoint.clone()),
             cell: Arc::default(),
+            ledger: Arc::default(),
             observation: Observation::default(),
         }
     }

@@ -19,13 +19,13 @@ use actix::{Actor, Context, Handler, Message, MessageResult};
 use kthena_router::scheduling::config::SchedulerConfig;
 use kthena_router::scheduling::endpoint::{Candidate, PoolFacts};
 use kthena_router::scheduling::picker::{Legs, PickError, Picker};
-use kthena_router::scheduling::request::RequestFacts;
+use kthena_router::scheduling::request::{PickRequest, RequestFacts};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 use crate::lease::Lease;
 use crate::metrics::Metrics;
-use crate::published::Pool;
+use crate::published::{Member, Pool};
 use crate::vitals::{MessageVitals, Vitals};
 
 /// Picks endpoints for the requests of one worker thread.
@@ -77,25 +77,28 @@ impl Handler<PickEndpoint> for Scheduler {
     fn handle(&mut self, PickEndpoint { pool, facts, tried }: PickEndpoint, _: &mut Self::Context) -> Self::Result {
         let _handling = self.picks.handling();
         let view = pool.view();
-        let mut candidates = view
-            .members
-            .iter()
-            .enumerate()
-            .map(|(position, member)| Candidate {
-                endpoint: &member.endpoint,
-                position,
-                in_flight: member.cell.in_flight(),
-                observation: &member.observation,
-                penalty: member.cell.penalty(),
-            })
-            .collect();
         let request = facts.as_deref().unwrap_or(&self.nothing).attempt(&tried);
+        let mut candidates =
+            view.members.iter().enumerate().map(|(position, member)| candidate(&request, position, member)).collect();
         let moment = PoolFacts { now: Instant::now() };
-        MessageResult(
-            self.picker.pick(&request, &moment, &mut candidates, &mut self.rng, &mut ()).map(|Legs::One(picked)| {
-                Legs::One(Lease::new(Arc::clone(&pool), view.members[picked.position].clone()))
-            }),
-        )
+        MessageResult(self.picker.pick(&request, &moment, &mut candidates, &mut self.rng, &mut ()).map(
+            |Legs::One(picked)| {
+                let member = view.members[picked.position].clone();
+                Legs::One(Lease::opened(Arc::clone(&pool), member, &request, picked.cached))
+            },
+        ))
+    }
+}
+
+fn candidate<'m>(request: &PickRequest<'_>, position: usize, member: &'m Member) -> Candidate<'m> {
+    Candidate {
+        endpoint: &member.endpoint,
+        position,
+        in_flight: member.cell.in_flight(),
+        observation: &member.observation,
+        penalty: member.cell.penalty(),
+        ledger: &member.ledger,
+        cached: member.ledger.cached(request.prefix, member.observation.cache_tokens()),
     }
 }
 

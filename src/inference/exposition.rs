@@ -30,6 +30,8 @@ pub struct EndpointMetrics {
     pub time_to_first_token: HistogramTotals,
     /// Seconds between two tokens of a request.
     pub inter_token_latency: HistogramTotals,
+    /// Tokens that the KV cache has room for; `None` if the engine does not say.
+    pub cache_tokens: Option<u64>,
 }
 
 /// The two ever growing totals of a histogram; zero if it is missing.
@@ -85,6 +87,9 @@ enum Sample {
     InterTokenCount,
     OlderInterTokenSum,
     OlderInterTokenCount,
+    CacheTokens,
+    /// A family whose value is 1 and whose labels tell the blocks of the cache.
+    CacheBlocks,
 }
 
 /// The names of one engine.
@@ -122,6 +127,7 @@ const VLLM: Names = Names {
         ("vllm:inter_token_latency_seconds_count", Sample::InterTokenCount),
         ("vllm:time_per_output_token_seconds_sum", Sample::OlderInterTokenSum),
         ("vllm:time_per_output_token_seconds_count", Sample::OlderInterTokenCount),
+        ("vllm:cache_config_info", Sample::CacheBlocks),
     ],
     splits: &[],
 };
@@ -140,6 +146,7 @@ const SGLANG: Names = Names {
         ("sglang:inter_token_latency_seconds_count", Sample::InterTokenCount),
         ("sglang:time_per_output_token_seconds_sum", Sample::OlderInterTokenSum),
         ("sglang:time_per_output_token_seconds_count", Sample::OlderInterTokenCount),
+        ("sglang:max_total_num_tokens", Sample::CacheTokens),
     ],
     // With priority scheduling each priority is counted besides their sum, and
     // every stage of a pipeline counts the same requests.
@@ -170,10 +177,10 @@ impl Dialect {
 }
 
 impl Sample {
-    const NUMBER: usize = Self::OlderInterTokenCount as usize + 1;
+    const NUMBER: usize = Self::CacheBlocks as usize + 1;
 
     const fn is_gauge(self) -> bool {
-        matches!(self, Self::Running | Self::Waiting | Self::KvUsage | Self::OlderKvUsage)
+        matches!(self, Self::Running | Self::Waiting | Self::KvUsage | Self::OlderKvUsage | Self::CacheTokens)
     }
 }
 
@@ -231,6 +238,7 @@ pub fn parse(page: &[u8], dialect: Dialect) -> Result<EndpointMetrics, Expositio
         running: totals.requests(Sample::Running),
         time_to_first_token: first_token.unwrap_or_default(),
         inter_token_latency: inter_token.unwrap_or_default(),
+        cache_tokens: totals.of(Sample::CacheTokens).map(|total| total.sum as u64).filter(|tokens| *tokens > 0),
     })
 }
 
@@ -243,7 +251,11 @@ fn read_samples(page: &[u8], names: &Names) -> Result<Totals, ExpositionError> {
             let malformed = || ExpositionError::Malformed { line: line_number(page, start), name };
             let (labels, rest) = split_labels(rest).ok_or_else(malformed)?;
             let value = first_number(rest).ok_or_else(malformed)?;
-            if value.is_finite() && value >= 0.0 && (!sample.is_gauge() || counts(labels, names)) {
+            if sample == Sample::CacheBlocks {
+                if let Some(tokens) = cache_tokens(labels) {
+                    totals.add(Sample::CacheTokens, tokens);
+                }
+            } else if value.is_finite() && value >= 0.0 && (!sample.is_gauge() || counts(labels, names)) {
                 totals.add(sample, value);
             }
         }
@@ -285,6 +297,12 @@ fn split_labels(rest: &[u8]) -> Option<(&[u8], &[u8])> {
 fn first_number(rest: &[u8]) -> Option<f64> {
     let token = rest.split(u8::is_ascii_whitespace).find(|token| !token.is_empty())?;
     str::from_utf8(token).ok()?.parse().ok()
+}
+
+/// The tokens of a cache whose blocks the labels tell; vLLM writes `None` for a number that it does not know yet.
+fn cache_tokens(labels: &[u8]) -> Option<f64> {
+    let number = |label: &[u8]| str::from_utf8(label_value(labels, label)?).ok()?.parse::<f64>().ok();
+    Some(number(b"block_size")? * number(b"num_gpu_blocks")?).filter(|tokens| tokens.is_finite() && *tokens > 0.0)
 }
 
 /// Whether a gauge with these labels is to be added up.

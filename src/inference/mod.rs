@@ -7,6 +7,7 @@ pub mod health;
 pub mod management;
 pub mod model_names;
 pub mod model_rewrite;
+pub mod prompt;
 pub mod request;
 pub mod tap;
 pub mod understood;

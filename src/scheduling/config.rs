@@ -124,9 +124,9 @@ impl SchedulerConfig {
 }
 
 impl Default for SchedulerConfig {
-    /// Prefers the endpoint with the fewest requests.
+    /// Prefers the endpoint where a request costs the least time.
     fn default() -> Self {
-        Self { scores: vec![("least-request", 1.0)], warnings: Vec::new() }
+        Self { scores: vec![("expected-wait", 1.0)], warnings: Vec::new() }
     }
 }
 
@@ -149,8 +149,8 @@ mod tests {
         let weighted = |weight| SchedulerConfig { scores: vec![("least-request", weight)], warnings: vec![] };
         let none = SchedulerConfig { scores: vec![], warnings: vec![] };
         let cases = [
-            ("no word about plugins", "scheduler: {}".to_owned(), weighted(1.0)),
-            ("other parts of the file", "auth: {issuer: x}".to_owned(), weighted(1.0)),
+            ("no word about plugins", "scheduler: {}".to_owned(), SchedulerConfig::default()),
+            ("other parts of the file", "auth: {issuer: x}".to_owned(), SchedulerConfig::default()),
             ("a weight", score("{name: least-request, weight: 2.5}"), weighted(2.5)),
             ("a weight that is left out is none", score("{name: least-request}"), weighted(0.0)),
             ("plugins, but none enabled", "scheduler: {plugins: {}}".to_owned(), none),

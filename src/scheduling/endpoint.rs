@@ -7,6 +7,8 @@ use std::time::Instant;
 
 use serde::{Serialize, Serializer};
 
+use super::ledger::Ledger;
+use super::request::PickRequest;
 use crate::inference::exposition::EndpointMetrics;
 use crate::inference::health::Standing;
 use crate::object::ObjectKey;
@@ -76,6 +78,10 @@ pub struct Candidate<'e> {
     pub observation: &'e Observation,
     /// What it is rated down by for failures of late, as a number of requests.
     pub penalty: u32,
+    /// What this router has sent there, and learnt from the answers.
+    pub ledger: &'e Ledger,
+    /// Tokens of the request's prompt that its cache holds, as far as this router knows.
+    pub cached: u32,
 }
 
 impl Endpoint {
@@ -87,6 +93,13 @@ impl Endpoint {
     /// Returns the socket to connect to.
     pub fn socket(&self) -> SocketAddr {
         SocketAddr::new(self.address, self.port)
+    }
+}
+
+impl Observation {
+    /// Returns how many tokens the engine's cache has room for, if it says so.
+    pub fn cache_tokens(&self) -> Option<u64> {
+        self.metrics.and_then(|metrics| metrics.cache_tokens)
     }
 }
 
@@ -103,10 +116,19 @@ impl Candidate<'_> {
     /// waiting requests at its last scrape, less this router's share of them at that time. The penalty is added, because
     /// an endpoint that fails at once would look idle.
     pub fn load(&self) -> u32 {
-        let elsewhere = self.observation.metrics.map_or(0, |metrics| {
+        self.in_flight.saturating_add(self.elsewhere()).saturating_add(self.penalty)
+    }
+
+    /// Returns how many requests the endpoint had from elsewhere when it was last scraped.
+    pub fn elsewhere(&self) -> u32 {
+        self.observation.metrics.map_or(0, |metrics| {
             metrics.running.saturating_add(metrics.waiting).saturating_sub(self.observation.in_flight_at_scrape)
-        });
-        self.in_flight.saturating_add(elsewhere).saturating_add(self.penalty)
+        })
+    }
+
+    /// Returns how many tokens of a prompt the endpoint would have to compute.
+    pub fn uncached(&self, request: &PickRequest<'_>) -> u32 {
+        request.tokens.saturating_sub(self.cached)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  PickRequest ──┐
-//!  PoolFacts   ──┼─> filters ──> scores x weights ──> the best, ties at random ──> Legs ──> note()
+//!  PoolFacts   ──┼─> filters ──> scores x weights ──> the best, ties at random ──> Legs ──> Ledger::open()
 //!  Candidates  ──┘                      │
 //!                                   Witness: who was passed over and why, each rate and its weight
 //! ```
@@ -10,6 +10,7 @@
 //! | file | what it decides |
 //! |---|---|
 //! | [`endpoint`] | what an endpoint is, what is observed of it, and what it has to do |
+//! | [`ledger`], [`prefix`] | what this router has sent to an endpoint: work that waits, prompts that are cached, the rate |
 //! | [`request`] | what a request tells of itself before an endpoint is picked |
 //! | [`picker`] | the order of filters and scores, and how ties are broken |
 //! | [`plugins`] | the one table of filters and scores by name, and each of them in a file of its own |
@@ -21,8 +22,10 @@
 
 pub mod config;
 pub mod endpoint;
+pub mod ledger;
 pub mod objective;
 pub mod picker;
 pub mod plugins;
+pub mod prefix;
 pub mod request;
 pub mod witness;

@@ -31,10 +31,6 @@ pub trait Score: Send {
     ///
     /// Both slices have the same length. Every rate is [`NEUTRAL`] before, and stays so where the score has nothing to say.
     fn rate(&self, request: &PickRequest<'_>, pool: &PoolFacts, candidates: &[Candidate<'_>], rates: &mut [f32]);
-    /// Notes what was picked, so that the next pick knows of it.
-    fn note(&self, request: &PickRequest<'_>, pool: &PoolFacts, picked: &Candidate<'_>) {
-        let _ = (request, pool, picked);
-    }
 }
 
 /// What happens when a filter would leave no candidate.
@@ -85,8 +81,8 @@ impl Picker {
         Self { filters: std::iter::once(serving).chain(filters).collect(), scores }
     }
 
-    /// Picks among `candidates` those that work on the request, and has the scores note them; `candidates` is left with
-    /// those that were in the final round.
+    /// Picks among `candidates` those that work on the request; `candidates` is left with those that were in the final
+    /// round. Whoever asks opens an entry in the [`Ledger`](super::ledger::Ledger) of what was picked, in the same step.
     ///
     /// # Errors
     ///
@@ -104,9 +100,6 @@ impl Picker {
         let (best, ties) = best(&totals, rng);
         let picked = candidates[best];
         witness.picked(&picked, totals[best], ties);
-        for (score, _) in &self.scores {
-            score.note(request, pool, &picked);
-        }
         Ok(Legs::One(picked))
     }
 

@@ -4,6 +4,7 @@
 
 use super::picker::Score;
 
+pub mod expected_wait;
 pub mod least_request;
 pub mod serving;
 
@@ -11,4 +12,7 @@ pub mod serving;
 pub type MakeScore = fn() -> Box<dyn Score>;
 
 /// Every score by its name.
-pub const SCORES: &[(&str, MakeScore)] = &[("least-request", || Box::new(least_request::LeastRequest))];
+pub const SCORES: &[(&str, MakeScore)] = &[
+    ("expected-wait", || Box::new(expected_wait::ExpectedWait)),
+    ("least-request", || Box::new(least_request::LeastRequest)),
+];

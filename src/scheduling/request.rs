@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::inference::prompt::BlockHash;
+
 /// The facts of a request that are the same for all of its attempts; the default says nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestFacts {
@@ -10,6 +12,10 @@ pub struct RequestFacts {
     pub model: Arc<str>,
     /// The LoRA adapter, by the name that the engines know.
     pub adapter: Option<Arc<str>>,
+    /// The prompt, block by block.
+    pub prefix: Vec<BlockHash>,
+    /// The tokens of the prompt, as far as its bytes tell.
+    pub tokens: u32,
     /// How important the request is; those below 0 are refused while a pool is saturated.
     pub priority: i32,
     /// What all requests of one conversation have in common.
@@ -23,6 +29,10 @@ pub struct PickRequest<'r> {
     pub model: &'r str,
     /// The LoRA adapter, by the name that the engines know.
     pub adapter: Option<&'r str>,
+    /// The prompt, block by block.
+    pub prefix: &'r [BlockHash],
+    /// The tokens of the prompt, as far as its bytes tell.
+    pub tokens: u32,
     /// How important the request is.
     pub priority: i32,
     /// What all requests of one conversation have in common.
@@ -37,6 +47,8 @@ impl RequestFacts {
         PickRequest {
             model: &self.model,
             adapter: self.adapter.as_deref(),
+            prefix: &self.prefix,
+            tokens: self.tokens,
             priority: self.priority,
             session: self.session.as_deref(),
             tried,

@@ -161,6 +161,9 @@ impl AnswerBody {
             };
             self.idle.since = None;
             let passed = tap.feed(piece);
+            if let Some(lease) = &self.held.lease {
+                lease.note_first_bytes(self.exchange.stream);
+            }
             self.note(Outcome::Answered(self.status));
             if let Some(piece) = passed {
                 return Poll::Ready(Some(self.count(piece)));

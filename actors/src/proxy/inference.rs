@@ -12,6 +12,7 @@ use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue}
 use kthena_router::inference::api::Call as Asks;
 use kthena_router::inference::management::is_management;
 use kthena_router::inference::model_names::ModelNames;
+use kthena_router::inference::prompt::Prompt;
 use kthena_router::inference::tap::Reading;
 use kthena_router::inference::understood::{Understood, check_type};
 use kthena_router::routing::decision::Decision;
@@ -115,17 +116,22 @@ pub(super) fn shape(
         // What is changed in an answer must be readable.
         outbound.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
-    if let Some(edited) = understood.shape(body, model) {
-        outbound.body = Body::Whole(edited.into());
-    }
+    // A prompt is of no use where there is nothing to choose.
+    let has_choice = backend.pool.view().members.len() > 1;
     let known: Arc<str> = model.map_or_else(|| Arc::clone(&understood.model), Arc::from);
     let adapter = decision.steps.adapter.then(|| Arc::clone(&known));
+    let prompt = if has_choice { Prompt::read(body, &known, adapter.as_deref()) } else { Prompt::default() };
     call.request_facts = Some(Arc::new(RequestFacts {
         model: known,
         adapter,
+        prefix: prompt.blocks,
+        tokens: prompt.tokens,
         priority: priority(policy, &outbound.headers),
         session: None,
     }));
+    if let Some(edited) = understood.shape(body, model) {
+        outbound.body = Body::Whole(edited.into());
+    }
     call.understood = Some(Ok(understood));
     Ok(Passing { reading, names })
 }

@@ -30,6 +30,7 @@ fn reads_a_page_of_each_engine() {
         "vllm:inter_token_latency_seconds_sum{engine=\"0\",model_name=\"qwen/7b\"} 24\n",
         "vllm:time_per_output_token_seconds_count{engine=\"0\",model_name=\"qwen/7b\"} 9.0\n",
         "vllm:time_per_output_token_seconds_sum{engine=\"0\",model_name=\"qwen/7b\"} 9.0\n",
+        "vllm:cache_config_info{block_size=\"16\",engine=\"0\",num_gpu_blocks=\"19208\",sliding_window=\"None\"} 1.0\n",
     );
     let sglang = concat!(
         "sglang:num_running_reqs{model_name=\"m\"} 3.0\nsglang:num_queue_reqs{model_name=\"m\"} 4.0\n",
@@ -38,6 +39,7 @@ fn reads_a_page_of_each_engine() {
         "sglang:time_to_first_token_seconds_count{model_name=\"m\"} 10.0\n",
         "sglang:inter_token_latency_seconds_sum{model_name=\"m\"} 24.0\n",
         "sglang:inter_token_latency_seconds_count{model_name=\"m\"} 1200.0\n",
+        "sglang:max_total_num_tokens{model_name=\"m\"} 307328.0\n",
     );
     let expected = EndpointMetrics {
         kv_cache_usage: Some(0.25),
@@ -45,9 +47,19 @@ fn reads_a_page_of_each_engine() {
         running: 3,
         time_to_first_token: totals(1.5, 10),
         inter_token_latency: totals(24.0, 1200),
+        cache_tokens: Some(307_328),
     };
     assert_eq!(parse(vllm.as_bytes(), Dialect::Vllm), Ok(expected));
     assert_eq!(parse(sglang.as_bytes(), Dialect::Sglang), Ok(expected));
+}
+
+#[test]
+fn a_cache_whose_size_is_not_known_has_none() {
+    for labels in
+        ["block_size=\"16\",num_gpu_blocks=\"None\"", "block_size=\"16\"", "num_gpu_blocks=\"0\",block_size=\"16\""]
+    {
+        assert_eq!(read(&format!("{SMALLEST}vllm:cache_config_info{{{labels}}} 1.0\n")).cache_tokens, None, "{labels}");
+    }
 }
 
 #[test]

@@ -9,8 +9,9 @@ use super::*;
 use crate::inference::exposition::EndpointMetrics;
 use crate::inference::health::{Cause, Standing};
 use crate::object::ObjectKey;
-use crate::scheduling::config::SchedulerConfig;
 use crate::scheduling::endpoint::{Endpoint, Observation};
+use crate::scheduling::ledger::Ledger;
+use crate::scheduling::plugins::least_request::LeastRequest;
 use crate::scheduling::request::RequestFacts;
 
 struct Case {
@@ -55,6 +56,7 @@ fn moment() -> Instant {
 fn pick_before(cases: &[Case], seed: u64, witness: &mut impl Witness) -> Result<Legs<usize>, PickError> {
     let endpoints = endpoints(cases.len());
     let observations = observations(cases);
+    let ledger = Ledger::default();
     let mut candidates = cases
         .iter()
         .enumerate()
@@ -64,13 +66,14 @@ fn pick_before(cases: &[Case], seed: u64, witness: &mut impl Witness) -> Result<
             in_flight: case.in_flight,
             observation: &observations[position],
             penalty: case.penalty,
+            ledger: &ledger,
+            cached: 0,
         })
         .collect();
     let tried: Vec<_> =
         endpoints.iter().zip(cases).filter(|(_, case)| case.tried).map(|(endpoint, _)| endpoint.socket()).collect();
     let pool = PoolFacts { now: moment() };
-    SchedulerConfig::default()
-        .picker()
+    Picker::new(Vec::new(), vec![(Box::new(LeastRequest), 1.0)])
         .pick(
             &RequestFacts::default().attempt(&tried),
             &pool,
@@ -106,7 +109,15 @@ fn this_routers_own_share_of_the_scraped_requests_is_not_counted_twice() {
     let endpoint = &endpoints(1)[0];
     let metrics = EndpointMetrics { running: 5, waiting: 2, ..EndpointMetrics::default() };
     let observation = Observation { metrics: Some(metrics), in_flight_at_scrape: 4, ..Observation::default() };
-    let candidate = Candidate { endpoint, position: 0, in_flight: 1, observation: &observation, penalty: 0 };
+    let candidate = Candidate {
+        endpoint,
+        position: 0,
+        in_flight: 1,
+        observation: &observation,
+        penalty: 0,
+        ledger: &Ledger::default(),
+        cached: 0,
+    };
     assert_eq!(candidate.load(), 4);
 }
 

@@ -1,0 +1,282 @@
+//! A fleet of engines, the router in front of it, and its clients, in virtual time.
+
+use std::cmp::{Ordering, Reverse};
+use std::collections::{BinaryHeap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+use kthena_router::inference::exposition::{EndpointMetrics, HistogramTotals};
+use kthena_router::inference::prompt::BlockHash;
+use kthena_router::object::ObjectKey;
+use kthena_router::scheduling::endpoint::{Candidate, Endpoint, Observation};
+use kthena_router::scheduling::ledger::{Entry, Ledger};
+use kthena_router::scheduling::request::RequestFacts;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+
+use crate::engine::{Engine, Event, Prompt, Spec};
+use crate::policies::Policy;
+use crate::workloads::{Arrival, Workload};
+
+/// How often engines are scraped.
+const SCRAPE: f64 = 1.0;
+
+/// What came of a request.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Outcome {
+    /// When it arrived.
+    pub arrived: f64,
+    /// When its first token came.
+    pub first: f64,
+    /// When its last token came.
+    pub last: f64,
+    /// The engine.
+    pub engine: usize,
+    /// Tokens of its prompt.
+    pub tokens: u32,
+    /// Those that were in the cache.
+    pub cached: u32,
+    /// Those that the router thought so.
+    pub predicted: u32,
+}
+
+/// What one replica of the router knows of one engine.
+struct Known {
+    ledger: Ledger,
+    in_flight: u32,
+    observation: Observation,
+}
+
+/// A request on its way.
+struct Flight {
+    session: usize,
+    turn: usize,
+    replica: usize,
+    facts: RequestFacts,
+    entry: Entry,
+    outcome: Outcome,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum What {
+    /// A turn of a session begins.
+    Turn(usize, usize),
+    /// A step of an engine ends.
+    Step(usize),
+    /// All engines are scraped.
+    Scrape,
+}
+
+#[derive(PartialEq)]
+struct When(f64, u64, What);
+
+/// A running simulation.
+struct Run<'w> {
+    workload: &'w Workload,
+    engines: Vec<Engine>,
+    endpoints: Vec<Endpoint>,
+    /// By replica, then by engine.
+    known: Vec<Vec<Known>>,
+    policies: Vec<Box<dyn Policy>>,
+    flights: Vec<Flight>,
+    events: BinaryHeap<Reverse<When>>,
+    order: u64,
+    queued: VecDeque<usize>,
+    open: usize,
+    rng: SmallRng,
+    epoch: Instant,
+    /// Sums of times to the first token and between tokens, by engine.
+    latencies: Vec<(HistogramTotals, HistogramTotals)>,
+}
+
+/// Runs a workload through replicas of a router, one for each of the policies; returns what came of each request.
+pub fn run(
+    workload: &Workload,
+    specs: &[Spec],
+    policies: Vec<Box<dyn Policy>>,
+    seed: u64,
+    epoch: Instant,
+) -> Vec<Outcome> {
+    let endpoint = |place: usize| {
+        let number = u16::try_from(place).unwrap_or(u16::MAX);
+        Endpoint::new(ObjectKey::new("fleet", format!("engine-{place}")), IpAddr::V4(Ipv4Addr::LOCALHOST), number)
+    };
+    let known = || Known { ledger: Ledger::default(), in_flight: 0, observation: Observation::default() };
+    let mut run = Run {
+        workload,
+        engines: specs.iter().map(|spec| Engine::new(*spec)).collect(),
+        endpoints: (0..specs.len()).map(endpoint).collect(),
+        known: policies.iter().map(|_| specs.iter().map(|_| known()).collect()).collect(),
+        policies,
+        flights: Vec::new(),
+        events: BinaryHeap::new(),
+        order: 0,
+        queued: VecDeque::new(),
+        open: workload.sessions.len(),
+        rng: SmallRng::seed_from_u64(seed),
+        epoch,
+        latencies: vec![Default::default(); specs.len()],
+    };
+    run.start();
+    while let Some(Reverse(When(now, _, what))) = run.events.pop() {
+        match what {
+            What::Turn(session, turn) => run.send(now, session, turn),
+            What::Step(engine) => run.step(now, engine),
+            What::Scrape => run.scrape(now),
+        }
+    }
+    run.flights.into_iter().map(|flight| flight.outcome).collect()
+}
+
+impl Run<'_> {
+    fn start(&mut self) {
+        match &self.workload.arrival {
+            Arrival::Open(times) => {
+                for (session, time) in times.iter().enumerate() {
+                    self.at(*time, What::Turn(session, 0));
+                }
+            }
+            Arrival::Closed(clients) => {
+                self.queued = (0..self.workload.sessions.len()).collect();
+                for _ in 0..*clients {
+                    self.next_session(0.0);
+                }
+            }
+        }
+        self.at(0.0, What::Scrape);
+    }
+
+    fn at(&mut self, time: f64, what: What) {
+        self.order += 1;
+        self.events.push(Reverse(When(time, self.order, what)));
+    }
+
+    fn next_session(&mut self, now: f64) {
+        if let Some(session) = self.queued.pop_front() {
+            self.at(now, What::Turn(session, 0));
+        }
+    }
+
+    fn send(&mut self, now: f64, session: usize, turn: usize) {
+        let turn_of = &self.workload.sessions[session][turn];
+        let replica = self.flights.len() % self.policies.len();
+        let facts = RequestFacts {
+            prefix: turn_of.prompt.blocks.iter().map(|block| BlockHash(*block)).collect(),
+            tokens: turn_of.prompt.tokens,
+            session: Some(session.to_string().into()),
+            ..RequestFacts::default()
+        };
+        let request = facts.attempt(&[]);
+        let capacity = |engine: usize| Some(u64::from(self.workload.fleet[engine].cache_tokens));
+        let candidates: Vec<_> = (self.endpoints.iter().zip(&self.known[replica]).enumerate())
+            .map(|(position, (endpoint, known))| Candidate {
+                endpoint,
+                position,
+                in_flight: known.in_flight,
+                observation: &known.observation,
+                penalty: 0,
+                ledger: &known.ledger,
+                cached: known.ledger.cached(request.prefix, capacity(position)),
+            })
+            .collect();
+        let moment = self.epoch + Duration::from_secs_f64(now);
+        let engine = self.policies[replica].pick(&request, moment, candidates, &mut self.rng);
+        let known = &mut self.known[replica][engine];
+        let predicted = known.ledger.cached(request.prefix, capacity(engine));
+        let entry = known.ledger.open(&request, predicted, capacity(engine));
+        known.in_flight += 1;
+        let id = self.flights.len();
+        let outcome = Outcome { arrived: now, engine, tokens: facts.tokens, predicted, ..Outcome::default() };
+        let prompt = turn_of.prompt.clone();
+        self.flights.push(Flight { session, turn, replica, facts, entry, outcome });
+        if let Some(step) = self.engines[engine].accept(id, prompt) {
+            self.at(now + step, What::Step(engine));
+        }
+    }
+
+    fn step(&mut self, now: f64, engine: usize) {
+        let mut events = Vec::new();
+        if let Some(next) = self.engines[engine].end(&mut events) {
+            self.at(now + next, What::Step(engine));
+        }
+        for event in events {
+            match event {
+                Event::First(id, cached) => self.first(now, id, cached),
+                Event::Last(id) => self.last(now, id),
+            }
+        }
+    }
+
+    fn first(&mut self, now: f64, id: usize, cached: u32) {
+        let flight = &mut self.flights[id];
+        (flight.outcome.first, flight.outcome.cached) = (now, cached);
+        let waited = now - flight.outcome.arrived;
+        let engine = flight.outcome.engine;
+        self.known[flight.replica][engine].ledger.begin(&flight.entry, Duration::from_secs_f64(waited), true);
+        observe(&mut self.latencies[engine].0, waited, 1);
+    }
+
+    fn last(&mut self, now: f64, id: usize) {
+        let flight = &mut self.flights[id];
+        flight.outcome.last = now;
+        let (session, turn, engine) = (flight.session, flight.turn, flight.outcome.engine);
+        let known = &mut self.known[flight.replica][engine];
+        known.ledger.pass(self.workload.sessions[session][turn].prompt.output);
+        known.in_flight -= 1;
+        self.policies[flight.replica].done(engine, &flight.facts);
+        let turns = &self.workload.sessions[session];
+        let output = turns[turn].prompt.output;
+        observe(&mut self.latencies[engine].1, now - flight.outcome.first, u64::from(output - 1));
+        if let Some(next) = turns.get(turn + 1) {
+            self.at(now + next.pause, What::Turn(session, turn + 1));
+        } else {
+            self.open -= 1;
+            self.next_session(now);
+        }
+    }
+
+    fn scrape(&mut self, now: f64) {
+        for known in &mut self.known {
+            for (place, known) in known.iter_mut().enumerate() {
+                let (waiting, running) = self.engines[place].load();
+                known.observation.metrics = Some(EndpointMetrics {
+                    kv_cache_usage: Some(self.engines[place].usage()),
+                    waiting: u32::try_from(waiting).unwrap_or(u32::MAX),
+                    running: u32::try_from(running).unwrap_or(u32::MAX),
+                    time_to_first_token: self.latencies[place].0,
+                    inter_token_latency: self.latencies[place].1,
+                    cache_tokens: Some(self.workload.fleet[place].cache_tokens.into()),
+                });
+                known.observation.in_flight_at_scrape = known.in_flight;
+            }
+        }
+        if self.open > 0 {
+            self.at(now + SCRAPE, What::Scrape);
+        }
+    }
+}
+
+fn observe(totals: &mut HistogramTotals, seconds: f64, count: u64) {
+    totals.sum += seconds;
+    totals.count += count;
+}
+
+impl Eq for When {}
+
+impl PartialOrd for When {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for When {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.total_cmp(&other.0).then(self.1.cmp(&other.1))
+    }
+}
+
+/// Makes the prompt of a request out of its blocks.
+pub fn prompt(blocks: Vec<u64>, rest: u32, output: u32, answer: Vec<u64>) -> Prompt {
+    let tokens = u32::try_from(blocks.len()).unwrap_or(u32::MAX) * crate::engine::BLOCK + rest;
+    Prompt { blocks: blocks.into(), tokens: tokens.max(1), output: output.max(1), answer: answer.into() }
+}

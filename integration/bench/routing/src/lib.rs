@@ -1,0 +1,12 @@
+//! A proving ground for routing policies: simulated engines, workloads and rivals, in virtual time.
+//!
+//! The router's own picker and ledgers decide, the same code as in production; only engines and clients are models. A run
+//! is a pure function of its seed.
+
+pub mod cache;
+pub mod engine;
+pub mod fleet;
+pub mod policies;
+pub mod report;
+pub mod trace;
+pub mod workloads;

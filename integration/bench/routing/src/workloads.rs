@@ -1,0 +1,250 @@
+//! What clients ask for: sessions of turns, and when they begin.
+
+use kthena_router::inference::prompt::BlockHash;
+use rand::rngs::SmallRng;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+
+use crate::engine::{BLOCK, LARGE, Prompt, SMALL, Spec};
+use crate::fleet::prompt;
+
+/// A workload and the fleet that it is for.
+pub struct Workload {
+    /// Its name in tables.
+    pub name: &'static str,
+    /// The engines.
+    pub fleet: Vec<Spec>,
+    /// What is asked: turns of sessions.
+    pub sessions: Vec<Vec<Turn>>,
+    /// When sessions begin.
+    pub arrival: Arrival,
+}
+
+/// When sessions begin.
+pub enum Arrival {
+    /// At these times, whatever the engines do.
+    Open(Vec<f64>),
+    /// So many clients take one after the other.
+    Closed(usize),
+}
+
+/// One request of a session.
+pub struct Turn {
+    /// The request.
+    pub prompt: Prompt,
+    /// Seconds between the end of the turn before and this one.
+    pub pause: f64,
+}
+
+/// A text as the blocks of its tokens; two texts that begin alike have the same first blocks.
+#[derive(Clone, Default)]
+struct Text(Vec<u64>);
+
+/// Makes workloads from a seed; a larger scale makes longer ones.
+pub struct Maker {
+    rng: SmallRng,
+    scale: f64,
+    texts: u64,
+}
+
+impl Text {
+    /// Adds so many tokens, to be told apart by `content`.
+    fn add(&mut self, content: u64, tokens: u32) {
+        for place in 0..u64::from(tokens / BLOCK) {
+            let before = BlockHash(self.0.last().copied().unwrap_or(0));
+            let content = [content.to_le_bytes(), place.to_le_bytes()].concat();
+            self.0.push(before.followed_by(&content).0);
+        }
+    }
+}
+
+impl Maker {
+    /// Makes a maker.
+    pub fn new(seed: u64, scale: f64) -> Self {
+        Self { rng: SmallRng::seed_from_u64(seed), scale, texts: 0 }
+    }
+
+    /// Makes all workloads.
+    pub fn all(&mut self) -> Vec<Workload> {
+        vec![
+            self.shared_prompts("A long", 4096, 256),
+            self.shared_prompts("A short", 256, 4096),
+            self.tenants(),
+            self.burst(),
+            self.unique("E unique", 0.75),
+            self.unique("E beyond", 1.1),
+            self.slow_engine(),
+            self.zipf(),
+            self.chats(),
+            self.agents(),
+        ]
+    }
+
+    fn count(&self, count: usize) -> usize {
+        (count as f64 * self.scale).ceil() as usize
+    }
+
+    fn content(&mut self) -> u64 {
+        self.texts += 1;
+        self.texts
+    }
+
+    fn text(&mut self, tokens: u32) -> Text {
+        let mut text = Text::default();
+        text.add(self.content(), tokens);
+        text
+    }
+
+    /// A prompt that begins with `start` and goes on with something that nobody else asks.
+    fn ask(&mut self, start: &Text, tokens: u32, output: u32) -> Turn {
+        let mut text = start.clone();
+        text.add(self.content(), tokens);
+        Turn { prompt: prompt(text.0, 0, output, Vec::new()), pause: 0.0 }
+    }
+
+    fn poisson(&mut self, count: usize, rate: impl Fn(f64) -> f64) -> Vec<f64> {
+        let mut now = 0.0;
+        let next = |_| {
+            now += -(1.0 - self.rng.random::<f64>()).ln() / rate(now);
+            now
+        };
+        (0..count).map(next).collect()
+    }
+
+    /// The Go router's benchmark: 256 groups of 32 prompts, 300 clients, 3 engines.
+    fn shared_prompts(&mut self, name: &'static str, system: u32, question: u32) -> Workload {
+        let each = self.count(32);
+        let mut sessions = Vec::new();
+        for _ in 0..256 {
+            let start = self.text(system);
+            sessions.extend((0..each).map(|_| vec![self.ask(&start, question, 128)]));
+        }
+        sessions.shuffle(&mut self.rng);
+        Workload { name, fleet: vec![SMALL; 3], sessions, arrival: Arrival::Closed(300) }
+    }
+
+    /// llm-d's benchmark: 150 tenants with 5 users each, from 3 to 60 requests a second, 8 engines.
+    fn tenants(&mut self) -> Workload {
+        let mut prompts = Vec::new();
+        for _ in 0..150 {
+            let start = self.text(6016);
+            prompts.extend((0..5).map(|_| self.ask(&start, 1216, 100).prompt));
+        }
+        let seconds = 400.0 * self.scale;
+        let arrival = self.poisson((31.5 * seconds) as usize, |now| 3.0 + 57.0 * (now / seconds).min(1.0));
+        let turn = |_| vec![Turn { prompt: prompts[self.rng.random_range(0..prompts.len())].clone(), pause: 0.0 }];
+        let sessions = arrival.iter().map(turn).collect();
+        Workload { name: "B tenants", fleet: vec![LARGE; 8], sessions, arrival: Arrival::Open(arrival) }
+    }
+
+    /// Bursts of requests that all begin alike, with nothing in the caches.
+    fn burst(&mut self) -> Workload {
+        let (mut sessions, mut times) = (Vec::new(), Vec::new());
+        for burst in 0..self.count(20) {
+            let start = self.text(4096);
+            for place in 0..300 {
+                sessions.push(vec![self.ask(&start, 128, 64)]);
+                times.push(burst as f64 * 20.0 + f64::from(place) / 300.0);
+            }
+        }
+        Workload { name: "D bursts", fleet: vec![SMALL; 6], sessions, arrival: Arrival::Open(times) }
+    }
+
+    fn unique(&mut self, name: &'static str, load: f64) -> Workload {
+        let count = self.count(12_000);
+        let nothing = Text::default();
+        let turn = |_| {
+            let (tokens, output) = (BLOCK * self.rng.random_range(1..48), self.rng.random_range(16..400));
+            vec![self.ask(&nothing, tokens, output)]
+        };
+        let sessions: Vec<_> = (0..count).map(turn).collect();
+        // A request is 1,536 tokens of prompt and 208 of answer on average: about 0.165 s of an engine that is full.
+        let arrival = self.poisson(count, |_| load * 8.0 / 0.165);
+        Workload { name, fleet: vec![SMALL; 8], sessions, arrival: Arrival::Open(arrival) }
+    }
+
+    /// One of four engines takes four times as long.
+    fn slow_engine(&mut self) -> Workload {
+        let mut prefixes: Vec<Text> = Vec::new();
+        prefixes.extend((0..40).map(|_| self.text(2048)));
+        let count = self.count(6000);
+        let sessions = (0..count)
+            .map(|_| {
+                let start = prefixes[self.rng.random_range(0..prefixes.len())].clone();
+                vec![self.ask(&start, 512, 150)]
+            })
+            .collect();
+        let slow = Spec { base: SMALL.base * 4.0, prefill: SMALL.prefill * 4.0, decode: SMALL.decode * 4.0, ..SMALL };
+        let arrival = self.poisson(count, |_| 30.0);
+        Workload { name: "G slow", fleet: vec![SMALL, SMALL, SMALL, slow], sessions, arrival: Arrival::Open(arrival) }
+    }
+
+    /// Tenants of whom a few ask the most.
+    fn zipf(&mut self) -> Workload {
+        let mut prefixes: Vec<Text> = Vec::new();
+        prefixes.extend((0..500).map(|_| self.text(6144)));
+        let weights: Vec<f64> = (1..=prefixes.len()).map(|rank| 1.0 / rank as f64).collect();
+        let total: f64 = weights.iter().sum();
+        let count = self.count(12_000);
+        let mut draw = || {
+            let mut left = self.rng.random::<f64>() * total;
+            weights.iter().position(|weight| {
+                left -= weight;
+                left < 0.0
+            })
+        };
+        let ranks: Vec<_> = (0..count).map(|_| draw().unwrap_or(0)).collect();
+        let sessions = ranks.into_iter().map(|rank| vec![self.ask(&prefixes[rank].clone(), 256, 150)]).collect();
+        let arrival = self.poisson(count, |_| 60.0);
+        Workload { name: "H zipf", fleet: vec![SMALL; 8], sessions, arrival: Arrival::Open(arrival) }
+    }
+
+    fn dialogue(
+        &mut self,
+        start: &Text,
+        turns: usize,
+        question: (u32, u32),
+        output: (u32, u32),
+        pause: f64,
+    ) -> Vec<Turn> {
+        let mut text = start.clone();
+        (0..turns)
+            .map(|_| {
+                text.add(self.content(), self.rng.random_range(question.0..question.1));
+                let before = text.0.clone();
+                let output = self.rng.random_range(output.0..output.1) / BLOCK * BLOCK + BLOCK;
+                text.add(self.content(), output);
+                let pause = -(1.0 - self.rng.random::<f64>()).ln() * pause;
+                let answer = text.0[before.len()..].to_vec();
+                Turn { prompt: prompt(before, 0, output, answer), pause }
+            })
+            .collect()
+    }
+
+    /// Chats of several turns, with pauses in which others fill the caches.
+    fn chats(&mut self) -> Workload {
+        let start = self.text(512);
+        let count = self.count(1800);
+        let sessions = (0..count)
+            .map(|_| {
+                let turns = self.rng.random_range(4..16);
+                self.dialogue(&start, turns, (64, 1024), (64, 384), 10.0)
+            })
+            .collect();
+        let arrival = self.poisson(count, |_| 3.5);
+        Workload { name: "I chats", fleet: vec![SMALL; 4], sessions, arrival: Arrival::Open(arrival) }
+    }
+
+    /// Coding agents: system prompts of 55,000 tokens, then a loop of tools.
+    fn agents(&mut self) -> Workload {
+        let mut systems: Vec<Text> = Vec::new();
+        systems.extend((0..12).map(|_| self.text(55_040)));
+        let sessions = (0..self.count(250))
+            .map(|_| {
+                let start = systems[self.rng.random_range(0..systems.len())].clone();
+                self.dialogue(&start, 15, (256, 3072), (64, 512), 3.0)
+            })
+            .collect();
+        Workload { name: "J agents", fleet: vec![LARGE; 8], sessions, arrival: Arrival::Closed(60) }
+    }
+}

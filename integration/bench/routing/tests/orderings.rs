@@ -1,0 +1,77 @@
+//! What the default must win, on short runs of the workloads.
+
+use std::time::Instant;
+
+use kthena_router_proving_ground::fleet::run;
+use kthena_router_proving_ground::policies::Rival;
+use kthena_router_proving_ground::report::Figures;
+use kthena_router_proving_ground::workloads::{Maker, Workload};
+
+const SEED: u64 = 3;
+
+fn workload(name: &str) -> Workload {
+    Maker::new(SEED, 0.2).all().into_iter().find(|workload| workload.name == name).expect("the workload exists")
+}
+
+fn figures(workload: &Workload, rival: Rival, replicas: usize) -> Figures {
+    let policies = (0..replicas).map(|_| rival.policy()).collect();
+    Figures::of(&run(workload, &workload.fleet, policies, SEED, Instant::now()), workload.fleet.len())
+}
+
+#[test]
+fn shared_prefixes_are_answered_from_caches() {
+    let workload = workload("A long");
+    let (ours, random) = (figures(&workload, Rival::Default, 1), figures(&workload, Rival::Random, 1));
+    assert!(ours.throughput > 2.0 * random.throughput, "{ours:?} {random:?}");
+    for rival in [Rival::LeastRequest, Rival::PrefixCache, Rival::BoundedHash] {
+        let rival = figures(&workload, rival, 1);
+        assert!(ours.throughput > rival.throughput && ours.ttft_mean < rival.ttft_mean, "{ours:?} {rival:?}");
+    }
+}
+
+#[test]
+fn a_few_large_tenants_overload_no_engine() {
+    let workload = workload("H zipf");
+    let ours = figures(&workload, Rival::Default, 1);
+    for rival in [Rival::LeastRequest, Rival::PrefixCache, Rival::BoundedHash] {
+        let rival = figures(&workload, rival, 1);
+        assert!(ours.latency < rival.latency && ours.ttft_p90 < rival.ttft_p90, "{ours:?} {rival:?}");
+    }
+}
+
+#[test]
+fn prompts_that_nobody_repeats_cost_no_more_than_by_least_request() {
+    for name in ["E unique", "E beyond"] {
+        let workload = workload(name);
+        let (ours, rival) = (figures(&workload, Rival::Default, 1), figures(&workload, Rival::LeastRequest, 1));
+        assert!(ours.ttft_mean <= 1.02 * rival.ttft_mean && ours.latency <= 1.02 * rival.latency, "{ours:?} {rival:?}");
+    }
+}
+
+#[test]
+fn a_burst_with_one_prefix_is_spread() {
+    let workload = workload("D bursts");
+    let (ours, rival) = (figures(&workload, Rival::Default, 1), figures(&workload, Rival::LeastRequest, 1));
+    assert!(ours.ttft_p90 <= 1.02 * rival.ttft_p90 && ours.imbalance < 1.1, "{ours:?} {rival:?}");
+}
+
+#[test]
+fn a_slow_engine_gets_less() {
+    let workload = workload("G slow");
+    let (ours, rival) = (figures(&workload, Rival::Default, 1), figures(&workload, Rival::LeastRequest, 1));
+    assert!(ours.ttft_p90 < rival.ttft_p90 && ours.latency < rival.latency, "{ours:?} {rival:?}");
+}
+
+#[test]
+fn the_router_foresees_hits() {
+    for name in ["A long", "B tenants", "H zipf", "J agents"] {
+        let ours = figures(&workload(name), Rival::Default, 1);
+        assert!((ours.foreseen - ours.hits).abs() < 0.03, "{name}: {ours:?}");
+    }
+}
+
+#[test]
+fn a_seed_has_one_outcome() {
+    let workload = workload("A long");
+    assert_eq!(figures(&workload, Rival::Default, 1), figures(&workload, Rival::Default, 1));
+}

@@ -1,0 +1,241 @@
+//! A prompt as a chain of block hashes: two prompts that begin alike have chains that begin alike.
+//!
+//! What is hashed are the texts of a body in the order in which engines put them into a prompt: tools, the system's
+//! instructions, then the messages. White space and punctuation of the JSON do not count, nor do hints for caches, which
+//! move from turn to turn. Texts are taken as the client escaped them: a client escapes the same text in the same way. An
+//! image or a sound is represented by its digest.
+//!
+//! No tokenizer is asked: a token is taken for four bytes. Whoever calculates with these tokens measures rates in the same
+//! unit, so that only their proportions matter.
+
+use std::hash::{BuildHasher, Hasher};
+
+use foldhash::quality::FixedState;
+
+/// Bytes of canonical text that make a block.
+pub const BLOCK_BYTES: usize = 256;
+/// Tokens that a block stands for, at four bytes each.
+pub const BLOCK_TOKENS: u32 = 64;
+
+/// The seed of all hashes; replicas of the router must agree on it.
+const SEED: u64 = 0x6b74_6865_6e61;
+
+/// The hash of a block and of all that comes before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BlockHash(pub u64);
+
+/// A prompt, as far as routing needs it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prompt {
+    /// Its complete blocks, at most [`MOST_BLOCKS`].
+    pub blocks: Vec<BlockHash>,
+    /// Its tokens.
+    pub tokens: u32,
+}
+
+/// The fields that make a prompt, in the order of their texts in it.
+const FIELDS: [&[u8]; 6] = [b"tools", b"system", b"instructions", b"prompt", b"messages", b"input"];
+/// Blocks that are remembered of a prompt: a million tokens.
+const MOST_BLOCKS: usize = 16 * 1024;
+/// Strings from this length on that have no white space near their beginning are no texts.
+const BINARY: usize = 1024;
+/// What an image is taken for, in bytes of text.
+const IMAGE_BYTES: usize = 256 * 4;
+
+impl Prompt {
+    /// Reads the prompt of a request body, which must be valid JSON; what is not is passed over.
+    ///
+    /// Prompts of different models or adapters have no block in common, nor do those of different `cache_salt`s.
+    pub fn read(body: &[u8], model: &str, adapter: Option<&str>) -> Self {
+        let mut values: [&[u8]; FIELDS.len()] = [&[]; FIELDS.len()];
+        let mut salt: &[u8] = &[];
+        let mut walk = Walk { text: body, at: 0 };
+        walk.find(b'{');
+        while let Some((key, value)) = walk.field() {
+            if let Some(place) = FIELDS.iter().position(|field| *field == key) {
+                values[place] = value;
+            } else if key == b"cache_salt" {
+                salt = value;
+            }
+        }
+        let root = BlockHash(0).followed_by(model.as_bytes()).followed_by(adapter.unwrap_or_default().as_bytes());
+        let mut chain = Chain::new(root.followed_by(salt));
+        for value in values {
+            chain.add_value(value);
+        }
+        chain.end()
+    }
+}
+
+/// A place in valid JSON.
+struct Walk<'t> {
+    text: &'t [u8],
+    at: usize,
+}
+
+impl<'t> Walk<'t> {
+    /// Goes behind the next byte of this value.
+    fn find(&mut self, byte: u8) {
+        self.at = memchr::memchr(byte, &self.text[self.at..]).map_or(self.text.len(), |length| self.at + length + 1);
+    }
+
+    /// Reads a field of the object that is open; `None` at its end.
+    fn field(&mut self) -> Option<(&'t [u8], &'t [u8])> {
+        self.find(b'"');
+        let key = self.string()?;
+        self.find(b':');
+        let start = self.at;
+        self.pass()?;
+        Some((key, &self.text[start..self.at]))
+    }
+
+    /// Reads a string whose quote was read.
+    fn string(&mut self) -> Option<&'t [u8]> {
+        let start = self.at;
+        loop {
+            let found = self.at + memchr::memchr2(b'"', b'\\', self.text.get(self.at..)?)?;
+            if self.text[found] == b'"' {
+                self.at = found + 1;
+                return Some(&self.text[start..found]);
+            }
+            self.at = found + 2;
+        }
+    }
+
+    /// Goes behind a value.
+    fn pass(&mut self) -> Option<()> {
+        let mut depth = 0_u32;
+        loop {
+            match *self.text.get(self.at)? {
+                b'"' => {
+                    self.at += 1;
+                    self.string()?;
+                    if depth == 0 {
+                        return Some(());
+                    }
+                    continue;
+                }
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' | b',' if depth == 0 => return Some(()),
+                b'}' | b']' => {
+                    depth -= 1;
+                    if depth == 0 {
+                        self.at += 1;
+                        return Some(());
+                    }
+                }
+                _ => {}
+            }
+            self.at += 1;
+        }
+    }
+
+    /// Returns whether a colon comes next, so that what came before is a key.
+    fn is_key(&self) -> bool {
+        self.text[self.at..].iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b':')
+    }
+}
+
+/// A chain of blocks in the making.
+struct Chain {
+    blocks: Vec<BlockHash>,
+    last: BlockHash,
+    /// The beginning of the next block.
+    rest: [u8; BLOCK_BYTES],
+    filled: usize,
+    bytes: usize,
+}
+
+impl Chain {
+    fn new(root: BlockHash) -> Self {
+        Self { blocks: Vec::new(), last: root, rest: [0; BLOCK_BYTES], filled: 0, bytes: 0 }
+    }
+
+    /// Adds the texts of a value.
+    fn add_value(&mut self, value: &[u8]) {
+        let mut walk = Walk { text: value, at: 0 };
+        while let Some(byte) = value.get(walk.at) {
+            walk.at += 1;
+            match byte {
+                b'"' => {
+                    let Some(text) = walk.string() else { return };
+                    if text == b"cache_control" && walk.is_key() {
+                        walk.find(b':');
+                        if walk.pass().is_none() {
+                            return;
+                        }
+                    } else {
+                        self.add_text(text);
+                    }
+                }
+                b'-' | b'0'..=b'9' | b'a'..=b'z' => {
+                    let start = walk.at - 1;
+                    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'+');
+                    walk.at += value[walk.at..].iter().take_while(|byte| is_part(byte)).count();
+                    self.add(&value[start..walk.at]);
+                    self.add(b",");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn add_text(&mut self, text: &[u8]) {
+        let is_text = |text: &[u8]| text[..BINARY / 4].iter().any(|byte| matches!(byte, b' ' | b'\\'));
+        if text.len() < BINARY || is_text(text) {
+            self.add(text);
+        } else {
+            let digest = BlockHash(0).followed_by(text).0.to_le_bytes();
+            for _ in 0..IMAGE_BYTES / digest.len() {
+                self.add(&digest);
+            }
+        }
+        self.add(b"\"");
+    }
+
+    fn add(&mut self, mut text: &[u8]) {
+        self.bytes += text.len();
+        if self.filled > 0 {
+            let taken = text.len().min(BLOCK_BYTES - self.filled);
+            self.rest[self.filled..self.filled + taken].copy_from_slice(&text[..taken]);
+            (self.filled, text) = (self.filled + taken, &text[taken..]);
+            if self.filled < BLOCK_BYTES {
+                return;
+            }
+            let block = self.rest;
+            self.push(&block);
+            self.filled = 0;
+        }
+        let (blocks, rest) = text.as_chunks::<BLOCK_BYTES>();
+        for block in blocks {
+            self.push(block);
+        }
+        self.rest[..rest.len()].copy_from_slice(rest);
+        self.filled = rest.len();
+    }
+
+    fn push(&mut self, block: &[u8]) {
+        if self.blocks.len() < MOST_BLOCKS {
+            self.last = self.last.followed_by(block);
+            self.blocks.push(self.last);
+        }
+    }
+
+    fn end(self) -> Prompt {
+        let tokens = self.bytes / (BLOCK_BYTES / BLOCK_TOKENS as usize);
+        Prompt { blocks: self.blocks, tokens: u32::try_from(tokens).unwrap_or(u32::MAX) }
+    }
+}
+
+impl BlockHash {
+    /// Returns the hash of a block of this content that follows this one.
+    pub fn followed_by(self, content: &[u8]) -> Self {
+        let mut hasher = FixedState::with_seed(SEED).build_hasher();
+        hasher.write_u64(self.0);
+        hasher.write(content);
+        Self(hasher.finish())
+    }
+}
+
+#[cfg(test)]
+mod tests;

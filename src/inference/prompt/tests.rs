@@ -1,0 +1,124 @@
+use super::*;
+
+const LONG: &str = "You are a helpful assistant that answers in one sentence. ";
+
+fn blocks(body: &str) -> Vec<BlockHash> {
+    Prompt::read(body.as_bytes(), "m", None).blocks
+}
+
+/// Returns how many leading blocks two bodies have in common.
+fn common(first: &str, second: &str) -> usize {
+    blocks(first).iter().zip(&blocks(second)).take_while(|(first, second)| first == second).count()
+}
+
+fn chat(messages: &[(&str, &str)]) -> String {
+    let messages: Vec<_> =
+        messages.iter().map(|(role, content)| format!(r#"{{"role":"{role}","content":"{content}"}}"#)).collect();
+    format!(r#"{{"model":"m","messages":[{}]}}"#, messages.join(","))
+}
+
+#[test]
+fn prompts_that_begin_alike_have_blocks_in_common() {
+    let system = LONG.repeat(40);
+    let first = chat(&[("system", &system), ("user", "one")]);
+    let second = chat(&[("system", &system), ("user", "two")]);
+    assert_eq!(common(&first, &second), system.len() / BLOCK_BYTES);
+    assert_eq!(common(&first, &chat(&[("system", &format!("x{system}")), ("user", "one")])), 0);
+}
+
+#[test]
+fn a_turn_of_a_chat_continues_the_one_before() {
+    let question = LONG.repeat(10);
+    let first = chat(&[("system", &question), ("user", &question)]);
+    let second = chat(&[("system", &question), ("user", &question), ("assistant", &question), ("user", "and?")]);
+    assert_eq!(common(&first, &second), blocks(&first).len());
+}
+
+#[test]
+fn how_a_body_is_written_does_not_matter() {
+    let text = LONG.repeat(20);
+    let plain =
+        format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{text}"}}],"tools":[{{"name":"{text}"}}]}}"#);
+    let spaced = format!(
+        r#" {{ "tools" : [ {{ "name" : "{text}" }} ] , "stream": true, "messages" : [ {{ "role" : "user",
+        "content": "{text}" , "cache_control": {{"type": "ephemeral"}} }} ], "model":"m" }} "#
+    );
+    assert_eq!(blocks(&plain), blocks(&spaced), "order of fields, white space, hints for caches");
+    assert!(blocks(&plain).len() > 4);
+}
+
+#[test]
+fn every_api_has_a_prompt() {
+    let text = LONG.repeat(20);
+    for (api, body) in [
+        ("completions", format!(r#"{{"prompt":"{text}"}}"#)),
+        ("a list of prompts", format!(r#"{{"prompt":["{text}"]}}"#)),
+        ("token ids", format!(r#"{{"prompt":[{}]}}"#, vec!["12345"; 200].join(","))),
+        ("chat", chat(&[("user", &text)])),
+        ("parts", format!(r#"{{"messages":[{{"role":"user","content":[{{"type":"text","text":"{text}"}}]}}]}}"#)),
+        ("messages", format!(r#"{{"system":"{text}","messages":[]}}"#)),
+        ("responses", format!(r#"{{"instructions":"{text}","input":"Hi"}}"#)),
+        ("responses, a list", format!(r#"{{"input":[{{"role":"user","content":"{text}"}}]}}"#)),
+    ] {
+        let prompt = Prompt::read(body.as_bytes(), "m", None);
+        assert!((4..=6).contains(&prompt.blocks.len()), "{api}: {}", prompt.blocks.len());
+        assert!((250..400).contains(&prompt.tokens), "{api}: {}", prompt.tokens);
+    }
+}
+
+#[test]
+fn models_adapters_and_salts_share_no_block() {
+    let body = format!(r#"{{"prompt":"{}"}}"#, LONG.repeat(10));
+    let salted = format!(r#"{{"cache_salt":"s",{}"#, &body[1..]);
+    let prompts = [
+        Prompt::read(body.as_bytes(), "m", None),
+        Prompt::read(body.as_bytes(), "n", None),
+        Prompt::read(body.as_bytes(), "m", Some("a")),
+        Prompt::read(salted.as_bytes(), "m", None),
+    ];
+    for (place, prompt) in prompts.iter().enumerate() {
+        for other in &prompts[place + 1..] {
+            assert_ne!(prompt.blocks[0], other.blocks[0]);
+        }
+    }
+}
+
+#[test]
+fn an_image_counts_by_its_digest() {
+    let body = |image: &str| {
+        format!(
+            r#"{{"messages":[{{"role":"user","content":[{{"type":"image_url","image_url":{{"url":"data:image/png;base64,{image}"}}}}]}}]}}"#
+        )
+    };
+    let (first, second) = (body(&"iVBORw0K".repeat(100_000)), body(&"iVBORw0L".repeat(100_000)));
+    let prompt = Prompt::read(first.as_bytes(), "m", None);
+    assert!(prompt.tokens < 400, "{}", prompt.tokens);
+    assert_eq!(common(&first, &first), prompt.blocks.len());
+    assert_eq!(common(&first, &second), 0);
+}
+
+#[test]
+fn replicas_agree_on_hashes() {
+    let hash = BlockHash(0).followed_by(b"block");
+    assert_eq!(hash, BlockHash(0).followed_by(b"block"));
+    assert_ne!(hash, BlockHash(1).followed_by(b"block"));
+    assert_eq!(blocks(r#"{"prompt":"short"}"#), [], "only complete blocks count");
+}
+
+#[test]
+fn what_is_no_json_is_passed_over() {
+    for body in [
+        "",
+        "{",
+        "{\"",
+        "{\"prompt\"",
+        "{\"prompt\":",
+        "{\"prompt\":\"x",
+        "[1]",
+        "{\"a\\",
+        "nonsense",
+        "{\"messages\":[{\"cache_control\":",
+    ] {
+        assert_eq!(blocks(body), [], "{body}");
+    }
+}

@@ -1,0 +1,81 @@
+//! Prefers the endpoint where a request costs the least time: sticky until saturated. The default.
+//!
+//! ```text
+//! cost = (backlog + uncached x harm + 100 tokens x requests) / rate        score = least cost / cost
+//! harm = 1 + 0.07 x requests, 16 at most
+//! ```
+//!
+//! - `backlog`: prompt tokens to be computed there for requests whose answers have not begun. This router's own are known
+//!   exactly; requests that wait from elsewhere count as this one.
+//! - `uncached`: tokens of this prompt that are not in the endpoint's cache.
+//! - `harm`: while an engine computes a prompt, all its answers stand still, and those that wait wait longer. So a token
+//!   that need not be computed is worth more where many are at work, and an idle endpoint may compute a prompt anew.
+//! - `requests`: those that the endpoint has to work on. Of prompts of which nothing is known, it is they that count.
+//! - `rate`: prompt tokens a second, measured where answers stream; an endpoint of which little is known is taken to be like
+//!   the others of its pool.
+//!
+//! The figures were found in the proving ground, `integration/bench/routing`; twice or half of them change little.
+
+use crate::scheduling::endpoint::{Candidate, PoolFacts};
+use crate::scheduling::ledger::Pace;
+use crate::scheduling::picker::Score;
+use crate::scheduling::request::PickRequest;
+
+/// What each request at an endpoint adds to the weight of a token that it has to compute.
+const HARM: f32 = 0.07;
+/// The largest weight of such a token.
+const MOST_HARM: f32 = 16.0;
+/// What a request's answer is worth in tokens of a prompt.
+const ANSWER: f32 = 100.0;
+/// What is assumed of an engine's rate before anything was measured. Only where rates differ does it matter.
+const ASSUMED: Pace = Pace { tokens: 8_000.0, seconds: 1.0 };
+/// Seconds of measurements that the mean of a pool counts as for each of its endpoints.
+const TRUST: f32 = 1.0;
+/// Seconds that are added to every cost, so that tiny differences between idle endpoints do not look large.
+const FLOOR: f32 = 0.001;
+
+/// The expected-wait score.
+pub struct ExpectedWait;
+
+impl Score for ExpectedWait {
+    fn name(&self) -> &'static str {
+        "expected-wait"
+    }
+
+    fn rate(&self, request: &PickRequest<'_>, _: &PoolFacts, candidates: &[Candidate<'_>], rates: &mut [f32]) {
+        let mean = mean_pace(candidates);
+        let mut least = f32::INFINITY;
+        for (candidate, rate) in candidates.iter().zip(rates.iter_mut()) {
+            *rate = FLOOR + work(request, candidate) / rate_of(candidate, mean);
+            least = least.min(*rate);
+        }
+        for rate in rates {
+            *rate = least / *rate;
+        }
+    }
+}
+
+/// Returns the cost of a request in prompt tokens.
+#[expect(clippy::cast_precision_loss, reason = "an estimate needs no more than seven digits")]
+fn work(request: &PickRequest<'_>, candidate: &Candidate<'_>) -> f32 {
+    let load = candidate.load() as f32;
+    let metrics = candidate.observation.metrics.as_ref();
+    let foreign = metrics.map_or(0, |metrics| metrics.waiting.min(candidate.elsewhere())) as f32;
+    let backlog = candidate.ledger.backlog() as f32 + foreign * request.tokens as f32;
+    let harm = (1.0 + HARM * load).min(MOST_HARM);
+    backlog + harm * candidate.uncached(request) as f32 + ANSWER * load
+}
+
+/// Returns what is known of the rate of a pool's endpoints on average, as [`TRUST`] seconds of measurements.
+fn mean_pace(candidates: &[Candidate<'_>]) -> Pace {
+    let sum = candidates
+        .iter()
+        .map(|candidate| candidate.ledger.pace())
+        .fold(ASSUMED, |sum, pace| Pace { tokens: sum.tokens + pace.tokens, seconds: sum.seconds + pace.seconds });
+    Pace { tokens: sum.tokens * TRUST / sum.seconds, seconds: TRUST }
+}
+
+fn rate_of(candidate: &Candidate<'_>, mean: Pace) -> f32 {
+    let own = candidate.ledger.pace();
+    (own.tokens + mean.tokens) / (own.seconds + mean.seconds)
+}
