@@ -41,6 +41,8 @@ class Router:
         self._output = Path(self._directory.name) / "output.log"
         own = {
             "--manifests": str(manifests),
+            # The default Gateway is in the namespace of all other objects.
+            "--pod-namespace": "default",
             "--bind-address": self.address,
             "--port": str(PORT),
             "--metrics-port": str(self.metrics_port),
