@@ -1,7 +1,7 @@
 //! Which calls of an engine's HTTP API are reachable through the router, and what is known of each.
 //!
-//! Inference calls are `POST`s below `/v1/` whose JSON body names a model; the list of models and the health of the
-//! whole are answered by the router. Everything else an engine serves (its own health, metrics, adapter and cache
+//! Inference calls are those `POST`s below `/v1/` that are named here, and whose JSON body names a model; the list of
+//! models and the health of the whole are answered by the router. Everything else an engine serves (its own health, metrics, adapter and cache
 //! management, sleep) is for its operator, and reaching it through a public port would let any client change what
 //! others are served.
 //!
@@ -42,7 +42,7 @@ pub enum Api {
     Rerank,
     /// `/v1/score`
     Score,
-    /// Any other path below `/v1/`.
+    /// One of the other calls that are let through.
     Other,
 }
 
@@ -75,20 +75,18 @@ const APIS: [(&str, Api, Traits); 7] = [
 /// The facts about every other call.
 const OTHER: Traits = Traits { label: "other", generates: true, has_stream_options: false, repeatable: false };
 
-/// First segments below `/v1/` that manage the engine instead of using it: vLLM's and SGLang's names.
-const MANAGEMENT: [&str; 12] = [
-    "abort_request",
-    "close_session",
-    "collective_rpc",
-    "flush_cache",
-    "load_lora_adapter",
-    "open_session",
-    "reset_mm_cache",
-    "reset_prefix_cache",
-    "sleep",
-    "unload_lora_adapter",
-    "update_weights_from_disk",
-    "wake_up",
+/// The other calls that are let through, by their path below `/v1/`; engines have more, and not all of them are for
+/// clients. What is new has to be named here first.
+const OTHERS: [&str; 9] = [
+    "audio/speech",
+    "audio/transcriptions",
+    "audio/translations",
+    "detokenize",
+    "images/edits",
+    "images/generations",
+    "messages/count_tokens",
+    "moderations",
+    "tokenize",
 ];
 
 impl Call {
@@ -150,8 +148,7 @@ impl Api {
         if let Some((_, api, _)) = APIS.iter().find(|(path, ..)| *path == rest) {
             return Some(*api);
         }
-        let serves = is_plain(rest) && !is_bodiless(rest) && !rest.split('/').any(|part| MANAGEMENT.contains(&part));
-        serves.then_some(Self::Other)
+        OTHERS.contains(&rest).then_some(Self::Other)
     }
 
     /// Returns what is known of the calls of the API.
@@ -168,25 +165,6 @@ impl Api {
     pub fn has_stream_options(self) -> bool {
         self.traits().has_stream_options
     }
-}
-
-/// Returns whether the calls of a path have no body, and so no model to be routed by: they are about an answer that one
-/// engine has stored.
-fn is_bodiless(path: &str) -> bool {
-    let mut parts = path.split('/');
-    parts.next() == Some("responses") && parts.next().is_some() && parts.next() == Some("cancel")
-}
-
-/// Returns whether a path has one reading only: no empty or dot segments, nothing encoded.
-///
-/// An engine might normalise `/v1/x/../sleep` or `/v1/%73leep` to a path that the router would not have forwarded.
-fn is_plain(path: &str) -> bool {
-    path.split('/').all(|segment| {
-        !segment.is_empty()
-            && segment != "."
-            && segment != ".."
-            && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
-    })
 }
 
 #[cfg(test)]
@@ -216,7 +194,11 @@ mod tests {
             ("POST", "/v1/responses/resp_1/cancel", Call::Unserved),
             ("GET", "/v1/models/", Call::ListModels),
             ("HEAD", "/v1/models/m", Call::GetModel),
-            ("POST", "/v1/models/m", Call::Inference(Api::Other)),
+            ("POST", "/v1/models/m", Call::Unserved),
+            ("POST", "/v1/unknown", Call::Unserved),
+            ("POST", "/v1/pause", Call::Unserved),
+            ("POST", "/v1/update_weights_from_tensor", Call::Unserved),
+            ("POST", "/v1/messages/count_tokens", Call::Inference(Api::Other)),
             ("GET", "/health", Call::Health),
             ("GET", "/ping", Call::Health),
             ("POST", "/health", Call::Unserved),
