@@ -36,9 +36,9 @@ def plain(stage: Stage) -> None:
 
 
 def patient(stage: Stage) -> None:
-    """The same, with a router that gives requests a long time to end."""
+    """The same, with a router that gives requests a long time to end, and heads a short one to come."""
     stage.serve("r", "/r", [stage.backend()])
-    stage.start("--drain-timeout=60s")
+    stage.start("--drain-timeout=60s", "--client-timeout=3s")
 
 
 def rewritten(stage: Stage, rewrite: Callable[[Path, str], None]) -> Outcome:
