@@ -248,8 +248,13 @@ impl PoolHealth {
 
     /// Notes a scrape that failed because the metrics page did not answer; it is the last of `in_a_row`.
     pub fn note_missed_scrape(&mut self, address: SocketAddr, in_a_row: u32, now: Instant) -> Option<Change> {
-        let is_serving = self.standing(address) == Standing::Serving;
-        if is_serving && in_a_row >= Cause::Scrape.in_a_row() { self.eject(address, Cause::Scrape, now) } else { None }
+        let counts = match self.standing(address) {
+            Standing::Serving => in_a_row >= Cause::Scrape.in_a_row(),
+            // A request on trial that hangs says nothing until its client leaves.
+            Standing::Trial { .. } => true,
+            Standing::Ejected(_) => false,
+        };
+        if counts { self.eject(address, Cause::Scrape, now) } else { None }
     }
 
     /// Notes that a connection of the router's own went well: a scrape, or a probe. It answers those causes only that

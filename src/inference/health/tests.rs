@@ -149,6 +149,17 @@ fn a_scrape_or_a_probe_answers_only_the_causes_that_it_would_have_met() {
 }
 
 #[test]
+fn an_engine_that_still_hangs_on_trial_is_ejected_for_longer() {
+    let now = Instant::now();
+    let mut health = pool(2, now);
+    assert!(health.note_missed_scrape(address(0), 2, now).is_some());
+    let trial = now + FIRST;
+    assert_eq!(health.advance(trial, idle), [(address(0), Change::Tried)]);
+    let longer = Change::Ejected { cause: Cause::Scrape, time: FIRST * 2 };
+    assert_eq!(health.note_missed_scrape(address(0), 3, trial), Some(longer));
+}
+
+#[test]
 fn refused_connections_are_probed_and_no_request_has_to_try_them() {
     let now = Instant::now();
     let mut health = pool(2, now);
