@@ -23,6 +23,8 @@ from wire.http2 import Http2, get, post
 from wire.stream import Stream
 
 GET = request("GET", "/r/x")
+TRIALS = 4
+"""How many of 30 requests may be spent on an endpoint that is ejected, to see whether it has recovered."""
 
 
 def nothing(_: Stage) -> None:
@@ -256,7 +258,7 @@ def foreign_host(stage: Stage, host: str) -> Outcome:
 
 
 def hung(stage: Stage, _: None) -> Outcome:
-    """Stops one of two engines by SIGSTOP: within 8 s, whoever asks is served by the other one."""
+    """Stops one of two engines by SIGSTOP: after 8 s, almost whoever asks is served by the other one."""
     processes = []
     addresses = [stage.network.host(host) for host in (10, 11)]
     try:
@@ -278,7 +280,8 @@ def hung(stage: Stage, _: None) -> Outcome:
         for process in processes:
             process.kill()
             process.wait(5.0)
-    return Outcome("set aside" if quiet.failures == 0 else "stays", quiet.told())
+    # It is tried now and then, for ever longer pauses: what comes back must be found out.
+    return Outcome("set aside" if quiet.failures <= TRIALS else "stays", quiet.told())
 
 
 def _route() -> manifests.Object:
