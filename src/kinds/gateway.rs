@@ -1,4 +1,4 @@
-//! Gateways as the router reads them, with the fields of Gateway API v1.6.
+//! Gateways as the router reads them, with the fields of Gateway API v1.7.
 //!
 //! Fields that the router has no use for are left out. Words that a later release may add to are read as text, or as
 //! the most cautious of the known ones, so that one unknown word does not take a whole Gateway away.

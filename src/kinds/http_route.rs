@@ -1,4 +1,4 @@
-//! HTTPRoutes as the router reads them, with the fields of Gateway API v1.6.
+//! HTTPRoutes as the router reads them, with the fields of Gateway API v1.7.
 //!
 //! Fields that the router has no use for are left out. Words and numbers that the API bounds are read as they come,
 //! because a value that cannot be used spoils one rule and not the whole route; what is wrong with them is said by

@@ -2,6 +2,8 @@
 //!
 //! Sources: Kubernetes, "Object Names and IDs" and "Labels and Selectors"; RFC 9110, section 5.6.2 for header names.
 
+use std::net::IpAddr;
+
 /// The longest DNS label, and the longest name and value of a label, in bytes.
 const MAX_SEGMENT: usize = 63;
 
@@ -22,6 +24,13 @@ pub fn is_dns_subdomain(text: &str) -> bool {
             && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
     };
     text.len() <= MAX_SUBDOMAIN && text.split('.').all(is_part)
+}
+
+/// Returns whether the text is a host name of the Gateway API: a DNS subdomain with or without a leading `*.`, and no IP
+/// address.
+pub fn is_hostname(text: &str) -> bool {
+    let name = text.strip_prefix("*.").unwrap_or(text);
+    is_dns_subdomain(name) && name.parse::<IpAddr>().is_err()
 }
 
 /// Returns whether the text can be the key of a label: an optional DNS subdomain and a slash, then a name.

@@ -1,13 +1,12 @@
 //! An HTTPRoute, compiled once when it is observed.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::faults::Faults;
 use crate::hostname::Hostname;
 use crate::kinds::HttpRouteSpec;
 use crate::kinds::http_route::HttpRouteRule;
-use crate::kinds::names::is_dns_subdomain;
+use crate::kinds::names::{is_dns_subdomain, is_hostname};
 use crate::object::{Kind, ObjectKey};
 use crate::record::Record;
 
@@ -91,18 +90,20 @@ impl HttpRoute {
         }
     }
 
-    /// Returns the hosts that the route gets from a listener with this hostname; none if they have none in common.
+    /// Returns the route's own hostnames that have hosts in common with a listener's; none if it gets no request there.
     ///
     /// Source: Gateway API, `HTTPRouteSpec.hostnames`: hostnames of the route that do not intersect with the listener's
-    /// are ignored, and a route without hostnames gets all that the listener has.
+    /// are ignored, and a route without hostnames gets every host of the listener. Which route goes first is told by
+    /// their own hostnames, and not by what these have in common with the listener's.
     pub fn hostnames_on(&self, listener: &Hostname) -> Vec<Hostname> {
         if self.spec.hostnames.is_empty() {
-            return vec![listener.clone()];
+            return vec![Hostname::Any];
         }
-        let mut common: Vec<_> = self.hostnames.iter().filter_map(|hostname| hostname.intersection(listener)).collect();
-        common.sort_unstable();
-        common.dedup();
-        common
+        let mut served: Vec<_> =
+            self.hostnames.iter().filter(|hostname| hostname.intersection(listener).is_some()).cloned().collect();
+        served.sort_unstable();
+        served.dedup();
+        served
     }
 
     /// Returns whether a rule names this object as a backend, or as one that gets copies of requests.
@@ -116,8 +117,7 @@ fn hostnames(spec: &HttpRouteSpec, faults: &mut Faults) -> Vec<Hostname> {
     faults.at_most(MAX_ENTRIES, spec.hostnames.len(), "spec.hostnames");
     let mut hostnames = Vec::with_capacity(spec.hostnames.len());
     for (index, text) in spec.hostnames.iter().enumerate() {
-        let name = text.strip_prefix("*.").unwrap_or(text);
-        if is_dns_subdomain(name) && name.parse::<IpAddr>().is_err() {
+        if is_hostname(text) {
             hostnames.push(Hostname::parse(Some(text)));
         } else {
             let message = format!("`{text}` is not a host name in lower case, with or without a leading `*.`");

@@ -24,8 +24,9 @@ const MAX_BACKENDS: usize = 16;
 /// The largest weight of a backend.
 const MAX_WEIGHT: i64 = 1_000_000;
 
-/// The retries of a rule that asks for them without a number.
-const DEFAULT_ATTEMPTS: u32 = 2;
+/// The retries of a rule that asks for them without a number: the default of the definitions since v1.7, which the API
+/// server fills in. Earlier releases leave it open.
+const DEFAULT_ATTEMPTS: u32 = 1;
 
 /// The pause before a retry where the rule has none.
 const DEFAULT_BACKOFF: Duration = Duration::from_millis(25);
@@ -71,10 +72,11 @@ pub struct Timeouts {
     pub backend_request: Option<Duration>,
 }
 
-/// Which requests are tried again. Those whose connection fails or whose attempt takes too long always are.
+/// Which requests are tried again. Those whose connection fails or whose attempt takes too long always are, unless the
+/// rule says `attempts: 0`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retry {
-    /// How often at most, after the first attempt.
+    /// How often at most, after the first attempt; 0 disables retries of every kind.
     pub attempts: u32,
     /// The status codes of a backend for which they are.
     pub codes: Vec<u16>,
@@ -170,9 +172,9 @@ impl Retry {
     }
 
     fn compile(path: &str, spec: &HttpRouteRetry, faults: &mut Faults) -> Self {
-        let attempts = spec.attempts.map(|attempts| u32::try_from(attempts).ok().filter(|attempts| *attempts > 0));
-        if attempts == Some(None) {
-            faults.unsupported(format!("{path}.attempts"), "must be 1 or more");
+        let attempts = spec.attempts.map(u32::try_from);
+        if matches!(attempts, Some(Err(_))) {
+            faults.unsupported(format!("{path}.attempts"), "must be 0 or more");
         }
         let mut codes = Vec::with_capacity(spec.codes.len());
         for (index, code) in spec.codes.iter().enumerate() {
@@ -183,7 +185,7 @@ impl Retry {
         }
         let backoff = spec.backoff.as_deref().and_then(|text| duration(&format!("{path}.backoff"), text, faults));
         Self {
-            attempts: attempts.flatten().unwrap_or(DEFAULT_ATTEMPTS),
+            attempts: attempts.and_then(Result::ok).unwrap_or(DEFAULT_ATTEMPTS),
             codes,
             backoff: backoff.unwrap_or(DEFAULT_BACKOFF),
         }

@@ -2,7 +2,8 @@
 //!
 //! Order of decision, as the Gateway API has it in `HTTPRouteSpec.hostnames` and `HTTPRouteRule.matches`: the rules of the
 //! routes with the most specific hostname, and where none of them matches, those with the next; among them the order of
-//! `precedence`. The hostname of a route on a listener is what both have in common.
+//! `precedence`. It is the route's own hostname that counts, however few of its hosts the listener has: of two routes on a
+//! listener for `a.example.com`, the one for that host goes before the one for `*.example.com`.
 
 use std::sync::Arc;
 
@@ -36,7 +37,8 @@ pub struct HttpMatch<'t> {
 }
 
 impl HttpTable {
-    /// Makes the table of a listener with this hostname; the entries may come in any order.
+    /// Makes the table of a listener with this hostname; the entries may come in any order. It must be asked for hosts of
+    /// the listener only.
     pub fn new<'e>(listener: &Hostname, entries: impl IntoIterator<Item = &'e Arc<HttpEntry>>) -> Self {
         let mut hosts: HostIndex<Vec<Candidate>> = HostIndex::default();
         let mut routes = 0;

@@ -130,7 +130,8 @@ fn timeouts_retries_and_weights_are_checked() {
         ("no unit", "timeouts: {backendRequest: '10'}", at("timeouts.backendRequest")),
         ("longer than the whole", "timeouts: {request: 1s, backendRequest: 2s}", at("timeouts.backendRequest")),
         ("without a whole", "timeouts: {request: 0s, backendRequest: 2s}", String::new()),
-        ("attempts", "retry: {attempts: 0}", at("retry.attempts")),
+        ("attempts", "retry: {attempts: -1}", at("retry.attempts")),
+        ("no retries", "retry: {attempts: 0}", String::new()),
         ("code", "retry: {codes: [500, 200]}", at("retry.codes[1]")),
         ("backoff", "retry: {backoff: soon}", at("retry.backoff")),
         ("weight", "backendRefs: [{name: v1, port: 1, weight: 1000001}]", at("backendRefs[0].weight")),
@@ -158,7 +159,8 @@ fn timeouts_and_retries_have_their_defaults() {
             "{attempts: 3, codes: [500, 503], backoff: 1s}",
             Retry { attempts: 3, codes: vec![500, 503], backoff: Duration::from_secs(1) },
         ),
-        ("{}", Retry { attempts: 2, codes: Vec::new(), backoff }),
+        ("{}", Retry { attempts: 1, codes: Vec::new(), backoff }),
+        ("{attempts: 0, codes: [503]}", Retry { attempts: 0, codes: vec![503], backoff }),
     ] {
         let route = route_of(&format!("- retry: {retry}\n"));
         assert_eq!(route.rules[0].retry.as_ref(), Some(&expected), "{retry}");

@@ -2,15 +2,21 @@
 
 use std::sync::Arc;
 
-use super::scene::{Case, Scene, prefix, route, routes, rule};
+use super::scene::{Case, Scene, header, prefix, route, routes, rule};
 use crate::fixtures::bind;
 use crate::hostname::Hostname;
+use crate::record::Record;
 use crate::routing::http::route::HttpRoute;
 use crate::routing::table::{ListenerIdentity, ListenerTable, RouteTable};
 
 /// Returns the route of this name with these hostnames, whose only rule sends a path to a backend.
 fn host_route(name: &str, hostnames: &str, path: &str, backend: &str) -> Arc<HttpRoute> {
-    routes(&route(name, hostnames, &rule(&[&prefix(path)], backend))).remove(0)
+    host_route_matching(name, hostnames, &prefix(path), backend)
+}
+
+/// Returns the same with this match.
+fn host_route_matching(name: &str, hostnames: &str, matched: &str, backend: &str) -> Arc<HttpRoute> {
+    routes(&route(name, hostnames, &rule(&[matched], backend))).remove(0)
 }
 
 #[test]
@@ -134,6 +140,41 @@ fn on_one_listener_a_request_falls_through_to_less_specific_hostnames() {
             ("GET other.org/exact", &[], "404"),
         ],
     );
+}
+
+/// Returns a route with one rule, which is older than those that are made with a higher number.
+fn aged_route(name: &str, created: i64, hostnames: &str, matched: &str, backend: &str) -> Arc<HttpRoute> {
+    let made = host_route_matching(name, hostnames, matched, backend);
+    let record = Record { created, ..Record::default() };
+    Arc::new(HttpRoute::compile(made.key.clone(), record, made.spec.clone()))
+}
+
+#[test]
+fn on_one_listener_a_routes_own_hostname_goes_before_age_path_and_headers() {
+    let (path, longer) = (prefix("/path"), prefix("/path/prefix"));
+    let with_header = |path: &str, name: &str| format!("{path}, {}", header(name, "x"));
+    for (listener, less, more) in [
+        ("abc.example.com", "['*.example.com']", "[abc.example.com]"),
+        ("*.example.com", "['*.com']", "['*.example.com']"),
+    ] {
+        let any = prefix("/");
+        for (case, of_less, of_more, expected) in [
+            ("age", &any, &any, "v2"),
+            ("path", &longer, &path, "v2"),
+            ("headers", &with_header(&longer, "b"), &with_header(&path, "a"), "v2"),
+            ("no match", &longer, &with_header(&path, "c"), "v1"),
+        ] {
+            let routes = [aged_route("older", 1, less, of_less, "v1"), aged_route("newer", 2, more, of_more, "v2")];
+            let asked: Case<'_> = ("GET abc.example.com/path/prefix/longer", &[("a", "x"), ("b", "x")], expected);
+            Scene::on(&[(listener, &routes)]).holds(&format!("{case} on {listener}"), &[asked]);
+        }
+    }
+}
+
+#[test]
+fn a_route_without_hostnames_goes_after_all_that_have_some() {
+    let routes = [host_route("any", "[]", "/path", "v1"), host_route("wildcard", "['*.example.com']", "/", "v2")];
+    Scene::on(&[("abc.example.com", &routes)]).holds("no hostname", &[("GET abc.example.com/path", &[], "v2")]);
 }
 
 #[test]
