@@ -21,6 +21,17 @@ pub struct Condition {
     pub message: Cow<'static, str>,
 }
 
+/// What is said of an object, as a whole or at one of its parents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// `Accepted`.
+    pub accepted: Condition,
+    /// `ResolvedRefs`.
+    pub resolved_refs: Condition,
+    /// One of the [occasional](kind::OCCASIONAL) conditions, where it holds.
+    pub occasional: Option<Condition>,
+}
+
 /// What is wrong with something, as a condition says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -47,9 +58,13 @@ pub mod kind {
     /// Some of the route's rules are invalid, and the others are served.
     pub const PARTIALLY_INVALID: &str = "PartiallyInvalid";
     /// The conditions that an object has at some times only: when one of them ceases, it goes away.
-    pub const OCCASIONAL: &[&str] = &[INSECURE_FRONTEND, OVERLAPPING_TLS, PARTIALLY_INVALID];
+    pub const OCCASIONAL: &[&str] = &[INSECURE_FRONTEND, OVERLAPPING_TLS, PARTIALLY_INVALID, UNSERVED_FIELDS];
+    /// The conditions that are bad news when they hold; of all others it is bad news when they do not.
+    pub const BAD_NEWS: &[&str] = &[CONFLICTED, INSECURE_FRONTEND, OVERLAPPING_TLS, PARTIALLY_INVALID, UNSERVED_FIELDS];
     /// The backend has endpoints that can serve.
     pub const READY: &str = "Ready";
+    /// The object is served, but for fields that the router accepts and does nothing about.
+    pub const UNSERVED_FIELDS: &str = "UnservedFields";
     /// The installed CustomResourceDefinitions of the Gateway API are of a release that the router serves.
     pub const SUPPORTED_VERSION: &str = "SupportedVersion";
 }
@@ -94,6 +109,8 @@ pub mod reason {
     pub const LISTENERS_NOT_RESOLVED: &str = "ListenersNotResolved";
     /// At least one listener is not valid.
     pub const LISTENERS_NOT_VALID: &str = "ListenersNotValid";
+    /// The router does not do yet what a field asks for.
+    pub const NOT_IMPLEMENTED: &str = "NotImplemented";
     /// The Gateway does not allow the ListenerSet.
     pub const NOT_ALLOWED: &str = "NotAllowed";
     /// The parent exists, but its listeners allow no route like this one.
@@ -174,6 +191,37 @@ impl Condition {
     /// Makes a condition that holds because of a problem: one of those that tell of something bad.
     pub fn warns(kind: &'static str, problem: &Problem) -> Self {
         Self { kind, status: true, reason: problem.reason, message: problem.message.clone() }
+    }
+}
+
+impl Condition {
+    /// Returns whether it tells of something bad.
+    pub fn is_bad_news(&self) -> bool {
+        self.status == kind::BAD_NEWS.contains(&self.kind)
+    }
+
+    /// Makes the condition of an object that is served without what `fields` ask for; none if there are no such fields.
+    pub fn unserved(fields: &[&str]) -> Option<Self> {
+        let problem = || Problem::new(reason::NOT_IMPLEMENTED, fields.join("; "));
+        (!fields.is_empty()).then(|| Self::warns(kind::UNSERVED_FIELDS, &problem()))
+    }
+}
+
+impl Verdict {
+    /// Makes a verdict without an occasional condition.
+    pub const fn new(accepted: Condition, resolved_refs: Condition) -> Self {
+        Self { accepted, resolved_refs, occasional: None }
+    }
+
+    /// Iterates over the conditions.
+    pub fn iter(&self) -> impl Iterator<Item = &Condition> {
+        [&self.accepted, &self.resolved_refs].into_iter().chain(&self.occasional)
+    }
+}
+
+impl Serialize for Verdict {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
     }
 }
 

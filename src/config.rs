@@ -13,10 +13,20 @@ use clap::{Args, ValueEnum};
 use thiserror::Error;
 
 use crate::controller::SERVICE_NAME;
+use crate::kinds::duration::{DurationError, parse_duration};
 
 pub use addresses::{AddressConfig, AddressProviderName};
 
 mod addresses;
+
+/// The port of `/metrics` and the probes unless `--metrics-port` says otherwise.
+pub const DEFAULT_METRICS_PORT: u16 = 9090;
+
+/// The port of the debug pages unless `--debug-port` says otherwise.
+pub const DEFAULT_DEBUG_PORT: u16 = 15000;
+
+/// The namespace that the manifests, the chart and the examples put the router in.
+pub const DEFAULT_NAMESPACE: &str = "kthena-system";
 
 /// The options of a router that serves.
 #[derive(Args, Clone, Debug)]
@@ -80,11 +90,11 @@ pub struct ListenConfig {
     pub tls_key: Option<PathBuf>,
 
     /// Port of /metrics, /healthz and /readyz
-    #[arg(long, env = "KTHENA_METRICS_PORT", default_value_t = 9090, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, env = "KTHENA_METRICS_PORT", default_value_t = DEFAULT_METRICS_PORT, value_parser = clap::value_parser!(u16).range(1..))]
     pub metrics_port: u16,
 
     /// Port of /debug, opened on the loopback address only
-    #[arg(long, env = "KTHENA_DEBUG_PORT", default_value_t = 15000, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, env = "KTHENA_DEBUG_PORT", default_value_t = DEFAULT_DEBUG_PORT, value_parser = clap::value_parser!(u16).range(1..))]
     pub debug_port: u16,
 
     /// Worker threads of all inference ports [default: as many as the process may use CPUs]
@@ -118,7 +128,7 @@ pub struct ApiConfig {
     pub prefer_builtin_picker: bool,
 
     /// Namespace of the router, and so of the default Gateway
-    #[arg(long, env = "POD_NAMESPACE", default_value = "default", value_name = "NAMESPACE")]
+    #[arg(long, env = "POD_NAMESPACE", default_value = DEFAULT_NAMESPACE, value_name = "NAMESPACE")]
     pub pod_namespace: String,
 }
 
@@ -361,8 +371,8 @@ impl Config {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
-    humantime::parse_duration(text)
+fn duration(text: &str) -> Result<Duration, DurationError> {
+    parse_duration(text)
 }
 
 #[cfg(test)]

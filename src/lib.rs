@@ -10,6 +10,7 @@
 //! values come out. Everything that acts on them is in the crate `kthena-router-actors`.
 
 pub mod addresses;
+pub mod advice;
 pub mod certificate;
 pub mod conditions;
 pub mod config;

@@ -10,9 +10,6 @@ use serde::{Serialize, Serializer};
 /// The API group of the router's own kinds.
 pub const GROUP: &str = "networking.serving.volcano.sh";
 
-/// The `apiVersion` of the router's own kinds.
-pub const API_VERSION: &str = "networking.serving.volcano.sh/v1alpha1";
-
 /// The kinds of object that the router reads, in the order in which a report lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
@@ -58,39 +55,112 @@ pub enum Kind {
     CustomResourceDefinition,
 }
 
-/// Gives every kind to a macro: the variant of [`Kind`], which is also the name of its type in
-/// [`kinds`](crate::kinds), its [label](Kind::label), and the table of the [`World`](crate::world::World) that has its
-/// objects.
+/// Gives every kind to a macro, which is the one place where a kind is described. Of each kind:
+///
+/// * the variant of [`Kind`], which is also the name of its type in [`kinds`](crate::kinds), and its
+///   [label](Kind::label);
+/// * `in`: the table of the [`World`](crate::world::World) that has its objects;
+/// * `version`: the `apiVersion` that its objects are read and written in;
+/// * `needs`: the [`Api`] without which the router does not read it;
+/// * `reach`: which objects are watched, a [`Reach`], and `only`: the fields that they must have, a field selector;
+/// * `reports`: the field of [`Reports`](crate::plan::Reports) that tells of them, which is what their status, their
+///   complaints and their debug page are made from; `none` for kinds without a status.
+///
+/// A macro that does not need the facts in braces takes them as `$facts:tt`.
 #[macro_export]
 macro_rules! for_each_kind {
     ($callback:ident) => {
         $callback! {
-            GatewayClass "GatewayClass" in gateway_classes,
-            Gateway "Gateway" in gateways,
-            ListenerSet "ListenerSet" in listener_sets,
-            HttpRoute "HTTPRoute" in http_routes,
-            BackendTlsPolicy "BackendTLSPolicy" in backend_tls_policies,
-            ReferenceGrant "ReferenceGrant" in reference_grants,
-            ModelRoute "ModelRoute" in model_routes,
-            ModelServer "ModelServer" in model_servers,
-            InferencePool "InferencePool" in inference_pools,
-            InferenceObjective "InferenceObjective" in inference_objectives,
-            XInferenceObjective "XInferenceObjective" in former_inference_objectives,
-            InferenceModelRewrite "InferenceModelRewrite" in model_rewrites,
-            XInferenceModelRewrite "XInferenceModelRewrite" in former_model_rewrites,
-            Namespace "Namespace" in namespaces,
-            Pod "Pod" in pods,
-            Service "Service" in services,
-            EndpointSlice "EndpointSlice" in endpoint_slices,
-            Secret "Secret" in secrets,
-            ConfigMap "ConfigMap" in config_maps,
-            CustomResourceDefinition "CustomResourceDefinition" in definitions,
+            GatewayClass "GatewayClass" in gateway_classes {
+                version: "gateway.networking.k8s.io/v1", needs: GatewayApi, reach: Cluster, only: "", reports: classes
+            },
+            Gateway "Gateway" in gateways {
+                version: "gateway.networking.k8s.io/v1", needs: GatewayApi, reach: WatchedAndOwn, only: "", reports: gateways
+            },
+            ListenerSet "ListenerSet" in listener_sets {
+                version: "gateway.networking.k8s.io/v1", needs: GatewayApi, reach: WatchedAndOwn, only: "", reports: listener_sets
+            },
+            HttpRoute "HTTPRoute" in http_routes {
+                version: "gateway.networking.k8s.io/v1", needs: GatewayApi, reach: WatchedAndOwn, only: "", reports: http_routes
+            },
+            BackendTlsPolicy "BackendTLSPolicy" in backend_tls_policies {
+                version: "gateway.networking.k8s.io/v1", needs: GatewayApi, reach: WatchedAndOwn, only: "", reports: policies
+            },
+            ReferenceGrant "ReferenceGrant" in reference_grants {
+                version: "gateway.networking.k8s.io/v1beta1", needs: GatewayApi, reach: WatchedAndOwn, only: "", reports: none
+            },
+            ModelRoute "ModelRoute" in model_routes {
+                version: "networking.serving.volcano.sh/v1alpha1", needs: Models, reach: Watched, only: "", reports: routes
+            },
+            ModelServer "ModelServer" in model_servers {
+                version: "networking.serving.volcano.sh/v1alpha1", needs: Models, reach: Watched, only: "", reports: servers
+            },
+            InferencePool "InferencePool" in inference_pools {
+                version: "inference.networking.k8s.io/v1", needs: InferenceExtension, reach: WatchedAndOwn, only: "", reports: inference_pools
+            },
+            InferenceObjective "InferenceObjective" in inference_objectives {
+                version: "llm-d.ai/v1alpha2", needs: InferenceExtension, reach: WatchedAndOwn, only: "", reports: none
+            },
+            XInferenceObjective "XInferenceObjective" in former_inference_objectives {
+                version: "inference.networking.x-k8s.io/v1alpha2", needs: InferenceExtension, reach: WatchedAndOwn, only: "", reports: none
+            },
+            InferenceModelRewrite "InferenceModelRewrite" in model_rewrites {
+                version: "llm-d.ai/v1alpha2", needs: InferenceExtension, reach: WatchedAndOwn, only: "", reports: none
+            },
+            XInferenceModelRewrite "XInferenceModelRewrite" in former_model_rewrites {
+                version: "inference.networking.x-k8s.io/v1alpha2", needs: InferenceExtension, reach: WatchedAndOwn, only: "", reports: none
+            },
+            Namespace "Namespace" in namespaces {
+                version: "v1", needs: GatewayApi, reach: Cluster, only: "", reports: none
+            },
+            Pod "Pod" in pods {
+                version: "v1", needs: Models, reach: Watched, only: "", reports: none
+            },
+            Service "Service" in services {
+                version: "v1", needs: GatewayApi, reach: WatchedAndOwn, only: "", reports: none
+            },
+            EndpointSlice "EndpointSlice" in endpoint_slices {
+                version: "discovery.k8s.io/v1", needs: GatewayApi, reach: WatchedAndOwn, only: "", reports: none
+            },
+            Secret "Secret" in secrets {
+                version: "v1", needs: GatewayApi, reach: WatchedAndOwn, only: "type=kubernetes.io/tls", reports: none
+            },
+            ConfigMap "ConfigMap" in config_maps {
+                version: "v1", needs: GatewayApi, reach: WatchedAndOwn, only: "", reports: none
+            },
+            CustomResourceDefinition "CustomResourceDefinition" in definitions {
+                version: "apiextensions.k8s.io/v1", needs: GatewayApi, reach: Cluster, only: "metadata.name=gatewayclasses.gateway.networking.k8s.io", reports: none
+            },
         }
     };
 }
 
+/// What the router was told to serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Api {
+    /// Models, which are always served.
+    Models,
+    /// Gateways and their routes. Without it the router neither needs their kinds nor asks for the right to read them.
+    GatewayApi,
+    /// HTTPRoutes to InferencePools.
+    InferenceExtension,
+}
+
+/// Which objects of a kind are watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reach {
+    /// All objects of a cluster-scoped kind.
+    Cluster,
+    /// Those in the namespaces that the router was told to watch.
+    Watched,
+    /// Those in these namespaces, and in the router's own.
+    WatchedAndOwn,
+}
+
 macro_rules! all_kinds {
-    ($($kind:ident $name:literal in $table:ident,)*) => {
+    ($($kind:ident $name:literal in $table:ident {
+        version: $version:literal, needs: $api:ident, reach: $reach:ident, only: $only:literal, reports: $reports:ident
+    },)*) => {
         impl Kind {
             /// Every kind, in their order.
             pub const ALL: &[Self] = &[$(Self::$kind),*];
@@ -100,6 +170,35 @@ macro_rules! all_kinds {
                 match self {
                     $(Self::$kind => $name,)*
                 }
+            }
+
+            /// Returns the `apiVersion` that objects of the kind are read and written in.
+            pub const fn api_version(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $version,)*
+                }
+            }
+
+            /// Returns the API that the kind belongs to.
+            pub const fn api(self) -> Api {
+                match self {
+                    $(Self::$kind => Api::$api,)*
+                }
+            }
+
+            /// Returns which objects of the kind are watched.
+            pub const fn reach(self) -> Reach {
+                match self {
+                    $(Self::$kind => Reach::$reach,)*
+                }
+            }
+
+            /// Returns the fields that the watched objects must have, as a field selector of Kubernetes.
+            pub const fn field_selector(self) -> Option<&'static str> {
+                let only = match self {
+                    $(Self::$kind => $only,)*
+                };
+                if only.is_empty() { None } else { Some(only) }
             }
         }
     };
@@ -160,24 +259,6 @@ impl Kind {
         }
     }
 
-    /// Returns the `apiVersion` that objects of the kind are read and written in.
-    pub const fn api_version(self) -> &'static str {
-        match self {
-            Self::GatewayClass | Self::Gateway | Self::ListenerSet | Self::HttpRoute | Self::BackendTlsPolicy => {
-                "gateway.networking.k8s.io/v1"
-            }
-            // The only version that all releases of the Gateway API serve.
-            Self::ReferenceGrant => "gateway.networking.k8s.io/v1beta1",
-            Self::ModelRoute | Self::ModelServer => API_VERSION,
-            Self::InferencePool => "inference.networking.k8s.io/v1",
-            Self::InferenceObjective | Self::InferenceModelRewrite => "llm-d.ai/v1alpha2",
-            Self::XInferenceObjective | Self::XInferenceModelRewrite => "inference.networking.x-k8s.io/v1alpha2",
-            Self::Namespace | Self::Pod | Self::Service | Self::Secret | Self::ConfigMap => "v1",
-            Self::EndpointSlice => "discovery.k8s.io/v1",
-            Self::CustomResourceDefinition => "apiextensions.k8s.io/v1",
-        }
-    }
-
     /// Returns the API group of the kind; empty for the core group.
     pub fn group(self) -> &'static str {
         self.api_version().split_once('/').map_or("", |(group, _)| group)
@@ -185,7 +266,10 @@ impl Kind {
 
     /// Returns whether objects of the kind live in namespaces.
     pub const fn is_namespaced(self) -> bool {
-        !matches!(self, Self::GatewayClass | Self::Namespace | Self::CustomResourceDefinition)
+        match self.reach() {
+            Reach::Cluster => false,
+            Reach::Watched | Reach::WatchedAndOwn => true,
+        }
     }
 }
 

@@ -9,7 +9,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::controller::Controller;
-use crate::gateway::class;
 use crate::gateway::gateways::{OwnGateway, OwnGateways, own_gateways};
 use crate::gateway::parents::Parents;
 use crate::gateway::references::References;
@@ -22,17 +21,20 @@ use crate::routing::pool::PoolIndex;
 use crate::routing::table::{ListenerIdentity, ListenerTable, PoolEntry, RouteTable};
 use crate::world::World;
 
-use backends::Backends;
+use backends::{Backends, Sources};
 use inference_pools::InferencePools;
 use policies::Policies;
 use service_ports::ServicePorts;
 
 pub use complaints::Complaint;
-pub use http::HttpRouteReport;
+pub use http::{HttpParentReport, HttpRouteReport};
 pub use inference_pools::InferencePoolReport;
 pub use policies::PolicyReport;
 pub use pools::PoolPlan;
-pub use report::{GatewayReport, ListenerReport, ListenerSetReport, ParentReport, Reports, RouteReport, ServerReport};
+pub use report::{
+    AncestorReport, ClassReport, GatewayReport, ListenerReport, ListenerSetReport, Report, Reports, RouteReport,
+    ServerReport,
+};
 
 mod backends;
 mod complaints;
@@ -85,7 +87,13 @@ pub fn plan(world: &World, controller: &Controller) -> Plan {
     let services = wanted.iter().map(|(service, _)| (*service).clone());
     let services = ServicePorts::new(world, services.chain(inference_pools::picker_services(world, controller)));
     let inference_pools = InferencePools::new(world, controller, &services, &mut pools);
-    let backends = Backends::new((&references, &policies), &services, wanted, &inference_pools, &mut pools);
+    let sources = Sources {
+        references: &references,
+        policies: &policies,
+        services: &services,
+        inference_pools: &inference_pools,
+    };
+    let backends = Backends::new(sources, wanted, &mut pools);
     let http = http::attach(world, &gateways, &parents, &backends);
     let (uses, pool_uses) = backends.into_uses();
 
@@ -103,7 +111,7 @@ pub fn plan(world: &World, controller: &Controller) -> Plan {
     let counts = |gateway: usize, place: usize| models.attached[gateway][place].len() + http.accepted[gateway][place];
     let (gateway_reports, listener_sets) = report::gateways(&gateways, &counts, &world.binds);
     let reports = Reports {
-        classes: class::conditions(world).collect(),
+        classes: report::classes(world),
         gateways: gateway_reports,
         listener_sets,
         http_routes: http.reports,

@@ -19,9 +19,9 @@ use crate::routing::http::route::HttpRoute;
 use crate::routing::models::route::{Route, Server};
 
 pub use digests::{
-    BackendTlsPolicyFacts, ConfigMapFacts, DefinitionFacts, EndpointSliceFacts, GATEWAY_NAME, GatewayClassFacts,
-    GatewayFacts, InferenceObjectiveFacts, InferencePoolFacts, ListenerSetFacts, MANAGED_BY, ModelRewriteFacts,
-    PodFacts, ProvidedFacts, SecretFacts, ServiceFacts, ServicePort, SliceEndpoint, SlicePort,
+    BackendTlsPolicyFacts, Channel, ConfigMapFacts, DefinitionFacts, EndpointSliceFacts, GATEWAY_NAME,
+    GatewayClassFacts, GatewayFacts, InferenceObjectiveFacts, InferencePoolFacts, ListenerSetFacts, MANAGED_BY,
+    ModelRewriteFacts, PodFacts, ProvidedFacts, SecretFacts, ServiceFacts, ServicePort, SliceEndpoint, SlicePort,
 };
 
 mod digests;
@@ -144,7 +144,7 @@ pub trait WorldKind: Digest {
 }
 
 macro_rules! tables {
-    ($($kind:ident $name:literal in $table:ident,)*) => {
+    ($($kind:ident $name:literal in $table:ident $facts:tt,)*) => {
         $(impl WorldKind for kinds::$kind {
             const KIND: Kind = Kind::$kind;
 

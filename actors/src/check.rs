@@ -1,14 +1,16 @@
 //! Checks manifests without serving them.
 //!
-//! Reports what is wrong with each object by itself, and then what a router would report of all of them together, each
-//! with its file and line.
+//! Reports what is wrong with each object by itself, then what a router would report of all of them together, and what is
+//! valid and yet cannot be meant, each with its file and line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use kthena_router::conditions::Condition;
+use kthena_router::advice::{Advice, Severity, advise};
+use kthena_router::conditions::reason;
+use kthena_router::config::{DEFAULT_DEBUG_PORT, DEFAULT_METRICS_PORT};
 use kthena_router::controller::Controller;
 use kthena_router::manifest::{Located, Manifest, read};
 use kthena_router::object::{BindState, Kind, ObjectKey};
@@ -18,14 +20,27 @@ use kthena_router::world::World;
 use crate::cli::Check;
 use crate::manifest_directory::list;
 
-/// Where an object stands.
-type Places = BTreeMap<(Kind, ObjectKey), (PathBuf, usize)>;
+/// The path that stands for the standard input.
+const STANDARD_INPUT: &str = "-";
 
-/// What is found, by file and line.
+/// The ports that a router opens for itself, each with the flag that sets it.
+const OWN_PORTS: [(u16, &str); 2] = [(DEFAULT_METRICS_PORT, "--metrics-port"), (DEFAULT_DEBUG_PORT, "--debug-port")];
+
+/// An object.
+type Name = (Kind, ObjectKey);
+
+/// Where the objects stand.
+type Places = BTreeMap<Name, (PathBuf, Located)>;
+
+/// Something that is found: its file, its line if it is about one, and what is to be said.
+type Finding = (PathBuf, Option<usize>, String);
+
+/// What is found, by how bad it is.
 #[derive(Default)]
 struct Findings {
-    faults: Vec<(PathBuf, usize, String)>,
-    notes: Vec<(PathBuf, usize, String)>,
+    faults: BTreeSet<Finding>,
+    warnings: BTreeSet<Finding>,
+    notes: BTreeSet<Finding>,
     objects: usize,
 }
 
@@ -35,50 +50,76 @@ pub fn check(options: &Check) -> ExitCode {
     let mut world = World::default();
     let mut places = Places::new();
     for path in &options.paths {
-        for file in list(path).unwrap_or_else(|error| findings.unreadable(path, &error)) {
-            match std::fs::read_to_string(&file) {
-                Ok(text) => findings.absorb(&file, read(&text), &mut world, &mut places),
-                Err(error) => drop(findings.unreadable(&file, &error)),
+        for file in findings.files(path) {
+            let (name, text) = match file.to_str() {
+                Some(STANDARD_INPUT) => (PathBuf::from("<stdin>"), io::read_to_string(io::stdin().lock())),
+                Some(_) | None => (file.clone(), std::fs::read_to_string(&file)),
+            };
+            match text {
+                Ok(text) => findings.absorb(&name, read(&text), &mut world, &mut places),
+                Err(error) => findings.unreadable(&name, &error),
             }
         }
     }
     findings.judge(&mut world, &places, options);
-    findings.sort();
     match findings.print(&mut io::stdout().lock()) {
         Ok(()) if findings.faults.is_empty() => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
+        Ok(()) | Err(_) => ExitCode::FAILURE,
     }
 }
 
 impl Findings {
-    fn unreadable(&mut self, path: &Path, error: &io::Error) -> Vec<PathBuf> {
-        self.faults.push((path.to_owned(), 0, format!("cannot be read: {error}")));
-        Vec::new()
+    fn unreadable(&mut self, path: &Path, error: &io::Error) {
+        self.faults.insert((path.to_owned(), None, format!("cannot be read: {error}")));
+    }
+
+    /// Lists the files that a path stands for, as the router would.
+    fn files(&mut self, path: &Path) -> Vec<PathBuf> {
+        if path == Path::new(STANDARD_INPUT) || path.is_file() {
+            return vec![path.to_owned()];
+        }
+        match list(path).and_then(|files| Ok((files, directories(path)?))) {
+            Ok((files, directories)) => {
+                for directory in directories {
+                    let warning = "directories inside a directory of manifests are not read";
+                    self.warnings.insert((directory, None, warning.to_owned()));
+                }
+                if files.is_empty() {
+                    let fault = "there are no manifests here: files are read that end in .yaml, .yml or .json";
+                    self.faults.insert((path.to_owned(), None, fault.to_owned()));
+                }
+                files
+            }
+            Err(error) => {
+                self.unreadable(path, &error);
+                Vec::new()
+            }
+        }
     }
 
     /// Takes in what one file holds.
     fn absorb(&mut self, file: &Path, manifest: Manifest, world: &mut World, places: &mut Places) {
         for fault in manifest.faults {
             let field = if fault.path.is_empty() { String::new() } else { format!("`{}`: ", fault.path) };
-            self.faults.push((file.to_owned(), fault.line, format!("{field}{}", fault.message)));
+            self.faults.insert((file.to_owned(), Some(fault.line), format!("{field}{}", fault.message)));
         }
         for ignored in manifest.ignored {
             let note = format!("{} `{}` is not read by the router", ignored.kind, ignored.api_version);
-            self.notes.push((file.to_owned(), ignored.line, note));
+            self.notes.insert((file.to_owned(), Some(ignored.line), note));
         }
-        for Located { line, object, .. } in manifest.objects {
+        for located in manifest.objects {
             self.objects += 1;
-            let name = (object.kind(), object.key());
-            if let Some((first, first_line)) = places.get(&name) {
-                let fault = format!("{} `{}` is already in {}:{first_line}", name.0, name.1, first.display());
-                self.faults.push((file.to_owned(), line, fault));
+            let name = (located.object.kind(), located.object.key());
+            if let Some((first, other)) = places.get(&name) {
+                let fault = format!("{} `{}` is already in {}:{}", name.0, name.1, first.display(), other.line);
+                self.faults.insert((file.to_owned(), Some(located.line), fault));
             }
-            places.insert(name, (file.to_owned(), line));
-            world.apply(object);
+            world.apply(located.object.clone());
+            places.insert(name, (file.to_owned(), located));
         }
     }
 
-    /// Adds what a router would report of all objects together.
+    /// Adds what a router would report of all objects together, and what cannot be meant.
     fn judge(&mut self, world: &mut World, places: &Places, options: &Check) {
         let controller = Controller {
             gateway_api: options.enable_gateway_api,
@@ -89,52 +130,95 @@ impl Findings {
         // Whether a port can be opened is not for a check to find out.
         let binds = plan(world, &controller).binds;
         world.binds = binds.iter().map(|plan| (plan.bind, BindState::Open)).collect();
-        let Plan { reports, .. } = plan(world, &controller);
-        for Complaint { kind, key, text } in reports.complaints() {
-            self.report(places, kind, &key, &text);
+        let plan = plan(world, &controller);
+        let advice = advise(world, &plan, &controller, &OWN_PORTS);
+        let advised: BTreeSet<_> = advice.iter().filter(|advice| is_about_parents(advice)).map(name_of).collect();
+        for advice in &advice {
+            self.advise(places, advice);
         }
-        for (key, report) in &reports.routes {
-            report.warnings.iter().for_each(|warning| self.note(places, Kind::ModelRoute, key, warning));
-        }
-        for (key, report) in &reports.servers {
-            // In a directory of manifests for a cluster there are no Pods, which is no fault.
-            let conditions = report.conditions.iter().filter(|condition| !condition.status);
-            conditions.for_each(|condition| self.note(places, Kind::ModelServer, key, &say(condition)));
-            report.warnings.iter().for_each(|warning| self.note(places, Kind::ModelServer, key, warning));
-        }
+        self.report(places, &plan, &advised);
     }
 
-    fn report(&mut self, places: &Places, kind: Kind, key: &ObjectKey, fault: &str) {
-        if let Some((file, line)) = places.get(&(kind, key.clone())) {
-            let known = self.faults.iter().any(|(other, at, text)| other == file && at >= line && fault.contains(text));
-            if !known {
-                self.faults.push((file.clone(), *line, format!("{kind} `{key}`: {fault}")));
+    fn advise(&mut self, places: &Places, advice: &Advice) {
+        let Some((file, located)) = places.get(&name_of(advice)) else { return };
+        let field = if advice.path.is_empty() { String::new() } else { format!("`{}`: ", advice.path) };
+        let text = format!("{} `{}`: {field}{}", advice.kind, advice.key, advice.text);
+        let findings = match advice.severity {
+            Severity::Warning => &mut self.warnings,
+            Severity::Fault => &mut self.faults,
+        };
+        findings.insert((file.clone(), Some(located.line_of(&advice.path)), text));
+    }
+
+    /// Adds the bad news in the reports, but for what was said of the parents of the objects `advised`.
+    fn report(&mut self, places: &Places, plan: &Plan, advised: &BTreeSet<Name>) {
+        let Plan { reports, .. } = plan;
+        for Complaint { kind, key, text } in reports.complaints() {
+            let name = (kind, key);
+            if !(advised.contains(&name) && text.contains(reason::NO_MATCHING_PARENT)) {
+                self.complain(places, &name, &text);
             }
         }
-    }
-
-    fn note(&mut self, places: &Places, kind: Kind, key: &ObjectKey, note: &str) {
-        if let Some((file, line)) = places.get(&(kind, key.clone())) {
-            self.notes.push((file.clone(), *line, format!("{kind} `{key}`: {note}")));
+        for Complaint { kind, key, text } in reports.unserved() {
+            self.warn(places, (kind, &key), &text);
+        }
+        // In a directory of manifests for a cluster there are no Pods, which is no fault.
+        let empty = reports.servers.iter().filter(|(_, report)| report.ready.reason == reason::NO_READY_ENDPOINTS);
+        for (key, report) in empty {
+            self.warn(places, (Kind::ModelServer, key), &report.ready.message);
         }
     }
 
-    fn sort(&mut self) {
-        self.faults.sort();
-        self.notes.sort();
+    fn complain(&mut self, places: &Places, name: &Name, fault: &str) {
+        let Some((file, located)) = places.get(name) else { return };
+        // What is wrong with an object by itself has been said with the line of its field.
+        let known = self.faults.iter().any(|(other, line, text)| {
+            other == file && line.is_some_and(|line| line >= located.line) && fault.contains(text)
+        });
+        if !known {
+            let (kind, key) = name;
+            self.faults.insert((file.clone(), Some(located.line), format!("{kind} `{key}`: {fault}")));
+        }
+    }
+
+    fn warn(&mut self, places: &Places, (kind, key): (Kind, &ObjectKey), warning: &str) {
+        if let Some((file, located)) = places.get(&(kind, key.clone())) {
+            self.warnings.insert((file.clone(), Some(located.line), format!("{kind} `{key}`: {warning}")));
+        }
     }
 
     fn print(&self, out: &mut impl Write) -> io::Result<()> {
-        for (level, findings) in [("note", &self.notes), ("fault", &self.faults)] {
+        for (level, findings) in [("note", &self.notes), ("warning", &self.warnings), ("fault", &self.faults)] {
             for (file, line, text) in findings {
-                writeln!(out, "{}:{line}: {level}: {text}", file.display())?;
+                let line = line.map_or_else(String::new, |line| format!(":{line}"));
+                writeln!(out, "{}{line}: {level}: {text}", file.display())?;
             }
         }
-        writeln!(out, "{} objects, {} faults, {} notes", self.objects, self.faults.len(), self.notes.len())
+        let (objects, faults) = (count(self.objects, "object"), count(self.faults.len(), "fault"));
+        writeln!(out, "{objects}, {faults}, {}", count(self.warnings.len(), "warning"))
     }
 }
 
-fn say(condition: &Condition) -> String {
-    let status = if condition.status { "True" } else { "False" };
-    format!("{} is {status} ({}): {}", condition.kind, condition.reason, condition.message)
+/// Returns the directories inside a directory, but for hidden ones, by which Kubernetes mounts ConfigMaps.
+fn directories(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.path().is_dir() && !entry.file_name().to_string_lossy().starts_with('.') {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}
+
+fn name_of(advice: &Advice) -> Name {
+    (advice.kind, advice.key.clone())
+}
+
+fn is_about_parents(advice: &Advice) -> bool {
+    advice.path.starts_with("spec.parentRef")
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use kthena_router::config::Config;
+use kthena_router::config::{Config, DEFAULT_NAMESPACE};
 use simulated_engine::EngineConfig;
 
 /// The exit code of a command line that cannot be used: EX_USAGE.
@@ -54,7 +54,7 @@ pub struct Crds {
 /// The options of the check.
 #[derive(Args, Debug)]
 pub struct Check {
-    /// Manifest files, or directories of them
+    /// Manifest files, or directories of them; `-` is the standard input
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
 
@@ -73,7 +73,7 @@ pub struct Check {
     pub enable_gateway_api_inference_extension: bool,
 
     /// Namespace of the router, and so of the default Gateway
-    #[arg(long, env = "POD_NAMESPACE", default_value = "default", value_name = "NAMESPACE")]
+    #[arg(long, env = "POD_NAMESPACE", default_value = DEFAULT_NAMESPACE, value_name = "NAMESPACE")]
     pub pod_namespace: String,
 }
 

@@ -101,7 +101,7 @@ impl Cluster {
 }
 
 macro_rules! resources {
-    ($($kind:ident $name:literal in $table:ident,)*) => {
+    ($($kind:ident $name:literal in $table:ident $facts:tt,)*) => {
         /// Returns how the API server calls a kind.
         pub fn resource(kind: Kind) -> ApiResource {
             match kind {

@@ -205,7 +205,7 @@ impl ClusterWriter {
         }
         for (_, report) in std::mem::take(&mut self.unreadable) {
             let target = Target { purpose: Purpose::Status, kind: report.kind, key: report.key };
-            let transition = Transition { holds: false, reason: "Unreadable".to_owned(), message: report.message };
+            let transition = Transition { is_good: false, reason: "Unreadable".to_owned(), message: report.message };
             self.publish(&target, &report.uid, transition, context);
         }
     }
@@ -214,7 +214,7 @@ impl ClusterWriter {
     fn publish(&self, target: &Target, uid: &str, transition: Transition, context: &mut Context<Self>) {
         let (recorder, reference) = (self.recorder.clone(), reference(target.kind, &target.key, uid));
         let event = Event {
-            type_: if transition.holds { EventType::Normal } else { EventType::Warning },
+            type_: if transition.is_good { EventType::Normal } else { EventType::Warning },
             reason: transition.reason,
             note: Some(shortened(transition.message)),
             action: "Reconcile".to_owned(),

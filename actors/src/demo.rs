@@ -30,8 +30,6 @@ const FILES: [(&str, &str); 3] = [
     ("2-gateways.yaml", include_str!("../../examples/quickstart/2-gateways.yaml")),
     ("3-routes.yaml", include_str!("../../examples/quickstart/3-routes.yaml")),
 ];
-/// The namespace that the quickstart's routes expect the default Gateway in.
-const NAMESPACE: &str = "kthena-system";
 
 /// What the engines take to answer, so that streams look like streams.
 const TIME_TO_FIRST_TOKEN: Duration = Duration::from_millis(50);
@@ -40,9 +38,6 @@ const TIME_PER_OUTPUT_TOKEN: Duration = Duration::from_millis(20);
 /// Runs the demo until it is told to stop.
 pub fn demo(mut options: Demo) -> ExitCode {
     let config = &mut options.config;
-    if config.apis.pod_namespace == "default" {
-        NAMESPACE.clone_into(&mut config.apis.pod_namespace);
-    }
     let directory = match config.manifests.clone().map_or_else(quickstart, Ok) {
         Ok(directory) => directory,
         Err(error) => {

@@ -76,7 +76,7 @@ pub mod workers;
 pub const CLUSTER_CAST: [&str; 2] = [cluster_writer::ClusterWriter::NAME, leadership::Leadership::NAME];
 
 macro_rules! cast {
-    ($($kind:ident $name:literal in $table:ident,)*) => {
+    ($($kind:ident $name:literal in $table:ident $facts:tt,)*) => {
         /// The names of the actors that every router has.
         pub const CAST: &[&str] = &[
             overseer::Overseer::NAME,

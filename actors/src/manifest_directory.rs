@@ -224,7 +224,7 @@ impl<K: ManifestKind> Source<K> for DirectorySource {
 }
 
 macro_rules! manifest_kinds {
-    ($($kind:ident $name:literal in $table:ident,)*) => {
+    ($($kind:ident $name:literal in $table:ident $facts:tt,)*) => {
         $(impl ManifestKind for kinds::$kind {
             fn select(object: &Object) -> Option<&Self> {
                 if let Object::$kind(object) = object { Some(object.as_ref()) } else { None }

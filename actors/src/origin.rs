@@ -6,13 +6,8 @@ use std::sync::Arc;
 use actix::{Actor, Addr, Handler, Recipient};
 use kthena_router::config::Config;
 use kthena_router::for_each_kind;
-use kthena_router::gateway::class::DEFINITION;
-use kthena_router::kinds::{
-    self, BackendTlsPolicy, ConfigMap, CustomResourceDefinition, EndpointSlice, Gateway, GatewayClass, HttpRoute,
-    InferenceModelRewrite, InferenceObjective, InferencePool, ListenerSet, ModelRoute, ModelServer, Namespace, Pod,
-    ReferenceGrant, Secret, Service, XInferenceModelRewrite, XInferenceObjective,
-};
-use kthena_router::object::Kind;
+use kthena_router::kinds;
+use kthena_router::object::{Api, Kind, Reach};
 use kthena_router::world::{Scope, WorldKind};
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -59,20 +54,6 @@ struct Watchers<'r> {
     lists: Vec<Scope>,
 }
 
-/// Which of a kind's objects are watched.
-enum Reach {
-    /// All of a cluster-scoped kind.
-    Everywhere,
-    /// Those of the namespaces that the router was told to watch.
-    Watched,
-    /// Those of these namespaces, and of the router's own.
-    WatchedAndOwn,
-    /// Those Secrets of these namespaces that hold certificates.
-    TlsSecrets,
-    /// The CustomResourceDefinition that says which release of the Gateway API is installed.
-    Definition,
-}
-
 impl Origin {
     /// Finds out where the objects come from that `config` tells to serve.
     ///
@@ -104,8 +85,8 @@ impl Origin {
     }
 }
 
-macro_rules! directory_watchers {
-    ($($kind:ident $name:literal in $table:ident,)*) => {
+macro_rules! watchers {
+    ($($kind:ident $name:literal in $table:ident $facts:tt,)*) => {
         fn directory_watchers(
             source: &DirectorySource,
             registry: &Addr<RouteRegistry>,
@@ -113,10 +94,28 @@ macro_rules! directory_watchers {
         ) -> Vec<Ward> {
             vec![$(watcher_of::<kinds::$kind>(source.clone(), registry.clone(), Arc::clone(metrics)),)*]
         }
+
+        impl Watchers<'_> {
+            /// Watches the kinds of everything that the router was told to serve.
+            fn add_all(&mut self) -> Result<(), ClusterError> {
+                $(if serves(self.config, Kind::$kind.api()) {
+                    self.add::<kinds::$kind>()?;
+                })*
+                Ok(())
+            }
+        }
     };
 }
 
-for_each_kind!(directory_watchers);
+for_each_kind!(watchers);
+
+fn serves(config: &Config, api: Api) -> bool {
+    match api {
+        Api::Models => true,
+        Api::GatewayApi => config.gateway_api(),
+        Api::InferenceExtension => config.inference_extension(),
+    }
+}
 
 fn from_directory(directory: PathBuf, registry: &Addr<RouteRegistry>, metrics: &Arc<Metrics>) -> Sources {
     let (sender, receiver) = watch::channel(None);
@@ -150,31 +149,7 @@ fn from_cluster(
         wards: vec![Ward::spine(ClusterWriter::NAME, writer.clone()), leadership],
         lists: Vec::new(),
     };
-    watchers.add::<ModelRoute>(&Reach::Watched)?;
-    watchers.add::<ModelServer>(&Reach::Watched)?;
-    watchers.add::<Pod>(&Reach::Watched)?;
-    // Without the Gateway API the router neither needs these nor asks for the right to read them.
-    if config.gateway_api() {
-        watchers.add::<GatewayClass>(&Reach::Everywhere)?;
-        watchers.add::<Namespace>(&Reach::Everywhere)?;
-        watchers.add::<CustomResourceDefinition>(&Reach::Definition)?;
-        watchers.add::<Gateway>(&Reach::WatchedAndOwn)?;
-        watchers.add::<ListenerSet>(&Reach::WatchedAndOwn)?;
-        watchers.add::<HttpRoute>(&Reach::WatchedAndOwn)?;
-        watchers.add::<BackendTlsPolicy>(&Reach::WatchedAndOwn)?;
-        watchers.add::<ReferenceGrant>(&Reach::WatchedAndOwn)?;
-        watchers.add::<Service>(&Reach::WatchedAndOwn)?;
-        watchers.add::<EndpointSlice>(&Reach::WatchedAndOwn)?;
-        watchers.add::<Secret>(&Reach::TlsSecrets)?;
-        watchers.add::<ConfigMap>(&Reach::WatchedAndOwn)?;
-    }
-    if config.inference_extension() {
-        watchers.add::<InferencePool>(&Reach::WatchedAndOwn)?;
-        watchers.add::<InferenceObjective>(&Reach::WatchedAndOwn)?;
-        watchers.add::<XInferenceObjective>(&Reach::WatchedAndOwn)?;
-        watchers.add::<InferenceModelRewrite>(&Reach::WatchedAndOwn)?;
-        watchers.add::<XInferenceModelRewrite>(&Reach::WatchedAndOwn)?;
-    }
+    watchers.add_all()?;
     let Watchers { wards, lists, .. } = watchers;
     Ok(Sources { wards, lists, writer: Some(writer), stopping })
 }
@@ -192,18 +167,18 @@ fn leadership(
 }
 
 impl Watchers<'_> {
-    fn add<K: ClusterKind>(&mut self, reach: &Reach) -> Result<(), ClusterError>
+    fn add<K: ClusterKind>(&mut self) -> Result<(), ClusterError>
     where
         RouteRegistry: Handler<Observed<K>>,
     {
-        let (namespaces, fields) = self.scope(reach);
+        let fields = K::KIND.field_selector();
         let mut watches = Vec::new();
-        for namespace in namespaces {
+        for namespace in self.namespaces(K::KIND.reach()) {
             let label = Text::from(namespace.as_deref().unwrap_or_default());
             let labels = WatchLabels { kind: K::KIND.label(), namespace: label };
             let contact = self.metrics.watch_ages.get_or_create_owned(&labels);
             let client = self.cluster.watcher(&contact)?;
-            watches.push(Watch { client, contact, namespace: namespace.clone(), fields: fields.clone() });
+            watches.push(Watch { client, contact, namespace: namespace.clone(), fields });
             self.lists.push((K::KIND, namespace));
         }
         let silence = self.config.cluster.watch_silence_timeout;
@@ -212,25 +187,22 @@ impl Watchers<'_> {
         Ok(())
     }
 
-    /// Returns the namespaces to watch, where none stands for all of them, and which fields the objects must have.
-    fn scope(&self, reach: &Reach) -> (Vec<Option<Arc<str>>>, Option<String>) {
-        let fields = match reach {
-            Reach::Everywhere | Reach::Watched | Reach::WatchedAndOwn => None,
-            Reach::TlsSecrets => Some("type=kubernetes.io/tls".to_owned()),
-            Reach::Definition => Some(format!("metadata.name={DEFINITION}")),
-        };
+    /// Returns the namespaces to watch, where none stands for all of them.
+    fn namespaces(&self, reach: Reach) -> Vec<Option<Arc<str>>> {
         let listed = &self.config.cluster.watch_namespaces;
-        if listed.is_empty() || matches!(reach, Reach::Everywhere | Reach::Definition) {
-            return (vec![None], fields);
-        }
+        let own = match reach {
+            Reach::Cluster => return vec![None],
+            Reach::Watched | Reach::WatchedAndOwn if listed.is_empty() => return vec![None],
+            Reach::Watched => None,
+            Reach::WatchedAndOwn => Some(&self.config.apis.pod_namespace),
+        };
         let mut watched: Vec<Option<Arc<str>>> =
-            listed.iter().map(|namespace| Some(namespace.as_str().into())).collect();
-        if !matches!(reach, Reach::Watched) {
-            watched.push(Some(self.config.apis.pod_namespace.as_str().into()));
+            listed.iter().chain(own).map(|namespace| Some(namespace.as_str().into())).collect();
+        if own.is_some() {
             watched.sort_unstable();
             watched.dedup();
         }
-        (watched, fields)
+        watched
     }
 }
 

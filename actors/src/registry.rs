@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use actix::{
     Actor, Addr, ArbiterHandle, AsyncContext, Context, Handler, Message, MessageResult, Recipient, SpawnHandle,
 };
+use kthena_router::conditions::Condition;
 use kthena_router::config::EngineConfig;
 use kthena_router::controller::Controller;
 use kthena_router::desired::Reconciler;
@@ -233,7 +234,8 @@ impl RouteRegistry {
             self.world.binds.retain(|bind, _| binds.iter().any(|plan| plan.bind == *bind));
             self.binds = binds;
         }
-        let complaints = reports.complaints();
+        let mut complaints = reports.complaints();
+        complaints.extend(reports.unserved());
         self.tell(&reports, &complaints);
         info!(
             generation = self.generation,
@@ -305,11 +307,10 @@ impl RouteRegistry {
             warn!(%kind, object = %key, complaint = text, "object is not served as written");
         }
         for (server, report) in &reports.servers {
-            let known = self.reports.servers.get(server).map(|old| &old.conditions);
-            for condition in report.conditions.iter().filter(|condition| !condition.status) {
-                if known.is_none_or(|known| !known.contains(condition)) {
-                    warn!(%server, reason = condition.reason, message = %condition.message, "model server is not ready");
-                }
+            let Condition { status, reason, message, .. } = &report.ready;
+            let is_known = self.reports.servers.get(server).is_some_and(|known| known.ready == report.ready);
+            if !status && !is_known {
+                warn!(%server, reason, %message, "model server is not ready");
             }
         }
     }

@@ -41,7 +41,7 @@ pub struct Watcher<K: WorldKind> {
 }
 
 macro_rules! names {
-    ($($kind:ident $name:literal in $table:ident,)*) => {
+    ($($kind:ident $name:literal in $table:ident $facts:tt,)*) => {
         const fn name_of(kind: Kind) -> &'static str {
             match kind {
                 $(Kind::$kind => concat!("Watcher<", $name, ">"),)*

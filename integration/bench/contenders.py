@@ -221,7 +221,7 @@ def start_router(
     command = [
         *(*under, str(router), "--manifests", str(manifests), "--workers", "1"),
         "--enable-gateway-api-inference-extension",
-        *("--bind-address", ADDRESSES[0], "--port", str(port)),
+        *("--bind-address", ADDRESSES[0], "--port", str(port), "--pod-namespace", "default"),
         *("--metrics-port", str(metrics_port), "--debug-port", str(debug_port)),
         *("--access-log-output", str(directory / "router-access.log")),
         # Streams that were cut off at the end are nothing to wait for.

@@ -69,6 +69,18 @@ fn a_port_of_zero_or_a_bad_duration_does_not_parse() {
 }
 
 #[test]
+fn durations_are_written_as_in_manifests() {
+    assert_eq!(config(&["--client-timeout=1m30s"]).limits.client_timeout, Duration::from_secs(90));
+    for duration in ["5", "5 s", "5sec", "2days"] {
+        let Err(refused) = Cli::try_parse_from(["kthena-router", "--client-timeout", duration]) else {
+            panic!("{duration} is refused")
+        };
+        let said = refused.to_string();
+        assert!(said.contains("such as `500ms`, `30s` or `1m30s`"), "{duration}: {said}");
+    }
+}
+
+#[test]
 fn a_pool_and_its_addresses_need_each_other() {
     let pool = ["--gateway-address-provider=pool", "--gateway-addresses=192.0.2.0/28,192.0.2.64"];
     assert_eq!(config(&pool).faults(), []);

@@ -1,11 +1,11 @@
-//! How a status that is to be compares with the status that is.
+//! Compares the status that is to be with the status that is.
 //!
 //! Source: Kubernetes API conventions, "Typical status properties": `lastTransitionTime` changes when a condition's
 //! status does, and not with its reason or message.
 
 use serde_json::{Map, Value, json};
 
-use crate::conditions::kind::OCCASIONAL;
+use crate::conditions::kind::{BAD_NEWS, OCCASIONAL};
 use crate::conditions::reason;
 
 /// The time of a condition that is not new.
@@ -14,11 +14,11 @@ const TIME: &str = "lastTransitionTime";
 /// What tells the items of a list apart, each kind of item having some of it.
 const ITEM_KEYS: &[&str] = &["name", "parentRef", "ancestorRef", "controllerName"];
 
-/// A condition that came to hold, or ceased to.
+/// A condition whose status changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transition {
-    /// Whether the condition holds now.
-    pub holds: bool,
+    /// Whether that is good news.
+    pub is_good: bool,
     /// Why, in one CamelCase word.
     pub reason: String,
     /// What happened, in a sentence.
@@ -83,17 +83,17 @@ fn settle_conditions(conditions: &mut [Value], observed: Option<&Value>, transit
 
 fn note_transition(condition: &Map<String, Value>, before: Option<&Value>, transitions: &mut Vec<Transition>) {
     let text = |field: &str| condition.get(field).and_then(Value::as_str).unwrap_or_default();
-    let holds = text("status") == "True";
+    let is_good = (text("status") == "True") != BAD_NEWS.contains(&text("type"));
     let was_known = before.is_some_and(|before| before["status"] != "Unknown");
     // That a new object is well is no news, and neither is that its ports are about to be opened.
-    if (holds && !was_known) || text("reason") == reason::PENDING || text("reason") == reason::NO_CONFLICTS {
+    if (is_good && !was_known) || text("reason") == reason::PENDING || text("reason") == reason::NO_CONFLICTS {
         return;
     }
     let message = match text("message") {
         "" => format!("{} is {}", text("type"), text("status")),
         message => format!("{} is {}: {message}", text("type"), text("status")),
     };
-    let transition = Transition { holds, reason: text("reason").to_owned(), message };
+    let transition = Transition { is_good, reason: text("reason").to_owned(), message };
     // A route has the same condition once for itself and once for each parent.
     if !transitions.contains(&transition) {
         transitions.push(transition);

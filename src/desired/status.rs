@@ -5,16 +5,19 @@ use std::sync::Arc;
 use foldhash::HashMap;
 use serde_json::{Value, json};
 
+use super::render::{Rendered, has_foreign_entries};
 use super::settle::settle;
-use super::{Purpose, Target, Write, Writes, render};
+use super::{Purpose, Target, Write, Writes};
 use crate::controller::Controller;
+use crate::for_each_kind;
 use crate::gateway::class;
+use crate::kinds;
 use crate::object::{Kind, ObjectKey};
 use crate::plan::Reports;
 use crate::record::Record;
 use crate::world::{Table, World};
 
-/// What was found to be as it should be.
+/// Remembers which statuses are in order.
 ///
 /// Large clusters have thousands of objects, and of all but a few neither the report nor the object differs from the
 /// last look; comparing those is a thousand times less work than making their statuses.
@@ -28,6 +31,59 @@ pub(super) struct Settled {
     versions: HashMap<Kind, HashMap<ObjectKey, u64>>,
 }
 
+macro_rules! statuses {
+    ($($kind:ident $name:literal in $table:ident {
+        version: $version:literal, needs: $api:ident, reach: $reach:ident, only: $only:literal, reports: $reports:ident
+    },)*) => {
+        impl Settled {
+            fn add_all(&mut self, world: &World, look: &Look<'_>, writes: &mut Writes) {
+                $(statuses!(@add $reports, $kind, &world.$table, self, look, writes);)*
+            }
+
+            /// Forgets objects that are gone.
+            fn forget(&mut self, world: &World) {
+                for (kind, versions) in &mut self.versions {
+                    match kind {
+                        $(Kind::$kind => forget_gone(versions, &world.$table),)*
+                    }
+                }
+            }
+        }
+    };
+    (@add none, $kind:ident, $table:expr, $settled:expr, $look:expr, $writes:expr) => {};
+    (@add $reports:ident, $kind:ident, $table:expr, $settled:expr, $look:expr, $writes:expr) => {
+        for (key, report) in &$look.reports.$reports {
+            if let Some(stored) = $table.find(key) {
+                let known = $look.same || $look.last.$reports.get(key) == Some(report);
+                let known = known && <kinds::$kind as Rendered>::is_settled_by_report($look.same_features);
+                let object = Object { kind: Kind::$kind, key, record: kinds::$kind::record(stored) };
+                let status = || kinds::$kind::status(stored, report, &$look.features);
+                $settled.add(&object, known, status, $writes);
+            }
+        }
+    };
+}
+
+for_each_kind!(statuses);
+
+/// What is looked at.
+struct Look<'l> {
+    reports: &'l Reports,
+    last: &'l Reports,
+    /// Whether both are one.
+    same: bool,
+    features: Vec<&'static str>,
+    /// Whether these are the features of the last look.
+    same_features: bool,
+}
+
+/// An object whose status may have to be written.
+struct Object<'o> {
+    kind: Kind,
+    key: &'o ObjectKey,
+    record: &'o Record,
+}
+
 impl Settled {
     /// Adds the statuses that are not yet as they should be.
     pub(super) fn statuses(
@@ -39,82 +95,16 @@ impl Settled {
     ) {
         let features = class::features(world, &controller.addresses);
         let last = std::mem::replace(&mut self.reports, Arc::clone(reports));
-        let same = Arc::ptr_eq(&last, reports);
         let same_features = self.features == features;
         self.features.clone_from(&features);
-        for (key, conditions) in &reports.classes {
-            if let Some(class) = world.gateway_classes.find(key) {
-                let known = same_features && (same || last.classes.get(key) == Some(conditions));
-                let status = || render::class(conditions, class.record.generation, &features);
-                self.add((Kind::GatewayClass, key, &class.record), known, status, writes);
-            }
-        }
-        for (key, report) in &reports.gateways {
-            if let Some(gateway) = world.gateways.find(key) {
-                let known = same || last.gateways.get(key) == Some(report);
-                self.add(
-                    (Kind::Gateway, key, &gateway.record),
-                    known,
-                    || render::gateway(report, &gateway.record),
-                    writes,
-                );
-            }
-        }
-        for (key, report) in &reports.listener_sets {
-            if let Some(set) = world.listener_sets.find(key) {
-                let known = same || last.listener_sets.get(key) == Some(report);
-                self.add((Kind::ListenerSet, key, &set.record), known, || render::listener_set(report), writes);
-            }
-        }
-        for (key, report) in &reports.http_routes {
-            if let Some(route) = world.http_routes.find(key) {
-                let known = same || last.http_routes.get(key) == Some(report);
-                self.add((Kind::HttpRoute, key, &route.record), known, || render::http_route(route, report), writes);
-            }
-        }
-        for (key, report) in &reports.policies {
-            if let Some(policy) = world.backend_tls_policies.find(key) {
-                let known = same || last.policies.get(key) == Some(report);
-                let status = || render::policy(report, &policy.record);
-                self.add((Kind::BackendTlsPolicy, key, &policy.record), known, status, writes);
-            }
-        }
-        self.statuses_of_pools(world, reports, &last, writes);
+        let look = Look { reports, last: &last, same: Arc::ptr_eq(&last, reports), features, same_features };
+        self.add_all(world, &look, writes);
         self.forget(world);
     }
 
-    /// Adds the statuses of ModelRoutes and of what pools are made of; `last` are the reports of the last look.
-    fn statuses_of_pools(&mut self, world: &World, reports: &Arc<Reports>, last: &Arc<Reports>, writes: &mut Writes) {
-        let same = Arc::ptr_eq(last, reports);
-        for (key, report) in &reports.inference_pools {
-            if let Some(pool) = world.inference_pools.find(key) {
-                let known = same || last.inference_pools.get(key) == Some(report);
-                let status = || render::inference_pool(report, &pool.record);
-                self.add((Kind::InferencePool, key, &pool.record), known, status, writes);
-            }
-        }
-        for (key, report) in &reports.routes {
-            if let Some(route) = world.model_routes.find(key) {
-                let known = same || last.routes.get(key) == Some(report);
-                self.add((Kind::ModelRoute, key, &route.record), known, || render::model_route(route, report), writes);
-            }
-        }
-        for (key, report) in &reports.servers {
-            if let Some(server) = world.model_servers.find(key) {
-                let known = same || last.servers.get(key) == Some(report);
-                self.add((Kind::ModelServer, key, &server.record), known, || render::model_server(report), writes);
-            }
-        }
-    }
-
     /// Adds a status unless it is in order; `known` tells that the object's report is that of the last look.
-    fn add(
-        &mut self,
-        (kind, key, record): (Kind, &ObjectKey, &Record),
-        known: bool,
-        status: impl FnOnce() -> Value,
-        writes: &mut Writes,
-    ) {
+    fn add(&mut self, object: &Object<'_>, known: bool, status: impl FnOnce() -> Value, writes: &mut Writes) {
+        let Object { kind, key, record } = *object;
         let versions = self.versions.entry(kind).or_default();
         // An object of a file has no status that could be written.
         if record.uid.is_empty() || known && versions.get(key) == Some(&record.resource_version) {
@@ -133,7 +123,7 @@ impl Settled {
         if !key.namespace.is_empty() {
             metadata["namespace"] = json!(&*key.namespace);
         }
-        if render::has_foreign_entries(&status) {
+        if has_foreign_entries(&status) {
             // What others have in a list that can only be written as a whole must not be overwritten unseen.
             metadata["resourceVersion"] = json!(record.resource_version.to_string());
         }
@@ -141,22 +131,6 @@ impl Settled {
             json!({"apiVersion": kind.api_version(), "kind": kind.as_str(), "metadata": metadata, "status": status});
         let target = Target { purpose: Purpose::Status, kind, key: key.clone() };
         writes.insert(target, Write { body, seen: record.resource_version, uid: Arc::clone(&record.uid), transitions });
-    }
-
-    /// Forgets objects that are gone.
-    fn forget(&mut self, world: &World) {
-        for (kind, versions) in &mut self.versions {
-            match kind {
-                Kind::GatewayClass => forget_gone(versions, &world.gateway_classes),
-                Kind::Gateway => forget_gone(versions, &world.gateways),
-                Kind::ListenerSet => forget_gone(versions, &world.listener_sets),
-                Kind::HttpRoute => forget_gone(versions, &world.http_routes),
-                Kind::BackendTlsPolicy => forget_gone(versions, &world.backend_tls_policies),
-                Kind::InferencePool => forget_gone(versions, &world.inference_pools),
-                Kind::ModelRoute => forget_gone(versions, &world.model_routes),
-                _ => forget_gone(versions, &world.model_servers),
-            }
-        }
     }
 }
 

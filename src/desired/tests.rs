@@ -115,6 +115,46 @@ fn every_own_object_gets_its_status_and_no_other() {
 }
 
 #[test]
+fn fields_that_are_accepted_and_not_served_are_a_condition_and_an_event_until_they_go() {
+    let asking = OBJECTS
+        .replace("spec: {modelName: m,", "spec: {modelName: m, rateLimit: {inputTokensPerUnit: 10, unit: minute},")
+        .replace(
+            "workloadSelector: {matchLabels: {app: a}}",
+            "kvConnector: {type: nixl}, workloadSelector: {matchLabels: {app: a}, pdGroup: {groupKey: g, \
+             prefillLabels: {role: p}, decodeLabels: {role: d}}}",
+        );
+    let written = writes(&world(&asking), &controller());
+    for (target, fields) in [
+        (status(Kind::ModelRoute, "r"), &["rateLimit"][..]),
+        (status(Kind::ModelServer, "s"), &["pdGroup", "kvConnector"]),
+    ] {
+        let write = &written[&target];
+        let conditions = write.body["status"]["conditions"].as_array().unwrap();
+        let condition = conditions.iter().find(|condition| condition["type"] == "UnservedFields").unwrap();
+        assert_eq!((&condition["status"], &condition["reason"]), (&json!("True"), &json!("NotImplemented")));
+        let told = write.transitions.iter().find(|transition| transition.reason == "NotImplemented").unwrap();
+        assert!(!told.is_good, "it is a warning");
+        for field in fields {
+            assert!(condition["message"].as_str().unwrap().contains(field), "{condition}");
+            assert!(told.message.contains(field), "{told:?}");
+        }
+    }
+    let mut known = after_writes(&asking, "2026-01-01T00:00:00Z");
+    assert_eq!(writes(&known, &controller()), Writes::new(), "it is told once");
+    let plain = world(OBJECTS);
+    let key = ObjectKey::new("default", "r");
+    let route = known.model_routes.objects.get_mut(&key).unwrap();
+    Arc::make_mut(route).spec = plain.model_routes.find(&key).unwrap().spec.clone();
+    let server = known.model_servers.objects.get_mut(&ObjectKey::new("default", "s")).unwrap();
+    server.spec = Arc::clone(&plain.model_servers.find(&server.key).unwrap().spec);
+    let written = writes(&known, &controller());
+    for target in [status(Kind::ModelRoute, "r"), status(Kind::ModelServer, "s")] {
+        let body = written[&target].body.to_string();
+        assert!(!body.contains("UnservedFields"), "{body}");
+    }
+}
+
+#[test]
 fn a_status_that_is_as_it_should_be_is_not_written() {
     let world = after_writes(OBJECTS, "2026-01-01T00:00:00Z");
     assert_eq!(writes(&world, &controller()), Writes::new());
@@ -143,7 +183,7 @@ fn only_conditions_that_change_get_a_new_time() {
         .collect();
     let (before, after) = ("2026-01-01T00:00:00Z", "2026-02-02T00:00:00Z");
     assert_eq!(times, [("Accepted", before), ("Programmed", after), ("ResolvedRefs", before)]);
-    assert!(write.transitions.iter().any(|transition| !transition.holds && transition.reason == "PortUnavailable"));
+    assert!(write.transitions.iter().any(|transition| !transition.is_good && transition.reason == "PortUnavailable"));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Source: Gateway API, `GatewayClass`: a class belongs to the controller that it names, and `SupportedVersion` tells
 //! whether that controller serves the release of the installed CustomResourceDefinitions.
 
+use super::features;
 use crate::addresses::AddressProvider;
 use crate::conditions::{Condition, kind, reason};
 use crate::controller::{CLASS_NAME, CONTROLLER_NAME};
@@ -13,69 +14,16 @@ use crate::world::World;
 pub const DEFINITION: &str = "gatewayclasses.gateway.networking.k8s.io";
 
 /// The major and the last minor version of the Gateway API that the router serves, from the first of that major on.
-const SERVED: (u32, u32) = (1, 6);
-
-/// The first minor version whose GatewayClasses can say which features are supported.
-const FEATURES_SINCE: u32 = 4;
-
-/// The feature of carrying labels and annotations of a Gateway over to what is made for it.
-const INFRASTRUCTURE: &str = "GatewayInfrastructurePropagation";
-
-/// The features of the Gateway API that are supported, by name in alphabetical order.
-pub const FEATURES: &[&str] = &[
-    "BackendTLSPolicy",
-    "BackendTLSPolicySANValidation",
-    "Gateway",
-    "GatewayAddressEmpty",
-    "GatewayBackendClientCertificate",
-    "GatewayFrontendClientCertificateValidation",
-    "GatewayFrontendClientCertificateValidationInsecureFallback",
-    "GatewayHTTPListenerIsolation",
-    "GatewayHTTPSListenerDetectMisdirectedRequests",
-    INFRASTRUCTURE,
-    "GatewayPort8080",
-    "GatewayStaticAddresses",
-    "HTTPRoute",
-    "HTTPRoute303RedirectStatusCode",
-    "HTTPRoute307RedirectStatusCode",
-    "HTTPRoute308RedirectStatusCode",
-    "HTTPRouteBackendProtocolH2C",
-    "HTTPRouteBackendProtocolWebSocket",
-    "HTTPRouteBackendRequestHeaderModification",
-    "HTTPRouteBackendTimeout",
-    "HTTPRouteCORS",
-    "HTTPRouteDestinationPortMatching",
-    "HTTPRouteHostRewrite",
-    "HTTPRouteMethodMatching",
-    "HTTPRouteNamedRouteRule",
-    "HTTPRouteParentRefPort",
-    "HTTPRoutePathRedirect",
-    "HTTPRoutePathRewrite",
-    "HTTPRoutePortRedirect",
-    "HTTPRouteQueryParamMatching",
-    "HTTPRouteRequestMirror",
-    "HTTPRouteRequestMultipleMirrors",
-    "HTTPRouteRequestPercentageMirror",
-    "HTTPRouteRequestTimeout",
-    "HTTPRouteResponseHeaderModification",
-    "HTTPRouteRetry",
-    "HTTPRouteRetryBackendTimeout",
-    "HTTPRouteRetryConnectionError",
-    "HTTPRouteSchemeRedirect",
-    "ListenerSet",
-    "ReferenceGrant",
-];
+const SERVED: (u32, u32) = (1, 7);
 
 /// Returns the features that a class can be said to support; none where the installed release has no field for them.
 pub fn features(world: &World, addresses: &AddressProvider) -> Vec<&'static str> {
-    let definition = world.definitions.find(&ObjectKey::new("", DEFINITION));
-    let version = definition.and_then(|facts| facts.bundle_version.as_deref()).and_then(version);
-    if version.is_none_or(|version| version < (1, FEATURES_SINCE)) {
-        return Vec::new();
+    let Some(facts) = world.definitions.find(&ObjectKey::new("", DEFINITION)) else { return Vec::new() };
+    match facts.bundle_version.as_deref().and_then(version) {
+        // Only this provider makes something in the namespace of a Gateway.
+        Some((1, minor)) => features::supported(minor, facts.channel, matches!(addresses, AddressProvider::Pool(_))),
+        Some(_) | None => Vec::new(),
     }
-    // Only this provider makes something in the namespace of a Gateway.
-    let propagates = matches!(addresses, AddressProvider::Pool(_));
-    FEATURES.iter().copied().filter(|feature| propagates || *feature != INFRASTRUCTURE).collect()
 }
 
 /// Returns whether Gateways of this class are ours: by the class's controller, or by name while the class is unknown.
@@ -86,13 +34,13 @@ pub fn is_own(world: &World, class: &str) -> bool {
     }
 }
 
-/// Returns the conditions of each of our classes.
-pub fn conditions(world: &World) -> impl Iterator<Item = (ObjectKey, Vec<Condition>)> {
+/// Returns each of our classes with its generation and its conditions.
+pub fn conditions(world: &World) -> impl Iterator<Item = (&ObjectKey, i64, Vec<Condition>)> {
     let version = world.definitions.find(&ObjectKey::new("", DEFINITION)).map(|facts| facts.bundle_version.as_deref());
     let ours = world.gateway_classes.iter().filter(|(_, class)| class.controller_name == CONTROLLER_NAME);
-    ours.map(move |(key, _)| {
+    ours.map(move |(key, class)| {
         let accepted = Condition::holds(kind::ACCEPTED, reason::ACCEPTED);
-        (key.clone(), std::iter::once(accepted).chain(version.map(supported_version)).collect())
+        (key, class.record.generation, std::iter::once(accepted).chain(version.map(supported_version)).collect())
     })
 }
 
@@ -127,28 +75,44 @@ fn version(release: &str) -> Option<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::object::Kind;
+
+    fn world_with(annotations: &str) -> World {
+        crate::fixtures::world(&format!(
+            "{{apiVersion: apiextensions.k8s.io/v1, kind: CustomResourceDefinition, metadata: {{name: {DEFINITION}, \
+             annotations: {{{annotations}}}}}, spec: {{group: gateway.networking.k8s.io, scope: Cluster, \
+             names: {{kind: GatewayClass, plural: gatewayclasses}}, versions: []}}}}"
+        ))
+    }
 
     #[test]
-    fn features_are_listed_in_order_and_only_where_there_is_a_field_for_them() {
-        assert!(FEATURES.is_sorted());
-        let definition = |annotations: &str| {
-            crate::fixtures::world(&format!(
-                "{{apiVersion: apiextensions.k8s.io/v1, kind: CustomResourceDefinition, metadata: {{name: {DEFINITION}, \
-                 annotations: {{{annotations}}}}}, spec: {{group: gateway.networking.k8s.io, scope: Cluster, \
-                 names: {{kind: GatewayClass, plural: gatewayclasses}}, versions: []}}}}"
+    fn the_installed_definitions_decide_which_features_are_claimed() {
+        let installed = |release: &str, channel: &str| {
+            world_with(&format!(
+                "gateway.networking.k8s.io/bundle-version: {release}, gateway.networking.k8s.io/channel: {channel}"
             ))
         };
-        let release = |release: &str| definition(&format!("gateway.networking.k8s.io/bundle-version: {release}"));
-        for (case, world, expected) in [
-            ("a release with the field", release("v1.6.1"), true),
-            ("a release without it", release("v1.3.0"), false),
-            ("an unknown release", definition(""), false),
-            ("no definition", World::default(), false),
+        for (case, world, any, retry) in [
+            ("the standard channel of 1.7", installed("v1.7.0", "standard"), true, "HTTPRouteRetryCodes"),
+            ("the experimental channel of 1.6", installed("v1.6.1", "experimental"), true, "HTTPRouteRetry"),
+            ("the standard channel of 1.6, which drops `retry`", installed("v1.6.1", "standard"), true, ""),
+            ("a release without the field", installed("v1.3.0", "experimental"), false, ""),
+            ("a release of another major version", installed("v2.0.0", "standard"), false, ""),
+            ("an unknown release", world_with(""), false, ""),
+            ("no definition", World::default(), false, ""),
         ] {
             let features = features(&world, &AddressProvider::Shared);
-            assert_eq!(!features.is_empty(), expected, "{case}");
-            assert!(!features.contains(&INFRASTRUCTURE), "{case}: nothing is made for Gateways");
+            assert_eq!(!features.is_empty(), any, "{case}");
+            let found: Vec<_> =
+                features.iter().filter(|name| matches!(**name, "HTTPRouteRetry" | "HTTPRouteRetryCodes")).collect();
+            assert_eq!(found, Vec::from_iter((!retry.is_empty()).then_some(&retry)), "{case}");
         }
+    }
+
+    #[test]
+    fn the_definition_that_is_watched_is_the_one_that_is_read() {
+        let watched = Kind::CustomResourceDefinition.field_selector();
+        assert_eq!(watched, Some(&*format!("metadata.name={DEFINITION}")));
     }
 
     #[test]
@@ -157,7 +121,8 @@ mod tests {
             ("v1.0.0", true),
             ("v1.6.1", true),
             ("v1.5.0-rc.1", true),
-            ("v1.7.0", false),
+            ("v1.7.0", true),
+            ("v1.8.0", false),
             ("v0.8.1", false),
             ("", false),
         ];

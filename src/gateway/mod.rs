@@ -6,6 +6,7 @@ pub mod addresses;
 pub mod admission;
 pub mod class;
 mod conflicts;
+mod features;
 pub mod frontend;
 pub mod gateways;
 pub mod listeners;

@@ -37,7 +37,7 @@ pub(super) fn decode<T: DeserializeOwned>(mut value: Value, places: &Place, faul
         let missing = reason.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
         // A field that is missing because it was taken out has been reported already.
         if !missing.is_some_and(|field| removed.contains(&original.child(field))) {
-            faults.push(line_fault(places, &original, type_error(&reason)));
+            faults.push(line_fault(places, &original, type_error(original.field(), &reason)));
         }
         removed.insert(original);
         if !pruned.remove(&path, &mut value) {
@@ -64,7 +64,7 @@ pub fn from_json<T: DeserializeOwned>(value: &Value) -> Result<T, Fault> {
     // Saying where an error is costs more than finding it, and there hardly ever is one.
     T::deserialize(value).or_else(|_| {
         let reading = deserialize(value).result;
-        reading.map_err(|(path, reason)| Fault { path: path.to_string(), message: type_error(&reason) })
+        reading.map_err(|(path, reason)| Fault { message: type_error(path.field(), &reason), path: path.to_string() })
     })
 }
 

@@ -6,8 +6,11 @@ const MAX_LISTED: usize = 12;
 /// The most edits between an unknown field and one that may be meant.
 const MAX_EDITS: usize = 2;
 
-/// Rewrites a deserializer's message for someone who writes YAML.
-pub(super) fn type_error(reason: &str) -> String {
+/// The fields that hold durations, by the last part of their paths.
+const DURATIONS: [&str; 6] = ["timeout", "retryInterval", "request", "backendRequest", "backoff", "interval"];
+
+/// Rewrites a deserializer's message about the value of `field` for someone who writes YAML.
+pub(super) fn type_error(field: Option<&str>, reason: &str) -> String {
     let is_range = reason.starts_with("invalid value: ");
     let found_and_expected = ["invalid type: ", "invalid value: "]
         .iter()
@@ -17,7 +20,14 @@ pub(super) fn type_error(reason: &str) -> String {
         Some((found, expected)) => {
             let expected = expectation(expected, is_range);
             let is_bare = ["integer", "boolean", "float"].iter().any(|kind| found.starts_with(kind));
-            let hint = if expected == "a string" && is_bare { ": put it in quotes" } else { "" };
+            let number = found.strip_prefix("integer `").and_then(|rest| rest.strip_suffix('`'));
+            let hint = match number {
+                Some(number) if field.is_some_and(|field| DURATIONS.contains(&field)) => {
+                    format!(": write a duration such as `{number}s`")
+                }
+                Some(_) | None if expected == "a string" && is_bare => ": put it in quotes".to_owned(),
+                Some(_) | None => String::new(),
+            };
             format!("expected {expected}, found {}{hint}", finding(found))
         }
         None => reason.trim_end_matches('.').to_owned(),
@@ -130,7 +140,7 @@ mod tests {
             ("unknown variant `x`, expected `http` or `https`", "unknown variant `x`, expected `http` or `https`"),
         ];
         for (reason, expected) in cases {
-            assert_eq!(type_error(reason), expected);
+            assert_eq!(type_error(Some("name"), reason), expected);
         }
     }
 

@@ -9,7 +9,7 @@ use super::decode::decode;
 use super::place::Place;
 use crate::for_each_kind;
 use crate::kinds::{self, Fault};
-use crate::object::{Kind, ObjectKey};
+use crate::object::{GROUP, Kind, ObjectKey};
 
 /// The namespace of a namespaced object that names none.
 pub const DEFAULT_NAMESPACE: &str = "default";
@@ -18,7 +18,7 @@ pub const DEFAULT_NAMESPACE: &str = "default";
 const GATEWAY_API_VERSIONS: &[&str] = &["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"];
 
 macro_rules! object {
-    ($($kind:ident $name:literal in $table:ident,)*) => {
+    ($($kind:ident $name:literal in $table:ident $facts:tt,)*) => {
         /// An object of a kind that the router reads.
         #[derive(Clone, Debug, PartialEq)]
         pub enum Object {
@@ -70,6 +70,8 @@ pub(super) enum Recognized {
     WrongVersion(&'static str),
     /// The router does not read objects of this kind.
     Ignored,
+    /// The group is the router's own, and has no such kind.
+    Unknown,
 }
 
 impl Object {
@@ -91,12 +93,27 @@ impl Object {
     /// Returns what is wrong with the object beyond its types.
     pub fn faults(&self) -> Vec<Fault> {
         match self {
+            Self::Gateway(gateway) => kinds::gateway_faults(&gateway.spec),
+            Self::ListenerSet(set) => kinds::listener_set_faults(&set.spec),
             Self::ModelRoute(route) => kinds::model_route_faults(&route.spec),
             Self::ModelServer(server) => kinds::model_server_faults(&server.spec),
             Self::InferencePool(pool) => kinds::inference_pool_faults(&pool.spec),
             Self::InferenceModelRewrite(rewrite) => kinds::model_rewrite_faults(&rewrite.spec),
             Self::XInferenceModelRewrite(rewrite) => kinds::model_rewrite_faults(&rewrite.spec),
-            _ => Vec::new(),
+            Self::Pod(pod) => kinds::pod_faults(pod),
+            // Reports tell what is wrong with these, each rule or reference by itself.
+            Self::GatewayClass(_)
+            | Self::HttpRoute(_)
+            | Self::BackendTlsPolicy(_)
+            | Self::ReferenceGrant(_)
+            | Self::InferenceObjective(_)
+            | Self::XInferenceObjective(_)
+            | Self::Namespace(_)
+            | Self::Service(_)
+            | Self::EndpointSlice(_)
+            | Self::Secret(_)
+            | Self::ConfigMap(_)
+            | Self::CustomResourceDefinition(_) => Vec::new(),
         }
     }
 
@@ -117,7 +134,10 @@ impl Object {
 pub(super) fn recognize(api_version: &str, kind: &str) -> Recognized {
     // Groups may have kinds of one name.
     let mut named = Kind::ALL.iter().copied().filter(|known| known.as_str() == kind);
-    let Some(preferred) = named.clone().next() else { return Recognized::Ignored };
+    let Some(preferred) = named.clone().next() else {
+        let is_own = api_version.split_once('/').is_some_and(|(group, _)| group == GROUP);
+        return if is_own { Recognized::Unknown } else { Recognized::Ignored };
+    };
     match named.find(|known| api_versions(*known).contains(&api_version)) {
         Some(known) => Recognized::Read(known),
         None if is_foreign(preferred, api_version) => Recognized::Ignored,
@@ -132,7 +152,23 @@ fn is_foreign(kind: Kind, api_version: &str) -> bool {
         Kind::Service => api_version.starts_with("serving.knative.dev/"),
         // What became of it has another shape.
         Kind::InferencePool => api_version.starts_with("inference.networking.x-k8s.io/"),
-        _ => false,
+        Kind::GatewayClass
+        | Kind::ListenerSet
+        | Kind::HttpRoute
+        | Kind::BackendTlsPolicy
+        | Kind::ReferenceGrant
+        | Kind::ModelRoute
+        | Kind::ModelServer
+        | Kind::InferenceObjective
+        | Kind::XInferenceObjective
+        | Kind::InferenceModelRewrite
+        | Kind::XInferenceModelRewrite
+        | Kind::Namespace
+        | Kind::Pod
+        | Kind::EndpointSlice
+        | Kind::Secret
+        | Kind::ConfigMap
+        | Kind::CustomResourceDefinition => false,
     }
 }
 
@@ -140,7 +176,22 @@ fn is_foreign(kind: Kind, api_version: &str) -> bool {
 fn api_versions(kind: Kind) -> Vec<&'static str> {
     let others = match kind {
         Kind::Gateway | Kind::GatewayClass | Kind::HttpRoute | Kind::ReferenceGrant => GATEWAY_API_VERSIONS,
-        _ => &[],
+        Kind::ListenerSet
+        | Kind::BackendTlsPolicy
+        | Kind::ModelRoute
+        | Kind::ModelServer
+        | Kind::InferencePool
+        | Kind::InferenceObjective
+        | Kind::XInferenceObjective
+        | Kind::InferenceModelRewrite
+        | Kind::XInferenceModelRewrite
+        | Kind::Namespace
+        | Kind::Pod
+        | Kind::Service
+        | Kind::EndpointSlice
+        | Kind::Secret
+        | Kind::ConfigMap
+        | Kind::CustomResourceDefinition => &[],
     };
     let preferred = kind.api_version();
     std::iter::once(preferred).chain(others.iter().copied().filter(|other| *other != preferred)).collect()

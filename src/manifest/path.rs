@@ -52,6 +52,14 @@ impl FieldPath {
         Self(steps)
     }
 
+    /// Returns the name of the field; `None` for an item of a list.
+    pub(super) fn field(&self) -> Option<&str> {
+        match self.0.last() {
+            Some(Step::Key(name)) => Some(name),
+            Some(Step::Index(_)) | None => None,
+        }
+    }
+
     /// Returns the path to the value of a key inside this one.
     pub(super) fn child(&self, key: &str) -> Self {
         let mut steps = self.0.clone();

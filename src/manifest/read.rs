@@ -10,6 +10,7 @@ use super::place::{Place, separate};
 use super::tree::{Content, Node};
 use super::{IgnoredKind, LineFault, Located, Manifest};
 use crate::kinds::names::{is_dns_label, is_dns_subdomain};
+use crate::object::GROUP;
 use crate::object::Kind;
 
 /// What a name may be made of.
@@ -94,6 +95,12 @@ impl Manifest {
             Recognized::WrongVersion(expected) => {
                 let message = format!("expected apiVersion `{expected}` for a {name}, found `{api_version}`");
                 self.fault(&node, "apiVersion", message);
+            }
+            Recognized::Unknown => {
+                let known: Vec<_> =
+                    Kind::ALL.iter().filter(|kind| kind.group() == GROUP).map(|kind| kind.as_str()).collect();
+                let message = format!("unknown kind `{name}`: `{GROUP}` has {}", known.join(" and "));
+                self.fault(&node, "kind", message);
             }
             Recognized::Ignored => {
                 self.ignored.push(IgnoredKind { line: node.mark.line, api_version, kind: name });

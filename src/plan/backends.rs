@@ -12,7 +12,7 @@ use foldhash::HashMap;
 
 use super::PoolPlan;
 use super::inference_pools::{InferencePools, PoolUses};
-use super::policies::{Policies, Uses};
+use super::policies::{Policies, PortName, Uses};
 use super::service_ports::ServicePorts;
 use crate::conditions::reason;
 use crate::gateway::gateways::OwnGateway;
@@ -28,12 +28,21 @@ use crate::world::{ServicePort, SliceEndpoint, World};
 /// How conditions tell of references to backends.
 const REASONS: Reasons = Reasons { kind: reason::INVALID_KIND, unusable: reason::BACKEND_NOT_FOUND };
 
+/// Where backends are looked for.
+pub(super) struct Sources<'w> {
+    /// Which references may be followed.
+    pub(super) references: &'w References<'w>,
+    /// How TLS is spoken with Services.
+    pub(super) policies: &'w Policies<'w>,
+    /// The ports of Services.
+    pub(super) services: &'w ServicePorts<'w>,
+    /// The InferencePools.
+    pub(super) inference_pools: &'w InferencePools,
+}
+
 /// Finds backends for the routes of one Gateway after another.
 pub(super) struct Backends<'w> {
-    references: &'w References<'w>,
-    policies: &'w Policies<'w>,
-    services: &'w ServicePorts<'w>,
-    inference_pools: &'w InferencePools,
+    sources: Sources<'w>,
     uses: RefCell<Uses>,
     pool_uses: RefCell<PoolUses>,
     ports: HashMap<(ObjectKey, u16), PortFacts<'w>>,
@@ -61,13 +70,8 @@ pub(super) fn wanted_ports(world: &World) -> BTreeSet<(&ObjectKey, u16)> {
 
 impl<'w> Backends<'w> {
     /// Adds the pools of the ports `wanted` of Services, and returns what finds them and the InferencePools.
-    pub(super) fn new(
-        (references, policies): (&'w References<'w>, &'w Policies<'w>),
-        services: &'w ServicePorts<'w>,
-        wanted: BTreeSet<(&ObjectKey, u16)>,
-        inference_pools: &'w InferencePools,
-        pools: &mut Vec<PoolPlan>,
-    ) -> Self {
+    pub(super) fn new(sources: Sources<'w>, wanted: BTreeSet<(&ObjectKey, u16)>, pools: &mut Vec<PoolPlan>) -> Self {
+        let services = sources.services;
         let mut ports = HashMap::default();
         for (service, number) in wanted {
             let Ok(port) = services.find(service, number) else { continue };
@@ -77,7 +81,7 @@ impl<'w> Backends<'w> {
             ports.insert((service.clone(), number), facts);
         }
         let (uses, pool_uses) = (RefCell::default(), RefCell::default());
-        Self { references, policies, services, inference_pools, uses, pool_uses, ports }
+        Self { sources, uses, pool_uses, ports }
     }
 
     /// Finds the backend that a route of `gateway` refers to.
@@ -92,7 +96,7 @@ impl<'w> Backends<'w> {
         gateway: &OwnGateway<'_>,
     ) -> Result<Destination, RefFault> {
         if self.leads_to_pool(reference) {
-            let pool = self.inference_pools.find(&self.follow(route, reference, Kind::InferencePool)?)?;
+            let pool = self.sources.inference_pools.find(&self.follow(route, reference, Kind::InferencePool)?)?;
             return Ok(Destination { pool, tls: None });
         }
         let service = self.follow(route, reference, Kind::Service)?;
@@ -101,10 +105,11 @@ impl<'w> Backends<'w> {
             return Err(missing(format!("the reference to the Service `{service}` has no port")));
         };
         let Some(port) = self.ports.get(&(service.clone(), number)) else {
-            return Err(missing(self.services.find(&service, number).err().unwrap_or_default()));
+            return Err(missing(self.sources.services.find(&service, number).err().unwrap_or_default()));
         };
         let client = gateway.client_certificate.as_ref();
-        let tls = self.uses.borrow_mut().tls(self.policies, (&service, port.name), client);
+        let tls =
+            self.uses.borrow_mut().tls(self.sources.policies, PortName { service: &service, port: port.name }, client);
         if port.needs_tls && tls.is_none() {
             let message =
                 format!("port {number} of the Service `{service}` speaks TLS, and no BackendTLSPolicy says how");
@@ -118,7 +123,7 @@ impl<'w> Backends<'w> {
         let from = Referrer { kind: Kind::HttpRoute, namespace: &route.key.namespace };
         let BackendReference { group, kind, object, .. } = reference;
         let named = Reference { group, kind, namespace: Some(&object.namespace), name: &object.name };
-        self.references.follow(from, named, wanted).map_err(|fault| {
+        self.sources.references.follow(from, named, wanted).map_err(|fault| {
             let problem = fault.problem(REASONS);
             RefFault { reason: problem.reason, message: problem.message.into_owned() }
         })
@@ -126,7 +131,7 @@ impl<'w> Backends<'w> {
 
     /// Returns whether a reference is to an InferencePool, and those are served.
     fn leads_to_pool(&self, reference: &BackendReference) -> bool {
-        self.inference_pools.are_served() && reference.is_of(Kind::InferencePool)
+        self.sources.inference_pools.are_served() && reference.is_of(Kind::InferencePool)
     }
 
     /// Notes that the Gateway with the place `gateway` leads to the backends of a route.
@@ -141,7 +146,11 @@ impl<'w> Backends<'w> {
             } else if reference.is_of(Kind::Service)
                 && let Some(port) = reference.port.and_then(|port| self.ports.get(&(object.clone(), port)))
             {
-                self.uses.borrow_mut().note(self.policies, (object, port.name), gateway);
+                self.uses.borrow_mut().note(
+                    self.sources.policies,
+                    PortName { service: object, port: port.name },
+                    gateway,
+                );
             }
         }
     }

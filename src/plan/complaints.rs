@@ -18,50 +18,41 @@ pub struct Complaint {
 }
 
 impl Reports {
-    /// Returns all complaints, each once. That a port is not open yet is none, and neither are ModelServers without Pods.
+    /// Returns all complaints, each once. A port that is not open yet is not a complaint, nor is a ModelServer without
+    /// Pods, nor a field that is not served, of which [`Reports::unserved`] tells.
     pub fn complaints(&self) -> BTreeSet<Complaint> {
-        let mut complaints = BTreeSet::new();
-        let mut add = |kind: Kind, key: &ObjectKey, part: &str, conditions: &[Condition]| {
-            complaints.extend(conditions.iter().filter(|condition| is_fault(condition)).map(|condition| {
-                let status = if condition.status { "True" } else { "False" };
-                let Condition { kind: of, reason, message, .. } = condition;
-                Complaint { kind, key: key.clone(), text: format!("{part}{of} is {status} ({reason}): {message}") }
-            }));
-        };
-        let owners =
-            self.gateways.iter().map(|(key, report)| (Kind::Gateway, key, &report.conditions, &report.listeners));
-        let sets = self.listener_sets.iter();
-        let sets = sets.map(|(key, report)| (Kind::ListenerSet, key, &report.conditions, &report.listeners));
-        for (kind, key, conditions, listeners) in owners.chain(sets) {
-            add(kind, key, "", conditions);
-            for listener in listeners {
-                add(kind, key, &format!("listener `{}`: ", listener.name), &listener.conditions);
-            }
-        }
-        for (key, report) in &self.http_routes {
-            report.parents.iter().for_each(|(_, conditions)| add(Kind::HttpRoute, key, "", conditions));
-        }
-        for (key, report) in &self.policies {
-            report.ancestors.iter().for_each(|(_, conditions)| add(Kind::BackendTlsPolicy, key, "", conditions));
-        }
-        for (key, report) in &self.inference_pools {
-            report.parents.iter().for_each(|(_, conditions)| add(Kind::InferencePool, key, "", conditions));
-        }
-        for (key, report) in &self.routes {
-            add(Kind::ModelRoute, key, "", &report.conditions);
-            report.parents.iter().for_each(|parent| add(Kind::ModelRoute, key, "", &parent.conditions));
-        }
-        complaints
+        self.collect(&is_fault)
+    }
+
+    /// Returns what objects ask for and do not get, although they are served.
+    pub fn unserved(&self) -> BTreeSet<Complaint> {
+        self.collect(&|condition| condition.kind == kind::UNSERVED_FIELDS)
+    }
+
+    fn collect(&self, counts: &dyn Fn(&Condition) -> bool) -> BTreeSet<Complaint> {
+        let mut found = BTreeSet::new();
+        self.each(&mut |kind, key, report| {
+            report.each_condition(&mut |part, condition| {
+                if counts(condition) {
+                    let status = if condition.status { "True" } else { "False" };
+                    let Condition { kind: of, reason, message, .. } = condition;
+                    let text = format!("{part}{of} is {status} ({reason}): {message}");
+                    found.insert(Complaint { kind, key: key.clone(), text });
+                }
+            });
+        });
+        found
     }
 }
 
-/// Returns whether a condition is bad news: two of them are when they hold.
+/// Returns whether a condition is bad news that somebody has to do something about.
 fn is_fault(condition: &Condition) -> bool {
-    match condition.kind {
-        kind::CONFLICTED | kind::PARTIALLY_INVALID => condition.status,
-        kind::INSECURE_FRONTEND | kind::OVERLAPPING_TLS => false,
-        // A listener that is at fault says so by other conditions, and one that is not open yet will be.
-        kind::PROGRAMMED => !condition.status && ![reason::PENDING, reason::INVALID].contains(&condition.reason),
-        _ => !condition.status,
-    }
+    condition.is_bad_news()
+        && match condition.kind {
+            kind::INSECURE_FRONTEND | kind::OVERLAPPING_TLS | kind::UNSERVED_FIELDS => false,
+            // A listener that is at fault says so by other conditions, and one that is not open yet will be.
+            kind::PROGRAMMED => ![reason::PENDING, reason::INVALID].contains(&condition.reason),
+            kind::READY => condition.reason != reason::NO_READY_ENDPOINTS,
+            _ => true,
+        }
 }

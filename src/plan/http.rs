@@ -10,7 +10,7 @@ use foldhash::{HashMap, HashMapExt};
 
 use super::backends::Backends;
 use super::models::attach_once;
-use crate::conditions::{Condition, Problem, kind, reason};
+use crate::conditions::{Condition, Problem, Verdict, kind, reason};
 use crate::gateway::gateways::OwnGateway;
 use crate::gateway::parents::{Attachment, Candidate, Parents};
 use crate::object::{Kind, ObjectKey};
@@ -23,9 +23,17 @@ use crate::world::World;
 pub struct HttpRouteReport {
     /// The generation that was looked at.
     pub generation: i64,
-    /// For each entry of `spec.parentRefs` that names one of our objects its place there, and what it came to:
-    /// `Accepted`, `ResolvedRefs` and, where it applies, `PartiallyInvalid`.
-    pub parents: Vec<(usize, Vec<Condition>)>,
+    /// The entries of `spec.parentRefs` that name one of our objects.
+    pub parents: Vec<HttpParentReport>,
+}
+
+/// What is reported of an HTTPRoute at one of its parents.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpParentReport {
+    /// The place of the entry in `spec.parentRefs`.
+    pub place: usize,
+    /// What the route came to there; where it applies, with `PartiallyInvalid`.
+    pub verdict: Verdict,
 }
 
 /// The HTTPRoutes of a plan.
@@ -84,11 +92,11 @@ impl HttpRoutes {
             if validity != Validity::Unusable {
                 attach_once(&mut self.attached, &listeners, &entry);
             }
-            let conditions = conditions(route, &entry, validity, accepted);
-            if conditions[0].status {
+            let verdict = verdict(route, &entry, validity, accepted);
+            if verdict.accepted.status {
                 counted.extend(listeners.iter().filter(|place| !counted.contains(place)).copied().collect::<Vec<_>>());
             }
-            reports.push((index, conditions));
+            reports.push(HttpParentReport { place: index, verdict });
         }
         for (gateway, _) in entries {
             if counted.iter().any(|(used, _)| *used == gateway) {
@@ -102,14 +110,14 @@ impl HttpRoutes {
     }
 }
 
-/// Returns the conditions of a route for a parent at which it is `accepted` as far as that is up to the parent.
-fn conditions(route: &HttpRoute, entry: &HttpEntry, validity: Validity, accepted: Condition) -> Vec<Condition> {
+/// Judges a route at a parent that has `accepted` it as far as that is up to the parent.
+fn verdict(route: &HttpRoute, entry: &HttpEntry, validity: Validity, accepted: Condition) -> Verdict {
     let faults: Vec<Problem> = route
         .faults
         .iter()
         .map(|fault| Problem::new(fault.reason.as_str(), format!("`{}`: {}", fault.fault.path, fault.fault.message)))
         .collect();
-    let (accepted, partial) = match validity {
+    let (accepted, occasional) = match validity {
         _ if !accepted.status => (accepted, None),
         Validity::Valid => (accepted, None),
         Validity::Partial => {
@@ -120,6 +128,6 @@ fn conditions(route: &HttpRoute, entry: &HttpEntry, validity: Validity, accepted
     };
     let unresolved: Vec<Problem> =
         entry.faults.iter().map(|fault| Problem::new(fault.reason, fault.message.clone())).collect();
-    let resolved = Condition::judge(kind::RESOLVED_REFS, reason::RESOLVED_REFS, &unresolved);
-    [accepted, resolved].into_iter().chain(partial).collect()
+    let resolved_refs = Condition::judge(kind::RESOLVED_REFS, reason::RESOLVED_REFS, &unresolved);
+    Verdict { accepted, resolved_refs, occasional }
 }

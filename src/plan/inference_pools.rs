@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use super::pools::{Selected, Selection, select};
 use super::service_ports::ServicePorts;
-use super::{Controller, PoolPlan};
-use crate::conditions::{Condition, Problem, kind, reason};
+use super::{AncestorReport, Controller, PoolPlan};
+use crate::conditions::{Condition, Problem, Verdict, kind, reason};
 use crate::gateway::gateways::OwnGateway;
 use crate::kinds::faults::Fault;
 use crate::kinds::inference_pool::{
@@ -37,8 +37,8 @@ const ENGINE_LABELS: [&str; 2] = ["inference.networking.k8s.io/engine-type", "ll
 pub struct InferencePoolReport {
     /// The generation that was looked at.
     pub generation: i64,
-    /// The Gateways that have an accepted route to the pool, each with `Accepted` and `ResolvedRefs`.
-    pub parents: Vec<(ObjectKey, [Condition; 2])>,
+    /// The Gateways that have an accepted route to the pool.
+    pub parents: Vec<AncestorReport>,
 }
 
 /// The Gateways, by their places, that have an accepted route to a pool.
@@ -141,13 +141,14 @@ impl InferencePools {
         gateways: &[OwnGateway<'_>],
     ) -> BTreeMap<ObjectKey, InferencePoolReport> {
         let report = |(key, pool): (&ObjectKey, &Known)| {
-            let conditions = [
+            let verdict = Verdict::new(
                 Condition::judge(kind::ACCEPTED, reason::ACCEPTED, &pool.faults),
                 Condition::judge(kind::RESOLVED_REFS, reason::RESOLVED_REFS, &pool.unresolved),
-            ];
+            );
             let users = uses.get(key).into_iter().flatten().take(MAX_PARENTS);
-            let parents = users.map(|gateway| (gateways[*gateway].key.clone(), conditions.clone())).collect();
-            (key.clone(), InferencePoolReport { generation: pool.generation, parents })
+            let parent =
+                |gateway: &usize| AncestorReport { gateway: gateways[*gateway].key.clone(), verdict: verdict.clone() };
+            (key.clone(), InferencePoolReport { generation: pool.generation, parents: users.map(parent).collect() })
         };
         self.pools.iter().map(report).collect()
     }

@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use foldhash::{HashMap, HashMapExt};
 
+use super::AncestorReport;
 use crate::certificate::{Authorities, Certificate};
-use crate::conditions::{Condition, Problem, kind, reason};
+use crate::conditions::{Condition, Problem, Verdict, kind, reason};
 use crate::gateway::frontend::join;
 use crate::gateway::gateways::OwnGateway;
 use crate::gateway::references::{Reasons, Reference, References, Referrer};
@@ -32,8 +33,8 @@ const MAX_ANCESTORS: usize = 16;
 pub struct PolicyReport {
     /// The generation that was looked at.
     pub generation: i64,
-    /// The Gateways whose routes lead to the policy's Services, each with `Accepted` and `ResolvedRefs`.
-    pub ancestors: Vec<(ObjectKey, [Condition; 2])>,
+    /// The Gateways whose routes lead to the policy's Services.
+    pub ancestors: Vec<AncestorReport>,
 }
 
 /// All policies.
@@ -51,6 +52,15 @@ pub(super) struct Uses {
     indices: HashMap<(usize, Option<usize>), TlsIndex>,
     /// The Gateways from which a Service's port is reached.
     gateways: BTreeMap<(ObjectKey, String), BTreeSet<usize>>,
+}
+
+/// A port of a Service, by name.
+#[derive(Clone, Copy)]
+pub(super) struct PortName<'p> {
+    /// The Service.
+    pub(super) service: &'p ObjectKey,
+    /// The port's name; empty for the only port of a Service.
+    pub(super) port: &'p str,
 }
 
 struct Policy<'w> {
@@ -79,7 +89,7 @@ impl<'w> Policies<'w> {
     }
 
     /// Returns the policies for a port of a Service, the ones that name it first and by precedence.
-    fn of_port<'p>(&'p self, service: &ObjectKey, port: &'p str) -> impl Iterator<Item = usize> {
+    fn of_port<'p>(&'p self, PortName { service, port }: PortName<'p>) -> impl Iterator<Item = usize> + use<'p, 'w> {
         let named = self.targets.get(&(service.clone(), Some(port)));
         let whole = self.targets.get(&(service.clone(), None));
         named.into_iter().chain(whole).flatten().copied()
@@ -89,14 +99,15 @@ impl<'w> Policies<'w> {
     pub(super) fn reports(&self, uses: &Uses, gateways: &[OwnGateway<'_>]) -> BTreeMap<ObjectKey, PolicyReport> {
         let mut ancestors: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); self.policies.len()];
         for ((service, port), users) in &uses.gateways {
-            for policy in self.of_port(service, port) {
+            for policy in self.of_port(PortName { service, port }) {
                 ancestors[policy].extend(users);
             }
         }
         let report = |(place, policy): (usize, &Policy<'_>)| {
-            let conditions = [self.accepted(place), policy.resolved()];
+            let verdict = Verdict::new(self.accepted(place), policy.resolved());
             let ancestors = ancestors[place].iter().take(MAX_ANCESTORS);
-            let ancestors = ancestors.map(|gateway| (gateways[*gateway].key.clone(), conditions.clone()));
+            let ancestors = ancestors
+                .map(|gateway| AncestorReport { gateway: gateways[*gateway].key.clone(), verdict: verdict.clone() });
             (policy.key.clone(), PolicyReport { generation: policy.generation, ancestors: ancestors.collect() })
         };
         self.policies.iter().enumerate().map(report).collect()
@@ -119,10 +130,10 @@ impl Uses {
     pub(super) fn tls(
         &mut self,
         policies: &Policies<'_>,
-        (service, port): (&ObjectKey, &str),
+        port: PortName<'_>,
         client: Option<&Arc<Certificate>>,
     ) -> Option<TlsIndex> {
-        let place = policies.of_port(service, port).next()?;
+        let place = policies.of_port(port).next()?;
         let identity = client.map(|certificate| Arc::as_ptr(certificate).addr());
         let index = self.indices.entry((place, identity)).or_insert_with(|| {
             self.tls.push(Arc::new(policies.policies[place].tls(client)));
@@ -132,9 +143,9 @@ impl Uses {
     }
 
     /// Notes that a route of the Gateway with this place leads to a port of a Service.
-    pub(super) fn note(&mut self, policies: &Policies<'_>, (service, port): (&ObjectKey, &str), gateway: usize) {
-        if policies.of_port(service, port).next().is_some() {
-            self.gateways.entry((service.clone(), port.to_owned())).or_default().insert(gateway);
+    pub(super) fn note(&mut self, policies: &Policies<'_>, port: PortName<'_>, gateway: usize) {
+        if policies.of_port(port).next().is_some() {
+            self.gateways.entry((port.service.clone(), port.port.to_owned())).or_default().insert(gateway);
         }
     }
 }

@@ -6,9 +6,12 @@ use std::ops::Range;
 use foldhash::HashMap;
 
 use super::{HttpRouteReport, InferencePoolReport, PolicyReport, PoolPlan};
-use crate::conditions::{Condition, kind, reason};
+use crate::conditions::{Condition, Verdict, kind, reason};
+use crate::for_each_kind;
+use crate::gateway::class;
 use crate::gateway::gateways::OwnGateway;
 use crate::gateway::listeners::Listener;
+use crate::kinds::ModelServerSpec;
 use crate::kinds::faults::Fault;
 use crate::object::{Bind, BindState, Kind, ObjectKey};
 use crate::routing::models::route::Route;
@@ -17,8 +20,8 @@ use crate::world::World;
 /// The reports of all objects that a plan has something to say about.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Reports {
-    /// The conditions of our GatewayClasses.
-    pub classes: BTreeMap<ObjectKey, Vec<Condition>>,
+    /// Our GatewayClasses.
+    pub classes: BTreeMap<ObjectKey, ClassReport>,
     /// Our Gateways.
     pub gateways: BTreeMap<ObjectKey, GatewayReport>,
     /// The ListenerSets of our Gateways.
@@ -33,6 +36,22 @@ pub struct Reports {
     pub routes: HashMap<ObjectKey, RouteReport>,
     /// The ModelServers.
     pub servers: BTreeMap<ObjectKey, ServerReport>,
+}
+
+/// What is reported of an object, as far as it is alike for all kinds.
+pub trait Report {
+    /// Calls `look` with each condition, and with the part of the object that it is about: empty for the object as a
+    /// whole, else with a colon and a space at its end.
+    fn each_condition(&self, look: &mut dyn FnMut(&str, &Condition));
+}
+
+/// What is reported of a GatewayClass.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClassReport {
+    /// The generation that was looked at.
+    pub generation: i64,
+    /// `Accepted` and, where the installed release is known, `SupportedVersion`.
+    pub conditions: Vec<Condition>,
 }
 
 /// What is reported of a Gateway.
@@ -76,24 +95,24 @@ pub struct ListenerReport {
     pub conditions: Vec<Condition>,
 }
 
+/// What is reported of an object at one of the Gateways that lead to it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AncestorReport {
+    /// The Gateway.
+    pub gateway: ObjectKey,
+    /// What the object came to there.
+    pub verdict: Verdict,
+}
+
 /// What is reported of a ModelRoute.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RouteReport {
     /// The generation that was looked at.
     pub generation: i64,
-    /// `Accepted` and `ResolvedRefs`, of the route as a whole.
-    pub conditions: [Condition; 2],
+    /// What the route came to as a whole.
+    pub verdict: Verdict,
     /// For each entry of `spec.parentRefs`, in their order, what it came to.
-    pub parents: Vec<ParentReport>,
-    /// What the route asks for and does not get, although it serves.
-    pub warnings: Vec<&'static str>,
-}
-
-/// What is reported of a route for one of its parents.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ParentReport {
-    /// `Accepted` and `ResolvedRefs`.
-    pub conditions: [Condition; 2],
+    pub parents: Vec<Verdict>,
 }
 
 /// What is reported of a ModelServer.
@@ -102,13 +121,99 @@ pub struct ServerReport {
     /// The generation that was looked at.
     pub generation: i64,
     /// `Ready`.
-    pub conditions: Vec<Condition>,
+    pub ready: Condition,
+    /// `UnservedFields`, where the server asks for what the router does not do.
+    pub unserved: Option<Condition>,
     /// The Pods that it selects.
     pub endpoints: usize,
     /// Those of them that are ready.
     pub ready_endpoints: usize,
-    /// What the server asks for and does not get, although it serves.
-    pub warnings: Vec<&'static str>,
+}
+
+macro_rules! reports {
+    ($($kind:ident $name:literal in $table:ident {
+        version: $version:literal, needs: $api:ident, reach: $reach:ident, only: $only:literal, reports: $reports:ident
+    },)*) => {
+        impl Reports {
+            /// Calls `look` with each report.
+            pub fn each(&self, look: &mut dyn FnMut(Kind, &ObjectKey, &dyn Report)) {
+                $(reports!(@each $reports, self, Kind::$kind, look);)*
+            }
+        }
+    };
+    (@each none, $all:expr, $kind:expr, $look:expr) => {};
+    (@each $reports:ident, $all:expr, $kind:expr, $look:expr) => {
+        for (key, report) in &$all.$reports {
+            $look($kind, key, report);
+        }
+    };
+}
+
+for_each_kind!(reports);
+
+fn of_listeners(listeners: &[ListenerReport], look: &mut dyn FnMut(&str, &Condition)) {
+    for listener in listeners {
+        let part = format!("listener `{}`: ", listener.name);
+        listener.conditions.iter().for_each(|condition| look(&part, condition));
+    }
+}
+
+impl Report for ClassReport {
+    fn each_condition(&self, look: &mut dyn FnMut(&str, &Condition)) {
+        self.conditions.iter().for_each(|condition| look("", condition));
+    }
+}
+
+impl Report for GatewayReport {
+    fn each_condition(&self, look: &mut dyn FnMut(&str, &Condition)) {
+        self.conditions.iter().for_each(|condition| look("", condition));
+        of_listeners(&self.listeners, look);
+    }
+}
+
+impl Report for ListenerSetReport {
+    fn each_condition(&self, look: &mut dyn FnMut(&str, &Condition)) {
+        self.conditions.iter().for_each(|condition| look("", condition));
+        of_listeners(&self.listeners, look);
+    }
+}
+
+impl Report for HttpRouteReport {
+    fn each_condition(&self, look: &mut dyn FnMut(&str, &Condition)) {
+        self.parents.iter().flat_map(|parent| parent.verdict.iter()).for_each(|condition| look("", condition));
+    }
+}
+
+impl Report for PolicyReport {
+    fn each_condition(&self, look: &mut dyn FnMut(&str, &Condition)) {
+        self.ancestors.iter().flat_map(|ancestor| ancestor.verdict.iter()).for_each(|condition| look("", condition));
+    }
+}
+
+impl Report for InferencePoolReport {
+    fn each_condition(&self, look: &mut dyn FnMut(&str, &Condition)) {
+        self.parents.iter().flat_map(|parent| parent.verdict.iter()).for_each(|condition| look("", condition));
+    }
+}
+
+impl Report for RouteReport {
+    fn each_condition(&self, look: &mut dyn FnMut(&str, &Condition)) {
+        let verdicts = std::iter::once(&self.verdict).chain(&self.parents);
+        verdicts.flat_map(Verdict::iter).for_each(|condition| look("", condition));
+    }
+}
+
+impl Report for ServerReport {
+    fn each_condition(&self, look: &mut dyn FnMut(&str, &Condition)) {
+        self.conditions().for_each(|condition| look("", condition));
+    }
+}
+
+impl ServerReport {
+    /// Iterates over the conditions.
+    pub fn conditions(&self) -> impl Iterator<Item = &Condition> {
+        std::iter::once(&self.ready).chain(&self.unserved)
+    }
 }
 
 impl RouteReport {
@@ -123,9 +228,10 @@ impl RouteReport {
         } else {
             Condition::fails(kind::RESOLVED_REFS, reason::BACKEND_NOT_FOUND, unresolved.join("; "))
         };
-        let warnings =
-            if route.spec.rate_limit.is_some() { vec!["`spec.rateLimit` is not enforced"] } else { Vec::new() };
-        Self { generation: route.record.generation, conditions: [accepted, resolved], parents: Vec::new(), warnings }
+        let unserved = route.spec.rate_limit.as_ref().map(|_| "`spec.rateLimit` is not enforced");
+        let occasional = Condition::unserved(unserved.as_slice());
+        let verdict = Verdict { occasional, ..Verdict::new(accepted, resolved) };
+        Self { generation: route.record.generation, verdict, parents: Vec::new() }
     }
 
     /// Notes that the route has no parentRef although it needs one.
@@ -141,18 +247,24 @@ impl RouteReport {
     }
 
     fn refuse(&mut self, refused: bool, message: &'static str) {
-        if refused && self.conditions[0].status {
-            self.conditions[0] = Condition::fails(kind::ACCEPTED, reason::NO_MATCHING_PARENT, message);
+        if refused && self.verdict.accepted.status {
+            self.verdict.accepted = Condition::fails(kind::ACCEPTED, reason::NO_MATCHING_PARENT, message);
         }
     }
 
     /// Adds what one parentRef came to.
     pub(super) fn add_parent(&mut self, attached: Condition) {
-        let [own, resolved] = [&self.conditions[0], &self.conditions[1]];
+        let Verdict { accepted: own, resolved_refs, .. } = &self.verdict;
         let accepted = if own.status { attached } else { own.clone() };
-        let conditions = [accepted, resolved.clone()];
-        self.parents.push(ParentReport { conditions });
+        self.parents.push(Verdict::new(accepted, resolved_refs.clone()));
     }
+}
+
+/// Reports our GatewayClasses.
+pub(super) fn classes(world: &World) -> BTreeMap<ObjectKey, ClassReport> {
+    let report =
+        |(key, generation, conditions): (&ObjectKey, _, _)| (key.clone(), ClassReport { generation, conditions });
+    class::conditions(world).map(report).collect()
 }
 
 /// Reports our Gateways and their ListenerSets; `attached` returns how many routes a Gateway's listener has, by the
@@ -215,17 +327,24 @@ pub(super) fn servers(world: &World, pools: &[PoolPlan]) -> BTreeMap<ObjectKey, 
             }
             Ok(_) => Condition::holds(kind::READY, reason::READY),
         };
-        let disaggregated = server.spec.workload_selector.pd_group.is_some();
-        let warning = "`spec.workloadSelector.pdGroup` is not used: every selected Pod serves whole requests";
         ServerReport {
             generation: server.record.generation,
-            conditions: vec![ready],
+            ready,
+            unserved: Condition::unserved(&unserved_fields(&server.spec)),
             endpoints: pool.map_or(0, |pool| pool.selected),
             ready_endpoints,
-            warnings: if disaggregated { vec![warning] } else { Vec::new() },
         }
     };
     world.model_servers.iter().map(|(key, server)| (key.clone(), report(server))).collect()
+}
+
+/// Returns what a ModelServer asks for and does not get.
+fn unserved_fields(spec: &ModelServerSpec) -> Vec<&'static str> {
+    let prefill = spec.workload_selector.pd_group.as_ref();
+    let prefill =
+        prefill.map(|_| "`spec.workloadSelector.pdGroup` is not used: every selected Pod serves whole requests");
+    let connector = spec.kv_connector.as_ref().map(|_| "`spec.kvConnector` is not used: engines hand no KV cache over");
+    prefill.into_iter().chain(connector).collect()
 }
 
 fn join(faults: &[Fault]) -> String {

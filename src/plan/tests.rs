@@ -46,8 +46,11 @@ fn to(server: &str) -> String {
     format!("rules: [{{targetModels: [{{modelServerName: {server}}}]}}]")
 }
 
-fn failing(conditions: &[Condition], kind: &str) -> Option<&'static str> {
-    conditions.iter().find(|condition| condition.kind == kind && !condition.status).map(|condition| condition.reason)
+fn failing<'c>(conditions: impl IntoIterator<Item = &'c Condition>, kind: &str) -> Option<&'static str> {
+    conditions
+        .into_iter()
+        .find(|condition| condition.kind == kind && !condition.status)
+        .map(|condition| condition.reason)
 }
 
 #[test]
@@ -90,7 +93,7 @@ fn parent_refs_lead_to_the_listeners_that_they_name() {
         let found = |port, host| decision(&plan, port, host, "m", &[]) == "r -> small";
         assert_eq!((found(8081, "a.org"), found(8082, "b.org")), (on_a, on_b), "{name}");
         let report = &plan.reports.routes[&ObjectKey::new("default", "r")];
-        assert_eq!(failing(&report.parents[0].conditions, kind::ACCEPTED), refused, "{name}");
+        assert_eq!(failing(report.parents[0].iter(), kind::ACCEPTED), refused, "{name}");
     }
 }
 
@@ -118,7 +121,7 @@ fn listeners_let_in_whom_their_allowed_routes_name() {
         assert_eq!(decision(&plan, 8081, "", "m", &[]), expected, "{name}");
         let report = &plan.reports.routes[&ObjectKey::new("default", "r")];
         let refused = (!attached).then_some(reason::NOT_ALLOWED_BY_LISTENERS);
-        assert_eq!(failing(&report.parents[0].conditions, kind::ACCEPTED), refused, "{name}");
+        assert_eq!(failing(report.parents[0].iter(), kind::ACCEPTED), refused, "{name}");
         let count = plan.reports.gateways[&ObjectKey::new("infra", "g")].listeners[0].attached_routes;
         assert_eq!(count, usize::from(attached), "{name}");
     }
@@ -200,7 +203,7 @@ fn a_target_without_endpoints_gives_its_share_to_the_others() {
     assert_eq!(decision(&plan, 8080, "", "other", &[]), "none -> no endpoints");
     assert_eq!(decision(&plan, 8080, "", "o", &[]), "gone -> no endpoints");
     let report = &plan.reports.routes[&ObjectKey::new("default", "gone")];
-    assert_eq!(failing(&report.conditions, kind::RESOLVED_REFS), Some(reason::BACKEND_NOT_FOUND));
+    assert_eq!(failing(report.verdict.iter(), kind::RESOLVED_REFS), Some(reason::BACKEND_NOT_FOUND));
 }
 
 #[test]
@@ -213,8 +216,8 @@ fn an_invalid_route_is_reported_and_harms_no_other() {
     );
     assert_eq!(decision(&plan, 8080, "", "m", &[]), "b-good -> small");
     let report = &plan.reports.routes[&ObjectKey::new("default", "a-bad")];
-    assert_eq!(failing(&report.conditions, kind::ACCEPTED), Some(reason::UNSUPPORTED_VALUE));
-    assert_eq!(failing(&report.parents[0].conditions, kind::ACCEPTED), Some(reason::UNSUPPORTED_VALUE));
+    assert_eq!(failing(report.verdict.iter(), kind::ACCEPTED), Some(reason::UNSUPPORTED_VALUE));
+    assert_eq!(failing(report.parents[0].iter(), kind::ACCEPTED), Some(reason::UNSUPPORTED_VALUE));
 }
 
 #[test]
@@ -227,7 +230,7 @@ fn parent_refs_are_required_with_the_gateway_api_and_refused_without() {
         assert_eq!(decision(&plan, 8080, "", "bound", &[]), bound, "gateway API {gateway_api}");
         assert_eq!(decision(&plan, 8080, "", "free", &[]), free, "gateway API {gateway_api}");
         let ignored = ObjectKey::new("default", if gateway_api { "free" } else { "bound" });
-        let refused = failing(&plan.reports.routes[&ignored].conditions, kind::ACCEPTED);
+        let refused = failing(plan.reports.routes[&ignored].verdict.iter(), kind::ACCEPTED);
         assert_eq!(refused, Some(reason::NO_MATCHING_PARENT), "gateway API {gateway_api}");
     }
 }

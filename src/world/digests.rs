@@ -19,7 +19,7 @@ use crate::routing::models::route::{Route, Server};
 pub use provided::{GATEWAY_NAME, MANAGED_BY, ProvidedFacts};
 
 pub use core::{
-    ConfigMapFacts, DefinitionFacts, EndpointSliceFacts, PodFacts, SecretFacts, ServiceFacts, ServicePort,
+    Channel, ConfigMapFacts, DefinitionFacts, EndpointSliceFacts, PodFacts, SecretFacts, ServiceFacts, ServicePort,
     SliceEndpoint, SlicePort,
 };
 

@@ -178,3 +178,15 @@ fn a_pod_that_no_model_server_selects_needs_no_plan() {
         assert_eq!(world.absorb::<Pod>(fact), expected, "{case}");
     }
 }
+
+#[test]
+fn a_channel_without_a_name_is_the_one_with_the_fewest_fields() {
+    for (name, expected) in [
+        (Some("experimental"), Channel::Experimental),
+        (Some("standard"), Channel::Standard),
+        (Some("next"), Channel::Standard),
+        (None, Channel::Standard),
+    ] {
+        assert_eq!(Channel::parse(name), expected, "{name:?}");
+    }
+}

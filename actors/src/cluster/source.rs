@@ -62,7 +62,7 @@ pub struct Watch {
     /// The namespace; all of them if absent.
     pub namespace: Option<Arc<str>>,
     /// The fields that objects must have to be watched, as a field selector; all objects if absent.
-    pub fields: Option<String>,
+    pub fields: Option<&'static str>,
 }
 
 /// One watch at work.

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use kthena_router::conditions::Condition;
 use kthena_router::inference::exposition::HistogramTotals;
 use kthena_router::inference::health::Cause;
 use kthena_router::kinds::model_server::InferenceEngine;
 use kthena_router::object::{Kind, ObjectKey, PoolKey};
-use kthena_router::plan::Reports;
+use kthena_router::plan::{AncestorReport, Reports};
 use kthena_router::selector::has_all;
 use kthena_router::world::World;
 use serde_json::{Value, json};
@@ -73,8 +72,8 @@ fn http_routes(world: &World, reports: &Reports) -> Vec<Value> {
                 .get(key)
                 .iter()
                 .flat_map(|report| &report.parents)
-                .map(|(place, conditions)| {
-                    json!({"parentRef": route.spec.parent_refs.get(*place), "conditions": conditions})
+                .map(|parent| {
+                    json!({"parentRef": route.spec.parent_refs.get(parent.place), "conditions": parent.verdict})
                 })
                 .collect();
             json!({
@@ -95,9 +94,9 @@ fn inference_pools(world: &World, reports: &Reports) -> Vec<Value> {
         .filter_map(|(key, report)| Some((key, report, world.inference_pools.find(key)?)));
     known
         .map(|(key, report, pool)| {
-            let parent = |(gateway, conditions): &(ObjectKey, [Condition; 2])| {
+            let parent = |AncestorReport { gateway, verdict }: &AncestorReport| {
                 let reference = json!({"name": &*gateway.name, "namespace": &*gateway.namespace});
-                json!({"parentRef": reference, "conditions": conditions})
+                json!({"parentRef": reference, "conditions": verdict})
             };
             let parents: Vec<_> = report.parents.iter().map(parent).collect();
             json!({
@@ -119,13 +118,13 @@ fn model_routes(world: &World, reports: &Reports) -> Vec<Value> {
             let parents: Vec<_> = report
                 .iter()
                 .flat_map(|report| route.spec.parent_refs.iter().zip(&report.parents))
-                .map(|(parent, report)| json!({"parentRef": parent, "conditions": report.conditions}))
+                .map(|(parent, verdict)| json!({"parentRef": parent, "conditions": verdict}))
                 .collect();
             json!({
                 "name": &*key.name,
                 "namespace": &*key.namespace,
                 "spec": route.spec,
-                "status": {"conditions": report.map(|report| &report.conditions), "parents": parents},
+                "status": {"conditions": report.map(|report| &report.verdict), "parents": parents},
             })
         })
         .collect()
@@ -147,7 +146,7 @@ fn model_servers(world: &World, reports: &Reports) -> Vec<Value> {
                 "name": &*key.name,
                 "namespace": &*key.namespace,
                 "spec": server.spec.as_ref(),
-                "status": {"conditions": reports.servers.get(key).map(|report| &report.conditions)},
+                "status": {"conditions": reports.servers.get(key).map(|report| report.conditions().collect::<Vec<_>>())},
                 "associatedPods": pods,
             })
         })

@@ -117,6 +117,7 @@ impl Network {
             format!("--metrics-port={metrics_port}"),
             format!("--debug-port={debug_port}"),
             "--workers=1".to_owned(),
+            "--pod-namespace=default".to_owned(),
             "--metrics-scrape-interval=100ms".to_owned(),
             format!("--access-log-output={}", self.manifests.path().join("access.log").display()),
         ];

@@ -7,6 +7,7 @@
 
 mod api_server;
 mod changes;
+mod checks;
 mod cluster;
 mod disturbances;
 mod failures;

@@ -48,6 +48,7 @@ class Router:
             "--metrics-port": str(self.metrics_port),
             "--debug-port": str(self.debug_port),
             "--workers": "1",
+            "--pod-namespace": "default",
             "--metrics-scrape-interval": "200ms",
             "--access-log-output": str(self.access_log),
             "--drain-timeout": "1s",

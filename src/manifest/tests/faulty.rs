@@ -151,6 +151,41 @@ fn fields_of_every_kind_are_checked() {
 }
 
 #[test]
+fn a_kind_that_the_routers_own_group_does_not_have_is_a_fault() {
+    let own = "apiVersion: networking.serving.volcano.sh/v1alpha1\n";
+    let unknown = "unknown kind `M`: `networking.serving.volcano.sh` has ModelRoute and ModelServer";
+    check(&[
+        ("misspelt or cut off", &format!("{own}kind: M\n"), 0, &[&format!("2: kind: {unknown}")]),
+        ("one of another group", "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\n", 0, &[]),
+    ]);
+    assert_eq!(read(&format!("{own}kind: M\n")).unreadable, 1, "the last good objects of the file stay");
+}
+
+#[test]
+fn a_number_in_place_of_a_duration_is_answered_with_a_duration() {
+    let server = "apiVersion: networking.serving.volcano.sh/v1alpha1\nkind: ModelServer\nmetadata: {name: s}\nspec:\n  \
+                  inferenceEngine: vLLM\n  workloadSelector: {matchLabels: {a: b}}\n  workloadPort: {port: 80}\n  ";
+    check(&[
+        (
+            "a timeout",
+            &format!("{server}trafficPolicy: {{timeout: 30}}\n"),
+            0,
+            &[
+                "8: spec.trafficPolicy.timeout: expected a string, found the number `30`: write a duration such as `30s`",
+            ],
+        ),
+        (
+            "an interval",
+            &format!("{server}trafficPolicy: {{retry: {{attempts: 1, retryInterval: 2}}}}\n"),
+            0,
+            &[
+                "8: spec.trafficPolicy.retry.retryInterval: expected a string, found the number `2`: write a duration such as `2s`",
+            ],
+        ),
+    ]);
+}
+
+#[test]
 fn an_object_with_other_faults_is_read_all_the_same() {
     check(&[
         ("unknown", &ROUTE.replace("  rules", "  foo: 1\n  rules"), 1, &["7: spec.foo: unknown field `foo`"]),

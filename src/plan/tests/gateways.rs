@@ -212,8 +212,8 @@ fn listener_sets_are_for_gateways_that_allow_them() {
         let plan = open_plan(&(gateway_with("g", spec, http) + set + route));
         let report = &plan.reports.listener_sets[&ObjectKey::new("other", "s")];
         assert_eq!(faults(&report.conditions), expected, "{case}");
-        let (_, conditions) = &plan.reports.http_routes[&ObjectKey::new("other", "r")].parents[0];
-        assert_eq!(failing(conditions, kind::ACCEPTED), on_route, "{case}");
+        let parent = &plan.reports.http_routes[&ObjectKey::new("other", "r")].parents[0];
+        assert_eq!(failing(parent.verdict.iter(), kind::ACCEPTED), on_route, "{case}");
         assert_eq!(plan.binds.iter().any(|plan| plan.bind.port == 8082), on_route.is_none(), "{case}");
     }
 }

@@ -33,8 +33,8 @@ fn http_route(name: &str, spec: &str) -> String {
 /// `1 Accepted=NoMatchingParent`.
 fn parents(plan: &Plan) -> Vec<String> {
     let [report] = plan.reports.http_routes.values().collect::<Vec<_>>()[..] else { panic!("there is one route") };
-    let words = |(place, conditions): &(usize, Vec<Condition>)| {
-        let words = conditions.iter().map(|condition| match condition.status {
+    let words = |HttpParentReport { place, verdict }: &HttpParentReport| {
+        let words = verdict.iter().map(|condition| match condition.status {
             true => condition.kind.to_owned(),
             false => format!("{}={}", condition.kind, condition.reason),
         });

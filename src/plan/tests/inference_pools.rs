@@ -55,19 +55,19 @@ fn extended() -> Controller {
 /// Returns what a pool reports, one line for each Gateway.
 fn parents(plan: &Plan, pool: &str) -> Vec<String> {
     let report = &plan.reports.inference_pools[&ObjectKey::new("default", pool)];
-    let words = |(gateway, conditions): &(ObjectKey, [Condition; 2])| {
-        let words = conditions.each_ref().map(|condition| match condition.status {
+    let words = |AncestorReport { gateway, verdict }: &AncestorReport| {
+        let words = verdict.iter().map(|condition| match condition.status {
             true => condition.kind.to_owned(),
             false => format!("{}={}", condition.kind, condition.reason),
         });
-        format!("{} {}", gateway.name, words.join(" "))
+        format!("{} {}", gateway.name, words.collect::<Vec<_>>().join(" "))
     };
     report.parents.iter().map(words).collect()
 }
 
 fn resolved(plan: &Plan, route: &str) -> Option<&'static str> {
     let report = &plan.reports.http_routes[&ObjectKey::new("default", route)];
-    failing(&report.parents[0].1, kind::RESOLVED_REFS)
+    failing(report.parents[0].verdict.iter(), kind::RESOLVED_REFS)
 }
 
 fn found(plan: &Plan) -> &PoolPlan {
@@ -160,7 +160,11 @@ fn references_that_lead_nowhere_are_told_of_and_answered_with_500() {
         let plan = plan(&world, &Controller { inference_extension: enabled, ..controller() });
         assert_eq!(resolved(&plan, "r"), expected, "{case}");
         let report = &plan.reports.http_routes[&ObjectKey::new("default", "r")];
-        assert_eq!(failing(&report.parents[0].1, kind::ACCEPTED), None, "{case}: the route is accepted all the same");
+        assert_eq!(
+            failing(report.parents[0].verdict.iter(), kind::ACCEPTED),
+            None,
+            "{case}: the route is accepted all the same"
+        );
         let serves = matches!(http_decision(&plan, 8081, "any", "/"), Outcome::Pool(_));
         assert_eq!(serves, expected.is_none(), "{case}");
         let told = plan

@@ -24,9 +24,9 @@ fn policy(name: &str, target: &str, validation: &str) -> String {
 /// Returns what does not hold of a policy at its only Gateway.
 fn told(plan: &Plan, name: &str) -> [Option<&'static str>; 2] {
     let report = &plan.reports.policies[&ObjectKey::new("default", name)];
-    let [(gateway, conditions)] = &report.ancestors[..] else { panic!("`{name}` has one ancestor") };
+    let [AncestorReport { gateway, verdict }] = &report.ancestors[..] else { panic!("`{name}` has one ancestor") };
     assert_eq!(gateway, &ObjectKey::new("default", "g"));
-    [failing(conditions, kind::ACCEPTED), failing(conditions, kind::RESOLVED_REFS)]
+    [failing(verdict.iter(), kind::ACCEPTED), failing(verdict.iter(), kind::RESOLVED_REFS)]
 }
 
 const CA: &str = "caCertificateRefs: [{group: '', kind: ConfigMap, name: ca}]";

@@ -21,6 +21,9 @@ use crate::world::{Digest, InferencePoolFacts, Table, World};
 /// The annotation of the Gateway API's CustomResourceDefinitions that says which release they are of.
 const BUNDLE_VERSION: &str = "gateway.networking.k8s.io/bundle-version";
 
+/// The annotation beside it that names their channel.
+const CHANNEL: &str = "gateway.networking.k8s.io/channel";
+
 /// The label of an EndpointSlice that names its Service.
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
@@ -120,6 +123,18 @@ pub struct ConfigMapFacts {
 pub struct DefinitionFacts {
     /// The release of the Gateway API that the definition says it is of.
     pub bundle_version: Option<String>,
+    /// The channel of that release that it says it is of.
+    pub channel: Channel,
+}
+
+/// The channel of the installed definitions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Channel {
+    /// It has the fields that are stable, and is assumed where the definitions do not name their channel.
+    #[default]
+    Standard,
+    /// It has all fields.
+    Experimental,
 }
 
 impl Digest for Namespace {
@@ -255,14 +270,23 @@ impl Digest for ConfigMap {
 impl Digest for CustomResourceDefinition {
     type Stored = DefinitionFacts;
 
-    fn digest(mut self) -> Self::Stored {
+    fn digest(self) -> Self::Stored {
+        let mut annotations = self.metadata.annotations.unwrap_or_default();
         DefinitionFacts {
-            bundle_version: self.metadata.annotations.as_mut().and_then(|all| all.remove(BUNDLE_VERSION)),
+            channel: Channel::parse(annotations.get(CHANNEL).map(String::as_str)),
+            bundle_version: annotations.remove(BUNDLE_VERSION),
         }
     }
 
     fn effect(before: &Self::Stored, after: &Self::Stored) -> Effect {
         effect(before, after)
+    }
+}
+
+impl Channel {
+    /// Reads the channel's name; an unknown one counts as the channel with the fewest fields.
+    pub fn parse(name: Option<&str>) -> Self {
+        if name == Some("experimental") { Self::Experimental } else { Self::Standard }
     }
 }
 
