@@ -3,7 +3,7 @@ default:
     @just --list
 
 # Everything that must hold before a commit: format, lints, budgets, spelling, docs, licences.
-check: fmt clippy pure layers lines words logs spelling docs licences
+check: fmt clippy pure layers lines words logs versions spelling docs licences
 
 # The format of all code.
 fmt:
@@ -33,6 +33,10 @@ words:
 logs:
     scripts/check-logs
 
+# Every document names the releases that the suites test.
+versions:
+    scripts/check-versions
+
 # Spelling of code and prose.
 spelling:
     typos
@@ -55,10 +59,12 @@ check-cluster $CGO_ENABLED="0" $GOFLAGS="-trimpath":
     test -z "$(gofmt -l integration/cluster)"
     cd integration/cluster && go vet ./... && go test ./...
 
-# The format and lints of what runs the conformance suites.
-check-conformance $CGO_ENABLED="0" $GOFLAGS="-trimpath":
-    test -z "$(gofmt -l integration/conformance)"
-    cd integration/conformance && go vet ./...
+# The format and lints of what runs the conformance suites and renders the chart.
+check-conformance $CGO_ENABLED="0" $GOFLAGS="-trimpath" $GOTOOLCHAIN="auto":
+    test -z "$(gofmt -l integration/conformance integration/helm)"
+    go -C integration/conformance vet ./...
+    go -C integration/conformance/gateway vet ./...
+    go -C integration/helm vet ./...
 
 # The conformance suites; OPTIONS are those of integration/conformance/run.
 conformance *OPTIONS:

@@ -1,5 +1,5 @@
-// Package conformance runs the Gateway API's own suite against a router that is deployed in the cluster of KUBECONFIG.
-package conformance
+// Package gateway runs the own suite of an earlier release of the Gateway API against a router that is deployed in the cluster of KUBECONFIG.
+package gateway
 
 import (
 	"testing"
