@@ -10,9 +10,10 @@ use kthena_router_integration::router::NAMESPACE;
 use serde_json::Value;
 
 /// A kustomization, and the values with which the chart renders the same.
-const PAIRS: [(&str, &str); 4] = [
+const PAIRS: [(&str, &str); 5] = [
     ("manifests/base", ""),
     ("manifests/overlays/gateway-api", "gatewayAPI.enabled=true"),
+    ("manifests/overlays/models-only", "gatewayAPI.rights=false"),
     ("manifests/overlays/high-availability", "replicas=2"),
     ("manifests/overlays/service-monitor", "serviceMonitor.enabled=true"),
 ];

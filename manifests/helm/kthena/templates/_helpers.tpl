@@ -35,6 +35,16 @@ app.kubernetes.io/component: metrics
 {{- $namespaces | uniq | sortAlpha | toJson -}}
 {{- end }}
 
+{{/* The namespaces in which the router has rights, as a JSON list; empty for all. They outlast the flag of the Gateway API. */}}
+{{- define "kthena.grantedNamespaces" -}}
+{{- $router := .Values.networking.kthenaRouter -}}
+{{- $namespaces := $router.watchNamespaces -}}
+{{- if and $namespaces (or $router.gatewayAPI.enabled $router.gatewayAPI.rights) -}}
+{{- $namespaces = append $namespaces .Release.Namespace -}}
+{{- end -}}
+{{- $namespaces | uniq | sortAlpha | toJson -}}
+{{- end }}
+
 {{/* The scheduler's configuration as the router reads it. */}}
 {{- define "kthena.routerConfiguration" -}}
 {{- dict "scheduler" .Values.networking.kthenaRouter.scheduler | toYaml -}}
