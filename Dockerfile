@@ -13,7 +13,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target \
     host="$(rustc -vV | sed -n 's/^host: //p')" \
     && RUSTFLAGS='-C target-feature=+crt-static --cfg getrandom_backend="linux_getrandom"' \
-        cargo build --profile dist --locked --target "$host" --package kthena-router-actors --bin kthena-router \
+        cargo build --profile dist --locked --target "$host" --package kthena-router-actors --bin kthena-router --no-default-features \
     && cp "target/$host/dist/kthena-router" /kthena-router
 
 FROM scratch

@@ -83,6 +83,8 @@ pub mod reason {
     pub const CONFIGURATION_CHANGED: &str = "ConfigurationChanged";
     /// Another policy has precedence.
     pub const CONFLICTED: &str = "Conflicted";
+    /// The backend has endpoints that can serve, and others that requests fail at.
+    pub const ENDPOINTS_EJECTED: &str = "EndpointsEjected";
     /// Another listener of the Gateway has the same port and hostname.
     pub const HOSTNAME_CONFLICT: &str = "HostnameConflict";
     /// A rule has filters that exclude each other.

@@ -16,8 +16,10 @@ use crate::controller::SERVICE_NAME;
 use crate::kinds::duration::{DurationError, parse_duration};
 
 pub use addresses::{AddressConfig, AddressProviderName};
+pub use unserved::unserved;
 
 mod addresses;
+mod unserved;
 
 /// The port of `/metrics` and the probes unless `--metrics-port` says otherwise.
 pub const DEFAULT_METRICS_PORT: u16 = 9090;

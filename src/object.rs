@@ -249,6 +249,13 @@ pub struct PoolKey {
 
 for_each_kind!(all_kinds);
 
+impl PoolKey {
+    /// Returns the key of a ModelServer's pool.
+    pub fn of_server(server: &ObjectKey) -> Self {
+        Self { kind: Kind::ModelServer, object: server.clone(), port: None }
+    }
+}
+
 impl Kind {
     /// Returns the kind's name as Kubernetes spells it, which kinds of several groups may have.
     pub const fn as_str(self) -> &'static str {

@@ -11,9 +11,10 @@ use foldhash::HashMap;
 use kube::Resource;
 
 use crate::for_each_kind;
+use crate::inference::health::Cause;
 use crate::kinds::{self, ReferenceGrantSpec};
 use crate::manifest::Object;
-use crate::object::{Bind, BindState, Kind, ObjectKey};
+use crate::object::{Bind, BindState, Kind, ObjectKey, PoolKey};
 use crate::record::Effect;
 use crate::routing::http::route::HttpRoute;
 use crate::routing::models::route::{Route, Server};
@@ -25,6 +26,9 @@ pub use digests::{
 };
 
 mod digests;
+
+/// Why endpoints are ejected, each named as its Pod and address.
+pub type Ejected = BTreeMap<String, Cause>;
 
 /// Everything the router knows.
 #[derive(Debug, Default)]
@@ -71,6 +75,8 @@ pub struct World {
     pub definitions: Table<DefinitionFacts>,
     /// What became of each socket that was asked for.
     pub binds: HashMap<Bind, BindState>,
+    /// The endpoints that are ejected, by their pools.
+    pub ejected: HashMap<PoolKey, Ejected>,
     /// The addresses that the last plan gave to Gateways, which keep them.
     pub allocations: BTreeMap<ObjectKey, IpAddr>,
     /// The lists that have not arrived yet.

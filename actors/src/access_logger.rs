@@ -4,7 +4,7 @@
 //! The output. Lines come in batches, so that a request costs no system call and a stalled output stalls no worker.
 //!
 //! # Messages
-//! In: [`LogLines`] from the workers, [`Flush`] from the Overseer at the end.
+//! In: [`LogLines`] from the workers, [`Reopen`] on SIGHUP, [`Flush`] from the Overseer at the end.
 //!
 //! # Supervision
 //! Started by the Overseer, which starts a fresh one in place of a dead one, on a thread of its own, since it may block.
@@ -13,6 +13,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use actix::{Actor, Addr, Context, Handler, MailboxError, Message};
 use arc_swap::ArcSwapOption;
@@ -21,12 +22,24 @@ use tracing::error;
 use crate::metrics::Metrics;
 use crate::vitals::Vitals;
 
-/// How many batches may wait before further ones are dropped.
-pub const WAITING_BATCHES: usize = 256;
+/// How many bytes of lines may wait to be written before further ones are dropped. They are counted by bytes because lines
+/// are as long as what clients send.
+pub const WAITING_BYTES: usize = 8 << 20;
 
 /// The way to the access logger of the moment.
 #[derive(Clone, Debug, Default)]
-pub struct AccessLog(Arc<ArcSwapOption<Addr<AccessLogger>>>);
+pub struct AccessLog {
+    logger: Arc<ArcSwapOption<Addr<AccessLogger>>>,
+    /// The bytes that wait.
+    waiting: Arc<AtomicUsize>,
+}
+
+/// Bytes that wait, given back when they are written or lost.
+#[derive(Debug)]
+struct Waiting {
+    bytes: usize,
+    all: Arc<AtomicUsize>,
+}
 
 /// Writes access log lines.
 pub struct AccessLogger {
@@ -40,7 +53,15 @@ pub struct AccessLogger {
 /// Whole lines, each with its line end.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct LogLines(pub Vec<u8>);
+pub struct LogLines {
+    text: Vec<u8>,
+    _waiting: Waiting,
+}
+
+/// Opens a file anew, after it was moved away.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Reopen;
 
 /// Answered when everything sent before is written.
 #[derive(Message)]
@@ -102,13 +123,26 @@ impl AccessLogger {
 impl AccessLog {
     /// Sends lines from now on to this logger.
     pub fn lead_to(&self, logger: Addr<AccessLogger>) {
-        self.0.store(Some(Arc::new(logger)));
+        self.logger.store(Some(Arc::new(logger)));
     }
 
-    /// Sends lines to the logger; returns whether it takes them.
-    pub fn send(&self, lines: LogLines) -> bool {
-        // All threads send by the one address: the limit of a mailbox holds for each address by itself.
-        self.0.load().as_ref().is_some_and(|logger| logger.try_send(lines).is_ok())
+    /// Sends whole lines to the logger; returns whether it takes them.
+    pub fn send(&self, text: Vec<u8>) -> bool {
+        let Some(waiting) = Waiting::reserve(&self.waiting, text.len()) else { return false };
+        let logger = self.logger.load();
+        let living = logger.as_ref().filter(|logger| logger.connected());
+        living.is_some_and(|logger| {
+            // The limit is the number of bytes.
+            logger.do_send(LogLines { text, _waiting: waiting });
+            true
+        })
+    }
+
+    /// Opens the output anew, if it is a file that was moved away.
+    pub fn reopen(&self) {
+        if let Some(logger) = self.logger.load().as_ref() {
+            logger.do_send(Reopen);
+        }
     }
 
     /// Waits until everything sent before is written.
@@ -117,7 +151,7 @@ impl AccessLog {
     ///
     /// Returns an error when the logger is dead.
     pub async fn flush(&self) -> Result<(), MailboxError> {
-        match self.0.load_full() {
+        match self.logger.load_full() {
             Some(logger) => logger.send(Flush).await,
             None => Ok(()),
         }
@@ -126,18 +160,17 @@ impl AccessLog {
 
 impl Actor for AccessLogger {
     type Context = Context<Self>;
-
-    fn started(&mut self, context: &mut Self::Context) {
-        context.set_mailbox_capacity(WAITING_BATCHES);
-    }
 }
 
 impl Handler<LogLines> for AccessLogger {
     type Result = ();
 
-    fn handle(&mut self, LogLines(lines): LogLines, _: &mut Self::Context) {
+    fn handle(&mut self, LogLines { text, .. }: LogLines, _: &mut Self::Context) {
         let _handling = self.vitals.handling("LogLines");
-        let written = self.write(&lines);
+        let written = self.write(&text);
+        if written.is_err() {
+            self.vitals.metrics().access_log_dropped.inc_by(count_lines(&text));
+        }
         if let Err(error) = &written
             && !self.failing
         {
@@ -147,10 +180,46 @@ impl Handler<LogLines> for AccessLogger {
     }
 }
 
+impl Handler<Reopen> for AccessLogger {
+    type Result = ();
+
+    fn handle(&mut self, _: Reopen, _: &mut Self::Context) {
+        let _handling = self.vitals.handling("Reopen");
+        match Output::open(&self.name) {
+            Ok(output) => self.output = Some(output),
+            // The open one goes on being used: lines in a file that was moved are better than no lines.
+            Err(error) => error!(%error, "access log cannot be opened again"),
+        }
+    }
+}
+
 impl Handler<Flush> for AccessLogger {
     type Result = ();
 
     fn handle(&mut self, _: Flush, _: &mut Self::Context) {
         // The mailbox is in order, and each batch is written as it is handled.
+        let _handling = self.vitals.handling("Flush");
     }
 }
+
+impl Waiting {
+    fn reserve(all: &Arc<AtomicUsize>, bytes: usize) -> Option<Self> {
+        let before = all.fetch_add(bytes, Ordering::Relaxed);
+        let reserved = Self { bytes, all: Arc::clone(all) };
+        (before.saturating_add(bytes) <= WAITING_BYTES).then_some(reserved)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Returns the number of whole lines in a text.
+pub fn count_lines(text: &[u8]) -> u64 {
+    u64::try_from(memchr::memchr_iter(b'\n', text).count()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

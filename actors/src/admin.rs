@@ -3,17 +3,21 @@
 //! None of them is reachable through an inference port.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Addr;
+use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::ServerHandle;
-use actix_web::{App, HttpResponse, HttpServer, web};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header;
+use actix_web::middleware::{Next, from_fn};
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use serde_json::json;
 
 use crate::cluster_writer::{ClusterWriter, WriterState};
-use crate::metrics::Metrics;
+use crate::metrics::{Format, Metrics};
 use crate::observe::Observe;
 use crate::overseer::{Overseer, OverseerState};
 use crate::registry::{ConfigDump, RegistryState, RouteRegistry};
@@ -21,8 +25,6 @@ use crate::{CAST, CLUSTER_CAST};
 
 /// How long an actor may take to answer an admin page.
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
-/// The media type of the metrics.
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Whom the pages ask.
 #[derive(Clone)]
@@ -45,12 +47,12 @@ struct Check {
 }
 
 impl Admin {
-    /// Opens the page of health and metrics.
+    /// Serves the pages of health and metrics.
     ///
     /// # Errors
     ///
-    /// Returns an error when the port cannot be opened.
-    pub fn serve_metrics(&self, address: SocketAddr) -> io::Result<ServerHandle> {
+    /// Returns an error when the socket cannot be used.
+    pub fn serve_metrics(&self, socket: TcpListener) -> io::Result<ServerHandle> {
         let admin = self.clone();
         let server = HttpServer::new(move || {
             App::new()
@@ -60,28 +62,28 @@ impl Admin {
                 .route("/readyz", web::get().to(readyz))
                 .route("/metrics", web::get().to(metrics))
         });
-        let server = server.workers(1).disable_signals().shutdown_timeout(1).bind(address)?.run();
+        let server = server.workers(1).disable_signals().shutdown_timeout(1).listen(socket)?.run();
         let handle = server.handle();
         actix::spawn(server);
         Ok(handle)
     }
 
-    /// Opens the debug pages.
+    /// Serves the debug pages, to whoever names the router by an address or as `localhost`.
     ///
     /// # Errors
     ///
-    /// Returns an error when the port cannot be opened.
-    pub fn serve_debug(&self, port: u16) -> io::Result<ServerHandle> {
+    /// Returns an error when the socket cannot be used.
+    pub fn serve_debug(&self, socket: TcpListener) -> io::Result<ServerHandle> {
         let admin = self.clone();
         let server = HttpServer::new(move || {
             App::new()
+                .wrap(from_fn(refuse_names))
                 .app_data(web::Data::new(admin.clone()))
                 .route("/debug/actors", web::get().to(actors))
                 .route("/debug/config_dump/namespaces/{namespace}/{kind}/{name}", web::get().to(dump_one))
                 .route("/debug/config_dump/{kind}", web::get().to(dump_all))
         });
-        let address = (Ipv4Addr::LOCALHOST, port);
-        let server = server.workers(1).disable_signals().shutdown_timeout(1).bind(address)?.run();
+        let server = server.workers(1).disable_signals().shutdown_timeout(1).listen(socket)?.run();
         let handle = server.handle();
         actix::spawn(server);
         Ok(handle)
@@ -120,6 +122,27 @@ impl Admin {
     }
 }
 
+/// Refuses requests that name the router by anything but an address or `localhost`: a web page that a browser on this machine
+/// shows can give its own name this machine's address, and would read the answers.
+async fn refuse_names(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    if is_local(request.connection_info().host()) {
+        return next.call(request).await.map(ServiceResponse::map_into_boxed_body);
+    }
+    let refusal = HttpResponse::MisdirectedRequest().body("ask for this page by an address or as localhost\n");
+    Ok(request.into_response(refusal))
+}
+
+fn is_local(host: &str) -> bool {
+    let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+    let name = name.map_or(host, |(name, _)| name);
+    let is_address = host.parse::<SocketAddr>().is_ok()
+        || name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok();
+    is_address || name.eq_ignore_ascii_case("localhost")
+}
+
 async fn healthz(admin: web::Data<Admin>) -> HttpResponse {
     match admin.overseer.send(Observe::<OverseerState>::new()).timeout(ASK_TIMEOUT).await {
         Ok(_) => HttpResponse::Ok().json(json!({"message": "ok"})),
@@ -143,9 +166,11 @@ async fn readyz(admin: web::Data<Admin>) -> HttpResponse {
     }
 }
 
-async fn metrics(admin: web::Data<Admin>) -> HttpResponse {
-    match admin.metrics.encode() {
-        Ok(text) => HttpResponse::Ok().content_type(OPEN_METRICS).body(text),
+async fn metrics(admin: web::Data<Admin>, request: HttpRequest) -> HttpResponse {
+    let accept = request.headers().get_all(header::ACCEPT).filter_map(|value| value.to_str().ok());
+    let format = Format::accepted(&accept.collect::<Vec<_>>().join(","));
+    match admin.metrics.encode(format) {
+        Ok(text) => HttpResponse::Ok().content_type(format.media_type()).body(text),
         Err(error) => HttpResponse::InternalServerError().body(error.to_string()),
     }
 }
@@ -199,4 +224,19 @@ async fn dump_one(admin: web::Data<Admin>, path: web::Path<(String, String, Stri
 
 fn not_found(message: &str) -> HttpResponse {
     HttpResponse::NotFound().json(json!({ "error": message }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_of_a_browser_cannot_ask_by_a_name_of_its_own() {
+        for host in ["localhost", "LOCALHOST:15000", "127.0.0.1", "127.0.0.1:15000", "[::1]:15000", "10.0.0.1:80"] {
+            assert!(is_local(host), "{host}");
+        }
+        for host in ["", "evil.example", "evil.example:15000", "localhost.evil.example", "127.0.0.1.evil.example:1"] {
+            assert!(!is_local(host), "{host}");
+        }
+    }
 }

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use kthena_router::config::{Config, DEFAULT_NAMESPACE};
+#[cfg(feature = "demo")]
 use simulated_engine::EngineConfig;
 
 /// The exit code of a command line that cannot be used: EX_USAGE.
@@ -25,8 +27,10 @@ pub struct Cli {
 /// What to do other than serve.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    #[cfg(feature = "demo")]
     /// Start simulated engines and a router in front of them, and show how to talk to them
     Demo(Box<Demo>),
+    #[cfg(feature = "demo")]
     /// Run a simulated inference engine
     Engine(EngineConfig),
     /// Check manifests without serving them: report every fault with its file and line
@@ -36,11 +40,16 @@ pub enum Command {
 }
 
 /// The options of the demo.
+#[cfg(feature = "demo")]
 #[derive(Args, Debug)]
 pub struct Demo {
     /// The options of the serving router; the manifests default to `examples/quickstart`.
     #[command(flatten)]
     pub config: Config,
+
+    /// Whether `--bind-address` was left out.
+    #[arg(skip)]
+    pub is_anywhere: bool,
 }
 
 /// The options of the CRDs.
@@ -77,10 +86,28 @@ pub struct Check {
     pub pod_namespace: String,
 }
 
+impl Cli {
+    /// Reads the command line of the process.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error for a command line that cannot be used, and where help or the version is asked for.
+    pub fn read() -> Result<Self, clap::Error> {
+        Self::of(&Self::command().try_get_matches()?)
+    }
+
+    fn of(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut cli = Self::from_arg_matches(matches)?;
+        #[cfg(feature = "demo")]
+        if let (Some(Command::Demo(demo)), Some(matches)) = (&mut cli.command, matches.subcommand_matches("demo")) {
+            demo.is_anywhere = matches.value_source("bind_address") == Some(ValueSource::DefaultValue);
+        }
+        Ok(cli)
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -102,5 +129,16 @@ mod tests {
         let cli = Cli::try_parse_from(["kthena-router", "--manifests", "dir"]).unwrap();
         assert!(cli.command.is_none());
         assert_eq!(cli.config.manifests, Some(PathBuf::from("dir")));
+    }
+
+    #[test]
+    #[cfg(feature = "demo")]
+    fn a_demo_knows_whether_it_was_told_where_to_listen() {
+        for (arguments, expected) in [(vec![], true), (vec!["--bind-address=0.0.0.0"], false)] {
+            let arguments = ["kthena-router", "demo"].into_iter().chain(arguments);
+            let cli = Cli::of(&Cli::command().try_get_matches_from(arguments).unwrap()).unwrap();
+            let Some(Command::Demo(demo)) = cli.command else { unreachable!("that is the command") };
+            assert_eq!(demo.is_anywhere, expected);
+        }
     }
 }

@@ -5,7 +5,8 @@
 //! the registry derives what is to be written from the world.
 //!
 //! # Messages
-//! In: [`DesireWrites`] from the registry, [`LeadershipChanged`] from Leadership, [`ReportUnreadable`] from the sources.
+//! In: [`DesireWrites`] from the registry, [`LeadershipChanged`] from Leadership, [`ReportTrouble`] from the sources
+//! and the registry.
 //! Out: requests to the API server.
 //!
 //! # Supervision
@@ -63,8 +64,8 @@ pub struct ClusterWriter {
     in_flight: BTreeSet<Target>,
     /// Writes that failed since the last look.
     failed: BTreeSet<Target>,
-    /// Objects that cannot be read, of which no Event tells yet, and since when that is known.
-    unreadable: Vec<(Instant, ReportUnreadable)>,
+    /// Troubles that no Event tells of yet, and since when they are known.
+    troubles: Vec<(Instant, ReportTrouble)>,
     vitals: Vitals,
 }
 
@@ -78,17 +79,19 @@ pub struct DesireWrites(pub Writes);
 #[rtype(result = "()")]
 pub struct LeadershipChanged(pub bool);
 
-/// An object cannot be read.
+/// Something is wrong with an object or with what it stands for, and an Event is to tell.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct ReportUnreadable {
+pub struct ReportTrouble {
     /// Its kind.
     pub kind: Kind,
     /// The object.
     pub key: ObjectKey,
     /// Its `metadata.uid`.
     pub uid: String,
-    /// What is wrong with it.
+    /// The reason of the Event.
+    pub reason: &'static str,
+    /// What is wrong.
     pub message: String,
 }
 
@@ -137,7 +140,7 @@ impl ClusterWriter {
             due: VecDeque::new(),
             in_flight: BTreeSet::new(),
             failed: BTreeSet::new(),
-            unreadable: Vec::new(),
+            troubles: Vec::new(),
             vitals: Vitals::new(Self::NAME, metrics),
         }
     }
@@ -175,7 +178,7 @@ impl ClusterWriter {
     fn finish(&mut self, target: Target, write: Write, outcome: Result<u64, WriteError>, context: &mut Context<Self>) {
         let _handling = self.vitals.handling("Written");
         let labels = |outcome| WriteLabels { kind: target.kind.label(), purpose: purpose(target.purpose), outcome };
-        let writes = &self.vitals.metrics().api_writes;
+        let writes = &self.vitals.metrics().cluster.api_writes;
         match outcome {
             Ok(version) => {
                 writes.get_or_create(&labels("ok")).inc();
@@ -198,14 +201,14 @@ impl ClusterWriter {
         }
     }
 
-    /// Publishes Events about the objects that cannot be read, if this replica is the one that does.
-    fn tell_unreadable(&mut self, context: &mut Context<Self>) {
+    /// Publishes Events about the troubles that are known, if this replica is the one that does.
+    fn tell_troubles(&mut self, context: &mut Context<Self>) {
         if !self.leading {
             return;
         }
-        for (_, report) in std::mem::take(&mut self.unreadable) {
+        for (_, report) in std::mem::take(&mut self.troubles) {
             let target = Target { purpose: Purpose::Status, kind: report.kind, key: report.key };
-            let transition = Transition { is_good: false, reason: "Unreadable".to_owned(), message: report.message };
+            let transition = Transition { is_good: false, reason: report.reason.to_owned(), message: report.message };
             self.publish(&target, &report.uid, transition, context);
         }
     }
@@ -304,7 +307,7 @@ impl Actor for ClusterWriter {
     fn started(&mut self, context: &mut Self::Context) {
         context.run_interval(LOOK_AGAIN, |writer, context| {
             writer.failed.clear();
-            writer.unreadable.retain(|(since, _)| since.elapsed() < REPORTED_WITHIN);
+            writer.troubles.retain(|(since, _)| since.elapsed() < REPORTED_WITHIN);
             writer.line_up(context);
         });
     }
@@ -330,20 +333,20 @@ impl Handler<LeadershipChanged> for ClusterWriter {
             info!(leading, wanted = self.wanted.len(), "leadership changed");
         }
         self.leading = leading;
-        self.vitals.metrics().leading.set(i64::from(leading));
-        self.tell_unreadable(context);
+        self.vitals.metrics().cluster.leading.set(i64::from(leading));
+        self.tell_troubles(context);
         self.line_up(context);
     }
 }
 
-impl Handler<ReportUnreadable> for ClusterWriter {
+impl Handler<ReportTrouble> for ClusterWriter {
     type Result = ();
 
-    fn handle(&mut self, report: ReportUnreadable, context: &mut Self::Context) {
-        let _handling = self.vitals.handling("ReportUnreadable");
+    fn handle(&mut self, report: ReportTrouble, context: &mut Self::Context) {
+        let _handling = self.vitals.handling("ReportTrouble");
         // The first lists arrive before the lease is held; of what is older, the leader of that time has told.
-        self.unreadable.push((Instant::now(), report));
-        self.tell_unreadable(context);
+        self.troubles.push((Instant::now(), report));
+        self.tell_troubles(context);
     }
 }
 

@@ -16,6 +16,8 @@ use kthena_router::object::ObjectKey;
 use kthena_router::selector::has_all;
 use kthena_router::world::World;
 use simulated_engine::{Dialect, Engine, EngineConfig, EngineError, start};
+use tempfile::TempDir;
+use thiserror::Error;
 
 use crate::cli::Demo;
 use crate::manifest_directory::list;
@@ -35,10 +37,20 @@ const FILES: [(&str, &str); 3] = [
 const TIME_TO_FIRST_TOKEN: Duration = Duration::from_millis(50);
 const TIME_PER_OUTPUT_TOKEN: Duration = Duration::from_millis(20);
 
+/// No engine of the demo can start.
+#[derive(Debug, Error)]
+#[error("no simulated engine can be started")]
+struct DemoError(#[source] EngineError);
+
 /// Runs the demo until it is told to stop.
 pub fn demo(mut options: Demo) -> ExitCode {
     let config = &mut options.config;
-    let directory = match config.manifests.clone().map_or_else(quickstart, Ok) {
+    if options.is_anywhere {
+        // Whoever tries something out does not mean to serve the network; who does says so.
+        config.listen.bind_address = Ipv4Addr::LOCALHOST.into();
+    }
+    // The files are removed at the end, if they were written for this run.
+    let (directory, _files) = match config.manifests.clone().map_or_else(quickstart, |given| Ok((given, None))) {
         Ok(directory) => directory,
         Err(error) => {
             complain(&error);
@@ -56,18 +68,17 @@ pub fn demo(mut options: Demo) -> ExitCode {
     })
 }
 
-/// Returns the quickstart's directory; outside of a checkout it is written below the temporary directory.
-fn quickstart() -> io::Result<PathBuf> {
+/// Returns the quickstart's directory; outside of a checkout it is written to a directory of this run.
+fn quickstart() -> io::Result<(PathBuf, Option<TempDir>)> {
     let checkout = Path::new(QUICKSTART);
     if checkout.is_dir() {
-        return Ok(checkout.to_owned());
+        return Ok((checkout.to_owned(), None));
     }
-    let directory = std::env::temp_dir().join("kthena-router-quickstart");
-    std::fs::create_dir_all(&directory)?;
+    let directory = TempDir::with_prefix("kthena-router-quickstart-")?;
     for (name, text) in FILES {
-        std::fs::write(directory.join(name), text)?;
+        std::fs::write(directory.path().join(name), text)?;
     }
-    Ok(directory)
+    Ok((directory.path().to_owned(), Some(directory)))
 }
 
 /// Reads the directory's objects.
@@ -80,7 +91,7 @@ fn world(directory: &Path) -> io::Result<World> {
 }
 
 /// Starts an engine for each Pod of each ModelServer.
-async fn start_engines(world: &World) -> Result<Vec<(ObjectKey, Engine)>, StartError> {
+async fn start_engines(world: &World) -> Result<Vec<(ObjectKey, Engine)>, DemoError> {
     let mut engines = Vec::new();
     let mut failure = None;
     for (key, server) in world.model_servers.iter() {
@@ -95,7 +106,7 @@ async fn start_engines(world: &World) -> Result<Vec<(ObjectKey, Engine)>, StartE
         }
     }
     match failure {
-        Some(error) if engines.is_empty() => Err(error.into()),
+        Some(error) if engines.is_empty() => Err(DemoError(error)),
         _ => Ok(engines),
     }
 }

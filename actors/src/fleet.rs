@@ -13,19 +13,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{
-    Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, WeakRecipient, WrapFuture,
-};
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, WeakRecipient, WrapFuture};
 use futures::future::join_all;
 use kthena_router::object::Bind;
 use kthena_router::plan::BindPlan;
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::listener::{Drain, InferenceWorkers, Listener};
+use crate::messages::{BindReported, EnsureBinds};
 use crate::metrics::BindLabel;
+use crate::nursery::{Child, Tended};
 use crate::proxy::Serving;
-use crate::registry::BindReported;
-use crate::vitals::{Vitals, note_restart};
+use crate::vitals::Vitals;
 
 /// Keeps the listeners that a plan wants.
 pub struct ListenerFleet {
@@ -37,14 +36,9 @@ pub struct ListenerFleet {
     vitals: Vitals,
 }
 
-/// The sockets to have open: all of them, not a difference.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct EnsureBinds(pub Vec<BindPlan>);
-
 struct OpenListener {
     plan: BindPlan,
-    listener: Addr<Listener>,
+    listener: Child<Listener>,
 }
 
 impl ListenerFleet {
@@ -58,16 +52,16 @@ impl ListenerFleet {
     }
 
     fn open(&self, plan: BindPlan) -> OpenListener {
-        let listener =
-            Listener::new(plan, Arc::clone(&self.serving), self.workers.clone(), self.registry.clone()).start();
-        OpenListener { plan, listener }
+        let (serving, workers, registry) = (Arc::clone(&self.serving), self.workers.clone(), self.registry.clone());
+        let start = move || Listener::new(plan, Arc::clone(&serving), workers.clone(), registry.clone()).start();
+        OpenListener { plan, listener: Child::start(Listener::NAME, start) }
     }
 
     /// Drains a listener; its port is free at once, its requests end by themselves.
     fn close(&self, open: OpenListener, context: &mut Context<Self>) {
         let bind = open.plan.bind;
         info!(%bind, "draining listener");
-        let drained = async move { open.listener.send(Drain).await }.into_actor(self);
+        let drained = async move { open.listener.address().send(Drain).await }.into_actor(self);
         context.spawn(drained.map(move |_, fleet, _| {
             if !fleet.listeners.contains_key(&bind) {
                 fleet.serving.metrics.listener_in_flight.remove(&BindLabel { bind: bind.to_string() });
@@ -77,12 +71,8 @@ impl ListenerFleet {
 
     fn look_after_listeners(&mut self) {
         let _handling = self.vitals.handling("Look");
-        let dead: Vec<_> =
-            self.listeners.values().filter(|open| !open.listener.connected()).map(|open| open.plan).collect();
-        for plan in dead {
-            warn!(bind = %plan.bind, "listener died, starting a fresh one");
-            note_restart(self.vitals.metrics(), Listener::NAME, "died");
-            self.listeners.insert(plan.bind, self.open(plan));
+        for (bind, open) in &mut self.listeners {
+            open.listener.look(bind, self.vitals.metrics());
         }
     }
 }
@@ -127,7 +117,7 @@ impl Handler<Drain> for ListenerFleet {
         self.draining = true;
         let drains = std::mem::take(&mut self.listeners)
             .into_values()
-            .map(|open| async move { open.listener.send(Drain).await });
+            .map(|open| async move { open.listener.address().send(Drain).await });
         let drained = join_all(drains);
         Box::pin(async move {
             drained.await;
@@ -139,4 +129,4 @@ impl Handler<Drain> for ListenerFleet {
 crate::supervision_tests::panics_in_tests!(ListenerFleet, vitals, |fleet| fleet
     .listeners
     .values()
-    .map(|open| &open.listener));
+    .map(|open| open.listener.address()));

@@ -18,16 +18,18 @@
 //! | [`registry::Observed`] | Watcher, RouteRegistry | do_send | a fact about objects of one kind |
 //! | [`cluster_writer::DesireWrites`] | RouteRegistry, ClusterWriter | do_send | what the API server should be told, all of it |
 //! | [`cluster_writer::LeadershipChanged`] | Leadership, ClusterWriter | do_send | whether this replica writes |
-//! | [`cluster_writer::ReportUnreadable`] | sources, ClusterWriter | do_send | an object that cannot be read |
-//! | [`registry::BindReported`] | Listener, RouteRegistry | do_send, weak | a socket was opened, or could not be |
-//! | [`fleet::EnsureBinds`] | RouteRegistry, ListenerFleet | do_send | the sockets to have open, all of them |
+//! | [`cluster_writer::ReportTrouble`] | sources, RouteRegistry, ClusterWriter | do_send | what an Event is to tell about an object |
+//! | [`messages::HealthChanged`] | PoolKeeper, RouteRegistry | do_send, weak | the endpoints of a pool that are ejected, all of them |
+//! | [`messages::BindReported`] | Listener, RouteRegistry | do_send, weak | a socket was opened, or could not be |
+//! | [`messages::EnsureBinds`] | RouteRegistry, ListenerFleet | do_send | the sockets to have open, all of them |
 //! | [`listener::Drain`] | Overseer, ListenerFleet, Listener | send | stop accepting, finish, close |
-//! | [`pool_keeper::SetEndpoints`] | RouteRegistry, PoolKeeper | do_send | the endpoints of a pool, all of them |
-//! | [`scraper::WatchEndpoints`] | PoolKeeper, MetricsScraper | do_send | the endpoints to scrape, all of them |
-//! | [`pool_keeper::Scraped`] | MetricsScraper, PoolKeeper | try_send | an engine's figures; a lost one is replaced |
+//! | [`pool_keeper::SetPool`] | RouteRegistry, PoolKeeper | do_send | a pool's policy and its endpoints, all of them |
+//! | [`nursery::End`] | RouteRegistry, PoolKeeper, MetricsScraper | send | stop; whoever asks waits for it |
+//! | [`messages::WatchEndpoints`] | PoolKeeper, MetricsScraper | do_send | the endpoints to scrape, all of them |
+//! | [`messages::Scraped`] | MetricsScraper, PoolKeeper | try_send | an engine's figures; a lost one is replaced |
 //! | [`messages::AttemptEnded`] | Lease, PoolKeeper | do_send, weak | an attempt that may eject an endpoint, or bring it back |
 //! | [`scheduler::PickEndpoint`] | request handler, Scheduler | send, same thread | choose an endpoint and reserve it |
-//! | [`access_logger::LogLines`] | HTTP worker, AccessLogger | try_send | lines to write |
+//! | [`access_logger::LogLines`] | HTTP worker, AccessLogger | do_send, bounded by bytes | lines to write |
 //! | [`manifest_directory::FilesChanged`] | file system, ManifestDirectory | do_send, weak | look again |
 //! | [`overseer::Shutdown`] | signals, Overseer | do_send | drain, then end |
 //! | [`observe::Observe`] | admin pages, anyone | send, with timeout | a snapshot of a state |
@@ -41,7 +43,9 @@ pub mod check;
 pub mod cli;
 pub mod cluster;
 pub mod cluster_writer;
+#[cfg(feature = "demo")]
 pub mod demo;
+#[cfg(feature = "demo")]
 pub mod engine;
 pub mod fleet;
 pub mod leadership;
@@ -52,6 +56,7 @@ pub mod manifest_directory;
 pub mod memory;
 pub mod messages;
 pub mod metrics;
+pub mod nursery;
 pub mod observe;
 pub mod origin;
 pub mod overseer;

@@ -21,9 +21,9 @@ use kthena_router::plan::BindPlan;
 use tokio::net::TcpSocket;
 use tracing::{info, warn};
 
+use crate::messages::BindReported;
 use crate::metrics::BindLabel;
 use crate::proxy::Serving;
-use crate::registry::BindReported;
 use crate::vitals::Vitals;
 use crate::workers::{OpenPort, Workers};
 use port::InferencePort;

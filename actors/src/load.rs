@@ -34,8 +34,8 @@ impl LoadCell {
         self.unreached.load(Ordering::Relaxed) != 0 || self.failures.load(Ordering::Relaxed) != 0
     }
 
-    /// Returns what the endpoint is rated down by, as a number of requests. It grows with each failure, and is halved by
-    /// each good answer and each second.
+    /// Returns what the endpoint is rated down by, as a number of requests. It grows with each failed answer, and is
+    /// halved by each good one and each second.
     pub fn penalty(&self) -> u32 {
         self.penalty.load(Ordering::Relaxed)
     }
@@ -60,10 +60,12 @@ impl LoadCell {
                 self.forgive();
                 0
             }
-            Some(Cause::Refused | Cause::Handshake) => self.note_failure(&self.unreached),
+            // A request that did not get there is tried elsewhere; the endpoint is ejected all the sooner.
+            Some(Cause::Refused | Cause::Handshake) => raise(&self.unreached),
             Some(_) => {
                 self.note_contact();
-                self.note_failure(&self.failures)
+                self.change_penalty(|penalty| (penalty + PENALTY).min(MAX_PENALTY));
+                raise(&self.failures)
             }
         }
     }
@@ -80,16 +82,16 @@ impl LoadCell {
         }
     }
 
-    fn note_failure(&self, row: &AtomicU32) -> u32 {
-        self.change_penalty(|penalty| (penalty + PENALTY).min(MAX_PENALTY));
-        row.fetch_add(1, Ordering::Relaxed).saturating_add(1)
-    }
-
     fn change_penalty(&self, change: impl Fn(u32) -> u32) {
         self.penalty
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |penalty| Some(change(penalty)))
             .expect("the change always has a result");
     }
+}
+
+/// Raises a count, and returns it.
+fn raise(count: &AtomicU32) -> u32 {
+    count.fetch_add(1, Ordering::Relaxed).saturating_add(1)
 }
 
 /// Sets a count to 0. A load is cheaper than a store that makes the other cores reload the line.

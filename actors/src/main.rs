@@ -4,20 +4,21 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
 use kthena_router::kinds::{crd_files, crds_yaml};
 use kthena_router_actors::check::check;
 use kthena_router_actors::cli::{Cli, Command, EXIT_USAGE};
-use kthena_router_actors::demo::demo;
-use kthena_router_actors::engine::engine;
+use kthena_router_actors::memory::refuse_huge_pages;
 use kthena_router_actors::serve::{complain, serve};
+#[cfg(feature = "demo")]
+use kthena_router_actors::{demo::demo, engine::engine};
 use mimalloc::MiMalloc;
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    refuse_huge_pages();
+    let cli = match Cli::read() {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are errors to the parser, but not to the user.
@@ -27,7 +28,9 @@ fn main() -> ExitCode {
     };
     match cli.command {
         None => serve(&cli.config, async { Ok(()) }),
+        #[cfg(feature = "demo")]
         Some(Command::Demo(options)) => demo(*options),
+        #[cfg(feature = "demo")]
         Some(Command::Engine(config)) => engine(config),
         Some(Command::Check(options)) => check(&options),
         Some(Command::Crds(options)) => match write_crds(options.write_to.as_deref()) {

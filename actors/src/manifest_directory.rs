@@ -5,25 +5,31 @@
 //! reading the directory.
 //!
 //! # Messages
-//! In: [`FilesChanged`] from the file system. Out: all objects, to the watchers' [`DirectorySource`]s.
+//! In: [`FilesChanged`] from the file system and on SIGHUP. Out: all objects, to the watchers' [`DirectorySource`]s.
 //!
 //! # Supervision
 //! Started by the Overseer, which starts a fresh one in place of a dead one.
 //!
 //! Changes are told by the file system; since some file systems tell nothing, the directory is also looked at each
-//! second.
+//! second. A change is read when the directory has been quiet for a moment, because a file that is being written is cut
+//! off. Of a file that goes on being written the last good objects stay in use, and so they do of one that is empty.
+//!
+//! ```text
+//! writes     | |  | |
+//! looks      l  l  l  l  l  l  l    every 25 ms while something may have changed
+//! read                         r    after 100 ms without a change, or 500 ms after the first one
+//! ```
 
-use std::collections::BTreeMap;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant};
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
+use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
+use arc_swap::ArcSwapOption;
 use futures::StreamExt;
 use futures::stream::{self, LocalBoxStream};
-use kthena_router::manifest::{Object, read};
-use kthena_router::object::{Kind, ObjectKey};
+use kthena_router::manifest::Object;
 use kthena_router::world::{Fact, Listing, WorldKind};
 use kthena_router::{for_each_kind, kinds};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
@@ -34,9 +40,20 @@ use tracing::{error, info, warn};
 use crate::metrics::Metrics;
 use crate::vitals::Vitals;
 use crate::watcher::Source;
+use files::{Files, Fingerprint, fingerprint, is_same, merge, read_files};
 
-/// How long the directory must be quiet before it is read: an editor's several steps make one change.
-const QUIET: Duration = Duration::from_millis(50);
+pub use files::list;
+
+mod files;
+
+/// How long the directory must be quiet before it is read, and a file before its text is taken for whole.
+const QUIET: Duration = Duration::from_millis(100);
+/// How long a directory that is never quiet is waited for: then it is read without the files that are being written.
+const AT_MOST: Duration = Duration::from_millis(500);
+/// How often the directory is looked at while something may have changed.
+const LOOK: Duration = Duration::from_millis(25);
+/// How long a directory that has lost all of its files is waited for: a volume may be mounted anew.
+const EMPTY_PATIENCE: Duration = Duration::from_secs(2);
 /// How often the directory is looked at without being told.
 const POLL: Duration = Duration::from_secs(1);
 
@@ -49,31 +66,26 @@ pub struct ManifestDirectory {
     files: Files,
     /// `None` before the first look: an empty directory has to be read, too.
     seen: Option<Fingerprint>,
+    /// When each file was last seen to grow or to be written in place.
+    written: HashMap<PathBuf, Instant>,
+    /// What may have changed and was not read yet.
+    unread: Option<Unread>,
     objects: watch::Sender<Objects>,
     watcher: Option<RecommendedWatcher>,
-    /// Whether a reading is about to start.
-    waiting: bool,
+    /// Whether a look is about to be taken.
+    is_looking: bool,
     /// The number of readings that were started, and the latest of them that was published.
     started: u64,
     published: u64,
     vitals: Vitals,
 }
 
-/// The files of a directory by name.
-pub type Files = BTreeMap<PathBuf, ManifestFile>;
-
-/// What is known of one file.
-#[derive(Clone, Debug, Default)]
-pub struct ManifestFile {
-    /// `None` while it cannot be read.
-    text: Option<Arc<str>>,
-    objects: Arc<Vec<Object>>,
-    /// What is wrong with the present text, each with its line.
-    pub faults: Vec<String>,
+/// Changes that were not read yet.
+#[derive(Clone, Copy, Debug)]
+struct Unread {
+    first: Instant,
+    last: Instant,
 }
-
-/// When each file was last written, and how long it is.
-type Fingerprint = BTreeMap<PathBuf, (Option<SystemTime>, u64)>;
 
 /// Something in the directory may have changed.
 #[derive(Message)]
@@ -90,6 +102,24 @@ pub trait ManifestKind: WorldKind {
     fn select(object: &Object) -> Option<&Self>;
 }
 
+/// The way to the reader of the moment.
+#[derive(Clone, Default)]
+pub struct ManifestAddress(Arc<ArcSwapOption<Addr<ManifestDirectory>>>);
+
+impl ManifestAddress {
+    /// Leads to this reader from now on.
+    pub fn lead_to(&self, reader: Addr<ManifestDirectory>) {
+        self.0.store(Some(Arc::new(reader)));
+    }
+
+    /// Has the manifests read again.
+    pub fn read_again(&self) {
+        if let Some(reader) = self.0.load().as_ref() {
+            reader.do_send(FilesChanged);
+        }
+    }
+}
+
 impl ManifestDirectory {
     /// The actor's name.
     pub const NAME: &str = "ManifestDirectory";
@@ -100,41 +130,96 @@ impl ManifestDirectory {
             path,
             files: Files::new(),
             seen: None,
+            written: HashMap::new(),
+            unread: None,
             objects,
             watcher: None,
-            waiting: false,
+            is_looking: false,
             started: 0,
             published: 0,
             vitals: Vitals::new(Self::NAME, metrics),
         }
     }
 
+    /// Looks whether files are there that were not, or are not as they were, and reads them when it is time to.
     fn look(&mut self, context: &mut Context<Self>) {
         let path = self.path.clone();
-        let fingerprint = spawn_blocking(move || fingerprint(&path)).into_actor(self);
-        context.spawn(fingerprint.map(|found, directory, context| match found {
-            Ok(Ok(fingerprint)) if directory.seen.as_ref() != Some(&fingerprint) => {
-                directory.seen = Some(fingerprint);
-                directory.read(context);
+        let found = spawn_blocking(move || fingerprint(&path)).into_actor(self);
+        context.spawn(found.map(|found, directory, context| match found {
+            Ok(Ok(found)) => {
+                directory.compare(found);
+                directory.read_if_due(context);
             }
-            Ok(Ok(_)) => {}
             Ok(Err(error)) => error!(path = %directory.path.display(), %error, "manifest directory cannot be listed"),
             Err(error) => error!(%error, "manifest directory was not listed"),
         }));
     }
 
-    fn read_soon(&mut self, context: &mut Context<Self>) {
-        // Later changes do not put it off: a file that is written all the time must be read some time.
-        if !std::mem::replace(&mut self.waiting, true) {
-            context.run_later(QUIET, Self::read);
+    fn look_soon(&mut self, context: &mut Context<Self>) {
+        if !std::mem::replace(&mut self.is_looking, true) {
+            context.run_later(LOOK, |directory, context| {
+                directory.is_looking = false;
+                directory.look(context);
+            });
+        }
+    }
+
+    fn note_change(&mut self) {
+        let now = Instant::now();
+        let first = self.unread.map_or(now, |unread| unread.first);
+        self.unread = Some(Unread { first, last: now });
+    }
+
+    fn compare(&mut self, found: Fingerprint) {
+        let Some(seen) = self.seen.take() else {
+            self.seen = Some(found);
+            return;
+        };
+        if seen != found {
+            self.note_change();
+            let now = Instant::now();
+            for (path, file) in &found {
+                match seen.get(path) {
+                    Some(before) if before == file => {}
+                    // Another file took its place, by a rename of a whole one as a rule.
+                    Some(before) if before.inode != file.inode => drop(self.written.remove(path)),
+                    _ => drop(self.written.insert(path.clone(), now)),
+                }
+            }
+            self.written.retain(|path, _| found.contains_key(path));
+        }
+        self.seen = Some(found);
+    }
+
+    fn read_if_due(&mut self, context: &mut Context<Self>) {
+        let is_first = self.started == 0;
+        let Some(Unread { first, last }) = self.unread else {
+            if is_first {
+                self.read(context);
+            }
+            return;
+        };
+        let has_lost_all = self.seen.as_ref().is_some_and(BTreeMap::is_empty) && !self.files.is_empty();
+        let (quiet, at_most) = if has_lost_all { (EMPTY_PATIENCE, EMPTY_PATIENCE) } else { (QUIET, AT_MOST) };
+        if is_first || last.elapsed() >= quiet || first.elapsed() >= at_most {
+            self.unread = None;
+            self.read(context);
+        } else {
+            self.look_soon(context);
         }
     }
 
     fn read(&mut self, context: &mut Context<Self>) {
-        self.waiting = false;
         self.started += 1;
         let (turn, path, known) = (self.started, self.path.clone(), self.files.clone());
-        let read = spawn_blocking(move || read_files(&path, &known)).into_actor(self);
+        self.written.retain(|_, written| written.elapsed() < QUIET);
+        let unfinished: BTreeSet<_> = self.written.keys().cloned().collect();
+        if !unfinished.is_empty() {
+            // They are read when they are quiet.
+            self.note_change();
+            self.look_soon(context);
+        }
+        let read = spawn_blocking(move || read_files(&path, &known, &unfinished)).into_actor(self);
         context.spawn(read.map(move |files, directory, _| match files {
             // A reading that was overtaken saw an older state of the directory.
             Ok(Ok(_)) if turn < directory.published => {}
@@ -200,8 +285,9 @@ impl Handler<FilesChanged> for ManifestDirectory {
 
     fn handle(&mut self, _: FilesChanged, context: &mut Self::Context) {
         let _handling = self.vitals.handling("FilesChanged");
-        // The fingerprint is not asked: a file can change twice within the resolution of its time stamp.
-        self.read_soon(context);
+        // Not only the fingerprint says so: a file can change twice within the resolution of its time stamp.
+        self.note_change();
+        self.look_soon(context);
     }
 }
 
@@ -235,91 +321,5 @@ macro_rules! manifest_kinds {
 
 for_each_kind!(manifest_kinds);
 
-/// Lists the manifests of a directory; a path that is a file is its own and only manifest.
-pub fn list(path: &Path) -> io::Result<Vec<PathBuf>> {
-    if path.is_file() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(path)? {
-        let path = entry?.path();
-        // Kubernetes mounts ConfigMaps by way of hidden directories, and editors keep hidden copies.
-        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        let manifest = path
-            .extension()
-            .is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension.eq_ignore_ascii_case(known)));
-        if manifest && !hidden && path.is_file() {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
-/// Returns whether files were read again and are as they were.
-fn is_same(before: &Files, now: &Files) -> bool {
-    let same = |before: &ManifestFile, now: &ManifestFile| {
-        Arc::ptr_eq(&before.objects, &now.objects) && before.faults == now.faults
-    };
-    before.len() == now.len()
-        && before.iter().zip(now).all(|((path, before), (other, now))| path == other && same(before, now))
-}
-
-fn fingerprint(path: &Path) -> io::Result<Fingerprint> {
-    let files = list(path)?.into_iter();
-    Ok(files
-        .filter_map(|file| {
-            let metadata = std::fs::metadata(&file).ok()?;
-            Some((file, (metadata.modified().ok(), metadata.len())))
-        })
-        .collect())
-}
-
-/// Reads the files of a directory; of a file that does not parse, the last good objects are kept.
-pub fn read_files(path: &Path, known: &Files) -> io::Result<Files> {
-    let read = |path: PathBuf| {
-        let before = known.get(&path).cloned().unwrap_or_default();
-        let file = match std::fs::read_to_string(&path) {
-            Ok(text) if before.text.as_deref() == Some(&text) => before,
-            Ok(text) => parse(&text, &before),
-            Err(error) => ManifestFile { text: None, faults: vec![format!("file cannot be read: {error}")], ..before },
-        };
-        (path, file)
-    };
-    Ok(list(path)?.into_iter().map(read).collect())
-}
-
-fn parse(text: &str, before: &ManifestFile) -> ManifestFile {
-    let manifest = read(text);
-    let mut faults: Vec<_> = manifest.faults.iter().map(ToString::to_string).collect();
-    let objects = if manifest.unreadable == 0 {
-        Arc::new(manifest.objects.into_iter().map(|located| located.object).collect())
-    } else {
-        faults.push("the file's last good objects stay in use".to_owned());
-        Arc::clone(&before.objects)
-    };
-    ManifestFile { text: Some(text.into()), objects, faults }
-}
-
-/// Returns the objects of all files; of those with one name the last is kept, and the others are faults.
-fn merge(files: &mut Files) -> Vec<Object> {
-    let mut owners: BTreeMap<(Kind, ObjectKey), (PathBuf, Object)> = BTreeMap::new();
-    for (path, file) in files.iter_mut() {
-        file.faults.retain(|fault| !fault.starts_with(DUPLICATE));
-        for object in file.objects.iter() {
-            let name = (object.kind(), object.key());
-            if let Some((first, _)) = owners.insert(name, (path.clone(), object.clone())) {
-                file.faults.push(format!(
-                    "{DUPLICATE}: {} `{}` is also in {}; this one is used",
-                    object.kind(),
-                    object.key(),
-                    first.display()
-                ));
-            }
-        }
-    }
-    owners.into_values().map(|(_, object)| object).collect()
-}
-
-/// How faults begin that are not one file's alone.
-const DUPLICATE: &str = "duplicate";
+#[cfg(test)]
+mod tests;

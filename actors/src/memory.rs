@@ -1,9 +1,11 @@
-//! How much memory the process may use, as its cgroup says.
+//! How the process uses memory, and how much it may use, as its cgroup says.
 //!
 //! Source: the kernel's `cgroup-v2.rst` (`memory.max`, `max` for no limit) and, for older systems, `cgroup-v1/memory.rst`
 //! (`memory.limit_in_bytes`); without a limit, what the machine has (`MemTotal` of `/proc/meminfo`).
 
 use std::fs::read_to_string;
+
+use rustix::thread::disable_transparent_huge_pages;
 
 /// What is assumed where nothing can be read.
 const UNKNOWN: usize = 1 << 30;
@@ -11,6 +13,13 @@ const UNKNOWN: usize = 1 << 30;
 const LEAST_BUDGET: usize = 64 << 20;
 /// Files with a limit in bytes.
 const LIMITS: [&str; 2] = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+
+/// Keeps the kernel from making huge pages of the heap. With them a page of 4 KiB that is touched makes 2 MiB resident, and
+/// memory that was used once is hardly ever given back. Called before anything else allocates.
+pub fn refuse_huge_pages() {
+    // Where the kernel does not know of it there is nothing to refuse.
+    let _ = disable_transparent_huge_pages(true);
+}
 
 /// Returns the bytes that requests may hold where no option says otherwise: half of what the process may use. The rest is
 /// for objects, connections, and what the allocator keeps.

@@ -1,28 +1,60 @@
 //! Every metric of the router: families, names, labels and buckets, registered once.
 //!
 //! Names begin with `kthena_router_`; those of requests are the Go router's, so that its dashboards keep working.
-//! Labels have bounded values: names of objects that exist, constants of the program, never text of a request.
+//! Labels have bounded values: names of objects that exist, constants of the program, never text of a request. The series
+//! of an object go with it: those of routes by the [`Ledger`], those of a pool when its keeper has ended.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 
+use kthena_router::inference::health::Cause;
+use kthena_router::object::PoolKey;
+
 pub use age::Age;
 pub use edge::EdgeMetrics;
+pub use format::Format;
 pub use labels::*;
+pub use ledger::{Books, Existing, Ledger, SeriesLabels, Used};
 
 mod age;
 mod edge;
+mod format;
 mod labels;
+mod ledger;
+mod process;
 
-/// The buckets of request durations, in seconds: the Go router's.
-const REQUEST_BUCKETS: [f64; 13] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+/// The buckets of request durations, in seconds: the Go router's, and further ones for long answers.
+const REQUEST_BUCKETS: [f64; 16] =
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
+/// The buckets of a scheduler plugin's work, in seconds.
+const PLUGIN_BUCKETS: [f64; 8] = [0.000_000_1, 0.000_000_5, 0.000_001, 0.000_005, 0.000_01, 0.000_1, 0.001, 0.01];
+/// How attempts end.
+const ATTEMPT_OUTCOMES: [&str; 6] = ["answered", "refused", "handshake", "broken", "timeout", "unavailable"];
+/// How scrapes end.
+const SCRAPE_OUTCOMES: [&str; 5] = ["ok", "connect", "answer", "status", "page"];
+/// What comes of asking an endpoint picker, and of telling it of an answer.
+const PICKER_OUTCOMES: [&str; 10] = [
+    "picked",
+    "answered",
+    "noted",
+    "no_picker",
+    "unreachable",
+    "timeout",
+    "broken",
+    "nonsense",
+    "no_endpoint",
+    "outside_pool",
+];
+/// What a label says that has no value.
+pub const NONE: &str = "none";
+/// The states of endpoints.
+const ENDPOINT_STATES: [&str; 2] = ["ready", "ejected"];
 /// The buckets of what the router itself takes, in seconds.
 const OVERHEAD_BUCKETS: [f64; 12] =
     [0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.1, 1.0];
@@ -34,14 +66,12 @@ pub type HistogramFamily<L> = Family<L, Histogram, Buckets>;
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// The time since the last fact about objects of a kind.
-    pub last_fact_ages: Family<KindLabel, Age>,
-    /// The time since the API server last said something on a watch.
-    pub watch_ages: Family<WatchLabels, Age>,
-    /// Writes to the API server.
-    pub api_writes: Family<WriteLabels, Counter>,
-    /// Whether this replica holds the lease, and so writes to the API server.
-    pub leading: Gauge,
+    /// The metrics of the process, which have no prefix.
+    process: Registry,
+    /// The series of routes.
+    pub ledger: Ledger,
+    /// What concerns the API server.
+    pub cluster: ClusterMetrics,
     /// Requests, by what became of them.
     pub requests: Family<RequestLabels, Counter>,
     /// Seconds from a request's head to the end of its answer.
@@ -70,6 +100,8 @@ pub struct Metrics {
     pub scrapes: Family<ScrapeLabels, Counter>,
     /// The metrics of the edge that faces clients.
     pub edge: EdgeMetrics,
+    /// Seconds that a plugin of the scheduler takes for one pick.
+    pub plugin_seconds: HistogramFamily<PluginLabels>,
     /// The metrics of endpoint pickers.
     pub pickers: PickerMetrics,
     /// Faults in the manifests at this moment.
@@ -80,10 +112,25 @@ pub struct Metrics {
     pub plans: Counter,
     /// Seconds to make a plan.
     pub plan_seconds: Histogram,
-    /// Access log lines that were lost because their output could not keep up.
+    /// Access log lines that were lost because their output could not keep up or failed.
     pub access_log_dropped: Counter,
+    /// Lines of the router's own log that were lost because standard error could not keep up.
+    pub log_dropped: Counter,
     /// The metrics of the actors.
     pub actors: ActorMetrics,
+}
+
+/// The metrics of what the API server says and is told.
+#[derive(Debug)]
+pub struct ClusterMetrics {
+    /// The time since the last fact about objects of a kind.
+    pub last_fact_ages: Family<KindLabel, Age>,
+    /// The time since the API server last said something on a watch.
+    pub watch_ages: Family<WatchLabels, Age>,
+    /// Writes to the API server.
+    pub api_writes: Family<WriteLabels, Counter>,
+    /// Whether this replica holds the lease, and so writes to the API server.
+    pub leading: Gauge,
 }
 
 /// The metrics of endpoint pickers.
@@ -128,6 +175,8 @@ impl Metrics {
     /// Registers every family.
     pub fn new() -> Arc<Self> {
         let mut families = Families(Registry::with_prefix("kthena_router"));
+        let build: Family<BuildLabels, Gauge> = families.add("build_info", "1, with the version", Family::default());
+        build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
         let requests = families.add("requests", "Requests by what became of them", Family::default());
         let metrics = Self {
             requests,
@@ -164,13 +213,82 @@ impl Metrics {
             ejections: families.add("endpoint_ejections", "Ejections of endpoints by cause", Family::default()),
             scrapes: families.add("scrapes", "Scrapes of engines' metrics by outcome", Family::default()),
             edge: EdgeMetrics::new(&mut families),
+            plugin_seconds: families.histograms(
+                "scheduler_plugin_duration_seconds",
+                "Time that a plugin of the scheduler takes for one pick; one pick of sixteen is timed",
+                &PLUGIN_BUCKETS,
+            ),
             pickers: PickerMetrics::new(&mut families),
             manifest_faults: families.add("manifest_faults", "Faults in the manifest files now", Gauge::default()),
             manifest_loads: families.add("manifest_loads", "Readings of the manifest directory", Counter::default()),
             plans: families.add("plans", "Plans made", Counter::default()),
             plan_seconds: families.add("plan_seconds", "Time to make a plan", Histogram::new(OVERHEAD_BUCKETS)),
             access_log_dropped: families.add("access_log_dropped_lines", "Access log lines lost", Counter::default()),
+            log_dropped: families.add("log_dropped_lines", "Lines of the router's own log lost", Counter::default()),
             actors: ActorMetrics::new(&mut families),
+            cluster: ClusterMetrics::new(&mut families),
+            process: process::registry(),
+            ledger: Ledger::default(),
+            registry: families.0,
+        };
+        Arc::new(metrics)
+    }
+
+    /// Lets the counters of a pool exist before they first count, so that their first increase is seen as one.
+    pub fn introduce_pool(&self, key: &PoolKey, is_scraped: bool) {
+        let pool = key.to_string();
+        for cause in Cause::ALL {
+            drop(self.ejections.get_or_create(&EjectionLabels { pool: pool.clone(), cause: cause.label() }));
+        }
+        for outcome in ATTEMPT_OUTCOMES {
+            drop(self.attempts.get_or_create(&AttemptLabels { pool: Text::from(pool.as_str()), outcome }));
+        }
+        for outcome in SCRAPE_OUTCOMES.iter().filter(|_| is_scraped) {
+            drop(self.scrapes.get_or_create(&ScrapeLabels { pool: pool.clone(), outcome }));
+        }
+    }
+
+    /// Removes the series of a pool that is gone.
+    pub fn forget_pool(&self, key: &PoolKey) {
+        let pool = || key.to_string();
+        for state in ENDPOINT_STATES {
+            self.endpoints.remove(&EndpointLabels { pool: pool(), state });
+        }
+        for cause in Cause::ALL {
+            self.ejections.remove(&EjectionLabels { pool: pool(), cause: cause.label() });
+        }
+        for outcome in ATTEMPT_OUTCOMES {
+            self.attempts.remove(&AttemptLabels { pool: Text::from(pool().as_str()), outcome });
+        }
+        for outcome in SCRAPE_OUTCOMES {
+            self.scrapes.remove(&ScrapeLabels { pool: pool(), outcome });
+        }
+        self.pickers.seconds.remove(&PoolLabel { pool: pool() });
+        for outcome in PICKER_OUTCOMES {
+            self.pickers.requests.remove(&PickerLabels { pool: pool(), outcome });
+            self.pickers.reports.remove(&PickerLabels { pool: pool(), outcome });
+        }
+    }
+
+    /// Returns how many of each of these actors are alive.
+    pub fn running(&self, actors: &[&'static str]) -> BTreeMap<&'static str, i64> {
+        let running = |actor| self.actors.running.get(&ActorLabel { actor }).map_or(0, |running| running.get());
+        actors.iter().map(|actor| (*actor, running(actor))).collect()
+    }
+
+    /// Writes all metrics as text, with those of the process.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when a metric cannot be written as text.
+    pub fn encode(&self, format: Format) -> Result<String, std::fmt::Error> {
+        format::encode([&self.registry, &self.process], format)
+    }
+}
+
+impl ClusterMetrics {
+    fn new(families: &mut Families) -> Self {
+        Self {
             last_fact_ages: families.add(
                 "watcher_last_fact_age_seconds",
                 "Time since the last fact about a kind of object",
@@ -183,26 +301,7 @@ impl Metrics {
             ),
             api_writes: families.add("api_writes", "Writes to the API server by outcome", Family::default()),
             leading: families.add("leading", "1 while this replica writes to the API server", Gauge::default()),
-            registry: families.0,
-        };
-        Arc::new(metrics)
-    }
-
-    /// Returns how many of each of these actors are alive.
-    pub fn running(&self, actors: &[&'static str]) -> BTreeMap<&'static str, i64> {
-        let running = |actor| self.actors.running.get(&ActorLabel { actor }).map_or(0, |running| running.get());
-        actors.iter().map(|actor| (*actor, running(actor))).collect()
-    }
-
-    /// Writes all metrics in the OpenMetrics text format.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error when a metric cannot be written as text.
-    pub fn encode(&self) -> Result<String, std::fmt::Error> {
-        let mut text = String::with_capacity(16 << 10);
-        encode(&mut text, &self.registry)?;
-        Ok(text)
+        }
     }
 }
 

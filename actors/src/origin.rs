@@ -13,9 +13,9 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::cluster::{Cluster, ClusterError, ClusterKind, ClusterSource, Watch};
-use crate::cluster_writer::{ClusterWriter, ReportUnreadable};
+use crate::cluster_writer::{ClusterWriter, ReportTrouble};
 use crate::leadership::{Candidacy, Leadership};
-use crate::manifest_directory::{DirectorySource, ManifestDirectory};
+use crate::manifest_directory::{DirectorySource, ManifestAddress, ManifestDirectory};
 use crate::metrics::{Metrics, Text, WatchLabels};
 use crate::overseer::Ward;
 use crate::registry::{Observed, RouteRegistry};
@@ -39,6 +39,8 @@ pub(crate) struct Sources {
     pub(crate) lists: Vec<Scope>,
     /// Who writes to the API server.
     pub(crate) writer: Option<Addr<ClusterWriter>>,
+    /// Who reads manifests, where there are any.
+    pub(crate) manifests: Option<ManifestAddress>,
     /// Tells that the router stops, to whoever has something to give back.
     pub(crate) stopping: Arc<watch::Sender<bool>>,
 }
@@ -48,7 +50,7 @@ struct Watchers<'r> {
     cluster: &'r Cluster,
     config: &'r Config,
     registry: &'r Addr<RouteRegistry>,
-    reports: Recipient<ReportUnreadable>,
+    reports: Recipient<ReportTrouble>,
     metrics: &'r Arc<Metrics>,
     wards: Vec<Ward>,
     lists: Vec<Scope>,
@@ -120,13 +122,17 @@ fn serves(config: &Config, api: Api) -> bool {
 fn from_directory(directory: PathBuf, registry: &Addr<RouteRegistry>, metrics: &Arc<Metrics>) -> Sources {
     let (sender, receiver) = watch::channel(None);
     let reader_metrics = Arc::clone(metrics);
+    let manifests = ManifestAddress::default();
+    let address = manifests.clone();
     let reader = Ward::replaceable(ManifestDirectory::NAME, move || {
-        ManifestDirectory::new(directory.clone(), sender.clone(), &reader_metrics).start()
+        let reader = ManifestDirectory::new(directory.clone(), sender.clone(), &reader_metrics).start();
+        address.lead_to(reader.clone());
+        reader
     });
     let mut wards = vec![reader];
     wards.extend(directory_watchers(&DirectorySource(receiver), registry, metrics));
     let lists = Kind::ALL.iter().map(|kind| (*kind, None)).collect();
-    Sources { wards, lists, writer: None, stopping: Arc::default() }
+    Sources { wards, lists, writer: None, manifests: Some(manifests), stopping: Arc::default() }
 }
 
 fn from_cluster(
@@ -151,7 +157,7 @@ fn from_cluster(
     };
     watchers.add_all()?;
     let Watchers { wards, lists, .. } = watchers;
-    Ok(Sources { wards, lists, writer: Some(writer), stopping })
+    Ok(Sources { wards, lists, writer: Some(writer), manifests: None, stopping })
 }
 
 fn leadership(
@@ -176,7 +182,7 @@ impl Watchers<'_> {
         for namespace in self.namespaces(K::KIND.reach()) {
             let label = Text::from(namespace.as_deref().unwrap_or_default());
             let labels = WatchLabels { kind: K::KIND.label(), namespace: label };
-            let contact = self.metrics.watch_ages.get_or_create_owned(&labels);
+            let contact = self.metrics.cluster.watch_ages.get_or_create_owned(&labels);
             let client = self.cluster.watcher(&contact)?;
             watches.push(Watch { client, contact, namespace: namespace.clone(), fields });
             self.lists.push((K::KIND, namespace));

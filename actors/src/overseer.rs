@@ -26,9 +26,10 @@ use tracing::{error, info, warn};
 use crate::access_logger::AccessLog;
 use crate::listener::Drain;
 use crate::metrics::Metrics;
+use crate::nursery::{Child, Tended};
 use crate::observe::Observe;
 use crate::published::Stopping;
-use crate::vitals::{Vitals, note_restart};
+use crate::vitals::Vitals;
 
 /// The exit code of a process whose spine is broken: EX_SOFTWARE.
 pub const EXIT_BROKEN: i32 = 70;
@@ -66,13 +67,16 @@ pub struct Farewell {
 /// Someone to look after.
 pub struct Ward {
     name: &'static str,
-    alive: Pulse,
-    /// Starts a fresh one; members of the spine have none.
-    revive: Option<Box<dyn Fn() -> Pulse>>,
+    care: Care,
 }
 
-/// Tells whether an actor is alive.
-type Pulse = Box<dyn Fn() -> bool>;
+/// What is done about a ward that is dead.
+enum Care {
+    /// The process ends; the function tells whether the ward is alive.
+    Spine(Box<dyn Fn() -> bool>),
+    /// A fresh one takes its place.
+    Replaceable(Box<dyn Tended>),
+}
 
 /// Stop: drain, then end the process.
 #[derive(Message)]
@@ -91,7 +95,7 @@ pub struct OverseerState {
 impl Ward {
     /// Makes a ward whose death ends the process.
     pub fn spine<A: Actor<Context = Context<A>>>(name: &'static str, address: Addr<A>) -> Self {
-        Self { name, alive: Box::new(move || address.connected()), revive: None }
+        Self { name, care: Care::Spine(Box::new(move || address.connected())) }
     }
 
     /// Makes a ward that `start` starts, now and again when it is dead.
@@ -99,11 +103,14 @@ impl Ward {
     where
         A: Actor<Context = Context<A>>,
     {
-        let revive = move || -> Pulse {
-            let address = start();
-            Box::new(move || address.connected())
-        };
-        Self { name, alive: revive(), revive: Some(Box::new(revive)) }
+        Self { name, care: Care::Replaceable(Box::new(Child::start(name, start))) }
+    }
+
+    fn is_alive(&self) -> bool {
+        match &self.care {
+            Care::Spine(is_alive) => is_alive(),
+            Care::Replaceable(child) => child.is_alive(),
+        }
     }
 }
 
@@ -126,17 +133,16 @@ impl Overseer {
 
     fn look_after_wards(&mut self) {
         let _handling = self.vitals.handling("Look");
-        for ward in self.wards.iter_mut().filter(|ward| !(ward.alive)()) {
-            match &ward.revive {
-                Some(revive) => {
-                    warn!(actor = ward.name, "actor died, starting a fresh one");
-                    note_restart(self.vitals.metrics(), ward.name, "died");
-                    ward.alive = revive();
+        for Ward { name, care } in &mut self.wards {
+            match care {
+                Care::Replaceable(child) => {
+                    child.look(&Self::NAME, self.vitals.metrics());
                 }
-                None => {
-                    error!(actor = ward.name, "actor of the spine died, ending the process");
+                Care::Spine(is_alive) if !is_alive() => {
+                    error!(actor = *name, "actor of the spine died, ending the process");
                     System::current().stop_with_code(EXIT_BROKEN);
                 }
+                Care::Spine(_) => {}
             }
         }
     }
@@ -203,7 +209,7 @@ impl Handler<Observe<OverseerState>> for Overseer {
 
     fn handle(&mut self, _: Observe<OverseerState>, _: &mut Self::Context) -> Self::Result {
         let _handling = self.vitals.handling("Observe");
-        let wards = self.wards.iter().map(|ward| (ward.name, (ward.alive)())).collect();
+        let wards = self.wards.iter().map(|ward| (ward.name, ward.is_alive())).collect();
         MessageResult(OverseerState { draining: self.draining, wards })
     }
 }

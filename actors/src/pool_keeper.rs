@@ -5,38 +5,40 @@
 //! load cells and ejections survive a dead keeper.
 //!
 //! # Messages
-//! In: [`SetEndpoints`] from the RouteRegistry, [`Scraped`] from the MetricsScraper, [`AttemptEnded`] from leases.
+//! In: [`SetPool`] and [`End`] from the RouteRegistry, [`Scraped`] from the MetricsScraper, [`AttemptEnded`] from leases.
 //! Out: [`WatchEndpoints`] to the MetricsScraper; the pool's view, to everyone.
 //!
 //! # Supervision
-//! Started by the RouteRegistry, which looks each second and starts a fresh one in place of a dead one. It does the same
-//! for its own MetricsScraper.
+//! Started by the RouteRegistry, which replaces a dead one, and ends it with its pool. It does the same for its own
+//! MetricsScraper, which it also replaces when the engines are spoken to in another way. A pool has one keeper at a time,
+//! and so one writer.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::{Actor, ActorFutureExt, Addr, ArbiterHandle, AsyncContext, Context, Handler, Message, WrapFuture};
+use actix::{
+    Actor, ActorContext, ActorFutureExt, ArbiterHandle, AsyncContext, Context, Handler, Message, ResponseActFuture,
+    WeakRecipient, WrapFuture,
+};
 use kthena_router::config::EngineConfig;
-use kthena_router::inference::exposition::{Dialect, EndpointMetrics};
-use kthena_router::inference::health::{Cause, Change, LONGEST, Outcome, PoolHealth, Signs, Standing};
+use kthena_router::inference::exposition::Dialect;
+use kthena_router::inference::health::{Outcome, PoolHealth, Standing};
 use kthena_router::kinds::model_server::InferenceEngine;
 use kthena_router::routing::pool::{BackendProtocol, PoolPolicy};
 use kthena_router::scheduling::endpoint::Endpoint;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
-use tracing::{debug, info, warn};
-
-use crate::messages::AttemptEnded;
-use crate::metrics::{EjectionLabels, EndpointLabels, Metrics};
-use crate::published::{Member, Pool, PoolView};
-use crate::scraper::{MetricsScraper, ScrapeFault, Scraping, WatchEndpoints};
-use crate::vitals::{Vitals, note_restart};
 use kthena_router_upstream::{Transport, Upstream};
 
-/// How often an endpoint that refuses connections is probed, and for how long at most.
-const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+use crate::messages::{AttemptEnded, HealthChanged, ScrapeFault, Scraped, WatchEndpoints, Watched};
+use crate::metrics::{EndpointLabels, Metrics};
+use crate::nursery::{Child, End, Tended};
+use crate::published::{Member, Pool, PoolView};
+use crate::scraper::{MetricsScraper, Scraping};
+use crate::vitals::Vitals;
+
+mod tending;
+
 /// How many scrapes in a row may fail before the last figures are forgotten.
 const STALE_AFTER: u32 = 3;
 /// How long views wait for further samples, so that a large pool is not published once for each of its endpoints.
@@ -48,155 +50,140 @@ pub struct PoolKeeper {
     members: Vec<Member>,
     missed_scrapes: HashMap<SocketAddr, u32>,
     health: PoolHealth,
-    /// How the engines are scraped; `None` for endpoints that are no engines.
-    scraping: Option<Scraping>,
-    scraper_arbiter: ArbiterHandle,
-    scraper: Option<Addr<MetricsScraper>>,
+    policy: Arc<PoolPolicy>,
+    means: Means,
+    scraper: Option<Child<MetricsScraper>>,
     publish_pending: bool,
     vitals: Vitals,
 }
 
-/// The endpoints that the pool is to have: all of them, not a difference.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct SetEndpoints(pub Vec<Endpoint>);
+/// What pool keepers work with.
+#[derive(Clone, Debug)]
+pub struct Means {
+    /// Where their scrapers run.
+    pub scraping: ArbiterHandle,
+    /// How engines are observed.
+    pub engines: EngineConfig,
+    /// How engines are reached.
+    pub upstream: Upstream,
+    /// Who is told which endpoints are ejected.
+    pub reports: Option<WeakRecipient<HealthChanged>>,
+}
 
-/// A scrape of one endpoint came to an end.
+/// What the pool is to be.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Scraped {
-    /// The endpoint.
-    pub address: SocketAddr,
-    /// Its figures.
-    pub outcome: Result<EndpointMetrics, ScrapeFault>,
+pub struct SetPool {
+    /// How requests are sent to it.
+    pub policy: Arc<PoolPolicy>,
+    /// Its endpoints: all of them, not a difference.
+    pub endpoints: Vec<Endpoint>,
 }
 
 impl PoolKeeper {
     /// The actor's name.
     pub const NAME: &str = "PoolKeeper";
 
-    /// Makes the keeper of `pool`, whose scraper will run in `scraper_arbiter`.
-    pub fn new(
-        pool: Arc<Pool>,
-        policy: &PoolPolicy,
-        engines: &EngineConfig,
-        scraper_arbiter: ArbiterHandle,
-        upstream: &Upstream,
-        metrics: &Arc<Metrics>,
-    ) -> Self {
-        let scraping = policy.engine.map(|engine| Scraping {
-            pool: pool.key.to_string(),
-            dialect: match engine {
-                InferenceEngine::Vllm => Dialect::Vllm,
-                InferenceEngine::Sglang => Dialect::Sglang,
-            },
-            transport: match policy.protocol {
-                BackendProtocol::H2c => Transport::H2c,
-                BackendProtocol::Http1 => upstream.engines(policy.https),
-            },
-            interval: engines.metrics_scrape_interval,
-            upstream: upstream.clone(),
-        });
+    /// Makes the keeper of `pool`.
+    pub fn new(pool: Arc<Pool>, policy: Arc<PoolPolicy>, means: Means, metrics: &Arc<Metrics>) -> Self {
         Self {
             members: pool.view().members.clone(),
             pool,
             missed_scrapes: HashMap::new(),
             health: PoolHealth::default(),
-            scraping,
-            scraper_arbiter,
+            policy,
+            means,
             scraper: None,
             publish_pending: false,
             vitals: Vitals::new(Self::NAME, metrics),
         }
     }
 
-    fn look_after_scraper(&mut self, context: &mut Context<Self>) {
-        let _handling = self.vitals.handling("Look");
-        if self.scraper.as_ref().is_some_and(Addr::connected) {
-            return;
-        }
-        let Some(scraping) = self.scraping.clone() else { return };
-        if self.scraper.is_some() {
-            warn!(pool = %self.pool.key, "metrics scraper died, starting a fresh one");
-            note_restart(self.vitals.metrics(), MetricsScraper::NAME, "died");
-        }
+    /// Returns how the engines are scraped; `None` for endpoints that are no engines.
+    fn scraping(&self) -> Option<Scraping> {
+        let Means { engines, upstream, .. } = &self.means;
+        self.policy.engine.map(|engine| Scraping {
+            pool: self.pool.key.to_string(),
+            dialect: match engine {
+                InferenceEngine::Vllm => Dialect::Vllm,
+                InferenceEngine::Sglang => Dialect::Sglang,
+            },
+            transport: match self.policy.protocol {
+                BackendProtocol::H2c => Transport::H2c,
+                BackendProtocol::Http1 => upstream.engines(self.policy.https),
+            },
+            interval: engines.metrics_scrape_interval,
+            upstream: upstream.clone(),
+        })
+    }
+
+    fn start_scraper(&mut self, context: &mut Context<Self>) {
+        let Some(scraping) = self.scraping().filter(|_| self.scraper.is_none()) else { return };
         let keeper = context.address().downgrade().recipient();
-        let metrics = Arc::clone(self.vitals.metrics());
-        let scraper = MetricsScraper::start_in_arbiter(&self.scraper_arbiter, move |_| {
-            MetricsScraper::new(scraping, keeper, &metrics)
+        let (arbiter, metrics) = (self.means.scraping.clone(), Arc::clone(self.vitals.metrics()));
+        let scraper = Child::start(MetricsScraper::NAME, move || {
+            let (scraping, keeper, metrics) = (scraping.clone(), keeper.clone(), Arc::clone(&metrics));
+            MetricsScraper::start_in_arbiter(&arbiter, move |_| MetricsScraper::new(scraping, keeper, &metrics))
         });
-        scraper.do_send(self.watched());
+        scraper.address().do_send(self.watched());
         self.scraper = Some(scraper);
     }
 
+    /// Replaces the scraper by one for the present policy, once the old one scrapes no more.
+    fn replace_scraper(&mut self, context: &mut Context<Self>) {
+        match self.scraper.take() {
+            Some(scraper) => {
+                let ended = scraper.end().into_actor(self);
+                context.spawn(ended.map(|(), keeper, context| keeper.start_scraper(context)));
+            }
+            None => self.start_scraper(context),
+        }
+    }
+
+    fn look_after_scraper(&mut self) {
+        let _handling = self.vitals.handling("Look");
+        let watched = self.watched();
+        if let Some(scraper) = &mut self.scraper
+            && scraper.look(&self.pool.key, self.vitals.metrics())
+        {
+            scraper.address().do_send(watched);
+        }
+    }
+
     fn watched(&self) -> WatchEndpoints {
-        WatchEndpoints(self.members.iter().map(|member| Arc::clone(&member.endpoint)).collect())
+        let watched =
+            |member: &Member| Watched { endpoint: Arc::clone(&member.endpoint), cell: Arc::clone(&member.cell) };
+        WatchEndpoints(self.members.iter().map(watched).collect())
     }
 
     fn member(&mut self, address: SocketAddr) -> Option<&mut Member> {
         self.members.iter_mut().find(|member| member.endpoint.socket() == address)
     }
 
-    /// Makes a change of an endpoint's health known: to pickers by the pool's view, to people by log and metric.
-    fn note(&mut self, address: SocketAddr, change: Option<Change>, context: &mut Context<Self>) {
-        let Some(change) = change else { return };
-        let (pool, standing) = (Arc::clone(&self.pool), self.health.standing(address));
-        let Some(member) = self.member(address) else { return };
-        member.observation.standing = standing;
-        let endpoint = Arc::clone(&member.endpoint);
-        match change {
-            Change::Ejected { cause, time } => {
-                warn!(pool = %pool.key, %endpoint, cause = cause.label(), seconds = time.as_secs(), "endpoint ejected");
-                let labels = EjectionLabels { pool: pool.key.to_string(), cause: cause.label() };
-                self.vitals.metrics().ejections.get_or_create(&labels).inc();
-                context.run_later(time, Self::advance);
-                if cause == Cause::Refused {
-                    context.run_later(PROBE_INTERVAL, move |keeper, context| keeper.probe(address, context));
+    fn set_endpoints(&mut self, endpoints: &[Endpoint]) {
+        let mut known: HashMap<Arc<Endpoint>, Member> =
+            self.members.drain(..).map(|member| (Arc::clone(&member.endpoint), member)).collect();
+        let (mut kept, mut new) = (HashSet::new(), Vec::new());
+        self.members = endpoints
+            .iter()
+            .map(|endpoint| match known.remove(endpoint) {
+                Some(member) => {
+                    kept.insert(endpoint.socket());
+                    member
                 }
-            }
-            Change::Tried => {
-                debug!(pool = %pool.key, %endpoint, "endpoint on trial");
-                context.run_later(LONGEST, Self::advance);
-            }
-            Change::Recovered => info!(pool = %pool.key, %endpoint, "endpoint serves again"),
+                None => {
+                    new.push(endpoint.socket());
+                    Member::new(endpoint)
+                }
+            })
+            .collect();
+        // A new Pod with the address of an old one has done nothing yet.
+        self.missed_scrapes.retain(|address, _| kept.contains(address));
+        self.health.retain(|address| kept.contains(&address));
+        let now = Instant::now();
+        for address in new {
+            self.health.add(address, Standing::Serving, now);
         }
-        self.publish(context);
-    }
-
-    /// Moves health on to this moment.
-    fn advance(&mut self, context: &mut Context<Self>) {
-        let members: HashMap<_, _> = self.members.iter().map(|member| (member.endpoint.socket(), member)).collect();
-        let changes = self.health.advance(Instant::now(), |address| {
-            let signs =
-                |member: &&Member| Signs { in_flight: member.cell.in_flight(), failing: member.cell.is_failing() };
-            members.get(&address).map(signs).unwrap_or_default()
-        });
-        for (address, change) in changes {
-            self.note(address, Some(change), context);
-        }
-    }
-
-    /// Takes back an endpoint that refused connections as soon as it accepts one, be there requests or not.
-    fn probe(&mut self, address: SocketAddr, context: &mut Context<Self>) {
-        if self.health.standing(address).cause() != Some(Cause::Refused) {
-            return;
-        }
-        let probe = timeout(PROBE_INTERVAL, TcpStream::connect(address)).into_actor(self);
-        context.spawn(probe.map(move |connected, keeper, context| {
-            if matches!(connected, Ok(Ok(_))) {
-                keeper.note_contact(address, false, context);
-            } else {
-                context.run_later(PROBE_INTERVAL, move |keeper, context| keeper.probe(address, context));
-            }
-        }));
-    }
-
-    fn note_contact(&mut self, address: SocketAddr, by_scrape: bool, context: &mut Context<Self>) {
-        if let Some(member) = self.member(address) {
-            member.cell.note_contact();
-        }
-        let change = self.health.note_contact(address, by_scrape, Instant::now());
-        self.note(address, change, context);
     }
 
     fn look(&mut self, context: &mut Context<Self>) {
@@ -204,7 +191,7 @@ impl PoolKeeper {
             member.cell.forgive();
         }
         self.advance(context);
-        self.look_after_scraper(context);
+        self.look_after_scraper();
     }
 
     fn publish_soon(&mut self, context: &mut Context<Self>) {
@@ -239,47 +226,64 @@ impl Actor for PoolKeeper {
         for address in self.members.iter().map(|member| member.endpoint.socket()).collect::<Vec<_>>() {
             self.probe(address, context);
         }
-        self.look_after_scraper(context);
+        self.vitals.metrics().introduce_pool(&self.pool.key, self.policy.engine.is_some());
+        self.start_scraper(context);
         context.run_interval(Duration::from_secs(1), Self::look);
         self.publish(context);
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {
-        for state in ["ready", "ejected"] {
-            self.vitals.metrics().endpoints.remove(&EndpointLabels { pool: self.pool.key.to_string(), state });
+        // Of a keeper that died: the fresh one has a scraper of its own.
+        if let Some(scraper) = &self.scraper {
+            scraper.address().do_send(End);
         }
     }
 }
 
-impl Handler<SetEndpoints> for PoolKeeper {
+impl Handler<SetPool> for PoolKeeper {
     type Result = ();
 
-    fn handle(&mut self, SetEndpoints(endpoints): SetEndpoints, context: &mut Self::Context) {
-        let _handling = self.vitals.handling("SetEndpoints");
-        let known_before: HashSet<_> = self.members.iter().map(|member| member.endpoint.socket()).collect();
-        let mut known: HashMap<Arc<Endpoint>, Member> =
-            self.members.drain(..).map(|member| (Arc::clone(&member.endpoint), member)).collect();
-        self.members =
-            endpoints.iter().map(|endpoint| known.remove(endpoint).unwrap_or_else(|| Member::new(endpoint))).collect();
-        let now = Instant::now();
-        let kept: HashSet<_> =
-            known_before.difference(&known.keys().map(|gone| gone.socket()).collect()).copied().collect();
-        self.missed_scrapes.retain(|address, _| kept.contains(address));
-        self.health.retain(|address| kept.contains(&address));
-        for member in self.members.iter().filter(|member| !kept.contains(&member.endpoint.socket())) {
-            self.health.add(member.endpoint.socket(), Standing::Serving, now);
+    fn handle(&mut self, SetPool { policy, endpoints }: SetPool, context: &mut Self::Context) {
+        let _handling = self.vitals.handling("SetPool");
+        let before = std::mem::replace(&mut self.policy, policy);
+        let was_ejected = self.ejected();
+        self.set_endpoints(&endpoints);
+        if self.ejected() != was_ejected {
+            self.report(None);
         }
-        if let Some(scraper) = &self.scraper {
-            scraper.do_send(self.watched());
+        if is_spoken_to_alike(&before, &self.policy) {
+            if let Some(scraper) = &self.scraper {
+                scraper.address().do_send(self.watched());
+            }
+        } else {
+            for member in &mut self.members {
+                member.observation.metrics = None;
+            }
+            self.replace_scraper(context);
         }
         self.publish(context);
+    }
+}
+
+impl Handler<End> for PoolKeeper {
+    type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(&mut self, _: End, _: &mut Self::Context) -> Self::Result {
+        let _handling = self.vitals.handling("End");
+        let scraper = self.scraper.take();
+        let ended = async move {
+            if let Some(scraper) = scraper {
+                scraper.end().await;
+            }
+        };
+        Box::pin(ended.into_actor(self).map(|(), _, context| context.stop()))
     }
 }
 
 impl Handler<Scraped> for PoolKeeper {
     type Result = ();
 
-    fn handle(&mut self, Scraped { address, outcome }: Scraped, context: &mut Self::Context) {
+    fn handle(&mut self, Scraped { address, outcome, in_flight }: Scraped, context: &mut Self::Context) {
         let _handling = self.vitals.handling("Scraped");
         let missed = self.missed_scrapes.entry(address).or_default();
         *missed = if outcome.is_ok() { 0 } else { missed.saturating_add(1) };
@@ -289,7 +293,7 @@ impl Handler<Scraped> for PoolKeeper {
         match &outcome {
             Ok(metrics) => {
                 member.observation.metrics = Some(*metrics);
-                member.observation.in_flight_at_scrape = cell.in_flight();
+                member.observation.in_flight_at_scrape = in_flight;
             }
             Err(_) if missed >= STALE_AFTER => member.observation.metrics = None,
             Err(_) => {}
@@ -322,5 +326,10 @@ impl Handler<AttemptEnded> for PoolKeeper {
     }
 }
 
+/// Returns whether a scraper made for one policy can go on with the other.
+fn is_spoken_to_alike(first: &PoolPolicy, second: &PoolPolicy) -> bool {
+    (first.engine, first.https, first.protocol) == (second.engine, second.https, second.protocol)
+}
+
 #[cfg(test)]
-crate::supervision_tests::panics_in_tests!(PoolKeeper, vitals, |keeper| &keeper.scraper);
+crate::supervision_tests::panics_in_tests!(PoolKeeper, vitals, |keeper| keeper.scraper.iter().map(Child::address));

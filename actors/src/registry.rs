@@ -5,16 +5,18 @@
 //! from the watchers' lists when the process starts anew.
 //!
 //! # Messages
-//! In: [`Observed`] from the watchers, [`BindReported`] from listeners, [`Observe`] from the admin pages.
-//! Out: [`EnsureBinds`] to the ListenerFleet, [`SetEndpoints`] to the pool keepers, [`DesireWrites`] to the
+//! In: [`Observed`] from the watchers, [`BindReported`] from listeners, [`HealthChanged`] from pool keepers, [`Observe`]
+//! from the admin pages.
+//! Out: [`EnsureBinds`] to the ListenerFleet, [`SetPool`](crate::pool_keeper::SetPool) and [`End`](crate::nursery::End) to the pool keepers, [`DesireWrites`] to the
 //! ClusterWriter where there is one; the snapshot, to everyone.
 //!
 //! # Supervision
-//! Part of the spine: its death ends the process. It looks after its pool keepers each second.
+//! Part of the spine: its death ends the process. It looks after its pool keepers each second, and ends those of pools
+//! that are gone. A pool that comes back gets its keeper when the former one has ended.
 //!
 //! ```text
 //! facts     | |||   |        |
-//! debounce  ....20 ms quiet, or 200 ms after the first fact
+//! debounce  ....3 ms quiet after a calm time, else 20 ms, or 200 ms after the first fact
 //! plan             *                 *
 //! ```
 
@@ -22,40 +24,38 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::{
-    Actor, Addr, ArbiterHandle, AsyncContext, Context, Handler, Message, MessageResult, Recipient, SpawnHandle,
-};
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, MessageResult, Recipient, SpawnHandle};
 use kthena_router::conditions::Condition;
-use kthena_router::config::EngineConfig;
 use kthena_router::controller::Controller;
 use kthena_router::desired::Reconciler;
-use kthena_router::object::{Bind, BindState, PoolKey};
+use kthena_router::object::{Bind, BindState, Kind, PoolKey};
 use kthena_router::plan::{BindPlan, Complaint, Plan, PoolPlan, Reports, plan};
 use kthena_router::record::Effect;
-use kthena_router::routing::pool::PoolPolicy;
-use kthena_router::scheduling::endpoint::Endpoint;
 use kthena_router::world::{Fact, World, WorldKind};
 use serde::Serialize;
 use tracing::{info, warn};
 
 pub use dump::ConfigDump;
+pub use pools::Keeping;
 
 use self::backend_tls::BackendTls;
-use crate::cluster_writer::DesireWrites;
-use crate::fleet::EnsureBinds;
-use crate::metrics::Metrics;
+use self::pools::KeptPool;
+use crate::cluster_writer::{ClusterWriter, DesireWrites};
+use crate::messages::{BindReported, EnsureBinds, HealthChanged};
+use crate::metrics::{Books, Existing, Metrics, NONE};
 use crate::observe::Observe;
-use crate::pool_keeper::{PoolKeeper, SetEndpoints};
-use crate::published::{Pool, Publisher, Snapshot};
+use crate::published::{Publisher, Snapshot};
 use crate::tls::TlsPublisher;
-use crate::vitals::{Vitals, note_restart};
-use kthena_router_upstream::Upstream;
+use crate::vitals::Vitals;
 
 mod backend_tls;
 mod dump;
+mod pools;
 
 /// How long the world must be quiet before a plan is made.
 const QUIET: Duration = Duration::from_millis(20);
+/// How long it must be quiet after a calm time: what follows at once belongs to the same change, the rest can wait.
+const CALM_QUIET: Duration = Duration::from_millis(3);
 /// How long a plan may be put off by a world that is never quiet.
 const AT_MOST: Duration = Duration::from_millis(200);
 
@@ -69,15 +69,22 @@ pub struct RouteRegistry {
     reconciler: Reconciler,
     binds: Vec<BindPlan>,
     pools: BTreeMap<PoolKey, KeptPool>,
+    /// The pools whose former keepers have not ended yet.
+    ending: BTreeSet<PoolKey>,
     publishers: Publishers,
     backend_tls: BackendTls,
     generation: u64,
+    /// The metric series of routes and backends, and the objects that they may be of.
+    books: Books,
+    existing: Existing,
     debounce: Option<Debounce>,
+    /// When the last plan was made.
+    planned: Option<Instant>,
     /// Whether something happened that plans depend on.
     outdated: bool,
     fleet: Recipient<EnsureBinds>,
     /// Who writes to the API server, where there is one.
-    writer: Option<Recipient<DesireWrites>>,
+    writer: Option<Addr<ClusterWriter>>,
     keeping: Keeping,
     vitals: Vitals,
 }
@@ -90,32 +97,10 @@ pub struct Publishers {
     pub tls: TlsPublisher,
 }
 
-/// What pool keepers are made with.
-pub struct Keeping {
-    /// Where the keepers run.
-    pub scheduling: ArbiterHandle,
-    /// Where their scrapers run.
-    pub scraping: ArbiterHandle,
-    /// How engines are observed.
-    pub engines: EngineConfig,
-    /// How engines are reached.
-    pub upstream: Upstream,
-}
-
 /// A fact about objects of kind `K`.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Observed<K: WorldKind>(pub Fact<K::Stored>);
-
-/// A socket was opened, or could not be.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct BindReported {
-    /// The socket.
-    pub bind: Bind,
-    /// What became of it.
-    pub state: BindState,
-}
 
 /// The registry's state, for readiness and for operators.
 #[derive(Clone, Debug, Serialize)]
@@ -132,13 +117,6 @@ pub struct RegistryState {
     pub pools: usize,
 }
 
-struct KeptPool {
-    pool: Arc<Pool>,
-    keeper: Addr<PoolKeeper>,
-    policy: Arc<PoolPolicy>,
-    endpoints: Vec<Endpoint>,
-}
-
 struct Debounce {
     first: Instant,
     timer: SpawnHandle,
@@ -153,7 +131,7 @@ impl RouteRegistry {
         (world, controller): (World, Controller),
         publishers: Publishers,
         fleet: Recipient<EnsureBinds>,
-        writer: Option<Recipient<DesireWrites>>,
+        writer: Option<Addr<ClusterWriter>>,
         keeping: Keeping,
         metrics: &Arc<Metrics>,
     ) -> Self {
@@ -165,10 +143,14 @@ impl RouteRegistry {
             reconciler: Reconciler::default(),
             binds: Vec::new(),
             pools: BTreeMap::new(),
+            ending: BTreeSet::new(),
             publishers,
             backend_tls: BackendTls::default(),
             generation: 0,
+            books: Books::default(),
+            existing: Existing::default(),
             debounce: None,
+            planned: None,
             outdated: true,
             fleet,
             writer,
@@ -191,12 +173,13 @@ impl RouteRegistry {
             }
             None => now,
         };
-        let rest = AT_MOST.saturating_sub(now - first);
-        let timer = context.run_later(QUIET.min(rest), |registry, _| registry.recompute());
+        let is_calm = self.planned.is_none_or(|planned| first.saturating_duration_since(planned) >= AT_MOST);
+        let (quiet, rest) = (if is_calm { CALM_QUIET } else { QUIET }, AT_MOST.saturating_sub(now - first));
+        let timer = context.run_later(quiet.min(rest), Self::recompute);
         self.debounce = Some(Debounce { first, timer });
     }
 
-    fn recompute(&mut self) {
+    fn recompute(&mut self, context: &mut Context<Self>) {
         self.debounce = None;
         if !self.world.unsynced().is_empty() {
             // A plan from half a world would close ports and drop routes that are still there.
@@ -204,7 +187,8 @@ impl RouteRegistry {
         }
         let _handling = self.vitals.handling("Recompute");
         if std::mem::replace(&mut self.outdated, false) {
-            self.make_plan();
+            self.make_plan(context);
+            self.planned = Some(Instant::now());
         }
         if let Some(writer) = &self.writer {
             let writes = self.reconciler.writes(&self.world, &self.binds, &self.reports, &self.controller);
@@ -212,7 +196,7 @@ impl RouteRegistry {
         }
     }
 
-    fn make_plan(&mut self) {
+    fn make_plan(&mut self, context: &mut Context<Self>) {
         let started = Instant::now();
         let Plan { table, binds, tls, upstream_tls, pools, reports, allocations } = plan(&self.world, &self.controller);
         let took = started.elapsed();
@@ -220,14 +204,16 @@ impl RouteRegistry {
         metrics.plans.inc();
         metrics.plan_seconds.observe(took.as_secs_f64());
 
-        self.keep_pools(&pools);
+        let handles = self.keep_pools(&pools, context);
         self.generation += 1;
-        let handles = pools.iter().filter_map(|pool| self.pools.get(&pool.key)).map(|kept| Arc::clone(&kept.pool));
         let listeners = tls.iter().flat_map(|(bind, listeners)| listeners.iter().map(|(name, tls)| (*bind, name, tls)));
         self.publishers.tls.publish(listeners);
-        let (pools_of_table, backend_tls) = (handles.collect(), self.backend_tls.make(upstream_tls));
-        let snapshot = Snapshot { generation: self.generation, table, pools: pools_of_table, backend_tls };
+        let backend_tls = self.backend_tls.make(upstream_tls);
+        let snapshot = Snapshot { generation: self.generation, table, pools: handles, backend_tls };
         self.publishers.snapshot.publish(snapshot);
+        self.existing = existing(&reports, &pools);
+        self.books.note_change();
+        self.world.ejected.retain(|pool, _| self.pools.contains_key(pool));
         self.world.allocations = allocations;
         if binds != self.binds {
             self.fleet.do_send(EnsureBinds(binds.clone()));
@@ -251,56 +237,6 @@ impl RouteRegistry {
         self.reports = Arc::new(reports);
     }
 
-    /// Gives every pool a keeper with the right endpoints, and lets the keepers of vanished pools go.
-    fn keep_pools(&mut self, plans: &[PoolPlan]) {
-        let mut kept = std::mem::take(&mut self.pools);
-        for plan in plans {
-            let pool = match kept.remove(&plan.key) {
-                Some(mut known) if same_engine(&known.policy, &plan.policy) => {
-                    if known.endpoints != plan.endpoints {
-                        known.keeper.do_send(SetEndpoints(plan.endpoints.clone()));
-                        known.endpoints.clone_from(&plan.endpoints);
-                    }
-                    known.policy = Arc::clone(&plan.policy);
-                    known
-                }
-                Some(known) => self.keep(known.pool, plan),
-                None => self.keep(Pool::new(plan.key.clone(), &plan.endpoints), plan),
-            };
-            self.pools.insert(plan.key.clone(), pool);
-        }
-    }
-
-    fn keep(&self, pool: Arc<Pool>, plan: &PoolPlan) -> KeptPool {
-        let keeper = self.start_keeper(&pool, &plan.policy);
-        keeper.do_send(SetEndpoints(plan.endpoints.clone()));
-        KeptPool { pool, keeper, policy: Arc::clone(&plan.policy), endpoints: plan.endpoints.clone() }
-    }
-
-    fn start_keeper(&self, pool: &Arc<Pool>, policy: &Arc<PoolPolicy>) -> Addr<PoolKeeper> {
-        let (pool, policy, metrics) = (Arc::clone(pool), Arc::clone(policy), Arc::clone(self.vitals.metrics()));
-        let Keeping { scheduling, scraping, engines, upstream } = &self.keeping;
-        let (scraping, engines, upstream) = (scraping.clone(), engines.clone(), upstream.clone());
-        PoolKeeper::start_in_arbiter(scheduling, move |_| {
-            PoolKeeper::new(pool, &policy, &engines, scraping, &upstream, &metrics)
-        })
-    }
-
-    fn look_after_keepers(&mut self) {
-        let _handling = self.vitals.handling("Look");
-        let dead: Vec<_> =
-            self.pools.iter().filter(|(_, kept)| !kept.keeper.connected()).map(|(key, _)| key.clone()).collect();
-        for key in dead {
-            warn!(pool = %key, "pool keeper died, starting a fresh one");
-            note_restart(self.vitals.metrics(), PoolKeeper::NAME, "died");
-            if let Some(kept) = self.pools.get(&key) {
-                let keeper = self.start_keeper(&kept.pool, &kept.policy);
-                keeper.do_send(SetEndpoints(kept.endpoints.clone()));
-                self.pools.entry(key).and_modify(|kept| kept.keeper = keeper);
-            }
-        }
-    }
-
     /// Logs what is new in a plan's complaints: each once, until it is different.
     fn tell(&self, reports: &Reports, complaints: &BTreeSet<Complaint>) {
         for Complaint { kind, key, text } in complaints.difference(&self.complaints) {
@@ -316,16 +252,24 @@ impl RouteRegistry {
     }
 }
 
-/// Returns whether a keeper made for one policy can go on with the other.
-fn same_engine(first: &PoolPolicy, second: &PoolPolicy) -> bool {
-    (first.engine, first.https, first.protocol) == (second.engine, second.https, second.protocol)
+/// Returns the names that metric series may have.
+fn existing(reports: &Reports, pools: &[PoolPlan]) -> Existing {
+    let routes = reports.routes.keys().chain(reports.http_routes.keys());
+    let backend = |pool: &PoolPlan| {
+        (pool.key.object.to_string(), pool.policy.served_model.clone().unwrap_or_else(|| NONE.to_owned()))
+    };
+    Existing { routes: routes.map(ToString::to_string).collect(), backends: pools.iter().map(backend).collect() }
 }
 
 impl Actor for RouteRegistry {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
-        context.run_interval(Duration::from_secs(1), |registry, _| registry.look_after_keepers());
+        self.keeping.means.reports = Some(context.address().downgrade().recipient());
+        context.run_interval(Duration::from_secs(1), |registry, _| {
+            registry.look_after_keepers();
+            registry.books.settle(registry.vitals.metrics(), &registry.existing);
+        });
     }
 }
 
@@ -346,6 +290,25 @@ impl Handler<BindReported> for RouteRegistry {
         let _handling = self.vitals.handling("BindReported");
         let before = self.world.binds.insert(bind, state.clone());
         self.schedule(if before == Some(state) { Effect::Nothing } else { Effect::Plan }, context);
+    }
+}
+
+impl Handler<HealthChanged> for RouteRegistry {
+    type Result = ();
+
+    fn handle(&mut self, HealthChanged { pool, ejected, latest }: HealthChanged, context: &mut Self::Context) {
+        let _handling = self.vitals.handling("HealthChanged");
+        if !self.pools.contains_key(&pool) {
+            // It was on its way when the pool went.
+            return;
+        }
+        if let (Some(writer), Some((endpoint, cause))) = (&self.writer, latest) {
+            writer.do_send(self.ejection(&pool, &endpoint, cause));
+        }
+        let before = self.world.ejected.insert(pool.clone(), ejected);
+        // Only a ModelServer has a status that tells of it.
+        let is_news = pool.kind == Kind::ModelServer && before.unwrap_or_default() != self.world.ejected[&pool];
+        self.schedule(if is_news { Effect::Plan } else { Effect::Nothing }, context);
     }
 }
 
@@ -385,4 +348,8 @@ impl Handler<Observe<ConfigDump>> for RouteRegistry {
 crate::supervision_tests::panics_in_tests!(RouteRegistry, vitals, |registry| registry
     .pools
     .values()
-    .map(|kept| &kept.keeper));
+    .filter_map(|kept| kept.keeper.as_ref())
+    .map(crate::nursery::Child::address));
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! The router as a whole: makes the cast and introduces its members to each other.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
@@ -14,17 +14,19 @@ use kthena_router::scheduling::config::{SchedulerConfig, SchedulerConfigError};
 use kthena_router::world::World;
 use kthena_router_downstream::Budget;
 use thiserror::Error;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::access_logger::{AccessLog, AccessLogger, Output};
 use crate::admin::Admin;
 use crate::cluster::ClusterError;
 use crate::fleet::ListenerFleet;
 use crate::listener::InferenceWorkers;
+use crate::manifest_directory::ManifestAddress;
 use crate::memory::default_budget;
 use crate::metrics::Metrics;
 use crate::origin::Origin;
 use crate::overseer::{Farewell, Overseer, Ward};
+use crate::pool_keeper::Means;
 use crate::proxy::Serving;
 use crate::published::{self, Reader, Stopping};
 use crate::registry::{Keeping, Publishers, RouteRegistry};
@@ -39,9 +41,18 @@ pub struct Router {
     pub registry: Addr<RouteRegistry>,
     /// Its metrics.
     pub metrics: Arc<Metrics>,
+    /// What it opens and reads again when told to.
+    pub reload: Reload,
     arbiters: Vec<Arbiter>,
     workers: InferenceWorkers,
     pages: Vec<ServerHandle>,
+}
+
+/// What a router opens and reads again when told to.
+#[derive(Clone)]
+pub struct Reload {
+    access_log: Option<AccessLog>,
+    manifests: Option<ManifestAddress>,
 }
 
 /// Why a router cannot start.
@@ -60,6 +71,13 @@ pub enum StartError {
         flag: &'static str,
         /// The port.
         port: u16,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The operators' pages cannot be served.
+    #[error("the pages of metrics and debugging cannot be served")]
+    Pages {
         /// Why.
         #[source]
         source: io::Error,
@@ -98,9 +116,6 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
-    /// An engine of the demo cannot start.
-    #[error("no simulated engine can be started")]
-    Engine(#[from] simulated_engine::EngineError),
     /// The manifests cannot be listed.
     #[error("the manifests in `{path}` cannot be read")]
     Manifests {
@@ -119,18 +134,23 @@ impl Router {
     ///
     /// Returns a [`StartError`] for what would also be wrong at every other try; ports of Gateways are tried again.
     pub fn start(config: &Config, origin: &Origin) -> Result<Self, StartError> {
-        let metrics = Metrics::new();
-        let arbiters = vec![Arbiter::new(), Arbiter::new(), Arbiter::new()];
-        let [scheduling, scraping, logging] = [arbiters[0].handle(), arbiters[1].handle(), arbiters[2].handle()];
         let access_log = access_log(config)?;
-        let upstream =
-            Upstream::new(config.engines.connect_timeout, tls::client(config.engines.engine_ca_cert.as_deref())?);
+        let metrics = Metrics::new();
+        let engine_tls = tls::client(config.engines.engine_ca_cert.as_deref())?;
+        let upstream = Upstream::new(config.engines.connect_timeout, Arc::clone(&engine_tls));
         let ((snapshot, reader), (tls_publisher, tls_reader)) = (published::channel(), tls::channel());
         let connections = Stopping::default();
         let serving = Arc::new(Serving {
             stopping: connections.clone(),
-            ..serving(config, (reader, tls_reader), upstream.clone(), access_log.clone(), &metrics)?
+            ..serving(config, (reader, tls_reader), upstream, access_log.clone(), &metrics)?
         });
+        // Whoever has taken a port is found before an actor runs that would have to be stopped.
+        let sockets = PageSockets::open(config)?;
+        let arbiters = vec![Arbiter::new(), Arbiter::new(), Arbiter::new()];
+        let [scheduling, scraping, logging] = [arbiters[0].handle(), arbiters[1].handle(), arbiters[2].handle()];
+        let engines = config.engines.clone();
+        let upstream = kthena_router_upstream::Upstream::new(engines.connect_timeout, engine_tls);
+        let means = Means { scraping, engines, upstream, reports: None };
 
         // The two need each other's address, and an address exists before its actor does.
         let (registry_context, fleet_context) = (Context::<RouteRegistry>::new(), Context::<ListenerFleet>::new());
@@ -138,12 +158,12 @@ impl Router {
         let workers = InferenceWorkers::start(serving.workers);
         fleet_context.run(ListenerFleet::new(serving, workers.clone(), registry.downgrade().recipient()));
         let sources = origin.start(config, &registry, &metrics)?;
-        let keeping = Keeping { scheduling, scraping, engines: config.engines.clone(), upstream };
+        let keeping = Keeping { scheduling, means };
         registry_context.run(RouteRegistry::new(
             (World::expecting(sources.lists), controller(config)),
             Publishers { snapshot, tls: tls_publisher },
             fleet.clone().recipient(),
-            sources.writer.clone().map(Addr::recipient),
+            sources.writer.clone(),
             keeping,
             &metrics,
         ));
@@ -153,11 +173,12 @@ impl Router {
         wards.extend(sources.wards);
         wards.extend(access_log.clone().map(|log| access_logger(log, config, logging, &metrics)));
         let (drain, farewell) = (config.drain.clone(), Farewell { lease: sources.stopping, connections });
+        let reload = Reload { access_log: access_log.clone(), manifests: sources.manifests };
         let overseer = Overseer::new(wards, drain, fleet.recipient(), access_log, farewell, &metrics).start();
         let (writer, asked) = (sources.writer, registry.clone());
         let admin = Admin { metrics: Arc::clone(&metrics), overseer: overseer.clone(), registry: asked, writer };
-        let pages = open_pages(&admin, config)?;
-        Ok(Self { overseer, registry, metrics, arbiters, workers, pages })
+        let pages = sockets.serve(&admin)?;
+        Ok(Self { overseer, registry, metrics, reload, arbiters, workers, pages })
     }
 }
 
@@ -258,12 +279,39 @@ pub(crate) fn controller(config: &Config) -> Controller {
     }
 }
 
-fn open_pages(admin: &Admin, config: &Config) -> Result<Vec<ServerHandle>, StartError> {
-    let (metrics_port, debug_port) = (config.listen.metrics_port, config.listen.debug_port);
-    let port = |flag, port| move |source| StartError::Port { flag, port, source };
-    let address = SocketAddr::new(config.listen.bind_address, metrics_port);
-    Ok(vec![
-        admin.serve_metrics(address).map_err(port("--metrics-port", metrics_port))?,
-        admin.serve_debug(debug_port).map_err(port("--debug-port", debug_port))?,
-    ])
+/// The ports of the operators' pages.
+struct PageSockets {
+    metrics: TcpListener,
+    debug: TcpListener,
+}
+
+impl PageSockets {
+    fn open(config: &Config) -> Result<Self, StartError> {
+        let open = |flag, address: IpAddr, port| {
+            TcpListener::bind(SocketAddr::new(address, port)).map_err(|source| StartError::Port { flag, port, source })
+        };
+        let listen = &config.listen;
+        Ok(Self {
+            metrics: open("--metrics-port", listen.bind_address, listen.metrics_port)?,
+            debug: open("--debug-port", Ipv4Addr::LOCALHOST.into(), listen.debug_port)?,
+        })
+    }
+
+    fn serve(self, admin: &Admin) -> Result<Vec<ServerHandle>, StartError> {
+        let pages = |source| StartError::Pages { source };
+        Ok(vec![admin.serve_metrics(self.metrics).map_err(pages)?, admin.serve_debug(self.debug).map_err(pages)?])
+    }
+}
+
+impl Reload {
+    /// Opens the access log's file again, and reads the manifests again.
+    pub fn reload(&self) {
+        info!("told to open the access log and to read manifests again");
+        if let Some(log) = &self.access_log {
+            log.reopen();
+        }
+        if let Some(manifests) = &self.manifests {
+            manifests.read_again();
+        }
+    }
 }

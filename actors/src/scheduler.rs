@@ -20,11 +20,12 @@ use kthena_router::scheduling::config::SchedulerConfig;
 use kthena_router::scheduling::endpoint::{Candidate, PoolFacts};
 use kthena_router::scheduling::picker::{Legs, PickError, Picker};
 use kthena_router::scheduling::request::{PickRequest, RequestFacts};
+use kthena_router::scheduling::witness::Witness;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 use crate::lease::Lease;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, PluginLabels};
 use crate::published::{Member, Pool};
 use crate::vitals::{MessageVitals, Vitals};
 
@@ -35,7 +36,7 @@ pub struct Scheduler {
     nothing: RequestFacts,
     rng: SmallRng,
     picks: MessageVitals,
-    _vitals: Vitals,
+    vitals: Vitals,
 }
 
 /// Asks for the endpoints that work on a request, and reserves them in the same step.
@@ -62,7 +63,7 @@ impl Scheduler {
             nothing: RequestFacts::default(),
             rng: SmallRng::from_rng(&mut rand::rng()),
             picks: vitals.message("PickEndpoint"),
-            _vitals: vitals,
+            vitals: vitals,
         }
     }
 }
@@ -75,18 +76,22 @@ impl Handler<PickEndpoint> for Scheduler {
     type Result = MessageResult<PickEndpoint>;
 
     fn handle(&mut self, PickEndpoint { pool, facts, tried }: PickEndpoint, _: &mut Self::Context) -> Self::Result {
-        let _handling = self.picks.handling();
+        let handling = self.picks.handling();
         let view = pool.view();
         let request = facts.as_deref().unwrap_or(&self.nothing).attempt(&tried);
         let mut candidates =
             view.members.iter().enumerate().map(|(position, member)| candidate(&request, position, member)).collect();
         let moment = PoolFacts { now: Instant::now() };
-        MessageResult(self.picker.pick(&request, &moment, &mut candidates, &mut self.rng, &mut ()).map(
-            |Legs::One(picked)| {
-                let member = view.members[picked.position].clone();
-                Legs::One(Lease::opened(Arc::clone(&pool), member, &request, picked.cached))
-            },
-        ))
+        let picked = if handling.is_timed() {
+            let mut timing = Timing { metrics: self.vitals.metrics(), began: moment.now };
+            self.picker.pick(&request, &moment, &mut candidates, &mut self.rng, &mut timing)
+        } else {
+            self.picker.pick(&request, &moment, &mut candidates, &mut self.rng, &mut ())
+        };
+        MessageResult(picked.map(|Legs::One(picked)| {
+            let member = view.members[picked.position].clone();
+            Legs::One(Lease::opened(Arc::clone(&pool), member, &request, picked.cached))
+        }))
     }
 }
 
@@ -102,5 +107,22 @@ fn candidate<'m>(request: &PickRequest<'_>, position: usize, member: &'m Member)
     }
 }
 
+/// Times what each plugin takes.
+struct Timing<'m> {
+    metrics: &'m Metrics,
+    began: Instant,
+}
+
+impl Witness for Timing<'_> {
+    fn begins(&mut self) {
+        self.began = Instant::now();
+    }
+
+    fn ended(&mut self, plugin: &'static str, part: &'static str) {
+        let labels = PluginLabels { plugin, r#type: part };
+        self.metrics.plugin_seconds.get_or_create(&labels).observe(self.began.elapsed().as_secs_f64());
+    }
+}
+
 #[cfg(test)]
-crate::supervision_tests::panics_in_tests!(Scheduler, _vitals);
+crate::supervision_tests::panics_in_tests!(Scheduler, vitals);

@@ -1,36 +1,37 @@
 //! MetricsScraper: reads the metrics of one pool's engines.
 //!
 //! # State
-//! An HTTP client with kept-alive connections, and which endpoints are being scraped at the moment.
+//! An HTTP client with kept-alive connections, which endpoints are being scraped at the moment, and what was said of their
+//! pages in the log.
 //!
 //! # Messages
-//! In: [`WatchEndpoints`] from the PoolKeeper. Out: [`Scraped`] to the PoolKeeper; a lost one is replaced by the next.
+//! In: [`WatchEndpoints`] and [`End`] from the PoolKeeper. Out: [`Scraped`] to the PoolKeeper; a lost one is replaced by the next.
 //!
 //! # Supervision
-//! Started by the pool's PoolKeeper, which starts a fresh one in place of a dead one. It ends with its keeper.
+//! Started by the pool's PoolKeeper, which starts a fresh one in place of a dead one. It ends when its keeper
+//! says so or dies.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, WeakRecipient, WrapFuture};
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, WeakRecipient, WrapFuture};
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use http_body_util::{BodyExt, Collected, Limited};
-use kthena_router::inference::exposition::{Dialect, EndpointMetrics, ExpositionError, parse};
-use kthena_router::scheduling::endpoint::Endpoint;
+use kthena_router::inference::exposition::{Dialect, EndpointMetrics, ExpositionError, parse_any};
 use kthena_router_upstream::{Ask, AttemptError, Body, Client, Peer, Transport, Upstream};
-use thiserror::Error;
 use tokio::time::timeout;
-use tracing::debug;
+use tracing::{debug, info, warn};
 
+use crate::messages::{ScrapeFault, Scraped, WatchEndpoints, Watched};
 use crate::metrics::{Metrics, ScrapeLabels};
-use crate::pool_keeper::Scraped;
+use crate::nursery::End;
 use crate::vitals::Vitals;
 
-/// How long one scrape may take, whatever the interval is.
-const SCRAPE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long one scrape may take, whatever the interval is. An engine that takes longer twice in a row hangs.
+const SCRAPE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The largest metrics page that is read, in bytes.
 const MAX_PAGE: usize = 8 << 20;
 
@@ -39,8 +40,11 @@ pub struct MetricsScraper {
     scraping: Scraping,
     client: Client,
     keeper: WeakRecipient<Scraped>,
-    endpoints: Vec<Arc<Endpoint>>,
+    endpoints: Vec<Watched>,
     busy: HashSet<SocketAddr>,
+    /// The dialect of each endpoint's page, `None` for a page of no known engine; what differs from the expected one is
+    /// logged when it changes.
+    dialects: HashMap<SocketAddr, Option<Dialect>>,
     vitals: Vitals,
 }
 
@@ -49,7 +53,7 @@ pub struct MetricsScraper {
 pub struct Scraping {
     /// The pool's name, for metrics.
     pub pool: String,
-    /// The engines' names for their figures.
+    /// The dialect that pages are expected in; others are recognised.
     pub dialect: Dialect,
     /// What the engines speak.
     pub transport: Transport,
@@ -57,28 +61,6 @@ pub struct Scraping {
     pub interval: Duration,
     /// How engines are reached.
     pub upstream: Upstream,
-}
-
-/// The endpoints to scrape: all of them, not a difference.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct WatchEndpoints(pub Vec<Arc<Endpoint>>);
-
-/// Why a scrape yielded nothing.
-#[derive(Debug, Error)]
-pub enum ScrapeFault {
-    /// No connection could be made.
-    #[error("no connection")]
-    Connect,
-    /// The engine did not answer, or not in time.
-    #[error("no answer")]
-    Answer,
-    /// The engine answered with an error.
-    #[error("status {0}")]
-    Status(u16),
-    /// The page is not the metrics of this engine.
-    #[error("unreadable metrics")]
-    Page(#[from] ExpositionError),
 }
 
 impl MetricsScraper {
@@ -93,6 +75,7 @@ impl MetricsScraper {
             keeper,
             endpoints: Vec::new(),
             busy: HashSet::new(),
+            dialects: HashMap::new(),
             vitals: Vitals::new(Self::NAME, metrics),
         }
     }
@@ -104,20 +87,30 @@ impl MetricsScraper {
             context.stop();
             return;
         }
-        for endpoint in self.endpoints.clone() {
+        for Watched { endpoint, cell } in self.endpoints.clone() {
             let address = endpoint.socket();
             if self.busy.insert(address) {
                 let peer = Peer { address, transport: self.scraping.transport.clone() };
                 let scrape = scrape(self.client.clone(), peer, self.scraping.dialect);
-                context.spawn(scrape.into_actor(self).map(move |outcome, scraper, _| scraper.report(address, outcome)));
+                let before = cell.in_flight();
+                context.spawn(scrape.into_actor(self).map(move |outcome, scraper, _| {
+                    scraper.report(address, outcome, before.max(cell.in_flight()));
+                }));
             }
         }
     }
 
-    fn report(&mut self, address: SocketAddr, outcome: Result<EndpointMetrics, ScrapeFault>) {
+    fn report(
+        &mut self,
+        address: SocketAddr,
+        outcome: Result<(EndpointMetrics, Dialect), ScrapeFault>,
+        in_flight: u32,
+    ) {
         self.busy.remove(&address);
-        if let Err(error) = &outcome {
-            debug!(pool = self.scraping.pool, endpoint = %address, %error, "scrape failed");
+        match &outcome {
+            Ok((_, dialect)) => self.note_dialect(address, Some(*dialect)),
+            Err(ScrapeFault::Page(ExpositionError::NoEngine)) => self.note_dialect(address, None),
+            Err(error) => debug!(pool = self.scraping.pool, endpoint = %address, %error, "scrape failed"),
         }
         let label = match &outcome {
             Ok(_) => "ok",
@@ -130,7 +123,21 @@ impl MetricsScraper {
         self.vitals.metrics().scrapes.get_or_create(&labels).inc();
         if let Some(keeper) = self.keeper.upgrade() {
             // A sample that does not fit is replaced by the next one.
-            drop(keeper.try_send(Scraped { address, outcome }));
+            drop(keeper.try_send(Scraped { address, outcome: outcome.map(|(metrics, _)| metrics), in_flight }));
+        }
+    }
+
+    /// Says once that a page is not in the expected dialect.
+    fn note_dialect(&mut self, address: SocketAddr, dialect: Option<Dialect>) {
+        let expected = self.scraping.dialect;
+        let known = self.dialects.insert(address, dialect).unwrap_or(Some(expected));
+        if known == dialect {
+            return;
+        }
+        let (pool, expected) = (&self.scraping.pool, expected.engine());
+        match dialect {
+            Some(dialect) => info!(pool, endpoint = %address, engine = dialect.engine(), expected, "engine recognised"),
+            None => warn!(pool, endpoint = %address, expected, "metrics page is of no known engine"),
         }
     }
 }
@@ -148,17 +155,28 @@ impl Handler<WatchEndpoints> for MetricsScraper {
 
     fn handle(&mut self, WatchEndpoints(endpoints): WatchEndpoints, context: &mut Self::Context) {
         let _handling = self.vitals.handling("WatchEndpoints");
+        let watched: HashSet<_> = endpoints.iter().map(|watched| watched.endpoint.socket()).collect();
+        self.dialects.retain(|address, _| watched.contains(address));
         self.endpoints = endpoints;
         // New endpoints are known at once and not only after an interval.
         self.scrape_all(context);
     }
 }
 
-async fn scrape(client: Client, peer: Peer, dialect: Dialect) -> Result<EndpointMetrics, ScrapeFault> {
+impl Handler<End> for MetricsScraper {
+    type Result = ();
+
+    fn handle(&mut self, _: End, context: &mut Self::Context) {
+        let _handling = self.vitals.handling("End");
+        context.stop();
+    }
+}
+
+async fn scrape(client: Client, peer: Peer, expected: Dialect) -> Result<(EndpointMetrics, Dialect), ScrapeFault> {
     timeout(SCRAPE_TIMEOUT, fetch(&client, &peer))
         .await
         .unwrap_or(Err(ScrapeFault::Answer))
-        .and_then(|page| Ok(parse(&page, dialect)?))
+        .and_then(|page| Ok(parse_any(&page, expected)?))
 }
 
 /// Fetches a metrics page.

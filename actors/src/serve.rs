@@ -1,11 +1,12 @@
 //! Serves until told to stop.
 
+use std::error::Error;
 use std::future::Future;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use actix::System;
-use kthena_router::config::Config;
+use kthena_router::config::{Config, unserved};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, info, warn};
 
@@ -21,7 +22,7 @@ use crate::telemetry;
 /// `prepare` returns what is to be kept until the end.
 pub fn serve<P, T>(config: &Config, prepare: P) -> ExitCode
 where
-    P: Future<Output = Result<T, StartError>>,
+    P: Future<Output = Result<T, Box<dyn Error>>>,
 {
     let faults = config.faults();
     if !faults.is_empty() {
@@ -30,16 +31,18 @@ where
         }
         return ExitCode::from(EXIT_USAGE);
     }
-    telemetry::start();
+    let log = telemetry::start();
     telemetry::log_panics();
     raise_descriptor_limit();
     let system = System::new();
     let started = system.block_on(async {
         let kept = prepare.await?;
         info!(?config, "starting");
+        warn_of_unserved();
         let router = Router::start(config, &Origin::find(config).await?)?;
-        stop_on_signals(&router).map_err(|source| StartError::Signals { source })?;
-        Ok((kept, router))
+        log.count_lost(&router.metrics);
+        listen_to_signals(&router).map_err(|source| StartError::Signals { source })?;
+        Ok::<_, Box<dyn Error>>((kept, router))
     });
     match started {
         Ok((kept, router)) => {
@@ -48,8 +51,10 @@ where
             ExitCode::from(u8::try_from(code).unwrap_or(1))
         }
         Err(error) => {
-            complain(&error);
-            let unusable = matches!(error, StartError::Cluster(ClusterError::Unknown(_)));
+            // What was logged before comes first.
+            drop(log);
+            complain(error.as_ref());
+            let unusable = matches!(error.downcast_ref(), Some(StartError::Cluster(ClusterError::Unknown(_))));
             ExitCode::from(if unusable { EXIT_USAGE } else { 1 })
         }
     }
@@ -61,6 +66,17 @@ fn raise_descriptor_limit() {
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) => debug!(limit, "descriptor limit raised"),
         Err(error) => warn!(%error, "descriptor limit cannot be raised"),
+    }
+}
+
+/// Says which variables of the environment ask for what the router does not do.
+fn warn_of_unserved() {
+    let variables: Vec<_> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let variables = variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    for variable in unserved(variables) {
+        warn!(variable, "the environment asks for what the router does not do");
     }
 }
 
@@ -76,15 +92,27 @@ pub fn complain(error: &dyn std::error::Error) {
     drop(writeln!(io::stderr(), "{text}"));
 }
 
-fn stop_on_signals(router: &Router) -> io::Result<()> {
+/// SIGTERM and SIGINT stop the router, SIGHUP lets it open its log and read its manifests again. The other signals by
+/// which people mean something to a program have no meaning here, and do not end it.
+fn listen_to_signals(router: &Router) -> io::Result<()> {
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
-        let mut signals = signal(kind)?;
         let overseer = router.overseer.clone();
-        actix::spawn(async move {
-            while signals.recv().await.is_some() {
-                overseer.do_send(Shutdown);
-            }
-        });
+        on_signal(kind, move || overseer.do_send(Shutdown))?;
     }
+    let reload = router.reload.clone();
+    on_signal(SignalKind::hangup(), move || reload.reload())?;
+    for (kind, signal) in [(SignalKind::user_defined1(), "SIGUSR1"), (SignalKind::user_defined2(), "SIGUSR2")] {
+        on_signal(kind, move || info!(signal, "signal has no meaning"))?;
+    }
+    Ok(())
+}
+
+fn on_signal(kind: SignalKind, act: impl Fn() + 'static) -> io::Result<()> {
+    let mut signals = signal(kind)?;
+    actix::spawn(async move {
+        while signals.recv().await.is_some() {
+            act();
+        }
+    });
     Ok(())
 }

@@ -13,7 +13,7 @@ use clap::Parser;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kthena_router::config::Config;
 use kthena_router::controller::Controller;
-use kthena_router::kinds::{Gateway, GatewayClass, ModelRoute, ModelServer};
+use kthena_router::kinds::{EndpointSlice, Gateway, GatewayClass, ModelRoute, ModelServer, Service};
 use kthena_router::manifest::{Object, read};
 use kthena_router::object::{Bind, BindState};
 use kthena_router::plan::BindPlan;
@@ -25,18 +25,19 @@ use simulated_engine::EngineConfig;
 use tempfile::TempDir;
 
 use crate::cli::Cli;
-use crate::fleet::{EnsureBinds, ListenerFleet};
+use crate::fleet::ListenerFleet;
 use crate::lease::Lease;
 use crate::listener::{Drain, InferenceWorkers, Listener};
 use crate::manifest_directory::ManifestKind;
+use crate::messages::{BindReported, EnsureBinds};
 use crate::metrics::{ActorLabel, MessageLabels, Metrics, RestartLabels, ScrapeLabels};
 use crate::observe::Observe;
 use crate::origin::Origin;
 use crate::overseer::{EXIT_BROKEN, Farewell, Overseer, OverseerState, Ward};
-use crate::pool_keeper::PoolKeeper;
+use crate::pool_keeper::{Means, PoolKeeper};
 use crate::proxy::Serving;
 use crate::published::{self, Reader, Snapshot, Stopping};
-use crate::registry::{BindReported, Keeping, Observed, Publishers, RouteRegistry};
+use crate::registry::{Keeping, Observed, Publishers, RouteRegistry};
 use crate::router::Router;
 use crate::scheduler::Scheduler;
 use crate::scraper::MetricsScraper;
@@ -116,7 +117,7 @@ pub(crate) fn casualties(metrics: &Metrics, actor: &'static str) -> (u64, u64) {
     (panics, restarts)
 }
 
-fn running(metrics: &Metrics, actor: &'static str) -> i64 {
+pub(crate) fn running(metrics: &Metrics, actor: &'static str) -> i64 {
     metrics.actors.running.get_or_create(&ActorLabel { actor }).get()
 }
 
@@ -142,35 +143,49 @@ pub(crate) fn serving(config: Config, reader: Reader, metrics: &Arc<Metrics>) ->
 
 /// Starts a registry of a world with one ModelServer, whose one Pod is an engine at `address`.
 fn registry(address: SocketAddr, metrics: &Arc<Metrics>) -> (Addr<RouteRegistry>, Reader) {
+    let (registry, reader) = empty_registry(metrics);
+    apply(
+        &registry,
+        &format!(
+            "apiVersion: networking.serving.volcano.sh/v1alpha1\nkind: ModelServer\nmetadata: {{name: s}}\nspec:\n  \
+             inferenceEngine: vLLM\n  workloadSelector: {{matchLabels: {{app: s}}}}\n  \
+             workloadPort: {{port: {port}}}\n---\n\
+             apiVersion: v1\nkind: Pod\nmetadata: {{name: p, labels: {{app: s}}}}\nstatus: {{podIP: {ip}}}\n",
+            port = address.port(),
+            ip = address.ip(),
+        ),
+    );
+    (registry, reader)
+}
+
+/// Starts a registry that waits for its first objects.
+pub(crate) fn empty_registry(metrics: &Arc<Metrics>) -> (Addr<RouteRegistry>, Reader) {
     let config = config(&["--metrics-scrape-interval=20ms"]);
     let (snapshot, reader) = published::channel();
     let controller = Controller { bind_address: IpAddr::V4(Ipv4Addr::LOCALHOST), ..Controller::default() };
-    let keeping = Keeping {
-        scheduling: Arbiter::current(),
-        scraping: Arbiter::current(),
-        upstream: Upstream::new(config.engines.connect_timeout, tls::client(None).unwrap()),
-        engines: config.engines,
-    };
+    let upstream = kthena_router_upstream::Upstream::new(config.engines.connect_timeout, tls::client(None).unwrap());
+    let means = Means { scraping: Arbiter::current(), upstream, engines: config.engines, reports: None };
+    let keeping = Keeping { scheduling: Arbiter::current(), means };
     let fleet = Bystander.start().recipient();
     let publishers = Publishers { snapshot, tls: tls::channel().0 };
     let registry =
         RouteRegistry::new((World::default(), controller), publishers, fleet, None, keeping, metrics).start();
-    let manifest = read(&format!(
-        "apiVersion: networking.serving.volcano.sh/v1alpha1\nkind: ModelServer\nmetadata: {{name: s}}\nspec:\n  \
-         inferenceEngine: vLLM\n  workloadSelector: {{matchLabels: {{app: s}}}}\n  workloadPort: {{port: {port}}}\n---\n\
-         apiVersion: v1\nkind: Pod\nmetadata: {{name: p, labels: {{app: s}}}}\nstatus: {{podIP: {ip}}}\n",
-        port = address.port(),
-        ip = address.ip(),
-    ));
+    (registry, reader)
+}
+
+/// Tells a registry that there are these objects, and no others.
+pub(crate) fn apply(registry: &Addr<RouteRegistry>, manifest: &str) {
+    let manifest = read(manifest);
     assert_eq!(manifest.faults, []);
     let objects: Vec<_> = manifest.objects.into_iter().map(|located| located.object).collect();
-    tell::<GatewayClass>(&registry, &objects);
-    tell::<Gateway>(&registry, &objects);
-    tell::<ModelRoute>(&registry, &objects);
-    tell::<ModelServer>(&registry, &objects);
-    tell::<Namespace>(&registry, &objects);
-    tell::<Pod>(&registry, &objects);
-    (registry, reader)
+    tell::<GatewayClass>(registry, &objects);
+    tell::<Gateway>(registry, &objects);
+    tell::<ModelRoute>(registry, &objects);
+    tell::<ModelServer>(registry, &objects);
+    tell::<Namespace>(registry, &objects);
+    tell::<Pod>(registry, &objects);
+    tell::<Service>(registry, &objects);
+    tell::<EndpointSlice>(registry, &objects);
 }
 
 fn tell<K: ManifestKind>(registry: &Addr<RouteRegistry>, objects: &[Object])

@@ -112,6 +112,11 @@ impl Clone for MessageVitals {
 }
 
 impl<'v> Handling<'v> {
+    /// Returns whether the handling is timed.
+    pub fn is_timed(&self) -> bool {
+        self.started.is_some()
+    }
+
     fn start(vitals: Cow<'v, MessageVitals>, timed: bool) -> Self {
         let outer = HANDLING.replace(Some((vitals.labels.actor, vitals.labels.message)));
         Self { vitals, started: timed.then(Instant::now), outer }

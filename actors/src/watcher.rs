@@ -80,7 +80,7 @@ impl<K: WorldKind> StreamHandler<Fact<K::Stored>> for Watcher<K> {
     fn handle(&mut self, fact: Fact<K::Stored>, _: &mut Self::Context) {
         let _handling = self.vitals.handling("Fact");
         let label = KindLabel { kind: K::KIND.label() };
-        self.vitals.metrics().last_fact_ages.get_or_create(&label).note();
+        self.vitals.metrics().cluster.last_fact_ages.get_or_create(&label).note();
         self.registry.do_send(Observed(fact));
     }
 

@@ -63,6 +63,9 @@ pub enum ExpositionError {
         /// Name of the family of waiting requests.
         waiting: &'static str,
     },
+    /// The metrics are of no engine that is known.
+    #[error("metrics are neither vLLM's nor SGLang's")]
+    NoEngine,
     /// A sample that is wanted cannot be read; the others would be a part of
     /// the truth only.
     #[error("line {line} of the metrics has no readable value for `{name}`")]
@@ -168,6 +171,21 @@ impl HistogramTotals {
 }
 
 impl Dialect {
+    /// Returns the engine's name as it writes it.
+    pub const fn engine(self) -> &'static str {
+        match self {
+            Self::Vllm => "vLLM",
+            Self::Sglang => "SGLang",
+        }
+    }
+
+    const fn other(self) -> Self {
+        match self {
+            Self::Vllm => Self::Sglang,
+            Self::Sglang => Self::Vllm,
+        }
+    }
+
     const fn names(self) -> &'static Names {
         match self {
             Self::Vllm => &VLLM,
@@ -212,7 +230,24 @@ impl Totals {
     }
 }
 
-/// Reads a page of metrics.
+/// Reads a page of metrics in the dialect that it is written in; `expected` is tried first.
+///
+/// # Errors
+///
+/// Returns what is wrong with a page of a known dialect, or that the page is of none.
+pub fn parse_any(page: &[u8], expected: Dialect) -> Result<(EndpointMetrics, Dialect), ExpositionError> {
+    match parse(page, expected) {
+        Ok(metrics) => Ok((metrics, expected)),
+        Err(ExpositionError::NotThisEngine { .. }) => match parse(page, expected.other()) {
+            Ok(metrics) => Ok((metrics, expected.other())),
+            Err(ExpositionError::NotThisEngine { .. }) => Err(ExpositionError::NoEngine),
+            Err(error) => Err(error),
+        },
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads a page of metrics in one dialect.
 ///
 /// A sample that is not a finite number of at least zero (an engine writes `NaN`
 /// for what it does not know) counts as missing. A missing family of running or

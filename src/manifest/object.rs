@@ -70,7 +70,7 @@ pub(super) enum Recognized {
     WrongVersion(&'static str),
     /// The router does not read objects of this kind.
     Ignored,
-    /// The group is the router's own, and has no such kind.
+    /// Nobody reads objects of this kind: the group is one of those that the router knows whole.
     Unknown,
 }
 
@@ -135,14 +135,26 @@ pub(super) fn recognize(api_version: &str, kind: &str) -> Recognized {
     // Groups may have kinds of one name.
     let mut named = Kind::ALL.iter().copied().filter(|known| known.as_str() == kind);
     let Some(preferred) = named.clone().next() else {
-        let is_own = api_version.split_once('/').is_some_and(|(group, _)| group == GROUP);
-        return if is_own { Recognized::Unknown } else { Recognized::Ignored };
+        return if is_unknown(api_version, kind) { Recognized::Unknown } else { Recognized::Ignored };
     };
     match named.find(|known| api_versions(*known).contains(&api_version)) {
         Some(known) => Recognized::Read(known),
         None if is_foreign(preferred, api_version) => Recognized::Ignored,
         None => Recognized::WrongVersion(preferred.api_version()),
     }
+}
+
+/// Returns whether a group that the router serves has no kind of this name, by no release of it.
+fn is_unknown(api_version: &str, kind: &str) -> bool {
+    let known: &[&str] = match api_version.split_once('/').map(|(group, _)| group) {
+        Some("networking.serving.volcano.sh" | "inference.networking.k8s.io") => &[],
+        Some("inference.networking.x-k8s.io") => &["InferenceModel", "InferencePoolImport"],
+        Some("gateway.networking.k8s.io") => {
+            &["BackendLBPolicy", "BackendTrafficPolicy", "GRPCRoute", "TCPRoute", "TLSRoute", "UDPRoute"]
+        }
+        _ => return false,
+    };
+    !known.contains(&kind)
 }
 
 /// Returns whether another project has a kind of the same name that is nothing like it.

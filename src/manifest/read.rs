@@ -97,9 +97,7 @@ impl Manifest {
                 self.fault(&node, "apiVersion", message);
             }
             Recognized::Unknown => {
-                let known: Vec<_> =
-                    Kind::ALL.iter().filter(|kind| kind.group() == GROUP).map(|kind| kind.as_str()).collect();
-                let message = format!("unknown kind `{name}`: `{GROUP}` has {}", known.join(" and "));
+                let message = format!("`{api_version}` has no kind `{name}`");
                 self.fault(&node, "kind", message);
             }
             Recognized::Ignored => {

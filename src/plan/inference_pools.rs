@@ -173,11 +173,8 @@ impl Known {
                 (PickerPolicy::Unavailable(message.clone()), Some(Problem::new(reason::INVALID_EXTENSION_REF, message)))
             }
         };
-        // A reference that leads nowhere is a mistake, whoever picks.
-        let picker = match picker {
-            PickerPolicy::External(_) if controller.prefer_builtin_picker => PickerPolicy::BuiltIn,
-            picker => picker,
-        };
+        // A reference that leads nowhere is reported, whoever picks, but it harms nobody who does not follow it.
+        let picker = if controller.prefer_builtin_picker { PickerPolicy::BuiltIn } else { picker };
         (Self { generation: facts.record.generation, index: None, faults, unresolved }, picker)
     }
 }

@@ -9,7 +9,7 @@ use foldhash::HashMap;
 
 use super::Controller;
 use crate::kinds::model_server::PdGroup;
-use crate::object::{Kind, ObjectKey, PoolKey};
+use crate::object::{ObjectKey, PoolKey};
 use crate::routing::models::route::Server;
 use crate::routing::pool::PoolPolicy;
 use crate::scheduling::endpoint::{Endpoint, Role};
@@ -56,7 +56,7 @@ pub(super) fn pools(world: &World, controller: &Controller) -> Vec<PoolPlan> {
     let servers = world.model_servers.iter().filter_map(|(_, server)| Some((server, server.policy.as_ref().ok()?)));
     let (servers, selections): (Vec<_>, Vec<_>) = servers.map(|server| (server, selection(server.0))).unzip();
     let pool = |((server, policy), selected): ((&Server, &Arc<PoolPolicy>), Selected<'_>)| PoolPlan {
-        key: PoolKey { kind: Kind::ModelServer, object: server.key.clone(), port: None },
+        key: PoolKey::of_server(&server.key),
         policy: Arc::clone(policy),
         endpoints: selected.endpoints,
         selected: selected.pods.len(),
@@ -115,7 +115,9 @@ impl<'w> Selected<'w> {
     fn add(&mut self, key: &ObjectKey, pod: &'w PodFacts, selection: &Selection<'_>, controller: &Controller) {
         self.pods.push(pod);
         let (role, group) = selection.groups.map_or_else(Default::default, |groups| part(groups, &pod.labels));
-        let ready = !pod.terminating && pod.ready.unwrap_or(controller.trust_pods_without_conditions);
+        // A Pod whose containers have ended may keep the condition that it had while they ran.
+        let has_ended = matches!(pod.phase.as_deref(), Some("Failed" | "Succeeded"));
+        let ready = !pod.terminating && !has_ended && pod.ready.unwrap_or(controller.trust_pods_without_conditions);
         if let (true, Some(address)) = (ready, pod.address) {
             self.endpoints.extend(selection.ports.iter().zip(0..).map(|(port, rank)| Endpoint {
                 rank,

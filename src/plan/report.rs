@@ -13,9 +13,9 @@ use crate::gateway::gateways::OwnGateway;
 use crate::gateway::listeners::Listener;
 use crate::kinds::ModelServerSpec;
 use crate::kinds::faults::Fault;
-use crate::object::{Bind, BindState, Kind, ObjectKey};
+use crate::object::{Bind, BindState, Kind, ObjectKey, PoolKey};
 use crate::routing::models::route::Route;
-use crate::world::World;
+use crate::world::{Ejected, World};
 
 /// The reports of all objects that a plan has something to say about.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -325,7 +325,7 @@ pub(super) fn servers(world: &World, pools: &[PoolPlan]) -> BTreeMap<ObjectKey, 
                 let message = "no Pod with the labels of `spec.workloadSelector` is ready";
                 Condition::fails(kind::READY, reason::NO_READY_ENDPOINTS, message)
             }
-            Ok(_) => Condition::holds(kind::READY, reason::READY),
+            Ok(_) => ready(world.ejected.get(&PoolKey::of_server(&server.key)), ready_endpoints),
         };
         ServerReport {
             generation: server.record.generation,
@@ -345,6 +345,15 @@ fn unserved_fields(spec: &ModelServerSpec) -> Vec<&'static str> {
         prefill.map(|_| "`spec.workloadSelector.pdGroup` is not used: every selected Pod serves whole requests");
     let connector = spec.kv_connector.as_ref().map(|_| "`spec.kvConnector` is not used: engines hand no KV cache over");
     prefill.into_iter().chain(connector).collect()
+}
+
+/// Returns the condition of a pool with endpoints; which of them are ejected is said, but a pool with ejected endpoints serves.
+fn ready(ejected: Option<&Ejected>, endpoints: usize) -> Condition {
+    let holds = Condition::holds(kind::READY, reason::READY);
+    let Some(ejected) = ejected.filter(|ejected| !ejected.is_empty()) else { return holds };
+    let names: Vec<_> = ejected.iter().map(|(endpoint, cause)| format!("{endpoint}: {cause}")).collect();
+    let message = format!("{} of {endpoints} endpoints get no requests: {}", ejected.len(), names.join("; "));
+    Condition { reason: reason::ENDPOINTS_EJECTED, message: message.into(), ..holds }
 }
 
 fn join(faults: &[Fault]) -> String {

@@ -5,8 +5,10 @@ use super::*;
 use crate::conditions::{Condition, kind, reason};
 use crate::controller::CONTROLLER_NAME;
 use crate::fixtures::{bind, controller, decision, plan_of, world};
+use crate::inference::health::Cause;
 use crate::manifest::read;
-use crate::object::BindState;
+use crate::object::{BindState, ObjectKey, PoolKey};
+use crate::world::Ejected;
 
 mod endpoints;
 mod gateways;
@@ -292,6 +294,8 @@ fn only_ready_pods_with_an_address_are_endpoints() {
     let manifest = server.to_owned()
         + &pod("ready", &ready("True"))
         + &pod("not-ready", &ready("False"))
+        + &pod("failed", &format!("phase: Failed, {}", ready("True")))
+        + &pod("succeeded", &format!("phase: Succeeded, {}", ready("True")))
         + &pod("no-conditions", "podIP: 10.1.0.8")
         + &pod("no-address", "conditions: [{type: Ready, status: 'True'}]")
         + "---\n{apiVersion: v1, kind: Pod, metadata: {name: elsewhere, namespace: other, labels: {app: small}}, \
@@ -301,8 +305,25 @@ fn only_ready_pods_with_an_address_are_endpoints() {
         let plan = plan(&world(&manifest), &controller);
         let names: Vec<_> = plan.pools[0].endpoints.iter().map(|endpoint| &*endpoint.pod.name).collect();
         assert_eq!(names, expected, "trust {trust}");
-        assert_eq!(plan.pools[0].selected, 4);
+        assert_eq!(plan.pools[0].selected, 6);
     }
+}
+
+#[test]
+fn a_model_server_says_which_endpoints_are_ejected() {
+    let mut world = world(SERVERS);
+    let key = PoolKey::of_server(&ObjectKey::new("default", "small"));
+    let ready = |world: &World| plan(world, &controller()).reports.servers[&key.object].conditions[0].clone();
+    let well = ready(&world);
+    world.ejected.insert(key.clone(), Ejected::from([("default/small-0 (10.1.0.1:8000)".to_owned(), Cause::Status)]));
+    let ill = ready(&world);
+    assert_eq!((ill.kind, ill.status, ill.reason), ("Ready", true, "EndpointsEjected"));
+    assert_eq!(
+        ill.message,
+        "1 of 1 endpoints get no requests: default/small-0 (10.1.0.1:8000): answers have a status of 500 or above"
+    );
+    world.ejected.insert(key.clone(), Ejected::new());
+    assert_eq!(ready(&world), well);
 }
 
 proptest! {

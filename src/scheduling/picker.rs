@@ -121,11 +121,13 @@ impl Picker {
             }
         }
         for (filter, when_none_is_left) in &self.filters {
+            witness.begins();
             let keeps = |candidate: &Candidate<'_>| filter.keeps(request, pool, candidate);
             match when_none_is_left {
                 WhenNoneIsLeft::KeepAll if !candidates.iter().any(keeps) => witness.gave_way(filter.name()),
                 WhenNoneIsLeft::KeepAll | WhenNoneIsLeft::Refuse => retain(candidates, filter.name(), keeps, witness),
             }
+            witness.ended(filter.name(), "filter");
             if candidates.is_empty() {
                 return Err(PickError::Filtered { filter: filter.name() });
             }
@@ -144,7 +146,9 @@ impl Picker {
         let mut rates = vec![NEUTRAL; candidates.len()];
         for (score, weight) in &self.scores {
             rates.fill(NEUTRAL);
+            witness.begins();
             score.rate(request, pool, candidates, &mut rates);
+            witness.ended(score.name(), "score");
             for ((candidate, rate), total) in candidates.iter().zip(&rates).zip(&mut totals) {
                 witness.rated(candidate, score.name(), *rate, *weight);
                 *total += rate * weight;

@@ -7,6 +7,14 @@ use super::endpoint::Candidate;
 
 /// Sees a pick. Whoever wants less than all of it implements less than all of it.
 pub trait Witness {
+    /// A plugin begins its work.
+    fn begins(&mut self) {}
+
+    /// The plugin of this name, a `filter` or a `score`, has done its work.
+    fn ended(&mut self, plugin: &'static str, part: &'static str) {
+        let _ = (plugin, part);
+    }
+
     /// A candidate was passed over by the filter of this name, or because it was `tried`.
     fn passed_over(&mut self, candidate: &Candidate<'_>, filter: &'static str) {
         let _ = (candidate, filter);

@@ -24,7 +24,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
 use super::resource;
-use crate::cluster_writer::ReportUnreadable;
+use crate::cluster_writer::ReportTrouble;
 use crate::metrics::Age;
 use crate::watcher::Source;
 
@@ -48,7 +48,7 @@ impl<K: WorldKind + Resource + DeserializeOwned + Debug> ClusterKind for K {}
 pub struct ClusterSource<K> {
     watches: Vec<Watch>,
     silence: Duration,
-    writer: Recipient<ReportUnreadable>,
+    writer: Recipient<ReportTrouble>,
     kind: PhantomData<fn() -> K>,
 }
 
@@ -81,12 +81,12 @@ struct Watching<K: ClusterKind> {
     /// How many tries have failed since the last success.
     failures: u32,
     silence: Duration,
-    writer: Recipient<ReportUnreadable>,
+    writer: Recipient<ReportTrouble>,
 }
 
 impl<K: ClusterKind> ClusterSource<K> {
     /// Makes a source of these watches, each of which is given up when it is silent for `silence`.
-    pub fn new(watches: Vec<Watch>, silence: Duration, writer: Recipient<ReportUnreadable>) -> Self {
+    pub fn new(watches: Vec<Watch>, silence: Duration, writer: Recipient<ReportTrouble>) -> Self {
         Self { watches, silence, writer, kind: PhantomData }
     }
 }
@@ -103,7 +103,7 @@ impl<K: ClusterKind> Source<K> for ClusterSource<K> {
 }
 
 impl<K: ClusterKind> Watching<K> {
-    fn new(watch: Watch, silence: Duration, writer: Recipient<ReportUnreadable>) -> Self {
+    fn new(watch: Watch, silence: Duration, writer: Recipient<ReportTrouble>) -> Self {
         let (client, kind) = (watch.client.clone(), resource(K::KIND));
         let api = match &watch.namespace {
             Some(namespace) => Api::namespaced_with(client, namespace, &kind),
@@ -205,7 +205,7 @@ impl<K: ClusterKind> Watching<K> {
             Err(Fault { path, message }) => {
                 let message = format!("`{path}`: {message}");
                 warn!(kind = %K::KIND, object = %key, message, "object cannot be read, it is left as it was");
-                self.writer.do_send(ReportUnreadable { kind: K::KIND, key, uid, message });
+                self.writer.do_send(ReportTrouble { kind: K::KIND, key, uid, reason: "Unreadable", message });
                 None
             }
         }

@@ -98,6 +98,21 @@ pub struct EndpointLabels {
     pub state: &'static str,
 }
 
+/// The labels of a scheduler plugin.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[expect(missing_docs, reason = "the fields are the labels")]
+pub struct PluginLabels {
+    pub plugin: &'static str,
+    pub r#type: &'static str,
+}
+
+/// The label of the program.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[expect(missing_docs, reason = "the field is the label")]
+pub struct BuildLabels {
+    pub version: &'static str,
+}
+
 /// Labels of ejections.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 #[expect(missing_docs, reason = "the fields are the labels")]

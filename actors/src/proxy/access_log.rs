@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kthena_router::config::AccessLogFormat;
+use tokio::sync::Notify;
 
 use super::facts::{End, Facts};
 use super::names::Names;
-use crate::access_logger::{AccessLog, LogLines};
+use crate::access_logger::{AccessLog, count_lines};
 use crate::metrics::Metrics;
 use entry::{Entry, Seconds};
 
@@ -23,8 +24,10 @@ mod entry;
 const FULL: usize = 16 << 10;
 /// And the line that makes it so many fits in beside them, as a rule.
 const ROOM: usize = 1 << 10;
-/// And at least this often.
-const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
+/// And at the latest after this time, so that whoever has an answer finds its line soon.
+const FLUSH_AFTER: Duration = Duration::from_millis(5);
+/// How long the two clocks are taken to go alike.
+const CLOCK_VALIDITY: Duration = Duration::from_secs(1);
 
 /// The lines of one worker thread that were not sent yet.
 pub(super) struct LogBuffer {
@@ -33,6 +36,8 @@ pub(super) struct LogBuffer {
     log: AccessLog,
     format: AccessLogFormat,
     metrics: Arc<Metrics>,
+    /// Told when there are lines to send.
+    filled: Rc<Notify>,
 }
 
 /// One moment on both clocks: from it the time of day of any other is known without asking for it.
@@ -63,19 +68,24 @@ impl Clock {
 }
 
 impl LogBuffer {
-    /// Makes a buffer that sends itself regularly for as long as it is in use.
+    /// Makes a buffer that sends itself soon after each first line, for as long as it is in use.
     pub(super) fn start(log: AccessLog, format: AccessLogFormat, metrics: Arc<Metrics>) -> Rc<Self> {
-        let buffer = Rc::new(Self { lines: RefCell::default(), clock: Cell::new(Clock::now()), log, format, metrics });
+        let buffer = Rc::new(Self {
+            lines: RefCell::default(),
+            clock: Cell::new(Clock::now()),
+            log,
+            format,
+            metrics,
+            filled: Rc::default(),
+        });
+        let filled = Rc::clone(&buffer.filled);
         let weak = Rc::downgrade(&buffer);
         tokio::task::spawn_local(async move {
-            let mut ticks = tokio::time::interval(FLUSH_INTERVAL);
             loop {
-                ticks.tick().await;
+                filled.notified().await;
+                tokio::time::sleep(FLUSH_AFTER).await;
                 match Weak::upgrade(&weak) {
-                    Some(buffer) => {
-                        buffer.clock.set(Clock::now());
-                        buffer.send();
-                    }
+                    Some(buffer) => buffer.send(),
                     None => return,
                 }
             }
@@ -87,6 +97,12 @@ impl LogBuffer {
     pub(super) fn append(&self, facts: &Facts, end: End, names: &Names, now: Instant) {
         let mut lines = self.lines.borrow_mut();
         let Lines { text, seconds } = &mut *lines;
+        if text.is_empty() {
+            self.filled.notify_one();
+        }
+        if now.saturating_duration_since(self.clock.get().instant) > CLOCK_VALIDITY {
+            self.clock.set(Clock::now());
+        }
         let start = self.clock.get().time_of_day(facts.started);
         let entry = Entry::of(facts, end, names, start, now);
         match self.format {
@@ -107,10 +123,10 @@ impl LogBuffer {
         }
         let lines = std::mem::replace(&mut kept.text, Vec::with_capacity(FULL + ROOM));
         drop(kept);
-        let count = lines.iter().filter(|byte| **byte == b'\n').count();
+        let count = count_lines(&lines);
         // A logger that cannot keep up loses lines rather than memory.
-        if !self.log.send(LogLines(lines)) {
-            self.metrics.access_log_dropped.inc_by(u64::try_from(count).unwrap_or(u64::MAX));
+        if !self.log.send(lines) {
+            self.metrics.access_log_dropped.inc_by(count);
         }
     }
 }
@@ -118,5 +134,6 @@ impl LogBuffer {
 impl Drop for LogBuffer {
     fn drop(&mut self) {
         self.send();
+        self.filled.notify_one();
     }
 }

@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 
+use kthena_router::inference::api::Api;
 use kthena_router::object::Kind;
 use kthena_router::routing::decision::Matched;
 use kthena_router::routing::pool::PoolIndex;
 
 use super::log_fields::{Field, Fields, write_fields};
-use crate::metrics::{BackendLabels, Text};
+use crate::metrics::{BackendLabels, NONE, RequestLabels, Text};
 use crate::published::Snapshot;
 
-/// What a label says that has no value.
-const NONE: &str = "none";
 /// What the label `model` says of names that no route knows.
 const UNKNOWN: &str = "unknown";
 
@@ -69,6 +68,12 @@ impl Names {
         };
         names.written = Written::of(&names);
         names
+    }
+
+    /// Returns the labels of a request that ends in this way.
+    pub(super) fn request(&self, api: Option<Api>, status_code: u16, error_type: &'static str) -> RequestLabels {
+        let Self { model, backend, .. } = self.clone();
+        RequestLabels { model, path: api.map_or("other", Api::label), status_code, error_type, backend }
     }
 
     /// Returns the fields that name the ModelRoute, and the pool of engines.

@@ -12,7 +12,7 @@ pub(super) struct Observer {
     /// All metrics.
     pub metrics: Arc<Metrics>,
     /// The handles of metrics that were used before.
-    pub series: SeriesCache,
+    pub series: Rc<SeriesCache>,
     /// Access log lines that were not sent yet; `None` when there is no access log.
     pub log: Option<Rc<LogBuffer>>,
 }

@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use foldhash::{HashMap, HashMapExt};
 use kthena_router::inference::api::Api;
@@ -18,8 +19,13 @@ use prometheus_client::metrics::histogram::Histogram;
 
 use super::facts::End;
 use super::names::{Names, Subject};
-use crate::metrics::{AttemptLabels, DurationLabels, Metrics, ModelLabel, RequestLabels, TokenLabels, UpstreamLabels};
-use crate::published::Snapshot;
+use crate::metrics::{
+    AttemptLabels, DurationLabels, Metrics, ModelLabel, RequestLabels, SeriesLabels, TokenLabels, UpstreamLabels,
+};
+use crate::published::{Reader, Snapshot};
+
+/// How often handles of former snapshots are let go: as long as they are kept, their series are in use.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The handles that were used before.
 pub(super) struct SeriesCache {
@@ -47,6 +53,8 @@ pub(super) struct Series {
     /// The names that logs and metrics give the request's parts.
     pub names: Names,
     outcomes: RefCell<HashMap<Ending, Rc<Outcome>>>,
+    /// While it is there, the series are in use.
+    users: Arc<()>,
 }
 
 /// The API, the status and the reason of a request that has ended.
@@ -67,10 +75,22 @@ struct Known {
 }
 
 impl SeriesCache {
-    /// Makes a cache that knows nothing.
-    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+    /// Makes a cache that knows nothing, and that forgets what is not of the snapshot of the moment.
+    pub(super) fn start(metrics: Arc<Metrics>, reader: Reader) -> Rc<Self> {
         let unrouted = Rc::new(Series::new(&metrics, &Snapshot::default(), Subject::default()));
-        Self { metrics, known: RefCell::default(), unrouted }
+        let cache = Rc::new(Self { metrics, known: RefCell::default(), unrouted });
+        let weak = Rc::downgrade(&cache);
+        tokio::task::spawn_local(async move {
+            let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
+            loop {
+                ticks.tick().await;
+                let Some(cache) = weak.upgrade() else { return };
+                if cache.known.borrow().generation != reader.glance().generation {
+                    cache.known.take();
+                }
+            }
+        });
+        cache
     }
 
     /// Returns the handles of requests that no route was found for.
@@ -83,6 +103,10 @@ impl SeriesCache {
     /// Returns the handles of a kind of request.
     pub(super) fn of(&self, snapshot: &Snapshot, subject: Subject<'_>) -> Rc<Series> {
         let mut known = self.known.borrow_mut();
+        if known.generation > snapshot.generation {
+            // A request of a former snapshot: what it needs is not needed again.
+            return Rc::new(Series::new(&self.metrics, snapshot, subject));
+        }
         if known.generation != snapshot.generation {
             *known = Known { generation: snapshot.generation, series: HashMap::new() };
         }
@@ -113,14 +137,17 @@ impl Series {
     fn new(metrics: &Metrics, snapshot: &Snapshot, subject: Subject<'_>) -> Self {
         let names = Names::of(snapshot, subject);
         let backend = names.backend.clone();
-        let upstream = UpstreamLabels { model_server: backend.backend_name.clone(), backend };
+        let upstream = UpstreamLabels { model_server: backend.backend_name.clone(), backend: backend.clone() };
         let answered = names.pool.clone().map(|pool| AttemptLabels { pool, outcome: "answered" });
+        let users = Arc::default();
+        metrics.ledger.enter(SeriesLabels::Active { model: names.model.clone(), backend }, &users);
         Self {
             answered: answered.map(|labels| metrics.attempts.get_or_create_owned(&labels)),
             downstream: metrics.active_downstream.get_or_create_owned(&ModelLabel { model: names.model.clone() }),
             upstream: metrics.active_upstream.get_or_create_owned(&upstream),
             names,
             outcomes: RefCell::default(),
+            users,
         }
     }
 
@@ -159,26 +186,22 @@ impl Series {
         let End { status, reason, .. } = end;
         let mut outcomes = self.outcomes.borrow_mut();
         let key = (api, status, reason);
-        Rc::clone(
-            outcomes.entry(key).or_insert_with(|| Rc::new(Outcome::new(metrics, &self.names, api, status, reason))),
-        )
+        Rc::clone(outcomes.entry(key).or_insert_with(|| {
+            let labels = self.names.request(api, status, reason);
+            metrics.ledger.enter(SeriesLabels::Ended(labels.clone()), &self.users);
+            Rc::new(Outcome::new(metrics, labels))
+        }))
     }
 }
 
 impl Outcome {
-    fn new(metrics: &Metrics, names: &Names, api: Option<Api>, status_code: u16, error_type: &'static str) -> Self {
-        let path = api.map_or("other", Api::label);
-        let Names { model, backend, .. } = names.clone();
-        let requests = RequestLabels { model: model.clone(), path, status_code, error_type, backend: backend.clone() };
+    fn new(metrics: &Metrics, labels: RequestLabels) -> Self {
+        let requests = metrics.requests.get_or_create_owned(&labels);
+        let RequestLabels { model, path, status_code, backend, .. } = labels;
         let tokens = |token_type| TokenLabels { model: model.clone(), path, token_type, backend: backend.clone() };
         let input_tokens = metrics.tokens.get_or_create_owned(&tokens("input"));
         let output_tokens = metrics.tokens.get_or_create_owned(&tokens("output"));
         let duration = DurationLabels { model, path, status_code, backend };
-        Self {
-            requests: metrics.requests.get_or_create_owned(&requests),
-            seconds: metrics.request_seconds.get_or_create_owned(&duration),
-            input_tokens,
-            output_tokens,
-        }
+        Self { requests, seconds: metrics.request_seconds.get_or_create_owned(&duration), input_tokens, output_tokens }
     }
 }

@@ -105,7 +105,8 @@ impl Worker {
         let asks = serving.metrics.actors.ask_seconds.get_or_create_owned(&ActorLabel { actor: Scheduler::NAME });
         let (metrics, format) = (&serving.metrics, serving.config.access_log.access_log_format);
         let log = serving.access_log.clone().map(|log| LogBuffer::start(log, format, Arc::clone(metrics)));
-        let observer = Observer { series: SeriesCache::new(Arc::clone(metrics)), log, metrics: Arc::clone(metrics) };
+        let series = SeriesCache::start(Arc::clone(metrics), serving.reader.clone());
+        let observer = Observer { series, log, metrics: Arc::clone(metrics) };
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Rc::new(Self {
             client: serving.upstream.client(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kthena_router::inference::exposition::HistogramTotals;
-use kthena_router::inference::health::Cause;
+use kthena_router::inference::health::{Cause, Standing};
 use kthena_router::kinds::model_server::InferenceEngine;
 use kthena_router::object::{Kind, ObjectKey, PoolKey};
 use kthena_router::plan::{AncestorReport, Reports};
@@ -32,6 +32,7 @@ pub(super) fn dump(world: &World, reports: &Reports, pools: &Pools<'_>) -> Confi
         ("modelroutes", model_routes(world, reports)),
         ("modelservers", model_servers(world, reports)),
         ("pods", pods(world, pools)),
+        ("pools", health(pools)),
     ]))
 }
 
@@ -151,6 +152,36 @@ fn model_servers(world: &World, reports: &Reports) -> Vec<Value> {
             })
         })
         .collect()
+}
+
+/// The pools with the health of their endpoints.
+fn health(pools: &Pools<'_>) -> Vec<Value> {
+    let endpoint = |member: &Member| {
+        let standing = member.observation.standing;
+        json!({
+            "pod": member.endpoint.pod.to_string(),
+            "address": member.endpoint.socket().to_string(),
+            "standing": match standing {
+                Standing::Serving => "serving",
+                Standing::Ejected(_) => "ejected",
+                Standing::Trial { .. } => "trial",
+            },
+            "cause": standing.cause().map(Cause::label),
+            "inFlight": member.cell.in_flight(),
+            "penalty": member.cell.penalty(),
+            "scraped": member.observation.metrics.is_some(),
+        })
+    };
+    let pool = |(key, (pool, _)): (&&PoolKey, &(&Pool, _))| {
+        json!({
+            "name": &*key.object.name,
+            "namespace": &*key.object.namespace,
+            "kind": key.kind.as_str(),
+            "port": key.port,
+            "endpoints": pool.view().members.iter().map(endpoint).collect::<Vec<_>>(),
+        })
+    };
+    pools.iter().map(pool).collect()
 }
 
 fn pods(world: &World, pools: &Pools<'_>) -> Vec<Value> {

@@ -188,6 +188,13 @@ impl Harness {
         read(self.client.get(url).send().await.unwrap()).await
     }
 
+    /// Fetches the metrics in the OpenMetrics format.
+    pub(crate) async fn get_open_metrics(&self) -> Answer {
+        let url = format!("http://{}/metrics", SocketAddr::new(self.host(1), self.metrics_port));
+        let accept = ("accept", "application/openmetrics-text; version=1.0.0");
+        read(self.client.get(url).insert_header(accept).send().await.unwrap()).await
+    }
+
     /// Fetches the page that says whether the router is ready.
     pub(crate) async fn readyz(&self) -> Answer {
         self.get_metrics_page("/readyz").await

@@ -58,7 +58,7 @@ async fn a_pool_serves_without_a_model_server_and_without_a_picker() {
     harness.until("the tokens of both answers are counted", counted).await;
     let pools = harness.dump("inferencepools").await.json();
     assert_eq!(pools["inferencepools"][0]["status"]["parents"][0]["parentRef"]["name"], "g");
-    harness.write("pods.yaml", "");
+    harness.write("pods.yaml", "# nothing\n");
     let gone = async || complete(&harness, "m", false, &[]).await.status == 503;
     harness.until("a pool without Pods answers 503", gone).await;
     harness.remove("pool.yaml");

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod api_server;
+mod black_holes;
 mod changes;
 mod checks;
 mod cluster;
@@ -22,5 +23,6 @@ mod pages;
 mod pickers;
 mod process;
 mod routing;
+mod signals;
 mod streaming;
 mod wire;

@@ -86,7 +86,7 @@ fn read_labels(mut text: &str) -> BTreeMap<String, String> {
 }
 
 async fn page(harness: &Harness) -> Vec<Sample> {
-    samples(&harness.get_metrics_page("/metrics").await.text())
+    samples(&harness.get_open_metrics().await.text())
 }
 
 /// Returns the requests that were counted, by model, path, status and error type.
@@ -213,9 +213,15 @@ async fn labels_with_special_characters_leave_the_page_readable() {
     assert_eq!(harness.complete(name).await.status, 200);
     let counted = async || requests(&harness).await.keys().any(|[model, ..]| model == name);
     harness.until("the request is counted under its name", counted).await;
-    let answer = harness.get_metrics_page("/metrics").await;
-    let content_type = answer.header("content-type").unwrap();
-    assert!(content_type.starts_with("application/openmetrics-text; version=1.0.0"), "{content_type}");
+    let open = harness.get_open_metrics().await;
+    let text = harness.get_metrics_page("/metrics").await;
+    for (answer, media_type, counter) in [
+        (open, "application/openmetrics-text; version=1.0.0", "# TYPE kthena_router_requests counter"),
+        (text, "text/plain; version=0.0.4", "# TYPE kthena_router_requests_total counter"),
+    ] {
+        assert!(answer.header("content-type").unwrap().starts_with(media_type), "{:?}", answer.headers);
+        assert!(answer.text().lines().any(|line| line == counter), "{}", answer.text());
+    }
 }
 
 #[actix_web::test]

@@ -15,11 +15,11 @@ use crate::changes::Puppet;
 use crate::harness::{Answer, Network, PORT, client, free_port, gateway_yaml, read, route_with, route_yaml, until};
 use crate::wire::{Wire, post};
 
-const METRICS_PORT: u16 = 9090;
+pub(crate) const METRICS_PORT: u16 = 9090;
 
 /// A process of the program; it does not outlive its test.
 pub(crate) struct Process {
-    child: Child,
+    pub(crate) child: Child,
     output: TempDir,
 }
 
@@ -69,17 +69,17 @@ impl Process {
         (process.exit_code().await, process.printed("stdout"), process.printed("stderr"))
     }
 
-    fn printed(&self, stream: &str) -> String {
+    pub(crate) fn printed(&self, stream: &str) -> String {
         fs::read_to_string(self.output.path().join(stream)).unwrap()
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let kill = format!("kill -{name} {}", self.child.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }
 
     /// Waits for the end; a process that was killed has no exit code.
-    async fn exit_code(&mut self) -> Option<i32> {
+    pub(crate) async fn exit_code(&mut self) -> Option<i32> {
         let child = std::cell::RefCell::new(&mut self.child);
         until("the process ends", async || child.borrow_mut().try_wait().unwrap().is_some()).await;
         self.child.wait().unwrap().code()
@@ -95,19 +95,19 @@ impl Drop for Process {
 }
 
 /// Fetches a page, unless nobody answers.
-async fn get(address: IpAddr, port: u16, path: &str) -> Option<Answer> {
+pub(crate) async fn get(address: IpAddr, port: u16, path: &str) -> Option<Answer> {
     let url = format!("http://{}{path}", SocketAddr::new(address, port));
     Some(read(client().get(url).send().await.ok()?).await)
 }
 
-async fn complete(client: &Client, url: &str, model: &str) -> Option<Answer> {
+pub(crate) async fn complete(client: &Client, url: &str, model: &str) -> Option<Answer> {
     let body = json!({"model": model, "prompt": "What is Kubernetes?"}).to_string();
     let request = client.post(format!("{url}/v1/completions")).insert_header(("content-type", "application/json"));
     Some(read(request.send_body(body).await.ok()?).await)
 }
 
 /// Starts a router with an engine that the test plays, and a stream that has begun.
-async fn streaming(flags: &[&str], environment: &[(&str, &str)]) -> (Network, Puppet, Process, Wire) {
+pub(crate) async fn streaming(flags: &[&str], environment: &[(&str, &str)]) -> (Network, Puppet, Process, Wire) {
     let network = Network::new();
     let puppet = Puppet::start(network.host(10)).await;
     network.model_server("a", "a", &[10]);
@@ -220,6 +220,7 @@ async fn what_is_wrong_at_the_start_is_said() {
         let (code, _, complaints) = Process::run(arguments, &[]).await;
         assert_eq!(code, Some(1), "{arguments:?}: {complaints}");
         assert!(complaints.contains(expected), "{arguments:?}: {complaints}");
+        assert!(!complaints.contains("panic"), "{arguments:?}: {complaints}");
     }
 }
 
