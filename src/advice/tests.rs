@@ -57,7 +57,7 @@ fn advice(manifest: &str) -> Vec<String> {
 }
 
 const TO_A: &str = "{targetModels: [{modelServerName: a}]}";
-const MATCHED: &str = "{modelMatch: {headers: {x: {exact: y}}}, targetModels: [{modelServerName: a}]}";
+const MATCHED: &str = "{modelMatch: {headers: {x: {exact: v}}}, targetModels: [{modelServerName: a}]}";
 const TO_POOL: &str = "{backendRefs: [{group: inference.networking.k8s.io, kind: InferencePool, name: p}]}";
 
 #[test]

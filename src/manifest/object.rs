@@ -9,7 +9,7 @@ use super::decode::decode;
 use super::place::Place;
 use crate::for_each_kind;
 use crate::kinds::{self, Fault};
-use crate::object::{GROUP, Kind, ObjectKey};
+use crate::object::{Kind, ObjectKey};
 
 /// The namespace of a namespaced object that names none.
 pub const DEFAULT_NAMESPACE: &str = "default";

@@ -10,7 +10,6 @@ use super::place::{Place, separate};
 use super::tree::{Content, Node};
 use super::{IgnoredKind, LineFault, Located, Manifest};
 use crate::kinds::names::{is_dns_label, is_dns_subdomain};
-use crate::object::GROUP;
 use crate::object::Kind;
 
 /// What a name may be made of.

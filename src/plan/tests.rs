@@ -313,7 +313,7 @@ fn only_ready_pods_with_an_address_are_endpoints() {
 fn a_model_server_says_which_endpoints_are_ejected() {
     let mut world = world(SERVERS);
     let key = PoolKey::of_server(&ObjectKey::new("default", "small"));
-    let ready = |world: &World| plan(world, &controller()).reports.servers[&key.object].conditions[0].clone();
+    let ready = |world: &World| plan(world, &controller()).reports.servers[&key.object].ready.clone();
     let well = ready(&world);
     world.ejected.insert(key.clone(), Ejected::from([("default/small-0 (10.1.0.1:8000)".to_owned(), Cause::Status)]));
     let ill = ready(&world);

@@ -323,6 +323,6 @@ async fn models_can_be_asked_for_by_name_and_for_their_health() {
         assert_eq!(harness.get(path).await.status, 200, "{path}");
     }
     assert_eq!(engine.requests(), 0, "an engine is not asked");
-    harness.write("server-m.yaml", "");
+    harness.remove("server-m.yaml");
     harness.until("nobody is left", async || harness.get("/health").await.status == 503).await;
 }

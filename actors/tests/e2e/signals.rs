@@ -48,6 +48,7 @@ async fn a_standard_error_that_nobody_reads_stops_neither_requests_nor_the_end()
         format!("--bind-address={}", network.host(1)),
         format!("--debug-port={}", free_port(std::net::Ipv4Addr::LOCALHOST.into())),
         "--workers=1".to_owned(),
+        "--pod-namespace=default".to_owned(),
         "--access-log-enabled=false".to_owned(),
     ];
     let mut child = Command::new(env!("CARGO_BIN_EXE_kthena-router"))

@@ -153,7 +153,7 @@ fn fields_of_every_kind_are_checked() {
 #[test]
 fn a_kind_that_the_routers_own_group_does_not_have_is_a_fault() {
     let own = "apiVersion: networking.serving.volcano.sh/v1alpha1\n";
-    let unknown = "unknown kind `M`: `networking.serving.volcano.sh` has ModelRoute and ModelServer";
+    let unknown = "`networking.serving.volcano.sh/v1alpha1` has no kind `M`";
     check(&[
         ("misspelt or cut off", &format!("{own}kind: M\n"), 0, &[&format!("2: kind: {unknown}")]),
         ("one of another group", "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\n", 0, &[]),
