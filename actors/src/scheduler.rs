@@ -63,7 +63,7 @@ impl Scheduler {
             nothing: RequestFacts::default(),
             rng: SmallRng::from_rng(&mut rand::rng()),
             picks: vitals.message("PickEndpoint"),
-            vitals: vitals,
+            vitals,
         }
     }
 }

@@ -122,6 +122,9 @@ pub(super) fn supported(minor: u32, channel: Channel, own_addresses: bool) -> Ve
 mod tests {
     use super::*;
 
+    /// A feature, where it is claimed, and where it is not.
+    type Case = (&'static str, &'static [(u32, Channel)], &'static [(u32, Channel)]);
+
     #[test]
     fn features_are_in_alphabetical_order() {
         assert!(FEATURES.is_sorted_by_key(|feature| feature.name));
@@ -130,7 +133,7 @@ mod tests {
     #[test]
     fn a_release_and_its_channel_decide_which_features_are_claimed() {
         use Channel::{Experimental, Standard};
-        let cases: &[(&str, &[(u32, Channel)], &[(u32, Channel)])] = &[
+        let cases: &[Case] = &[
             ("HTTPRoute", &[(4, Standard), (7, Experimental), (8, Standard)], &[(3, Experimental)]),
             ("HTTPRouteCORS", &[(4, Experimental), (5, Standard)], &[(4, Standard)]),
             ("ListenerSet", &[(5, Standard), (7, Standard)], &[(4, Experimental)]),

@@ -1,3 +1,5 @@
+#![expect(clippy::disallowed_methods, reason = "each test begins at a moment of its own")]
+
 use proptest::prelude::*;
 
 use super::*;
