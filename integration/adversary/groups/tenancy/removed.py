@@ -124,7 +124,7 @@ def cost_of_deletion(stage: Stage, change: Change) -> Outcome:
         time.sleep(0.12)
     stage.manifests.remove("pool.yaml")
     # A directory that comes back empty is given a moment, because it may be being written.
-    time.sleep(2.0)
+    time.sleep(3.0)
     rate = _rate(engine)
     told = f"{rate:.1f} scrapes a second, {engine.open_connections()} connections"
     return Outcome("left alone" if rate == 0 and engine.open_connections() <= 2 else "still asked", told)
