@@ -291,11 +291,8 @@ impl Handler<Scraped> for PoolKeeper {
         let Some(member) = self.member(address) else { return };
         let cell = Arc::clone(&member.cell);
         match &outcome {
-            Ok(metrics) => {
-                member.observation.metrics = Some(*metrics);
-                member.observation.in_flight_at_scrape = in_flight;
-            }
-            Err(_) if missed >= STALE_AFTER => member.observation.metrics = None,
+            Ok(metrics) => member.observation.absorb(*metrics, in_flight),
+            Err(_) if missed >= STALE_AFTER => member.observation.forget(),
             Err(_) => {}
         }
         let now = Instant::now();

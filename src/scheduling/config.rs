@@ -1,27 +1,38 @@
-//! Which plugins a scheduler scores endpoints with: the `scheduler` part of the Go kthena-router's configuration file.
+//! Which plugins a scheduler uses: the Go kthena-router's configuration file.
 //!
 //! ```yaml
 //! scheduler:
+//!   pluginConfig:
+//!     - name: least-request
+//!       args: {maxWaitingRequests: 10}
 //!   plugins:
+//!     Filter:
+//!       enabled: [least-request]
 //!     Score:
 //!       enabled:
-//!         - name: least-request
-//!           weight: 1
+//!         - {name: prefix-cache, weight: 2}
+//!         - {name: least-request, weight: 1}
 //! ```
+//!
+//! Nothing in it is passed over in silence. Without a word about plugins, the default is used. A filter is a preference:
+//! while it would leave no endpoint it gives way, because engines have queues of their own.
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_saphyr::Spanned;
+use std::collections::BTreeMap;
 use thiserror::Error;
 
-use super::picker::Picker;
-use super::plugins::{MakeScore, SCORES};
+use super::picker::{Picker, WhenNoneIsLeft};
+use super::plugins::arguments::{Arguments, BadArgument};
+use super::plugins::{ELSEWHERE, FILTERS, SCORES};
 
-/// The plugins of the Go router that this one does not have; a file that names them still means something.
-const ELSEWHERE: [&str; 6] = ["gpu-usage", "kvcache-aware", "least-latency", "lora-affinity", "prefix-cache", "random"];
-
-/// How a scheduler rates endpoints.
+/// How a scheduler chooses endpoints.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SchedulerConfig {
-    scores: Vec<(ScorePlugin, f32)>,
+    filters: Vec<&'static str>,
+    scores: Vec<(&'static str, f32)>,
+    arguments: BTreeMap<String, Arguments>,
     /// What the file asks for and does not get, each as a sentence.
     pub warnings: Vec<String>,
 }
@@ -29,148 +40,234 @@ pub struct SchedulerConfig {
 /// A file that cannot be used.
 #[derive(Debug, Error)]
 pub enum SchedulerConfigError {
-    /// It is no YAML of the right shape.
+    /// It is no YAML of the right shape, or has a key that means nothing.
     #[error(transparent)]
     Shape(Box<serde_saphyr::Error>),
-    /// It names a plugin that nobody has.
-    #[error("`scheduler.plugins.Score.enabled`: there is no plugin `{0}`, only `least-request`")]
-    UnknownPlugin(String),
-    /// A weight that cannot be used.
+    /// It wants requests to be authenticated, which would not be done.
     #[error(
-        "`scheduler.plugins.Score.enabled`: the weight of `{plugin}` is {weight}, it must be finite and not negative"
+        "line {line}: `auth`: requests are not authenticated here, and without that the models would be open to all"
     )]
+    Auth {
+        /// Its line, from 1.
+        line: u64,
+    },
+    /// It names a plugin that nobody has.
+    #[error("line {line}: `{key}`: there is no plugin `{name}`, only {}", list(.known))]
+    UnknownPlugin {
+        /// Its line, from 1.
+        line: u64,
+        /// Where it is named.
+        key: &'static str,
+        /// The name.
+        name: String,
+        /// Those that there are.
+        known: Vec<&'static str>,
+    },
+    /// A weight that cannot be used.
+    #[error("line {line}: the weight of `{plugin}` is {weight}, it must be finite and not negative")]
     Weight {
+        /// Its line, from 1.
+        line: u64,
         /// The plugin.
         plugin: String,
         /// Its weight.
         weight: f32,
     },
+    /// An argument that cannot be used.
+    #[error("line {line}: `args` of `{plugin}`: {fault}")]
+    Argument {
+        /// The line of the plugin's name, from 1.
+        line: u64,
+        /// The plugin.
+        plugin: String,
+        /// What is wrong.
+        fault: BadArgument,
+    },
 }
 
-/// A score of the table, by its name.
-type ScorePlugin = &'static str;
-
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct File {
-    #[serde(default)]
-    scheduler: Scheduler,
+    scheduler: Option<Scheduler>,
+    auth: Option<Spanned<IgnoredAny>>,
 }
 
 #[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Scheduler {
+    #[serde(rename = "pluginConfig")]
+    plugin_config: Option<Vec<PluginConfig>>,
     plugins: Option<Plugins>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PluginConfig {
+    name: Spanned<String>,
+    args: Option<BTreeMap<String, f64>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Plugins {
-    #[serde(rename = "Filter", default)]
-    filter: Enabled<String>,
-    #[serde(rename = "Score", default)]
-    score: Enabled<WeightedPlugin>,
+    #[serde(rename = "Filter")]
+    filter: Option<Chosen<Spanned<String>>>,
+    #[serde(rename = "Score")]
+    score: Option<Chosen<WeightedPlugin>>,
 }
 
 #[derive(Deserialize)]
-struct Enabled<T> {
-    #[serde(default = "Vec::new")]
-    enabled: Vec<T>,
+#[serde(deny_unknown_fields)]
+struct Chosen<T> {
+    enabled: Option<Vec<T>>,
+    disabled: Option<Vec<T>>,
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct WeightedPlugin {
-    name: String,
+    name: Spanned<String>,
     #[serde(default)]
     weight: f32,
 }
 
 impl SchedulerConfig {
-    /// Reads a configuration file; without a word about plugins it is the default.
+    /// Reads a configuration file.
     ///
     /// # Errors
     ///
-    /// Returns a [`SchedulerConfigError`] for a file of another shape, an unknown plugin or an unusable weight.
+    /// Returns a [`SchedulerConfigError`] for a file of another shape, an unknown key, plugin or argument, a value out of
+    /// bounds, and for `auth`.
     pub fn parse(text: &str) -> Result<Self, SchedulerConfigError> {
         let file: File = serde_saphyr::from_str(text).map_err(|error| SchedulerConfigError::Shape(Box::new(error)))?;
-        let Some(plugins) = file.scheduler.plugins else { return Ok(Self::default()) };
-        let mut config = Self { scores: Vec::new(), warnings: Vec::new() };
-        for name in plugins.filter.enabled {
-            config.warnings.push(format!("the filter plugin `{name}` does not exist here and is left out"));
+        if let Some(auth) = file.auth {
+            return Err(SchedulerConfigError::Auth { line: auth.referenced.line() });
         }
-        for WeightedPlugin { name, weight } in plugins.score.enabled {
+        let scheduler = file.scheduler.unwrap_or_default();
+        let mut config = Self::default();
+        for plugin in scheduler.plugin_config.unwrap_or_default() {
+            config.configure(plugin)?;
+        }
+        let Some(plugins) = scheduler.plugins else { return Ok(config) };
+        config.scores.clear();
+        let (filters, left_out) = plugins.filter.map(Chosen::split).unwrap_or_default();
+        let left_out: Vec<_> = left_out.into_iter().map(|name| name.value).collect();
+        for name in filters {
+            if let Some(name) = config.find("scheduler.plugins.Filter.enabled", &name, FILTERS, &left_out)? {
+                config.filters.push(name);
+            }
+        }
+        let (scores, left_out) = plugins.score.map(Chosen::split).unwrap_or_default();
+        let left_out: Vec<_> = left_out.into_iter().map(|plugin| plugin.name.value).collect();
+        for WeightedPlugin { name, weight } in scores {
             if !weight.is_finite() || weight < 0.0 {
-                return Err(SchedulerConfigError::Weight { plugin: name, weight });
+                let line = name.referenced.line();
+                return Err(SchedulerConfigError::Weight { line, plugin: name.value, weight });
             }
-            if let Some((name, _)) = SCORES.iter().find(|(known, _)| *known == name) {
+            if let Some(name) = config.find("scheduler.plugins.Score.enabled", &name, SCORES, &left_out)? {
                 config.scores.push((name, weight));
-                continue;
-            }
-            match name.as_str() {
-                known if ELSEWHERE.contains(&known) => {
-                    config.warnings.push(format!("the score plugin `{name}` does not exist here and is left out"));
-                }
-                _ => return Err(SchedulerConfigError::UnknownPlugin(name)),
             }
         }
         Ok(config)
     }
 
-    /// Makes a picker that rates endpoints in this way; without any score it picks at random.
+    /// Makes a picker that chooses endpoints in this way; without any score it picks at random.
     pub fn picker(&self) -> Picker {
-        let make = |plugin: &ScorePlugin| -> Option<&MakeScore> {
-            SCORES.iter().find(|(known, _)| known == plugin).map(|(_, make)| make)
+        let arguments = |name: &str| self.arguments.get(name).cloned().unwrap_or_default();
+        let filters = self.filters.iter().filter_map(|name| {
+            let make = maker(FILTERS, name)?;
+            Some((make(&mut arguments(name)).ok()?, WhenNoneIsLeft::KeepAll))
+        });
+        let scores = self.scores.iter().filter_map(|(name, weight)| {
+            let make = maker(SCORES, name)?;
+            Some((make(&mut arguments(name)).ok()?, *weight))
+        });
+        Picker::new(filters.collect(), scores.collect())
+    }
+
+    /// Takes in the arguments of a plugin, once it was made of them to see whether that can be done.
+    fn configure(&mut self, PluginConfig { name, args }: PluginConfig) -> Result<(), SchedulerConfigError> {
+        let line = name.referenced.line();
+        if let Some(warning) = elsewhere(&name) {
+            self.warnings.push(warning);
+            return Ok(());
+        }
+        let known: Vec<_> = SCORES.iter().map(|(known, _)| *known).collect();
+        let Some(make) = maker(SCORES, &name.value) else {
+            let key = "scheduler.pluginConfig";
+            return Err(SchedulerConfigError::UnknownPlugin { line, key, name: name.value, known });
         };
-        let scores = self.scores.iter().filter_map(|(plugin, weight)| Some((make(plugin)?(), *weight)));
-        Picker::new(Vec::new(), scores.collect())
+        let mut arguments = Arguments::default();
+        for (argument, value) in args.unwrap_or_default() {
+            arguments.add(&argument, value);
+        }
+        let mut taken = arguments.clone();
+        match make(&mut taken).and_then(|_| taken.end()) {
+            Ok(()) => self.arguments.insert(name.value, arguments),
+            Err(fault) => return Err(SchedulerConfigError::Argument { line, plugin: name.value, fault }),
+        };
+        Ok(())
+    }
+
+    /// Finds a plugin that a file enables; `None` for one that it is to do without, which is warned of.
+    fn find<M>(
+        &mut self,
+        key: &'static str,
+        name: &Spanned<String>,
+        table: &'static [(&'static str, M)],
+        left_out: &[String],
+    ) -> Result<Option<&'static str>, SchedulerConfigError> {
+        if left_out.contains(&name.value) {
+            self.warnings.push(format!("the plugin `{}` is enabled and disabled, and is left out", name.value));
+            return Ok(None);
+        }
+        if let Some((found, _)) = table.iter().find(|(known, _)| *known == name.value) {
+            return Ok(Some(found));
+        }
+        if let Some(warning) = elsewhere(name) {
+            self.warnings.push(warning);
+            return Ok(None);
+        }
+        Err(SchedulerConfigError::UnknownPlugin {
+            line: name.referenced.line(),
+            key,
+            name: name.value.clone(),
+            known: table.iter().map(|(known, _)| *known).collect(),
+        })
     }
 }
 
 impl Default for SchedulerConfig {
     /// Prefers the endpoint where a request costs the least time.
     fn default() -> Self {
-        Self { scores: vec![("expected-wait", 1.0)], warnings: Vec::new() }
+        Self {
+            filters: Vec::new(),
+            scores: vec![("expected-wait", 1.0)],
+            arguments: BTreeMap::new(),
+            warnings: Vec::new(),
+        }
     }
 }
 
-impl<T> Default for Enabled<T> {
-    fn default() -> Self {
-        Self { enabled: Vec::new() }
+impl<T> Chosen<T> {
+    fn split(self) -> (Vec<T>, Vec<T>) {
+        (self.enabled.unwrap_or_default(), self.disabled.unwrap_or_default())
     }
+}
+
+fn maker<M: Copy>(table: &[(&str, M)], name: &str) -> Option<M> {
+    table.iter().find(|(known, _)| *known == name).map(|(_, make)| *make)
+}
+
+/// Returns why a plugin is left out that only the Go router has.
+fn elsewhere(name: &Spanned<String>) -> Option<String> {
+    let (known, why) = ELSEWHERE.iter().find(|(known, _)| *known == name.value)?;
+    Some(format!("line {}: the plugin `{known}` is left out: {why}", name.referenced.line()))
+}
+
+fn list(names: &[&str]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn score(plugin: &str) -> String {
-        format!("scheduler: {{plugins: {{Score: {{enabled: [{plugin}]}}}}}}")
-    }
-
-    #[test]
-    fn files_mean_what_they_mean_to_the_go_router() {
-        let weighted = |weight| SchedulerConfig { scores: vec![("least-request", weight)], warnings: vec![] };
-        let none = SchedulerConfig { scores: vec![], warnings: vec![] };
-        let cases = [
-            ("no word about plugins", "scheduler: {}".to_owned(), SchedulerConfig::default()),
-            ("other parts of the file", "auth: {issuer: x}".to_owned(), SchedulerConfig::default()),
-            ("a weight", score("{name: least-request, weight: 2.5}"), weighted(2.5)),
-            ("a weight that is left out is none", score("{name: least-request}"), weighted(0.0)),
-            ("plugins, but none enabled", "scheduler: {plugins: {}}".to_owned(), none),
-        ];
-        for (case, text, expected) in cases {
-            assert_eq!(SchedulerConfig::parse(&text).unwrap(), expected, "{case}");
-        }
-    }
-
-    #[test]
-    fn what_is_not_there_is_said() {
-        let text = "scheduler: {plugins: {Filter: {enabled: [least-request]}, Score: {enabled: [{name: prefix-cache, weight: 1}]}}}";
-        assert_eq!(SchedulerConfig::parse(text).unwrap().warnings.len(), 2);
-        for (text, expected) in [
-            (score("{name: gues, weight: 1}"), "there is no plugin `gues`"),
-            (score("{name: least-request, weight: -1}"), "must be finite and not negative"),
-            ("scheduler: [".to_owned(), "line 1"),
-        ] {
-            let error = SchedulerConfig::parse(&text).unwrap_err().to_string();
-            assert!(error.contains(expected), "{text}: {error}");
-        }
-    }
-}
+mod tests;

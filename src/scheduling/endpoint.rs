@@ -56,6 +56,10 @@ pub struct Observation {
     pub in_flight_at_scrape: u32,
     /// Whether the endpoint gets requests, by how the last ones ended.
     pub standing: Standing,
+    /// Seconds to the first token, on average of the requests between the last two scrapes; `None` where there was none.
+    pub first_token: Option<f64>,
+    /// Seconds between two tokens, likewise.
+    pub inter_token: Option<f64>,
 }
 
 /// What is known of a pool as a whole at the moment of a pick.
@@ -97,6 +101,21 @@ impl Endpoint {
 }
 
 impl Observation {
+    /// Takes in what a scrape tells, at which this router had so many requests in flight.
+    pub fn absorb(&mut self, metrics: EndpointMetrics, in_flight: u32) {
+        let before = self.metrics.replace(metrics);
+        self.first_token =
+            before.and_then(|before| metrics.time_to_first_token.mean_since(&before.time_to_first_token));
+        self.inter_token =
+            before.and_then(|before| metrics.inter_token_latency.mean_since(&before.inter_token_latency));
+        self.in_flight_at_scrape = in_flight;
+    }
+
+    /// Forgets what scrapes have told: it is too old.
+    pub fn forget(&mut self) {
+        *self = Self { standing: self.standing, ..Self::default() };
+    }
+
     /// Returns how many tokens the engine's cache has room for, if it says so.
     pub fn cache_tokens(&self) -> Option<u64> {
         self.metrics.and_then(|metrics| metrics.cache_tokens)

@@ -1,18 +1,44 @@
 //! The filters and scores that a configuration can name: one table, one file for each of them.
 //!
-//! The names are those of the Go kthena-router. A new plugin is one file and one line in the table.
+//! The names are those of the Go kthena-router. A new plugin is one file and one line in a table.
 
-use super::picker::Score;
+use super::picker::{Filter, Score};
+use arguments::{Arguments, BadArgument};
 
+pub mod arguments;
 pub mod expected_wait;
+pub mod gpu_usage;
+pub mod least_latency;
 pub mod least_request;
+pub mod prefix_cache;
+pub mod random;
 pub mod serving;
 
-/// Makes a score.
-pub type MakeScore = fn() -> Box<dyn Score>;
+/// Makes a score of its arguments.
+pub type MakeScore = fn(&mut Arguments) -> Result<Box<dyn Score>, BadArgument>;
+
+/// Makes a filter of its arguments.
+pub type MakeFilter = fn(&mut Arguments) -> Result<Box<dyn Filter>, BadArgument>;
 
 /// Every score by its name.
 pub const SCORES: &[(&str, MakeScore)] = &[
-    ("expected-wait", || Box::new(expected_wait::ExpectedWait)),
-    ("least-request", || Box::new(least_request::LeastRequest)),
+    ("expected-wait", |_| Ok(Box::new(expected_wait::ExpectedWait))),
+    ("gpu-usage", |_| Ok(Box::new(gpu_usage::GpuUsage))),
+    ("least-latency", |arguments| Ok(Box::new(least_latency::LeastLatency::of(arguments)?))),
+    ("least-request", |arguments| Ok(Box::new(least_request::LeastRequest::of(arguments)?))),
+    ("prefix-cache", |arguments| Ok(Box::new(prefix_cache::PrefixCache::of(arguments)?))),
+    ("random", |_| Ok(Box::new(random::Random))),
 ];
+
+/// Every filter by its name.
+pub const FILTERS: &[(&str, MakeFilter)] =
+    &[("least-request", |arguments| Ok(Box::new(least_request::FewWaiting::of(arguments)?)))];
+
+/// The plugins of the Go router that this one does not have yet; a file that names them still means something.
+pub const ELSEWHERE: &[(&str, &str)] = &[
+    ("kvcache-aware", "it needs Redis, which this router does not speak yet"),
+    ("lora-affinity", "which adapters an engine has loaded is not known here yet"),
+];
+
+#[cfg(test)]
+mod tests;

@@ -40,6 +40,7 @@ fn observations(cases: &[Case]) -> Vec<Observation> {
             metrics: Some(EndpointMetrics { running: case.elsewhere, ..EndpointMetrics::default() }),
             in_flight_at_scrape: 0,
             standing: if case.ejected { Standing::Ejected(Cause::Refused) } else { Standing::Serving },
+            ..Observation::default()
         })
         .collect()
 }
