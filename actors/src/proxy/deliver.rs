@@ -178,6 +178,11 @@ impl Course {
 
     fn end(self, backend: &Backend, exchange: &mut Exchange) -> Result<Answer, ProxyError> {
         match (self.answer, self.failure) {
+            // Gateway API, `HTTPRouteRetry.backoff`: when the time for the request ends during a further attempt, it is
+            // answered with a timeout, and not with what an earlier attempt brought.
+            (_, Some(failure @ AttemptFailure::PastDeadline)) => {
+                Err(ProxyError::Failed { attempts: exchange.attempts, failure })
+            }
             (Some(answer), _) => {
                 exchange.endpoint = Some(Arc::clone(answer.lease.endpoint()));
                 exchange.upstream_status = Some(answer.upstream.head.status.as_u16());

@@ -13,6 +13,7 @@ async fn a_status_is_tried_again_as_often_as_the_rule_says() {
         ("codes: [500], attempts: 3", "status=500&failures=2", "v1", 3),
         ("codes: [500], attempts: 3", "status=500&failures=4", "500", 4),
         ("codes: [500], attempts: 3", "status=503&failures=1", "503", 1),
+        ("codes: [500, 503], attempts: 0", "status=503&failures=1", "503", 1),
         ("codes: [500, 502, 503, 504], attempts: 2", "status=502&failures=1", "v1", 2),
         ("codes: [500, 502, 503, 504], attempts: 2", "status=504&failures=3", "504", 3),
     ] {
