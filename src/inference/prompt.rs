@@ -27,7 +27,7 @@ pub struct BlockHash(pub u64);
 /// A prompt, as far as routing needs it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prompt {
-    /// Its complete blocks, at most [`MOST_BLOCKS`].
+    /// Its complete blocks, at most `MOST_BLOCKS`.
     pub blocks: Vec<BlockHash>,
     /// Its tokens.
     pub tokens: u32,

@@ -1,6 +1,6 @@
 //! Which prompt blocks an endpoint's cache holds, as far as this router knows: it remembers what it sent there.
 //!
-//! A table of one endpoint is an array of sets of [`WAYS`] entries, one cache line each. An entry is 8 bytes: a part of a
+//! A table of one endpoint is an array of sets of `WAYS` entries, one cache line each. An entry is 8 bytes: a part of a
 //! block's hash, and when the block was last sent. Worker threads share the table and use plain atomic loads and stores:
 //! a race costs one entry at most, and what the table says is a guess about another machine anyway.
 //!
