@@ -1,7 +1,7 @@
 //! The request path: from a request's head to the last byte of its answer, on one worker thread.
 //!
-//! [`handle`] is the only file that knows the order of the steps. Values that several steps share are below them:
-//! [`exchange`], [`call`], [`outbound`], [`held`], [`reply`].
+//! `handle` is the only file that knows the order of the steps. Values that several steps share are below them:
+//! `exchange`, `call`, `outbound`, `held`, `reply`.
 
 mod access_log;
 mod admission;
