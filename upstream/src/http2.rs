@@ -131,8 +131,9 @@ fn into_answer(
     let (mut head, stream) = response.into_parts();
     let announced = head.headers.remove(header::CONTENT_LENGTH);
     let length = announced.as_ref().and_then(|value| value.to_str().ok()?.parse().ok());
-    let has_no_body = head_only || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    let size = match length {
+    let is_bodiless = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let has_no_body = head_only || is_bodiless;
+    let size = match length.filter(|_| !is_bodiless) {
         Some(length) => BodySize::Sized(length),
         None if has_no_body => BodySize::None,
         None if stream.is_end_stream() => BodySize::Sized(0),
@@ -142,8 +143,12 @@ fn into_answer(
     if let Some(length) = announced.filter(|_| head.status == StatusCode::NOT_MODIFIED) {
         head.headers.insert(header::CONTENT_LENGTH, length);
     }
-    occupied.receive(stream);
-    let incoming = Incoming { sending, occupied, has_ended: false };
+    // What a backend sends as the body of an answer that has none is not read: over HTTP/1.1 it could not be told from the
+    // next answer (RFC 9110, section 6.4.1).
+    if !has_no_body {
+        occupied.receive(stream);
+    }
+    let incoming = Incoming { sending, occupied, has_ended: has_no_body };
     Answer { head, size, body: AnswerBody(Source::Http2(incoming)), sends }
 }
 

@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 
+mod bodiless;
 mod encrypted;
 mod frames;
 mod greeting;
