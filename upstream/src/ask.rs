@@ -63,6 +63,11 @@ pub enum BodyFault {
 }
 
 impl Ask<'_> {
+    /// Returns whether the request is lost, or may be processed twice, when its connection ends while it is sent.
+    pub(super) fn is_sent_once(&self) -> bool {
+        matches!(self.body, Body::Stream(_)) || !self.method.is_idempotent()
+    }
+
     /// Returns whether a header of this name is left out, because another one takes its place.
     pub(super) fn replaces(&self, name: &HeaderName) -> bool {
         self.replaced.iter().any(|(replaced, _)| replaced == name)

@@ -12,8 +12,9 @@
 //! It is sent a second time only where the backend provably did not begin with it: nothing was written, it refused the
 //! stream, or its `GOAWAY` excludes the stream. A connection that ends after the request was written proves nothing, even
 //! if it had been idle before: [`Processed::Maybe`] leaves the decision to the caller, who knows the method and the
-//! policy. Idle connections are looked at by a system call before they are used, because a body that arrives bit by bit
-//! can be sent once only. What is left of the race is the time that the backend's farewell takes over the network.
+//! policy. Idle connections are looked at by a system call before they are used, and a request whose body arrives bit by
+//! bit, or whose method is not idempotent, is put on none that was idle for a second. What is left of the race is the time
+//! that the backend's farewell takes over the network.
 //!
 //! # Limits
 //!
@@ -151,7 +152,7 @@ impl Client {
 
     async fn exchange(&self, peer: &Peer, ask: &mut Ask<'_>, progress: &Progress) -> Result<Answer, AttemptError> {
         let slot = self.pool.slot(peer);
-        let kept = slot.take_kept();
+        let kept = slot.take_kept(ask.is_sent_once());
         let mut may_repeat = kept.is_some();
         let mut dialed = match kept {
             Some(kept) => kept,

@@ -22,6 +22,9 @@ const TICK: Duration = Duration::from_millis(500);
 /// For how many ticks an idle connection is kept: 3.5 s to 4 s, less than the 5 s after which uvicorn, in front of vLLM
 /// and SGLang, closes it.
 const KEPT_TICKS: u64 = 8;
+/// For how many ticks an idle connection takes a request that may be sent once only: 0.5 s to 1 s. The longer it was idle,
+/// the likelier its backend closes it at the very moment, and such a request would be lost.
+const FRESH_TICKS: u64 = 2;
 
 /// The connections of one client.
 pub(super) struct Pool {
@@ -62,8 +65,9 @@ impl Clock {
         self.0.get()
     }
 
-    fn is_over(&self, since: u64) -> bool {
-        self.now().saturating_sub(since) >= KEPT_TICKS
+    /// Returns whether so many ticks have passed.
+    fn is_over(&self, since: u64, ticks: u64) -> bool {
+        self.now().saturating_sub(since) >= ticks
     }
 }
 
@@ -131,21 +135,22 @@ impl Slot {
         self.multiplexed.get()
     }
 
-    /// Takes a connection that is there already and can carry a request.
-    pub(super) fn take_kept(&self) -> Option<Dialed> {
-        match self.take_idle() {
+    /// Takes a connection that is there already and can carry a request; one that may be sent once only is not put on
+    /// an HTTP/1.1 connection that was idle for long.
+    pub(super) fn take_kept(&self, once_only: bool) -> Option<Dialed> {
+        match self.take_idle(if once_only { FRESH_TICKS } else { KEPT_TICKS }) {
             Some(connection) => Some(Dialed::Http1(connection)),
             None => self.free_session().map(Dialed::Http2),
         }
     }
 
-    /// Takes the connection that was used last; those that have ended are dropped.
-    fn take_idle(&self) -> Option<Box<Connection>> {
+    /// Takes the connection that was used last, if that is not so many ticks ago; those that have ended are dropped.
+    fn take_idle(&self, ticks: u64) -> Option<Box<Connection>> {
         let mut idle = self.idle.borrow_mut();
         loop {
-            let mut connection = idle.pop()?.connection;
-            if connection.is_quiet() {
-                return Some(connection);
+            let mut last = idle.pop_if(|idle| !self.clock.is_over(idle.since, ticks))?;
+            if last.connection.is_quiet() {
+                return Some(last.connection);
             }
         }
     }
@@ -206,15 +211,45 @@ impl Slot {
 
     fn close_old(&self) {
         let mut idle = self.idle.borrow_mut();
-        let old = idle.iter().take_while(|idle| self.clock.is_over(idle.since)).count();
+        let old = idle.iter().take_while(|idle| self.clock.is_over(idle.since, KEPT_TICKS)).count();
         idle.drain(..old);
         let is_kept = |session: &Session| {
-            session.is_open() && session.idle_since().is_none_or(|since| !self.clock.is_over(since))
+            session.is_open() && session.idle_since().is_none_or(|since| !self.clock.is_over(since, KEPT_TICKS))
         };
         self.sessions.borrow_mut().retain(is_kept);
     }
 
     fn is_empty(&self) -> bool {
         self.idle.borrow().is_empty() && self.sessions.borrow().is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::stream::Stream;
+
+    #[tokio::test(flavor = "local")]
+    async fn a_request_that_may_be_sent_once_only_is_put_on_no_connection_that_was_idle_for_long() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let peer = Peer { address: listener.local_addr().unwrap(), transport: Transport::Http1 };
+        for (once_only, ticks, is_taken) in [
+            (true, 0, true),
+            (true, FRESH_TICKS - 1, true),
+            (true, FRESH_TICKS, false),
+            (false, FRESH_TICKS, true),
+            (false, KEPT_TICKS - 1, true),
+            (false, KEPT_TICKS, false),
+        ] {
+            let clock = Clock::default();
+            let slot = Slot::new(peer.clone(), clock.clone());
+            slot.give_back(Connection::new(Stream::Plain(TcpStream::connect(peer.address).await.unwrap())));
+            clock.0.set(ticks);
+            assert_eq!(slot.take_kept(once_only).is_some(), is_taken, "once only: {once_only}, {ticks} ticks");
+        }
     }
 }
