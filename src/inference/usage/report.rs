@@ -23,6 +23,10 @@ use super::Usage;
 /// The key of the object.
 pub(super) const KEY: &[u8] = br#""usage""#;
 
+/// More tokens than any answer has. A count beyond it is a lie or a fault, and a few of them would carry a sum of 64 bits
+/// over its end.
+const MOST_TOKENS: u64 = 1 << 32;
+
 static FORWARD: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(KEY));
 
 static BACKWARD: LazyLock<FinderRev<'static>> = LazyLock::new(|| FinderRev::new(KEY));
@@ -219,17 +223,22 @@ impl<'de> Visitor<'de> for CountVisitor {
     }
 
     fn visit_u64<E>(self, count: u64) -> Result<Self::Value, E> {
-        Ok(Some(count))
+        Ok((count <= MOST_TOKENS).then_some(count))
     }
 
     fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
         Ok(None)
     }
 
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked before")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        clippy::cast_sign_loss,
+        reason = "the range is checked before"
+    )]
     fn visit_f64<E>(self, count: f64) -> Result<Self::Value, E> {
-        // Some engines count in floating point; a number that no count of tokens can have is ignored.
-        Ok((0.0..=1e15).contains(&count).then_some(count as u64))
+        // Some engines count in floating point.
+        Ok((0.0..=MOST_TOKENS as f64).contains(&count).then_some(count as u64))
     }
 
     fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {

@@ -54,6 +54,8 @@ fn strip_takes_out_the_usage_event_and_nothing_else() {
     let other_fields =
         USAGE.replace("\"total_tokens\":10", "\"total_tokens\":\"ten\",\"queue\":[1],\"cached_tokens\":{}");
     let fractions = USAGE.replace(":7", ":7.0").replace(":3", ":3.0");
+    let lies = USAGE.replace(":7", ":18446744073709551615");
+    let large_fractions = USAGE.replace(":7", ":1e19");
     let text = "data: {\"choices\":[],\"text\":\"\\\"usage\\\":{}\",\"usage\":null}\n\n";
     let as_value = "data: {\"choices\":[],\"object\":\"usage\",\"usage\":[]}\n\n";
     let unended = USAGE.trim_end();
@@ -72,6 +74,8 @@ fn strip_takes_out_the_usage_event_and_nothing_else() {
         ("an error with usage", &with_error, false, OPENAI),
         ("fields that are no counts", &other_fields, true, OPENAI),
         ("counts as fractions", &fractions, true, OPENAI),
+        ("a count that no answer can have, of which a few would overflow a sum", &lies, true, OPENAI),
+        ("such a count as a fraction", &large_fractions, true, OPENAI),
         ("in text", text, false, None),
         ("as a value", as_value, false, None),
         ("empty usage", "data: {\"choices\":[],\"usage\":{}}\n\n", true, None),
