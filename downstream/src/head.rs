@@ -28,7 +28,8 @@ pub(crate) fn admit(parts: &mut Parts, is_tls: bool, ends: bool) -> Result<(), R
     } else {
         check_coding(&parts.headers)?;
     }
-    let uri = std::mem::take(&mut parts.uri).into_parts();
+    // A refusal is logged with the target as it came.
+    let uri = parts.uri.clone().into_parts();
     if uri.scheme.is_none() && uri.authority.is_some() {
         return Err(Refusal::Target);
     }

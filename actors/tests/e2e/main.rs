@@ -11,6 +11,7 @@ mod changes;
 mod checks;
 mod cluster;
 mod disturbances;
+mod edge;
 mod failures;
 mod harness;
 mod http2;
