@@ -54,7 +54,8 @@ def opening(stage: Stage, data: bytes) -> Outcome:
     """Sends something else than a preface and SETTINGS."""
     with Stream.connect(stage.address) as stream:
         stream.try_send(data)
-        read, end = stream.rest(6.0)
+        # A client that says nothing for 3 s is told that the connection ends, and has 3 s to take its leave.
+        read, end = stream.rest(9.0)
     if read.startswith((b"HTTP/1.1 4", b"HTTP/1.1 5")):
         return Outcome("refused")
     return Outcome("ended" if end != "open" else "open", f"{read[:60]!r}")

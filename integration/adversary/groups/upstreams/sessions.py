@@ -204,8 +204,9 @@ class Flood:
 
     data: bytes
     streams: int = 1
-    limit: float = 40.0
-    """How much more memory it may cost, in MB; several streams share what a connection may."""
+    limit: float = 80.0
+    """How much more memory it may cost, in MB; several streams share what a connection may. Small frames may take 24 MiB in
+    a table that doubles when it is full: for a moment there are two of them, and the larger one is half empty."""
 
 
 def flooded(stage: Stage, wanted: Flood) -> Outcome:
