@@ -56,6 +56,18 @@ async fn a_dead_endpoint_costs_no_request_and_is_taken_back_when_it_serves_again
 }
 
 #[actix_web::test]
+async fn no_pause_is_made_when_nobody_is_left_to_ask() {
+    let network = Network::new();
+    let busy = network.engine(10, "m").await;
+    busy.faults().set_error_status(503).unwrap();
+    busy.faults().set_error_rate(1.0).unwrap();
+    let policy = "  trafficPolicy: {retry: {attempts: 3, retryInterval: 1h}}";
+    let harness = start(network, &[10], policy, &[]).await;
+    harness.until("the answer comes", async || harness.complete("public").await.status == 503).await;
+    assert_eq!(busy.requests(), 1, "an engine that has answered is not asked again");
+}
+
+#[actix_web::test]
 async fn what_an_endpoint_cannot_serve_now_goes_to_another() {
     let network = Network::new();
     let (busy, idle) = (network.engine(10, "m").await, network.engine(11, "m").await);

@@ -17,7 +17,7 @@ async fn head(stream: &mut BufReader<TcpStream>) -> String {
     head
 }
 
-/// Takes one upgrade, and answers everything that comes after it in capitals.
+/// Takes one upgrade, answers everything that comes after it in capitals, and says goodbye when the client has ended.
 async fn capitals(listener: TcpListener) {
     let (stream, _) = listener.accept().await.unwrap();
     let mut stream = BufReader::new(stream);
@@ -29,6 +29,7 @@ async fn capitals(listener: TcpListener) {
     while let Ok(count @ 1..) = stream.read(&mut bytes).await {
         stream.write_all(&bytes[..count].to_ascii_uppercase()).await.unwrap();
     }
+    stream.write_all(b"bye").await.unwrap();
 }
 
 #[actix_web::test]
@@ -52,7 +53,10 @@ async fn an_upgraded_connection_is_a_tunnel_in_both_directions() {
         client.read_exact(&mut said[..3]).await.unwrap();
         assert_eq!(&said[..3], b"ABC");
     }
-    drop(client);
+    client.shutdown().await.unwrap();
+    let mut rest = String::new();
+    client.read_to_string(&mut rest).await.unwrap();
+    assert_eq!(rest, "bye", "a client that has ended its way still gets the last words");
     backend.await.unwrap();
 }
 
