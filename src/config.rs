@@ -241,7 +241,7 @@ pub struct EngineConfig {
     )]
     pub endpoint_picker_timeout: Duration,
 
-    /// YAML file that says how endpoints are rated, as the Go router's [default: the one with the fewest requests]
+    /// YAML file that says how endpoints are rated, as the Go router's [default: by the time until an answer begins]
     #[arg(long, env = "KTHENA_SCHEDULER_CONFIG", value_name = "FILE")]
     pub scheduler_config: Option<PathBuf>,
 

@@ -1,7 +1,7 @@
 //! Checks manifests without serving them.
 //!
 //! Reports what is wrong with each object by itself, then what a router would report of all of them together, and what is
-//! valid and yet cannot be meant, each with its file and line.
+//! valid and yet cannot be meant, each with its file and line. The scheduler's file is looked at if it is named.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -15,6 +15,7 @@ use kthena_router::controller::Controller;
 use kthena_router::manifest::{Located, Manifest, read};
 use kthena_router::object::{BindState, Kind, ObjectKey};
 use kthena_router::plan::{Complaint, Plan, plan};
+use kthena_router::scheduling::config::SchedulerConfig;
 use kthena_router::world::World;
 
 use crate::cli::Check;
@@ -61,6 +62,9 @@ pub fn check(options: &Check) -> ExitCode {
             }
         }
     }
+    if let Some(path) = &options.scheduler_config {
+        findings.absorb_scheduler(path);
+    }
     findings.judge(&mut world, &places, options);
     match findings.print(&mut io::stdout().lock()) {
         Ok(()) if findings.faults.is_empty() => ExitCode::SUCCESS,
@@ -69,6 +73,18 @@ pub fn check(options: &Check) -> ExitCode {
 }
 
 impl Findings {
+    /// Looks at the file that says how endpoints are rated.
+    fn absorb_scheduler(&mut self, path: &Path) {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) => return self.unreadable(path, &error),
+        };
+        match SchedulerConfig::parse(&text) {
+            Ok(config) => self.warnings.extend(config.warnings.into_iter().map(|text| (path.to_owned(), None, text))),
+            Err(error) => drop(self.faults.insert((path.to_owned(), None, error.to_string()))),
+        }
+    }
+
     fn unreadable(&mut self, path: &Path, error: &io::Error) {
         self.faults.insert((path.to_owned(), None, format!("cannot be read: {error}")));
     }

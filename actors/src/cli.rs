@@ -64,8 +64,12 @@ pub struct Crds {
 #[derive(Args, Debug)]
 pub struct Check {
     /// Manifest files, or directories of them; `-` is the standard input
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required_unless_present = "scheduler_config", value_name = "PATH")]
     pub paths: Vec<PathBuf>,
+
+    /// Check the file that says how endpoints are rated as well
+    #[arg(long, env = "KTHENA_SCHEDULER_CONFIG", value_name = "FILE")]
+    pub scheduler_config: Option<PathBuf>,
 
     /// Check for a router whose Gateway API is on
     #[arg(

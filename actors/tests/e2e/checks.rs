@@ -57,6 +57,27 @@ async fn faults_of_manifests_are_printed_with_file_and_line() {
 }
 
 #[actix_web::test]
+async fn the_schedulers_file_is_checked_as_the_router_would_read_it() {
+    let network = Network::new();
+    let file = network.directory().join("scheduler.yaml").display().to_string();
+    let option = format!("--scheduler-config={file}");
+    for (text, code, finding) in [
+        ("scheduler:\n  plugins:\n    Score:\n      enabled: [{name: random, weight: 1}]\n", 0, String::new()),
+        (
+            "scheduler:\n  plugins:\n    Score:\n      enabled: [{name: leastrequest, weight: 1}]\n",
+            1,
+            format!("{file}: fault: line 4: `scheduler.plugins.Score.enabled`: there is no plugin `leastrequest`"),
+        ),
+        ("auth: {issuer: x}\n", 1, format!("{file}: fault: line 1: `auth`: requests are not authenticated here")),
+    ] {
+        network.write("scheduler.yaml", text);
+        let (exit, printed, _) = Process::run(&["check", &option], &[]).await;
+        assert_eq!(exit, Some(code), "{printed}");
+        assert!(printed.contains(&finding), "`{finding}` is printed: {printed}");
+    }
+}
+
+#[actix_web::test]
 async fn a_check_that_looks_at_nothing_is_a_fault() {
     let network = Network::new();
     let directory = network.directory().display().to_string();
