@@ -9,7 +9,6 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::io;
 use std::ops::Range;
 use std::str;
 
@@ -18,6 +17,9 @@ use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
+pub use edit::Edit;
+
+mod edit;
 mod scan;
 #[cfg(test)]
 mod tests;
@@ -32,15 +34,6 @@ pub struct InferenceRequest<'a> {
     model_value: Range<usize>,
     wants_usage: bool,
     usage_splice: Option<UsageEdit>,
-}
-
-/// The changes of a body before an engine gets it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Edit<'a> {
-    /// The model name that the engine knows, if not the client's.
-    pub model: Option<&'a str>,
-    /// Whether the engine has to report usage at the end of the stream.
-    pub include_usage: bool,
 }
 
 /// Why a body cannot be routed; the text is what the API user reads.
@@ -128,9 +121,6 @@ struct StreamOptionsVisitor;
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// Counts what is written.
-struct Length(usize);
-
 impl InferenceRequest<'_> {
     /// Returns the same without any reference to the body.
     pub fn into_owned(self) -> InferenceRequest<'static> {
@@ -149,50 +139,11 @@ impl InferenceRequest<'_> {
     pub fn lacks_usage(&self) -> bool {
         self.usage_splice.is_some()
     }
-
-    /// Returns the body with the edit made, or `None` when no byte changes.
-    ///
-    /// `body` is the slice that was parsed.
-    pub fn apply(&self, body: &[u8], edit: &Edit<'_>) -> Option<Vec<u8>> {
-        let model = edit.model.filter(|name| *name != self.model);
-        let usage = self.usage_splice.as_ref().filter(|_| edit.include_usage);
-        if model.is_none() && usage.is_none() {
-            return None;
-        }
-        let splices = || usage.iter().flat_map(|UsageEdit(splices)| splices.iter().flatten());
-        let grown = model.map_or(0, quoted_length) + splices().map(|splice| splice.text.len()).sum::<usize>();
-        let removed =
-            model.map_or(0, |_| self.model_value.len()) + splices().map(|splice| splice.at.len()).sum::<usize>();
-        let mut edited = Vec::with_capacity(body.len() + grown - removed);
-        let mut copied = 0;
-        for splice in splices().filter(|splice| splice.at.start < self.model_value.start) {
-            splice.copy(body, &mut copied, &mut edited);
-        }
-        if let Some(model) = model {
-            edited.extend_from_slice(&body[copied..self.model_value.start]);
-            write_quoted(&mut edited, model);
-            copied = self.model_value.end;
-        }
-        for splice in splices().filter(|splice| splice.at.start > self.model_value.start) {
-            splice.copy(body, &mut copied, &mut edited);
-        }
-        edited.extend_from_slice(&body[copied..]);
-        Some(edited)
-    }
 }
 
 impl UsageEdit {
     fn one(at: Range<usize>, text: &'static str) -> Self {
         Self([Some(Splice { at, text }), None])
-    }
-}
-
-impl Splice {
-    /// Copies the body from `copied` to this splice, then the new text.
-    fn copy(&self, body: &[u8], copied: &mut usize, edited: &mut Vec<u8>) {
-        edited.extend_from_slice(&body[*copied..self.at.start]);
-        edited.extend_from_slice(self.text.as_bytes());
-        *copied = self.at.end;
     }
 }
 
@@ -253,17 +204,6 @@ impl<'de> Visitor<'de> for StreamOptionsVisitor {
             }
         }
         Ok(options)
-    }
-}
-
-impl io::Write for Length {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += bytes.len();
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 
@@ -380,15 +320,4 @@ fn fault_at(body: &[u8], offset: usize, message: String) -> ParseError {
     let line_start = memchr::memrchr(b'\n', before).map_or(0, |newline| newline + 1);
     let line = 1 + memchr::memchr_iter(b'\n', before).count();
     ParseError::Json { line, column: offset - line_start + 1, message }
-}
-
-/// The length of `text` as a JSON string.
-fn quoted_length(text: &str) -> usize {
-    let mut length = Length(0);
-    serde_json::to_writer(&mut length, text).expect("counting does not fail");
-    length.0
-}
-
-fn write_quoted(out: &mut Vec<u8>, text: &str) {
-    serde_json::to_writer(out, text).expect("writing to memory does not fail");
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use thiserror::Error;
 
 use super::api::Api;
@@ -100,9 +101,9 @@ impl Understood {
         }
     }
 
-    /// Returns the body as an engine gets it, which knows the model by another name if one is given; `None` where
-    /// nothing changes. `body` is the one that was read.
-    pub fn shape(&self, body: &[u8], model: Option<&str>) -> Option<Vec<u8>> {
+    /// Returns the body as an engine gets it, which knows the model by another name if one is given. `body` is the one
+    /// that was read.
+    pub fn shape(&self, body: Bytes, model: Option<&str>) -> Bytes {
         self.request.apply(body, &Edit { model, include_usage: self.adds_usage() })
     }
 
@@ -121,10 +122,11 @@ mod tests {
         let body = br#"{"model":"m","stream":true}"#;
         let call = Understood::read(Api::ChatCompletions, body).unwrap();
         assert_eq!((&*call.model, call.reading()), ("m", Reading::StreamWithAddedUsage));
-        let shaped = String::from_utf8(call.shape(body, Some("served")).unwrap()).unwrap();
+        let shaped = String::from_utf8(call.shape(Bytes::from_static(body), Some("served")).into()).unwrap();
         assert!(shaped.contains(r#""model":"served""#) && shaped.contains("include_usage"), "{shaped}");
         let whole = Understood::read(Api::Embeddings, br#"{"model":"m"}"#).unwrap();
-        assert_eq!((whole.reading(), whole.shape(br#"{"model":"m"}"#, None)), (Reading::Whole, None));
+        let plain = Bytes::from_static(br#"{"model":"m"}"#);
+        assert_eq!((whole.reading(), whole.shape(plain.clone(), None)), (Reading::Whole, plain));
         let messages = Understood::read(Api::Messages, body).unwrap();
         assert_eq!(messages.reading(), Reading::Stream, "this API reports usage unasked");
     }

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use futures::Stream;
 use kthena_router::inference::understood::without_mark;
-use kthena_router_downstream::{Charge, Connection, Incoming, ReadError, Upgrade};
+use kthena_router_downstream::{Charge, Connection, Exhausted, Incoming, ReadError, Upgrade};
 use kthena_router_upstream::{Body, BodyFault, BodyStream};
 use thiserror::Error;
 
@@ -16,6 +16,9 @@ use super::error::ProxyError;
 
 /// Bodies of up to this length are read before they are sent: whoever takes them later may then be another endpoint.
 const SMALL: u64 = 64 << 10;
+
+/// Room for what an engine's model name, or a wish for usage, may add to a body.
+const SPARE: usize = 512;
 
 /// The body of a request, as far as it is needed.
 pub(super) struct Inbound {
@@ -88,20 +91,37 @@ impl Inbound {
 async fn collect(incoming: &mut Incoming, limit: usize, charge: &mut Charge) -> Result<Bytes, ProxyError> {
     let announced = incoming.announced_length();
     let Some(first) = next(incoming).await? else { return Ok(Bytes::new()) };
-    charge.grow(first.len())?;
     if announced == Some(first.len() as u64) {
         // The common case: the body came in one piece, which is used as it is.
+        charge.grow(first.len())?;
         return Ok(first);
     }
-    let mut body = BytesMut::from(first);
-    while let Some(piece) = next(incoming).await? {
-        if body.len() + piece.len() > limit {
+    let most = announced.and_then(|length| usize::try_from(length).ok()).unwrap_or(limit).saturating_add(SPARE);
+    let (mut body, mut piece) = (BytesMut::new(), Some(first));
+    while let Some(bytes) = piece {
+        if body.len() + bytes.len() > limit {
             return Err(ProxyError::BodyTooLarge { limit });
         }
-        charge.grow(piece.len())?;
-        body.extend_from_slice(&piece);
+        make_room(&mut body, bytes.len(), most, charge)?;
+        charge.grow(bytes.len())?;
+        body.extend_from_slice(&bytes);
+        drop(bytes);
+        piece = next(incoming).await?;
     }
-    if body.len() > limit { Err(ProxyError::BodyTooLarge { limit }) } else { Ok(body.freeze()) }
+    Ok(body.freeze())
+}
+
+/// Makes room for more of a body that may have `most` bytes. Room costs nothing until it is used, but while a body moves,
+/// what has been read of it is there twice, and counts so.
+fn make_room(body: &mut BytesMut, more: usize, most: usize, charge: &mut Charge) -> Result<(), Exhausted> {
+    let (length, room) = (body.len(), body.capacity());
+    if room - length < more {
+        charge.grow(length)?;
+        let former = std::mem::replace(body, BytesMut::with_capacity((length + more).max(most.min(room * 2))));
+        body.extend_from_slice(&former);
+        charge.shrink(length);
+    }
+    Ok(())
 }
 
 async fn next(incoming: &mut Incoming) -> Result<Option<Bytes>, ReadError> {

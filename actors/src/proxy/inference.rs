@@ -129,8 +129,8 @@ pub(super) fn shape(
         priority: priority(policy, &outbound.headers),
         session: None,
     }));
-    if let Some(edited) = understood.shape(body, model) {
-        outbound.body = Body::Whole(edited.into());
+    if let Body::Whole(body) = &mut outbound.body {
+        *body = understood.shape(std::mem::take(body), model);
     }
     call.understood = Some(Ok(understood));
     Ok(Passing { reading, names })

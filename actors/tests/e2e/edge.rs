@@ -6,7 +6,7 @@ use simulated_engine::EngineConfig;
 
 use crate::harness::{Network, gateway_yaml, until};
 use crate::process::Process;
-use crate::wire::{Wire, behind};
+use crate::wire::{Wire, behind, post};
 
 #[actix_web::test]
 async fn a_refused_request_has_a_line_and_a_count() {
@@ -67,4 +67,23 @@ async fn ports_share_the_workers_and_a_connection_has_one_descriptor() {
     }
     let more = own.fd_count().unwrap().abs_diff(before);
     assert!(more.abs_diff(held.len()) < 10, "{more} descriptors for {} connections", held.len());
+}
+
+#[actix_web::test]
+async fn a_body_counts_for_what_it_holds_and_gives_it_back() {
+    let (harness, engine) = behind(EngineConfig::new("m"), &["--max-buffered-bytes=8388608"]).await;
+    let body = |length: usize| format!(r#"{{"model":"public","prompt":"{}"}}"#, "x".repeat(length));
+    for (case, length, status) in [
+        ("most of the budget", 6 << 20, 200),
+        ("more than the budget", 10 << 20, 503),
+        ("what was refused is given back", 6 << 20, 200),
+    ] {
+        let mut client = Wire::open(&harness).await;
+        client.try_send(post("/v1/completions", "", &body(length))).await.ok();
+        assert_eq!(client.head().await.unwrap().status, status, "{case}");
+        let held = async || harness.metric("kthena_router_buffered_bytes", &[]).await;
+        harness.until("nothing is held", async || held().await == 0.0).await;
+    }
+    let received = engine.last_request().unwrap().body;
+    assert!(received == body(6 << 20).replace("\"public\"", "\"m\""), "{} bytes differ", received.len());
 }

@@ -1,3 +1,4 @@
+use bytes::{Bytes, BytesMut};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -6,9 +7,15 @@ use super::*;
 
 fn edited(body: &str, model: Option<&str>, include_usage: bool) -> Option<String> {
     let request = parse(body.as_bytes()).unwrap();
-    let edited = request.apply(body.as_bytes(), &Edit { model, include_usage })?;
-    assert_eq!(edited.len(), edited.capacity(), "one allocation of the right size for {body}");
-    Some(String::from_utf8(edited).unwrap())
+    let (bytes, edit) = (Bytes::copy_from_slice(body.as_bytes()), Edit { model, include_usage });
+    let edited = request.apply(bytes.clone(), &edit);
+    assert_eq!(request.apply_from(0, bytes.clone(), &edit), edited, "a copy, because others hold {body}");
+    let mut roomy = BytesMut::with_capacity(body.len() + 100);
+    roomy.extend_from_slice(body.as_bytes());
+    let place = roomy.as_ptr();
+    let changed = request.apply_from(0, roomy.freeze(), &edit);
+    assert_eq!((&changed, changed.as_ptr()), (&edited, place), "where it is: {body}");
+    (edited != bytes).then(|| String::from_utf8(edited.into()).unwrap())
 }
 
 #[test]
@@ -336,8 +343,10 @@ proptest! {
         prop_assert_eq!(&*request.model, body["model"].as_str().unwrap());
         prop_assert_eq!(request.stream, body.get("stream") == Some(&json!(true)));
 
-        let result = request.apply(text.as_bytes(), &Edit { model: model.as_deref(), include_usage: usage });
-        let result = result.map_or_else(|| text.clone(), |bytes| String::from_utf8(bytes).unwrap());
+        let edit = Edit { model: model.as_deref(), include_usage: usage };
+        let result = request.apply(Bytes::from(text.clone()), &edit);
+        prop_assert_eq!(&request.apply_from(0, Bytes::from(text.clone()), &edit), &result);
+        let result = String::from_utf8(result.into()).unwrap();
         if let Some(model) = &model && !usage && *model != *request.model {
             let expected = format!("{}{}{}", &text[..at.start], json!(model), &text[at.end..]);
             prop_assert_eq!(&result, &expected);
