@@ -16,13 +16,18 @@ use actix::Arbiter;
 use futures::future::join_all;
 use kthena_router_downstream::{CancellationToken, Server, Service};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
+
+use crate::memory;
 
 /// The pause after a connection could not be accepted: most likely there are no descriptors left, and none come back
 /// sooner for asking again at once.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// The time between two looks at what a thread's heap could give back.
+const TIDY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The worker threads. Clones are the same threads; they end with the System.
 pub struct Workers<P: Port>(Arc<Threads<P>>);
@@ -189,7 +194,10 @@ async fn accept<P: Port>(listener: TcpListener, port: &Arc<P>, threads: &Threads
 /// What a worker has for one port.
 struct Served<S> {
     server: Rc<Server<S>>,
-    connections: JoinSet<()>,
+    /// The connections that have not ended: nothing is kept of those that have.
+    connections: TaskTracker,
+    /// Cancelled when those that are left are cut off.
+    cut: CancellationToken,
 }
 
 /// Does what a worker is told, on its thread.
@@ -197,12 +205,22 @@ async fn work<P: Port>(mut orders: mpsc::UnboundedReceiver<Order<P>>) {
     let context = P::context();
     // By the place of what all threads share of a port, which is held as long as the entry.
     let mut ports: HashMap<*const P, (Arc<P>, Served<P::Service>)> = HashMap::new();
-    while let Some(order) = orders.recv().await {
+    let mut tidying = interval(TIDY_INTERVAL);
+    tidying.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let order = tokio::select! {
+            order = orders.recv() => order,
+            _ = tidying.tick() => {
+                memory::tidy();
+                continue;
+            }
+        };
+        let Some(order) = order else { return };
         match order {
             Order::Attend { port, socket, peer, counted } => {
                 let (_, served) = ports.entry(Arc::as_ptr(&port)).or_insert_with(|| {
                     let server = port.server(&context);
-                    (port, Served { server, connections: JoinSet::new() })
+                    (port, Served { server, connections: TaskTracker::new(), cut: CancellationToken::new() })
                 });
                 served.attend(socket, peer, counted);
             }
@@ -221,23 +239,24 @@ async fn work<P: Port>(mut orders: mpsc::UnboundedReceiver<Order<P>>) {
 }
 
 impl<S: Service> Served<S> {
-    fn attend(&mut self, socket: Socket, peer: SocketAddr, counted: Counted) {
-        // Those that have ended are forgotten.
-        while self.connections.try_join_next().is_some() {}
-        let server = Rc::clone(&self.server);
+    fn attend(&self, socket: Socket, peer: SocketAddr, counted: Counted) {
+        let (server, cut) = (Rc::clone(&self.server), self.cut.clone());
         self.connections.spawn_local(async move {
             let _counted = counted;
             match prepare(socket) {
-                Ok((socket, local)) => server.serve(socket, peer, local).await,
+                Ok((socket, local)) => drop(cut.run_until_cancelled(server.serve(socket, peer, local)).await),
                 Err(error) => debug!(%peer, %error, "connection broke before it began"),
             }
         });
     }
 
     /// Lets the connections end; those that have not when the time is over are cut off.
-    async fn leave(mut self, patience: Duration) {
-        let ended = async { while self.connections.join_next().await.is_some() {} };
-        timeout(patience, ended).await.ok();
+    async fn leave(self, patience: Duration) {
+        self.connections.close();
+        if timeout(patience, self.connections.wait()).await.is_err() {
+            self.cut.cancel();
+            self.connections.wait().await;
+        }
     }
 }
 

@@ -5,20 +5,18 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use futures::Stream;
 use kthena_router::inference::understood::without_mark;
-use kthena_router_downstream::{Charge, Connection, Exhausted, Incoming, ReadError, Upgrade};
+use kthena_router_downstream::{Charge, Connection, Incoming, ReadError, Upgrade};
 use kthena_router_upstream::{Body, BodyFault, BodyStream};
 use thiserror::Error;
 
 use super::error::ProxyError;
+use super::segments::Segments;
 
 /// Bodies of up to this length are read before they are sent: whoever takes them later may then be another endpoint.
 const SMALL: u64 = 64 << 10;
-
-/// Room for what an engine's model name, or a wish for usage, may add to a body.
-const SPARE: usize = 512;
 
 /// The body of a request, as far as it is needed.
 pub(super) struct Inbound {
@@ -96,32 +94,17 @@ async fn collect(incoming: &mut Incoming, limit: usize, charge: &mut Charge) -> 
         charge.grow(first.len())?;
         return Ok(first);
     }
-    let most = announced.and_then(|length| usize::try_from(length).ok()).unwrap_or(limit).saturating_add(SPARE);
-    let (mut body, mut piece) = (BytesMut::new(), Some(first));
+    let (mut segments, mut piece) = (Segments::begin(announced), Some(first));
     while let Some(bytes) = piece {
-        if body.len() + bytes.len() > limit {
+        if segments.length() + bytes.len() > limit {
             return Err(ProxyError::BodyTooLarge { limit });
         }
-        make_room(&mut body, bytes.len(), most, charge)?;
         charge.grow(bytes.len())?;
-        body.extend_from_slice(&bytes);
+        segments.push(&bytes);
         drop(bytes);
         piece = next(incoming).await?;
     }
-    Ok(body.freeze())
-}
-
-/// Makes room for more of a body that may have `most` bytes. Room costs nothing until it is used, but while a body moves,
-/// what has been read of it is there twice, and counts so.
-fn make_room(body: &mut BytesMut, more: usize, most: usize, charge: &mut Charge) -> Result<(), Exhausted> {
-    let (length, room) = (body.len(), body.capacity());
-    if room - length < more {
-        charge.grow(length)?;
-        let former = std::mem::replace(body, BytesMut::with_capacity((length + more).max(most.min(room * 2))));
-        body.extend_from_slice(&former);
-        charge.shrink(length);
-    }
-    Ok(())
+    Ok(segments.join())
 }
 
 async fn next(incoming: &mut Incoming) -> Result<Option<Bytes>, ReadError> {

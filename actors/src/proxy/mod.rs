@@ -28,6 +28,7 @@ mod outbound;
 mod pick;
 mod reply;
 mod response_filters;
+mod segments;
 mod series;
 mod service;
 mod tunnel;

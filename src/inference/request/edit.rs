@@ -54,9 +54,10 @@ impl InferenceRequest<'_> {
             return None;
         }
         let [first, second] = usage.map_or([None, None], |usage| {
-            usage.0.each_ref().map(|splice| {
-                splice.as_ref().map(|splice| (splice.at.clone(), Cow::Borrowed(splice.text)))
-            })
+            usage
+                .0
+                .each_ref()
+                .map(|splice| splice.as_ref().map(|splice| (splice.at.clone(), Cow::Borrowed(splice.text))))
         });
         let model = model.map(|model| (self.model_value.clone(), Cow::Owned(quoted(model))));
         let mut all = [first, second, model];

@@ -1,0 +1,92 @@
+//! A body while it arrives, in pieces of the router's own.
+//!
+//! A buffer that doubles is there twice while it moves, and leaves as much garbage behind as the body is long. The pieces
+//! of the network are no better: one of a byte costs more for itself than for its byte. So bytes are copied into segments
+//! of one size, and the segments into the whole, each of which goes as soon as it is copied.
+
+use bytes::{Bytes, BytesMut};
+
+/// The size of a segment in bytes, and the longest body that needs one only.
+const SEGMENT: usize = 64 << 10;
+/// Room for what an engine's model name, or a wish for usage, may add to a body.
+const SPARE: usize = 512;
+
+/// The bytes that have arrived.
+#[derive(Debug)]
+pub(super) struct Segments {
+    full: Vec<BytesMut>,
+    last: BytesMut,
+    length: usize,
+}
+
+impl Segments {
+    /// Begins a body, of `announced` bytes if that is known. Nothing beyond one segment is reserved.
+    pub(super) fn begin(announced: Option<u64>) -> Self {
+        let first = announced
+            .and_then(|length| usize::try_from(length).ok())
+            .map_or(SEGMENT, |length| length.saturating_add(SPARE));
+        Self { full: Vec::new(), last: BytesMut::with_capacity(first.min(SEGMENT)), length: 0 }
+    }
+
+    /// Returns how many bytes there are.
+    pub(super) fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Adds bytes.
+    pub(super) fn push(&mut self, mut bytes: &[u8]) {
+        self.length += bytes.len();
+        while !bytes.is_empty() {
+            let room = self.last.capacity() - self.last.len();
+            let (now, later) = bytes.split_at(bytes.len().min(room));
+            self.last.extend_from_slice(now);
+            bytes = later;
+            if !bytes.is_empty() {
+                self.full.push(std::mem::replace(&mut self.last, BytesMut::with_capacity(SEGMENT)));
+            }
+        }
+    }
+
+    /// Returns all bytes in one piece.
+    pub(super) fn join(self) -> Bytes {
+        if self.full.is_empty() {
+            return self.last.freeze();
+        }
+        let mut whole = BytesMut::with_capacity(self.length + SPARE);
+        for segment in self.full.into_iter().chain([self.last]) {
+            whole.extend_from_slice(&segment);
+        }
+        whole.freeze()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_joined_is_what_was_pushed(
+            pieces in vec(vec(any::<u8>(), 0..30_000), 0..12),
+            announced in prop::option::of(0_u64..300_000),
+        ) {
+            let mut segments = Segments::begin(announced);
+            pieces.iter().for_each(|piece| segments.push(piece));
+            let expected = pieces.concat();
+            prop_assert_eq!(segments.length(), expected.len());
+            prop_assert!(segments.full.iter().all(|segment| segment.len() == segment.capacity()), "no room is wasted");
+            prop_assert!(segments.join() == expected);
+        }
+    }
+
+    #[test]
+    fn an_announced_length_reserves_a_segment_at_most() {
+        for (announced, room) in [(Some(10), 10 + SPARE), (Some(u64::MAX), SEGMENT), (None, SEGMENT)] {
+            let segments = Segments::begin(announced);
+            assert_eq!(segments.last.capacity(), room, "{announced:?}");
+        }
+    }
+}
