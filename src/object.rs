@@ -290,6 +290,12 @@ impl ObjectKey {
     pub fn of(metadata: &ObjectMeta) -> Self {
         Self::new(metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default())
     }
+
+    /// Returns the object that a reference in this one names: one of this one's namespace where it says no other.
+    pub fn referred(&self, namespace: Option<&str>, name: &str) -> Self {
+        let namespace = namespace.map_or_else(|| Arc::clone(&self.namespace), Arc::from);
+        Self { namespace, name: name.into() }
+    }
 }
 
 impl Bind {

@@ -114,8 +114,7 @@ fn sets_by_gateway(world: &World) -> HashMap<ObjectKey, Vec<(&ObjectKey, &Listen
     let mut sets: HashMap<ObjectKey, Vec<(&ObjectKey, &ListenerSetFacts)>> = HashMap::new();
     for (key, set) in world.listener_sets.iter().filter(|(_, set)| set.spec.parent_ref.is_gateway()) {
         let parent = &set.spec.parent_ref;
-        let namespace = parent.namespace.as_deref().map_or_else(|| Arc::clone(&key.namespace), Arc::from);
-        let gateway = ObjectKey { namespace, name: parent.name.as_str().into() };
+        let gateway = key.referred(parent.namespace.as_deref(), &parent.name);
         sets.entry(gateway).or_default().push((key, set));
     }
     sets.values_mut().for_each(|sets| sets.sort_by_key(|(_, set)| set.record.created));

@@ -14,11 +14,11 @@ use super::PoolPlan;
 use super::inference_pools::{InferencePools, PoolUses};
 use super::policies::{Policies, PortName, Uses};
 use super::service_ports::ServicePorts;
-use crate::conditions::reason;
+use crate::conditions::{Problem, reason};
 use crate::gateway::gateways::OwnGateway;
 use crate::gateway::references::{Reasons, Reference, References, Referrer};
 use crate::object::{Kind, ObjectKey, PoolKey};
-use crate::routing::http::entry::{Destination, RefFault};
+use crate::routing::http::entry::Destination;
 use crate::routing::http::route::{BackendReference, HttpRoute, Rule};
 use crate::routing::pool::{BackendProtocol, PickerPolicy, PoolIndex, PoolPolicy};
 use crate::routing::retry::RetryPolicy;
@@ -94,13 +94,13 @@ impl<'w> Backends<'w> {
         route: &HttpRoute,
         reference: &BackendReference,
         gateway: &OwnGateway<'_>,
-    ) -> Result<Destination, RefFault> {
+    ) -> Result<Destination, Problem> {
         if self.leads_to_pool(reference) {
             let pool = self.sources.inference_pools.find(&self.follow(route, reference, Kind::InferencePool)?)?;
             return Ok(Destination { pool, tls: None });
         }
         let service = self.follow(route, reference, Kind::Service)?;
-        let missing = |message| RefFault { reason: reason::BACKEND_NOT_FOUND, message };
+        let missing = |message: String| Problem::new(reason::BACKEND_NOT_FOUND, message);
         let Some(number) = reference.port else {
             return Err(missing(format!("the reference to the Service `{service}` has no port")));
         };
@@ -113,20 +113,17 @@ impl<'w> Backends<'w> {
         if port.needs_tls && tls.is_none() {
             let message =
                 format!("port {number} of the Service `{service}` speaks TLS, and no BackendTLSPolicy says how");
-            return Err(RefFault { reason: reason::UNSUPPORTED_PROTOCOL, message });
+            return Err(Problem::new(reason::UNSUPPORTED_PROTOCOL, message));
         }
         Ok(Destination { pool: port.pool, tls })
     }
 
     /// Returns the object that a reference of a route names, if it is of the kind `wanted` and may be followed.
-    fn follow(&self, route: &HttpRoute, reference: &BackendReference, wanted: Kind) -> Result<ObjectKey, RefFault> {
+    fn follow(&self, route: &HttpRoute, reference: &BackendReference, wanted: Kind) -> Result<ObjectKey, Problem> {
         let from = Referrer { kind: Kind::HttpRoute, namespace: &route.key.namespace };
         let BackendReference { group, kind, object, .. } = reference;
         let named = Reference { group, kind, namespace: Some(&object.namespace), name: &object.name };
-        self.sources.references.follow(from, named, wanted).map_err(|fault| {
-            let problem = fault.problem(REASONS);
-            RefFault { reason: problem.reason, message: problem.message.into_owned() }
-        })
+        self.sources.references.follow(from, named, wanted).map_err(|fault| fault.problem(REASONS))
     }
 
     /// Returns whether a reference is to an InferencePool, and those are served.
@@ -191,7 +188,7 @@ fn pool(
         protocol,
         https: false,
         timeout: None,
-        retry: RetryPolicy::BACKEND,
+        retry: RetryPolicy::Backend,
         picker: PickerPolicy::BuiltIn,
         requests: None,
     };

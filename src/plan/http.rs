@@ -115,7 +115,7 @@ fn verdict(route: &HttpRoute, entry: &HttpEntry, validity: Validity, accepted: C
     let faults: Vec<Problem> = route
         .faults
         .iter()
-        .map(|fault| Problem::new(fault.reason.as_str(), format!("`{}`: {}", fault.fault.path, fault.fault.message)))
+        .map(|fault| Problem::new(fault.reason, format!("`{}`: {}", fault.fault.path, fault.fault.message)))
         .collect();
     let (accepted, occasional) = match validity {
         _ if !accepted.status => (accepted, None),
@@ -126,8 +126,6 @@ fn verdict(route: &HttpRoute, entry: &HttpEntry, validity: Validity, accepted: C
         }
         Validity::Invalid | Validity::Unusable => (Condition::judge(kind::ACCEPTED, reason::ACCEPTED, &faults), None),
     };
-    let unresolved: Vec<Problem> =
-        entry.faults.iter().map(|fault| Problem::new(fault.reason, fault.message.clone())).collect();
-    let resolved_refs = Condition::judge(kind::RESOLVED_REFS, reason::RESOLVED_REFS, &unresolved);
+    let resolved_refs = Condition::judge(kind::RESOLVED_REFS, reason::RESOLVED_REFS, &entry.faults);
     Verdict { accepted, resolved_refs, occasional }
 }

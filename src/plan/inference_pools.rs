@@ -20,7 +20,6 @@ use crate::kinds::inference_pool::{
 };
 use crate::kinds::model_server::InferenceEngine;
 use crate::object::{Kind, ObjectKey, PoolKey};
-use crate::routing::http::entry::RefFault;
 use crate::routing::http::route::Rule;
 use crate::routing::pool::{BackendProtocol, ExternalPicker, PickerPolicy, PoolIndex, PoolPolicy, RequestPolicy};
 use crate::routing::retry::RetryPolicy;
@@ -120,17 +119,14 @@ impl InferencePools {
     /// # Errors
     ///
     /// Returns what `ResolvedRefs` of a route says if there is none, or none that can be used.
-    pub(super) fn find(&self, key: &ObjectKey) -> Result<PoolIndex, RefFault> {
+    pub(super) fn find(&self, key: &ObjectKey) -> Result<PoolIndex, Problem> {
         let Some(pool) = self.pools.get(key) else {
-            return Err(RefFault {
-                reason: reason::BACKEND_NOT_FOUND,
-                message: format!("there is no InferencePool `{key}`"),
-            });
+            return Err(Problem::new(reason::BACKEND_NOT_FOUND, format!("there is no InferencePool `{key}`")));
         };
         pool.index.ok_or_else(|| {
             let faults: Vec<_> = pool.faults.iter().map(|fault| &*fault.message).collect();
             let message = format!("the InferencePool `{key}` cannot be used: {}", faults.join("; "));
-            RefFault { reason: reason::UNSUPPORTED_VALUE, message }
+            Problem::new(reason::UNSUPPORTED_VALUE, message)
         })
     }
 
@@ -235,7 +231,7 @@ fn pool(
         protocol: if spec.app_protocol == H2C { BackendProtocol::H2c } else { BackendProtocol::Http1 },
         https: false,
         timeout: None,
-        retry: RetryPolicy::ENGINES,
+        retry: RetryPolicy::Engines,
         picker,
         requests,
     };

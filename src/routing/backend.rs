@@ -30,14 +30,24 @@ pub fn choose<B>(
         return None;
     }
     let share = |backend: &B| if availability(backend) == best { u64::from(weight(backend)) } else { 0 };
-    let mut rest = draw(backends.iter().map(share).sum());
-    backends.iter().find(|backend| {
+    drawn(backends, share, draw).map(|place| &backends[place])
+}
+
+/// Draws one of `backends` at random, each by its share in the sum of all shares, and returns its place; `None` if none
+/// has a share. `draw` is the same as that of [`choose`].
+pub fn drawn<B>(backends: &[B], share: impl Fn(&B) -> u64, draw: impl FnOnce(u64) -> u64) -> Option<usize> {
+    let total = backends.iter().map(&share).sum();
+    let mut rest = match backends {
+        _ if total == 0 => return None,
+        // Nothing is left to chance, and no random number is spent.
+        [_] => 0,
+        _ => draw(total),
+    };
+    backends.iter().position(|backend| {
         let share = share(backend);
-        if rest < share {
-            return true;
-        }
-        rest -= share;
-        false
+        let is_drawn = rest < share;
+        rest = rest.saturating_sub(share);
+        is_drawn
     })
 }
 

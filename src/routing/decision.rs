@@ -12,8 +12,8 @@
 //! receive a 500", and 503 where it has no endpoints.
 
 use super::backend::{Availability, choose};
-use super::http::entry::{Choice, Destination, reachable};
-use super::http::filters::{Filters, Mirror};
+pub use super::http::entry::{Destination, Target, Unreachable};
+use super::http::filters::{Filters, Share};
 use super::http::route::Timeouts;
 use super::http::table::HttpMatch;
 use super::models::entry::{RouteEntry, Target as ModelTarget};
@@ -91,25 +91,6 @@ pub struct Steps<'t> {
     pub adapter: bool,
 }
 
-/// Where a request goes.
-#[derive(Clone, Copy, Debug)]
-pub struct Target<'t> {
-    /// The pool, and how its endpoints are connected to.
-    pub destination: Destination,
-    /// The filters of the backend, which come after those of the rule.
-    pub filters: &'t Filters,
-    mirrors: &'t [Option<Destination>],
-}
-
-/// Why a request that a route matched goes nowhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unreachable {
-    /// No target of the ModelRoute has an endpoint.
-    NoEndpoints,
-    /// The rule, or the backend that was drawn, cannot be used.
-    Invalid(&'static str),
-}
-
 /// Why no route is there for a request.
 #[derive(Clone, Copy, Debug)]
 pub enum Refusal<'t> {
@@ -148,7 +129,9 @@ impl RouteTable {
         let listeners = self.listeners(bind, head.host);
         let Some(first) = listeners.first() else { return Err(Refusal::NoListener) };
         let by_model = match asked {
-            Asked::Model(model) => Self::find_model(listeners, head, model),
+            Asked::Model(model) => {
+                listeners.iter().find_map(|listener| Some((listener, listener.models.find(head, model)?)))
+            }
             Asked::Models if listeners.iter().any(|listener| !listener.models.is_empty()) => {
                 return Ok(Verdict::Models(listeners));
             }
@@ -182,33 +165,24 @@ impl<'t> Decision<'t> {
 
     fn by_rule(listener: &'t ListenerTable, matched: HttpMatch<'t>, moment: &impl Moment) -> Self {
         let rule = matched.rule;
-        let target = match matched.choose(|bound| moment.draw(bound)) {
-            Choice::Forward(chosen) => Ok(Target {
-                destination: chosen.destination,
-                filters: &chosen.backend.filters,
-                mirrors: chosen.mirrors,
-            }),
-            Choice::InvalidRule => Err(Unreachable::Invalid("the rule is invalid")),
-            Choice::InvalidBackend(_) => Err(Unreachable::Invalid("the backend of the rule cannot be used")),
-            Choice::NoBackends => Err(Unreachable::Invalid("the rule has no backend")),
-        };
+        let target = matched.choose(|bound| moment.draw(bound));
         let steps = Steps {
             filters: &rule.filters,
             timeouts: rule.timeouts,
-            retry: rule.retry_policy.as_ref(),
+            retry: rule.retry.as_ref(),
             prefix: matched.prefix(),
             adapter: false,
         };
         Self { listener, route: Matched::Http(matched), steps, target }
     }
 
-    /// Returns the backends that get copies of the request, those that cannot be reached left out.
-    pub fn mirrors(&self, target: &Target<'t>) -> impl Iterator<Item = (&'t Mirror, Destination)> + use<'t> {
+    /// Returns the backends that get copies of the request.
+    pub fn mirrors(&self, target: &Target<'t>) -> impl Iterator<Item = &'t (Share, Destination)> + use<'t> {
         let of_rule = match self.route {
-            Matched::Model(_) => None,
-            Matched::Http(matched) => Some(matched.mirrors()),
+            Matched::Model(_) => &[],
+            Matched::Http(matched) => matched.mirrors(),
         };
-        of_rule.into_iter().flatten().chain(reachable(&target.filters.mirrors, target.mirrors))
+        of_rule.iter().chain(target.mirrors)
     }
 
     /// Returns whether the rule names the very path that a backend gets for this path, so that an operator meant it.

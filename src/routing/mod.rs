@@ -14,3 +14,4 @@ pub mod query;
 pub mod request;
 pub mod retry;
 pub mod table;
+mod text_matcher;

@@ -31,10 +31,7 @@ const UNKNOWN_MODEL: u16 = 404;
 
 /// Which attempts are followed by another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RetryPolicy(Rule);
-
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-enum Rule {
+pub enum RetryPolicy {
     /// Nobody wrote anything, and the backend is a server of any kind.
     #[default]
     Backend,
@@ -44,8 +41,9 @@ enum Rule {
     Written(Written),
 }
 
+/// What somebody wrote about attempts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Written {
+pub struct Written {
     /// How many attempts may follow the first.
     attempts: u32,
     statuses: Vec<u16>,
@@ -96,7 +94,7 @@ pub enum Next {
 /// The attempts of one request.
 #[derive(Debug)]
 pub struct Attempts<'p> {
-    rule: &'p Rule,
+    policy: &'p RetryPolicy,
     repeatable: Repeatable,
     /// Whether the request names a LoRA adapter, which some endpoints of a pool may have and others not.
     adapter: bool,
@@ -106,82 +104,69 @@ pub struct Attempts<'p> {
 }
 
 impl RetryPolicy {
-    /// The policy of a backend that nothing is written for.
-    pub const BACKEND: Self = Self(Rule::Backend);
-
-    /// The policy of a pool of inference engines that nothing is written for.
-    pub const ENGINES: Self = Self(Rule::Engines);
-
     /// Makes the policy of a ModelServer that says how many attempts follow a failed one, and after what pause.
     pub fn of_engines(attempts: u32, interval: Duration) -> Self {
-        Self(Rule::Written(Written { attempts, statuses: UNAVAILABLE.to_vec(), interval, engines: true }))
+        Self::Written(Written { attempts, statuses: UNAVAILABLE.to_vec(), interval, engines: true })
     }
 
     /// Makes the policy of a rule of an HTTPRoute that says how many attempts follow a failed one, after which
     /// statuses, and after what pause.
     pub fn of_rule(attempts: u32, statuses: Vec<u16>, interval: Duration) -> Self {
-        Self(Rule::Written(Written { attempts, statuses, interval, engines: false }))
+        Self::Written(Written { attempts, statuses, interval, engines: false })
     }
 
     /// Begins the attempts of a request.
     pub fn begin(&self, repeatable: Repeatable, adapter: bool) -> Attempts<'_> {
-        Attempts { rule: &self.0, repeatable, adapter, retries: 0, reruns: 0, moves: 0 }
-    }
-
-    /// Returns whether the body of a request is worth keeping until an answer is there. A large upload is not, only
-    /// because its method would allow to repeat it.
-    pub fn keeps_body(&self, repeatable: Repeatable) -> bool {
-        match &self.0 {
-            Rule::Backend => false,
-            Rule::Engines => repeatable == Repeatable::Inference,
-            Rule::Written(written) => written.attempts > 0,
-        }
+        Attempts { policy: self, repeatable, adapter, retries: 0, reruns: 0, moves: 0 }
     }
 }
 
 impl Attempts<'_> {
+    /// Returns whether the body of the request is worth keeping until an answer is there. A large upload is not, only
+    /// because its method would allow to repeat it.
+    pub fn keep_body(&self) -> bool {
+        match self.policy {
+            RetryPolicy::Backend => false,
+            RetryPolicy::Engines => self.repeatable == Repeatable::Inference,
+            RetryPolicy::Written(written) => written.attempts > 0,
+        }
+    }
+
     /// Decides what follows an attempt, and counts it.
     pub fn after(&mut self, outcome: Outcome) -> Next {
-        match self.rule {
-            Rule::Written(Written { attempts: 0, .. }) => Next::Stop,
-            Rule::Written(written) => self.as_written(written, outcome),
-            Rule::Backend => self.by_default(outcome, false),
-            Rule::Engines => self.by_default(outcome, true),
+        match self.policy {
+            RetryPolicy::Written(Written { attempts: 0, .. }) => Next::Stop,
+            RetryPolicy::Written(written) => self.as_written(written, outcome),
+            RetryPolicy::Backend => self.by_default(outcome, false),
+            RetryPolicy::Engines => self.by_default(outcome, true),
         }
     }
 
     fn as_written(&mut self, written: &Written, outcome: Outcome) -> Next {
         let next = match outcome {
-            Outcome::Unsent | Outcome::Broken => Next::Same(written.interval),
-            Outcome::Late if written.engines => Next::Other(written.interval),
-            Outcome::Late => Next::Same(written.interval),
-            Outcome::Answered(status) if written.statuses.contains(&status) => {
-                if written.engines {
-                    Next::Other(written.interval)
-                } else {
-                    Next::Same(written.interval)
-                }
+            Outcome::Malformed => None,
+            Outcome::Answered(status) if !written.statuses.contains(&status) => None,
+            Outcome::Late | Outcome::Answered(_) if written.engines => Some(Next::Other(written.interval)),
+            Outcome::Late | Outcome::Answered(_) | Outcome::Unsent | Outcome::Broken => {
+                Some(Next::Same(written.interval))
             }
-            Outcome::Answered(_) | Outcome::Malformed => Next::Stop,
         };
-        if next == Next::Stop || self.retries >= written.attempts {
-            return self.move_on(outcome);
-        }
-        self.retries += 1;
-        next
+        let next = next.and_then(|next| spend(&mut self.retries, written.attempts, next));
+        next.unwrap_or_else(|| self.move_on(outcome))
     }
 
     fn by_default(&mut self, outcome: Outcome, engines: bool) -> Next {
-        match (outcome, self.repeatable) {
-            (Outcome::Broken, Repeatable::Idempotent) => self.rerun(Next::Same(Duration::ZERO)),
-            (Outcome::Broken, Repeatable::Inference) => self.rerun(Next::Other(Duration::ZERO)),
+        let rerun = match (outcome, self.repeatable) {
+            (Outcome::Broken, Repeatable::Idempotent) => Next::Same(Duration::ZERO),
+            (Outcome::Broken, Repeatable::Inference) => Next::Other(Duration::ZERO),
             (Outcome::Answered(status), Repeatable::Idempotent | Repeatable::Inference)
                 if engines && UNAVAILABLE.contains(&status) =>
             {
-                self.another()
+                return self.another();
             }
-            _ => self.move_on(outcome),
-        }
+            _ => return self.move_on(outcome),
+        };
+        spend(&mut self.reruns, RERUNS, rerun).unwrap_or(Next::Stop)
     }
 
     /// Tries another endpoint where this one has done nothing for the request.
@@ -194,16 +179,17 @@ impl Attempts<'_> {
     }
 
     fn another(&mut self) -> Next {
-        let moves = self.moves < MOVES;
-        self.moves += u32::from(moves);
-        if moves { Next::Other(Duration::ZERO) } else { Next::Stop }
+        spend(&mut self.moves, MOVES, Next::Other(Duration::ZERO)).unwrap_or(Next::Stop)
     }
+}
 
-    fn rerun(&mut self, next: Next) -> Next {
-        let reruns = self.reruns < RERUNS;
-        self.reruns += u32::from(reruns);
-        if reruns { next } else { Next::Stop }
+/// Returns what follows, and counts it; `None` once that was done as often as it may be.
+fn spend(done: &mut u32, most: u32, next: Next) -> Option<Next> {
+    if *done >= most {
+        return None;
     }
+    *done += 1;
+    Some(next)
 }
 
 impl Repeatable {
@@ -235,7 +221,7 @@ mod tests {
     fn what_nobody_wrote_is_repeated_only_where_it_does_no_harm() {
         use Outcome::{Answered, Broken, Late, Malformed, Unsent};
         use Repeatable::{Idempotent, Inference, No};
-        let (backend, engines) = (RetryPolicy::BACKEND, RetryPolicy::ENGINES);
+        let (backend, engines) = (RetryPolicy::Backend, RetryPolicy::Engines);
         let others = vec![Next::Other(NOW); 2];
         for (case, policy, repeatable, outcome, expected) in [
             ("refused connections move on", &backend, No, Unsent, others.clone()),
@@ -283,7 +269,7 @@ mod tests {
     #[test]
     fn an_adapter_is_looked_for_on_other_engines() {
         let moves = [Next::Other(NOW); 2];
-        for policy in [RetryPolicy::ENGINES, RetryPolicy::of_engines(1, PAUSE)] {
+        for policy in [RetryPolicy::Engines, RetryPolicy::of_engines(1, PAUSE)] {
             assert_eq!(course(&policy, Repeatable::Inference, true, Outcome::Answered(404)), moves);
             assert_eq!(course(&policy, Repeatable::Inference, false, Outcome::Answered(404)), []);
         }
@@ -296,7 +282,7 @@ mod tests {
                 Outcome::Unsent, Outcome::Broken, Outcome::Malformed, Outcome::Late, Outcome::Answered(503),
                 Outcome::Answered(404),
             ];
-            let policy = written.map_or(RetryPolicy::ENGINES, |attempts| RetryPolicy::of_engines(attempts, PAUSE));
+            let policy = written.map_or(RetryPolicy::Engines, |attempts| RetryPolicy::of_engines(attempts, PAUSE));
             let mut attempts = policy.begin(Repeatable::Inference, true);
             let followed = outcomes.iter().filter(|outcome| attempts.after(all[**outcome]) != Next::Stop).count();
             prop_assert!(followed <= (written.unwrap_or(0) + MOVES + RERUNS) as usize);

@@ -18,7 +18,7 @@ use super::http::entry::HttpEntry;
 use super::http::redirect::Scheme;
 use super::http::table::{HttpMatch, HttpTable};
 use super::models::entry::RouteEntry;
-use super::models::table::{Found, ModelTable};
+use super::models::table::ModelTable;
 use super::pool::PoolPolicy;
 use super::request::RequestHead;
 use crate::hostname::Hostname;
@@ -105,15 +105,6 @@ impl RouteTable {
     /// Returns how many Gateways have listeners on `bind`.
     pub fn gateways(&self, bind: Bind) -> usize {
         self.gateways.get(&bind).map_or(0, Vec::len)
-    }
-
-    /// Returns the rule of a ModelRoute that serves a model, and the listener that has it.
-    pub(super) fn find_model<'t>(
-        listeners: &'t [ListenerTable],
-        head: &RequestHead<'_>,
-        model: &str,
-    ) -> Option<(&'t ListenerTable, Found<'t>)> {
-        listeners.iter().find_map(|listener| Some((listener, listener.models.find(head, model)?)))
     }
 
     /// Returns the rule of an HTTPRoute that a request falls under, and the listener that has it.

@@ -134,7 +134,7 @@ async fn forward(
     let copies = mirrors(call, decision, target);
     let policy = decision.steps.retry.unwrap_or(&backend.policy.retry);
     let repeatable = inference::repeatable(call, backend);
-    let keeps = policy.keeps_body(repeatable) || !copies.is_empty() || !backend.is_picked_here();
+    let keeps = policy.begin(repeatable, decision.steps.adapter).keep_body() || !copies.is_empty() || !backend.is_picked_here();
     let client = outbound.take_upgrade(&mut body);
     let (sent, charge) = body.outbound(keeps).await?;
     outbound.body = sent;
@@ -168,8 +168,8 @@ async fn forward(
 /// Finds the backends that get copies of a request; one that changes the protocol is not copied.
 fn mirrors(call: &Call<'_>, decision: &Decision<'_>, target: &Target<'_>) -> Vec<Backend> {
     let worker = call.worker;
-    let drawn = decision.mirrors(target).filter(|(mirror, _)| mirror.is_drawn(|bound| worker.draw(bound)));
-    drawn.filter_map(|(_, destination)| Backend::find(worker, call.snapshot, destination)).collect()
+    let drawn = decision.mirrors(target).filter(|(share, _)| share.is_drawn(|bound| worker.draw(bound)));
+    drawn.filter_map(|(_, destination)| Backend::find(worker, call.snapshot, *destination)).collect()
 }
 
 /// Sends copies of a request; nothing is waited for.

@@ -1,7 +1,5 @@
 //! Which object a rule or a filter of an HTTPRoute names as a backend.
 
-use std::sync::Arc;
-
 use crate::kinds::http_route::BackendObjectReference;
 use crate::object::{Kind, ObjectKey};
 
@@ -19,23 +17,11 @@ pub struct BackendReference {
 }
 
 impl BackendReference {
-    pub(super) fn new(
-        route: &ObjectKey,
-        group: &str,
-        kind: &str,
-        namespace: Option<&str>,
-        name: &str,
-        port: Option<u16>,
-    ) -> Self {
-        let namespace = namespace.map_or_else(|| Arc::clone(&route.namespace), Arc::from);
-        let object = ObjectKey { namespace, name: name.into() };
-        Self { group: group.to_owned(), kind: kind.to_owned(), object, port }
-    }
-
     /// Reads a reference of `route`.
     pub(super) fn of_object(route: &ObjectKey, spec: &BackendObjectReference) -> Self {
         let BackendObjectReference { group, kind, name, namespace, port } = spec;
-        Self::new(route, group, kind, namespace.as_deref(), name, *port)
+        let object = route.referred(namespace.as_deref(), name);
+        Self { group: group.clone(), kind: kind.clone(), object, port: *port }
     }
 
     /// Returns whether it names an object of this kind.

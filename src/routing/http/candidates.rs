@@ -7,9 +7,10 @@
 use foldhash::{HashMap, HashMapExt};
 
 use super::precedence::Candidate;
-use super::predicate::{Predicate, TextMatcher, ValueMatcher};
+use super::predicate::{Predicate, ValueMatcher};
 use crate::routing::query;
 use crate::routing::request::RequestHead;
+use crate::routing::text_matcher::TextMatcher;
 
 /// Up to so many matches are asked one by one.
 const FEW: usize = 8;
@@ -138,6 +139,6 @@ fn asked(predicate: &Predicate) -> impl Iterator<Item = Asked<'_>> {
     let parameters = predicate.query.iter().map(|matcher| (Part::Query, matcher));
     headers.chain(parameters).filter_map(|(part, ValueMatcher { name, value })| match value {
         TextMatcher::Exact(value) => Some((part, name.as_str(), value.as_str())),
-        TextMatcher::Regex(_) => None,
+        TextMatcher::Prefix(_) | TextMatcher::Regex(_) => None,
     })
 }

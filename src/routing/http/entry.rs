@@ -5,18 +5,20 @@
 
 use std::sync::Arc;
 
-use super::filters::Mirror;
-use super::route::{Backend, BackendReference, HttpRoute, Rule};
+use super::filters::{Filters, Share};
+use super::route::{BackendReference, HttpRoute, Rule};
+use crate::conditions::Problem;
 use crate::object::ObjectKey;
+use crate::routing::backend::drawn;
 use crate::routing::pool::{PoolIndex, TlsIndex};
 
 /// An HTTPRoute whose backends are resolved.
 #[derive(Debug)]
 pub struct HttpEntry {
     route: Arc<HttpRoute>,
-    targets: Vec<Targets>,
+    pub(super) targets: Vec<Targets>,
     /// Why some of the backends cannot be reached, in the order of the spec.
-    pub faults: Vec<RefFault>,
+    pub faults: Vec<Problem>,
 }
 
 /// Where the requests to a backend go.
@@ -28,74 +30,55 @@ pub struct Destination {
     pub tls: Option<TlsIndex>,
 }
 
-/// Why a reference leads nowhere.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RefFault {
-    /// The reason of the condition `ResolvedRefs`.
-    pub reason: &'static str,
-    /// What is wrong, as a sentence.
-    pub message: String,
-}
+/// Backends that get copies of requests, each with the share of them; those that cannot be reached are left out.
+pub type Mirrors = Vec<(Share, Destination)>;
 
 /// Where the requests of one rule go.
 #[derive(Debug)]
-struct Targets {
-    backends: Vec<Target>,
-    mirrors: Vec<Option<Destination>>,
+pub(super) struct Targets {
+    /// Where each backend is, unless it cannot be used, and where copies of its requests go.
+    backends: Vec<(Option<Destination>, Mirrors)>,
+    pub(super) mirrors: Mirrors,
 }
 
-#[derive(Debug)]
-struct Target {
-    destination: Option<Destination>,
-    mirrors: Vec<Option<Destination>>,
-}
-
-/// Where a request goes that matches a rule.
+/// Where a request goes.
 #[derive(Clone, Copy, Debug)]
-pub enum Choice<'t> {
-    /// It goes to a backend.
-    Forward(Chosen<'t>),
-    /// The rule cannot be used: it is answered with 500.
-    InvalidRule,
-    /// The chosen backend cannot be used: it is answered with 500.
-    InvalidBackend(&'t Backend),
-    /// The rule has no backend with a weight: it is answered with 500.
-    NoBackends,
-}
-
-/// The backend that a request goes to.
-#[derive(Clone, Copy, Debug)]
-pub struct Chosen<'t> {
-    /// The place of the backend in its rule.
-    pub index: usize,
-    /// The backend.
-    pub backend: &'t Backend,
-    /// Where it is.
+pub struct Target<'t> {
+    /// The pool, and how its endpoints are connected to.
     pub destination: Destination,
-    pub(in crate::routing) mirrors: &'t [Option<Destination>],
+    /// The filters of the backend, which come after those of the rule.
+    pub filters: &'t Filters,
+    /// The backends that get copies of its requests, beside those of the rule.
+    pub mirrors: &'t [(Share, Destination)],
+}
+
+/// Why a request that a route matched goes nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreachable {
+    /// No target of the ModelRoute has an endpoint.
+    NoEndpoints,
+    /// The rule, or the backend that was drawn, cannot be used.
+    Invalid(&'static str),
 }
 
 impl HttpEntry {
     /// Makes an entry of a route; `resolve` finds a backend, or says why it cannot be reached.
-    pub fn new(route: &Arc<HttpRoute>, resolve: &dyn Fn(&BackendReference) -> Result<Destination, RefFault>) -> Self {
+    pub fn new(route: &Arc<HttpRoute>, resolve: &dyn Fn(&BackendReference) -> Result<Destination, Problem>) -> Self {
         let mut faults = Vec::new();
-        let mut find = |reference: &BackendReference| {
-            let found = resolve(reference);
-            found
-                .map_err(|fault| {
-                    if !faults.contains(&fault) {
-                        faults.push(fault);
-                    }
-                })
-                .ok()
+        let mut find = |reference: &BackendReference| match resolve(reference) {
+            Ok(destination) => Some(destination),
+            Err(fault) => {
+                if !faults.contains(&fault) {
+                    faults.push(fault);
+                }
+                None
+            }
         };
         let mut targets = Vec::with_capacity(route.rules.len());
-        for rule in &route.rules {
-            let mirrors = rule.filters.mirrors.iter().map(|mirror| find(&mirror.reference)).collect();
-            let backends = rule.backends.iter().map(|backend| Target {
-                destination: find(&backend.reference),
-                mirrors: backend.filters.mirrors.iter().map(|mirror| find(&mirror.reference)).collect(),
-            });
+        for Rule { filters, backends, .. } in &route.rules {
+            let mirrors = mirrors(filters, &mut find);
+            let backends =
+                backends.iter().map(|backend| (find(&backend.reference), self::mirrors(&backend.filters, &mut find)));
             targets.push(Targets { backends: backends.collect(), mirrors });
         }
         Self { route: Arc::clone(route), targets, faults }
@@ -110,54 +93,29 @@ impl HttpEntry {
     pub fn key(&self) -> &ObjectKey {
         &self.route.key
     }
+}
 
-    /// Chooses a backend of a rule at random by weight; `draw(n)` must return a uniformly random number below `n`.
+impl Targets {
+    /// Chooses a backend of the rule at random by weight; `draw(n)` must return a uniformly random number below `n`.
     ///
     /// Source: Gateway API, `HTTPRouteRule.backendRefs`: a backend that cannot be used keeps its share of the requests,
     /// which are answered with 500, and so does one without endpoints, whose requests the caller answers with 503.
-    pub(super) fn choose(&self, place: usize, draw: impl FnOnce(u64) -> u64) -> Choice<'_> {
-        let (Some(rule), Some(targets)) = (self.route.rules.get(place), self.targets.get(place)) else {
-            return Choice::NoBackends;
-        };
+    pub(super) fn choose<'t>(
+        &'t self,
+        rule: &'t Rule,
+        draw: impl FnOnce(u64) -> u64,
+    ) -> Result<Target<'t>, Unreachable> {
         if !rule.is_valid {
-            return Choice::InvalidRule;
+            return Err(Unreachable::Invalid("the rule is invalid"));
         }
-        let Some(index) = drawn(&rule.backends, draw) else { return Choice::NoBackends };
-        let (backend, target) = (&rule.backends[index], &targets.backends[index]);
-        match target.destination {
-            None => Choice::InvalidBackend(backend),
-            Some(destination) => Choice::Forward(Chosen { index, backend, destination, mirrors: &target.mirrors }),
-        }
-    }
-
-    /// Returns the mirrors of a rule, without the ones that cannot be reached.
-    pub(super) fn mirrors(&self, place: usize) -> impl Iterator<Item = (&Mirror, Destination)> {
-        let rule = self.route.rules.get(place);
-        let destinations = self.targets.get(place).map_or(&[] as &[_], |targets| &targets.mirrors);
-        reachable(rule.map_or(&[], |rule: &Rule| &rule.filters.mirrors), destinations)
+        let place = drawn(&rule.backends, |backend| backend.weight.into(), draw);
+        let place = place.ok_or(Unreachable::Invalid("the rule has no backend"))?;
+        let (destination, mirrors) = &self.backends[place];
+        let destination = destination.ok_or(Unreachable::Invalid("the backend of the rule cannot be used"))?;
+        Ok(Target { destination, filters: &rule.backends[place].filters, mirrors })
     }
 }
 
-/// Returns mirrors with where they are; those that cannot be reached are left out.
-pub(in crate::routing) fn reachable<'t>(
-    mirrors: &'t [Mirror],
-    destinations: &'t [Option<Destination>],
-) -> impl Iterator<Item = (&'t Mirror, Destination)> + use<'t> {
-    mirrors.iter().zip(destinations).filter_map(|(mirror, destination)| Some((mirror, (*destination)?)))
-}
-
-/// Returns the place of the backend that is drawn; `None` if none has a weight.
-fn drawn(backends: &[Backend], draw: impl FnOnce(u64) -> u64) -> Option<usize> {
-    let total: u64 = backends.iter().map(|backend| u64::from(backend.weight)).sum();
-    let mut rest = match backends {
-        _ if total == 0 => return None,
-        // Nothing is left to chance, and no random number is spent.
-        [_] => 0,
-        _ => draw(total),
-    };
-    backends.iter().position(|backend| {
-        let is_drawn = rest < u64::from(backend.weight);
-        rest = rest.saturating_sub(u64::from(backend.weight));
-        is_drawn
-    })
+fn mirrors(filters: &Filters, mut find: impl FnMut(&BackendReference) -> Option<Destination>) -> Mirrors {
+    filters.mirrors.iter().filter_map(|mirror| Some((mirror.share, find(&mirror.reference)?))).collect()
 }

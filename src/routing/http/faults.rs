@@ -13,29 +13,10 @@ use crate::kinds::names::is_dns_subdomain;
 pub struct RouteFault {
     /// The place of the rule that cannot be used because of it; `None` if it is the whole route.
     pub rule: Option<usize>,
-    /// What kind of fault it is.
-    pub reason: FaultReason,
+    /// What kind of fault it is, as conditions spell it.
+    pub reason: &'static str,
     /// The field, and what is wrong with it.
     pub fault: Fault,
-}
-
-/// Kinds of faults.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FaultReason {
-    /// A field has a value that cannot be used.
-    UnsupportedValue,
-    /// Filters exclude each other, or something else in their rule.
-    IncompatibleFilters,
-}
-
-impl FaultReason {
-    /// Returns the reason as conditions spell it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::UnsupportedValue => reason::UNSUPPORTED_VALUE,
-            Self::IncompatibleFilters => "IncompatibleFilters",
-        }
-    }
 }
 
 /// Collects the faults of one rule, or of the route as a whole, in the order of the fields.
@@ -55,12 +36,12 @@ impl Faults {
 
     /// Notes a value that cannot be used.
     pub(super) fn unsupported(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.push(FaultReason::UnsupportedValue, path, message);
+        self.push(reason::UNSUPPORTED_VALUE, path, message);
     }
 
     /// Notes filters that exclude each other.
     pub(super) fn incompatible(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.push(FaultReason::IncompatibleFilters, path, message);
+        self.push(reason::INCOMPATIBLE_FILTERS, path, message);
     }
 
     /// Notes a list that is longer than the API allows.
@@ -70,7 +51,7 @@ impl Faults {
         }
     }
 
-    fn push(&mut self, reason: FaultReason, path: impl Into<String>, message: impl Into<String>) {
+    fn push(&mut self, reason: &'static str, path: impl Into<String>, message: impl Into<String>) {
         let fault = Fault { path: path.into(), message: message.into() };
         self.found.push(RouteFault { rule: self.rule, reason, fault });
     }

@@ -49,9 +49,13 @@ pub struct Rewrite {
 pub struct Mirror {
     /// The backend.
     pub reference: BackendReference,
-    /// The share of the requests: a numerator, and a denominator that is neither zero nor less.
-    pub share: (u32, u32),
+    /// The share of the requests.
+    pub share: Share,
 }
+
+/// A share of requests: a numerator, and a denominator that is neither zero nor less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share(u32, u32);
 
 impl Mirror {
     fn compile(path: &str, spec: &HttpRequestMirrorFilter, route: &ObjectKey, faults: &mut Faults) -> Self {
@@ -66,18 +70,22 @@ impl Mirror {
             (None, None) => (1, 1),
         };
         let share = match (u32::try_from(numerator), u32::try_from(denominator)) {
-            (Ok(numerator), Ok(denominator)) if denominator > 0 && numerator <= denominator => (numerator, denominator),
+            (Ok(numerator), Ok(denominator)) if denominator > 0 && numerator <= denominator => {
+                Share(numerator, denominator)
+            }
             _ => {
                 faults.unsupported(path, format!("the share {numerator}/{denominator} is not between 0 and 1"));
-                (0, 1)
+                Share(0, 1)
             }
         };
         Self { reference, share }
     }
+}
 
-    /// Returns whether a request is copied; `draw(n)` must return a uniformly random number below `n`.
-    pub fn is_drawn(&self, draw: impl FnOnce(u64) -> u64) -> bool {
-        let (numerator, denominator) = self.share;
+impl Share {
+    /// Returns whether a request belongs to the share; `draw(n)` must return a uniformly random number below `n`.
+    pub fn is_drawn(self, draw: impl FnOnce(u64) -> u64) -> bool {
+        let Self(numerator, denominator) = self;
         numerator == denominator || (numerator > 0 && draw(denominator.into()) < numerator.into())
     }
 }

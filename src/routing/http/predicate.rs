@@ -14,6 +14,7 @@ use crate::kinds::http_route::{HttpPathMatch, HttpRouteMatch, HttpValueMatch};
 use crate::kinds::names::is_header_name;
 use crate::routing::query;
 use crate::routing::request::RequestHead;
+use crate::routing::text_matcher::TextMatcher;
 
 /// The longest path, query value and expression, in characters.
 const MAX_PATH: usize = 1024;
@@ -58,15 +59,6 @@ pub(super) struct ValueMatcher {
     pub name: String,
     /// The condition on its value.
     pub value: TextMatcher,
-}
-
-/// A condition on a text.
-#[derive(Clone, Debug)]
-pub(super) enum TextMatcher {
-    /// It is this one.
-    Exact(String),
-    /// As a whole it matches this expression.
-    Regex(Regex),
 }
 
 impl Default for Predicate {
@@ -138,15 +130,6 @@ impl PathMatcher {
             Self::Exact(exact) => path == exact,
             Self::Regex(regex) => regex.is_match(path),
             Self::Prefix(prefix) => prefix.is_empty() || after_prefix(path, prefix).is_some(),
-        }
-    }
-}
-
-impl TextMatcher {
-    fn matches(&self, value: &str) -> bool {
-        match self {
-            Self::Exact(exact) => value == exact,
-            Self::Regex(regex) => regex.is_match(value),
         }
     }
 }

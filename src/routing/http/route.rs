@@ -1,7 +1,5 @@
 //! An HTTPRoute, compiled once when it is observed.
 
-use std::sync::Arc;
-
 use super::faults::Faults;
 use crate::hostname::Hostname;
 use crate::kinds::HttpRouteSpec;
@@ -11,8 +9,8 @@ use crate::object::{Kind, ObjectKey};
 use crate::record::Record;
 
 pub use super::backend_reference::BackendReference;
-pub use super::faults::{FaultReason, RouteFault};
-pub use super::rule::{Backend, Retry, Rule, Timeouts};
+pub use super::faults::RouteFault;
+pub use super::rule::{Backend, Rule, Timeouts};
 
 /// The most rules, and the most hostnames.
 const MAX_ENTRIES: usize = 16;
@@ -68,11 +66,8 @@ impl HttpRoute {
             rules.push(Rule::compile(&key, place, spec, &mut found));
             faults.append(&mut found.found);
         }
-        let parents = spec.parent_refs.iter().map(|parent| {
-            let namespace = parent.namespace.as_deref().map_or_else(|| Arc::clone(&key.namespace), Arc::from);
-            ObjectKey { namespace, name: parent.name.as_str().into() }
-        });
-        let parents = parents.collect();
+        let parents = spec.parent_refs.iter();
+        let parents = parents.map(|parent| key.referred(parent.namespace.as_deref(), &parent.name)).collect();
         Self { key, record, spec, hostnames, parents, rules, faults }
     }
 

@@ -44,10 +44,8 @@ pub struct Rule {
     pub backends: Vec<Backend>,
     /// How long requests may take.
     pub timeouts: Timeouts,
-    /// Which requests are tried again; none if absent.
-    pub retry: Option<Retry>,
-    /// The same, as it is applied.
-    pub retry_policy: Option<RetryPolicy>,
+    /// Which requests are tried again; absent leaves that to the pool.
+    pub retry: Option<RetryPolicy>,
     /// Whether it can be used; otherwise it has no filters and answers 500.
     pub is_valid: bool,
 }
@@ -72,18 +70,6 @@ pub struct Timeouts {
     pub backend_request: Option<Duration>,
 }
 
-/// Which requests are tried again. Those whose connection fails or whose attempt takes too long always are, unless the
-/// rule says `attempts: 0`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Retry {
-    /// How often at most, after the first attempt; 0 disables retries of every kind.
-    pub attempts: u32,
-    /// The status codes of a backend for which they are.
-    pub codes: Vec<u16>,
-    /// The shortest time before each retry.
-    pub backoff: Duration,
-}
-
 impl Rule {
     /// Compiles the rule of `route` with this place.
     pub(super) fn compile(route: &ObjectKey, place: usize, spec: &HttpRouteRule, faults: &mut Faults) -> Self {
@@ -96,11 +82,10 @@ impl Rule {
             .map(|(index, spec)| Backend::compile(&format!("{path}.backendRefs[{index}]"), spec, route, faults))
             .collect();
         let timeouts = spec.timeouts.as_ref().map(|spec| Timeouts::compile(&format!("{path}.timeouts"), spec, faults));
-        let retry = spec.retry.as_ref().map(|spec| Retry::compile(&format!("{path}.retry"), spec, faults));
+        let retry = spec.retry.as_ref().map(|spec| retry_policy(&format!("{path}.retry"), spec, faults));
         let name = spec.name.as_deref().map(Arc::from);
         let timeouts = timeouts.unwrap_or_default();
-        let retry_policy = retry.as_ref().map(Retry::policy);
-        let mut rule = Self { name, matches, filters, backends, timeouts, retry, retry_policy, is_valid: true };
+        let mut rule = Self { name, matches, filters, backends, timeouts, retry, is_valid: true };
         rule.check_filters(&path, faults);
         if !faults.found.is_empty() {
             rule.is_valid = false;
@@ -141,8 +126,9 @@ impl Backend {
         if !(0..=MAX_WEIGHT).contains(&weight) {
             faults.unsupported(format!("{path}.weight"), format!("must be between 0 and {MAX_WEIGHT}"));
         }
+        let object = route.referred(namespace.as_deref(), name);
         Self {
-            reference: BackendReference::new(route, group, kind, namespace.as_deref(), name, *port),
+            reference: BackendReference { group: group.clone(), kind: kind.clone(), object, port: *port },
             weight: u32::try_from(weight).unwrap_or_default(),
             filters: Filters::compile(&format!("{path}.filters"), filters, route, faults),
         }
@@ -166,30 +152,21 @@ impl Timeouts {
     }
 }
 
-impl Retry {
-    fn policy(&self) -> RetryPolicy {
-        RetryPolicy::of_rule(self.attempts, self.codes.clone(), self.backoff)
+fn retry_policy(path: &str, spec: &HttpRouteRetry, faults: &mut Faults) -> RetryPolicy {
+    let attempts = spec.attempts.map(u32::try_from);
+    if matches!(attempts, Some(Err(_))) {
+        faults.unsupported(format!("{path}.attempts"), "must be 0 or more");
     }
-
-    fn compile(path: &str, spec: &HttpRouteRetry, faults: &mut Faults) -> Self {
-        let attempts = spec.attempts.map(u32::try_from);
-        if matches!(attempts, Some(Err(_))) {
-            faults.unsupported(format!("{path}.attempts"), "must be 0 or more");
-        }
-        let mut codes = Vec::with_capacity(spec.codes.len());
-        for (index, code) in spec.codes.iter().enumerate() {
-            match u16::try_from(*code) {
-                Ok(code) if (400..600).contains(&code) => codes.push(code),
-                _ => faults.unsupported(format!("{path}.codes[{index}]"), "must be between 400 and 599"),
-            }
-        }
-        let backoff = spec.backoff.as_deref().and_then(|text| duration(&format!("{path}.backoff"), text, faults));
-        Self {
-            attempts: attempts.and_then(Result::ok).unwrap_or(DEFAULT_ATTEMPTS),
-            codes,
-            backoff: backoff.unwrap_or(DEFAULT_BACKOFF),
+    let mut codes = Vec::with_capacity(spec.codes.len());
+    for (index, code) in spec.codes.iter().enumerate() {
+        match u16::try_from(*code) {
+            Ok(code) if (400..600).contains(&code) => codes.push(code),
+            _ => faults.unsupported(format!("{path}.codes[{index}]"), "must be between 400 and 599"),
         }
     }
+    let backoff = spec.backoff.as_deref().and_then(|text| duration(&format!("{path}.backoff"), text, faults));
+    let attempts = attempts.and_then(Result::ok).unwrap_or(DEFAULT_ATTEMPTS);
+    RetryPolicy::of_rule(attempts, codes, backoff.unwrap_or(DEFAULT_BACKOFF))
 }
 
 /// Compiles what can be compiled of the matches; without any the rule is for every request.

@@ -7,8 +7,8 @@
 
 use std::sync::Arc;
 
-use super::entry::{Choice, Destination, HttpEntry};
-use super::filters::Mirror;
+use super::entry::{Destination, HttpEntry, Target, Targets, Unreachable};
+use super::filters::Share;
 use super::path_index::PathIndex;
 use super::precedence::Candidate;
 use super::predicate::PathMatcher;
@@ -33,7 +33,8 @@ pub struct HttpMatch<'t> {
     pub rule: &'t Rule,
     /// The place of the rule in its route.
     pub place: usize,
-    candidate: &'t Candidate,
+    targets: &'t Targets,
+    path: &'t PathMatcher,
 }
 
 impl HttpTable {
@@ -66,12 +67,13 @@ impl HttpTable {
 impl<'t> HttpMatch<'t> {
     fn new(candidate: &'t Candidate) -> Option<Self> {
         let (entry, place) = (&*candidate.entry, candidate.rule);
-        Some(Self { entry, rule: entry.route().rules.get(place)?, place, candidate })
+        let (rule, targets) = (entry.route().rules.get(place)?, entry.targets.get(place)?);
+        Some(Self { entry, rule, place, targets, path: &candidate.predicate.path })
     }
 
     /// Returns the prefix of the path that matched, without a slash at its end; `None` if the path matched otherwise.
     pub fn prefix(&self) -> Option<&'t str> {
-        match &self.candidate.predicate.path {
+        match self.path {
             PathMatcher::Prefix(prefix) => Some(prefix),
             PathMatcher::Exact(_) | PathMatcher::Regex(_) => None,
         }
@@ -79,7 +81,7 @@ impl<'t> HttpMatch<'t> {
 
     /// Returns whether the match names this path as a whole, a slash at its end aside.
     pub fn names_path(&self, path: &str) -> bool {
-        match &self.candidate.predicate.path {
+        match self.path {
             PathMatcher::Exact(_) => true,
             PathMatcher::Prefix(prefix) => *prefix == path.strip_suffix('/').unwrap_or(path),
             PathMatcher::Regex(_) => false,
@@ -89,12 +91,12 @@ impl<'t> HttpMatch<'t> {
     /// Chooses a backend at random by weight; `draw(n)` must return a uniformly random number below `n`.
     ///
     /// A redirect and a preflight of the rule's filters are to be answered before.
-    pub fn choose(&self, draw: impl FnOnce(u64) -> u64) -> Choice<'t> {
-        self.entry.choose(self.place, draw)
+    pub fn choose(&self, draw: impl FnOnce(u64) -> u64) -> Result<Target<'t>, Unreachable> {
+        self.targets.choose(self.rule, draw)
     }
 
-    /// Returns the backends that get copies of the requests of the rule, those that cannot be reached left out.
-    pub fn mirrors(&self) -> impl Iterator<Item = (&'t Mirror, Destination)> + use<'t> {
-        self.entry.mirrors(self.place)
+    /// Returns the backends that get copies of the requests of the rule.
+    pub fn mirrors(&self) -> &'t [(Share, Destination)] {
+        &self.targets.mirrors
     }
 }

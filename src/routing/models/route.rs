@@ -5,8 +5,6 @@
 
 use std::sync::Arc;
 
-use regex::Regex;
-
 use crate::kinds::duration::DurationError;
 use crate::kinds::faults::{Fault, compile_regex, model_route_faults, model_server_faults};
 use crate::kinds::model_route::{ModelMatch, ModelRouteSpec, RouteRule, StringMatch, TargetModel};
@@ -16,6 +14,7 @@ use crate::record::Record;
 use crate::routing::pool::{BackendProtocol, PickerPolicy, PoolPolicy};
 use crate::routing::request::RequestHead;
 use crate::routing::retry::RetryPolicy;
+use crate::routing::text_matcher::TextMatcher;
 
 /// A ModelRoute as the router keeps it.
 #[derive(Clone, Debug)]
@@ -77,24 +76,14 @@ pub struct Server {
     pub policy: Result<Arc<PoolPolicy>, Vec<Fault>>,
 }
 
-#[derive(Clone, Debug)]
-enum TextMatcher {
-    Exact(String),
-    Prefix(String),
-    Regex(Regex),
-}
-
 impl Route {
     /// Compiles a ModelRoute; faults of its spec are kept, not returned, because they are reported by condition.
     pub fn compile(key: ObjectKey, record: Record, spec: ModelRouteSpec) -> Self {
         let faults = model_route_faults(&spec);
         let rules = if faults.is_empty() { compile_rules(&key, &spec) } else { Err(faults) };
         let model = spec.served_model().map(Arc::from);
-        let parents = spec.parent_refs.iter().map(|parent| {
-            let namespace = parent.namespace.as_deref().map_or_else(|| Arc::clone(&key.namespace), Arc::from);
-            ObjectKey { namespace, name: parent.name.as_str().into() }
-        });
-        let parents = parents.collect();
+        let parents = spec.parent_refs.iter();
+        let parents = parents.map(|parent| key.referred(parent.namespace.as_deref(), &parent.name)).collect();
         let adapters = spec.lora_adapters.iter().map(|name| Arc::from(name.as_str())).collect();
         Self { key, record, spec, model, adapters, parents, rules }
     }
@@ -124,29 +113,6 @@ impl CompiledRule {
     }
 }
 
-impl TextMatcher {
-    fn compile(path: &str, matcher: &StringMatch) -> Result<Self, Fault> {
-        let StringMatch { exact, prefix, regex } = matcher;
-        Ok(match (exact, prefix, regex) {
-            (Some(exact), _, _) => Self::Exact(exact.clone()),
-            (_, Some(prefix), _) => Self::Prefix(prefix.clone()),
-            (_, _, Some(pattern)) => {
-                Self::Regex(compile_regex(pattern).map_err(|message| Fault { path: format!("{path}.regex"), message })?)
-            }
-            // A matcher without any field accepts every value.
-            (None, None, None) => Self::Prefix(String::new()),
-        })
-    }
-
-    fn matches(&self, value: &str) -> bool {
-        match self {
-            Self::Exact(exact) => value == exact,
-            Self::Prefix(prefix) => value.starts_with(prefix.as_str()),
-            Self::Regex(regex) => regex.is_match(value),
-        }
-    }
-}
-
 fn compile_rules(route: &ObjectKey, spec: &ModelRouteSpec) -> Result<Vec<CompiledRule>, Vec<Fault>> {
     let rules = spec.rules.iter().enumerate();
     rules.map(|(index, rule)| compile_rule(route, index, rule).map_err(|fault| vec![fault])).collect()
@@ -158,24 +124,35 @@ fn compile_rule(route: &ObjectKey, index: usize, rule: &RouteRule) -> Result<Com
         return Ok(CompiledRule { headers: Vec::new(), uri: None, body_model: None, targets });
     };
     let path = format!("spec.rules[{index}].modelMatch");
-    let headers = headers
-        .iter()
-        .map(|(name, matcher)| {
-            let matcher = TextMatcher::compile(&format!("{path}.headers.{name}"), matcher)?;
-            Ok((name.to_ascii_lowercase(), matcher))
-        })
-        .collect::<Result<_, Fault>>()?;
-    let uri = uri.as_ref().map(|uri| TextMatcher::compile(&format!("{path}.uri"), uri)).transpose()?;
+    let headers = headers.iter().map(|(name, spec)| {
+        let matcher = text_matcher(&format!("{path}.headers.{name}"), spec)?;
+        Ok((name.to_ascii_lowercase(), matcher))
+    });
+    let headers = headers.collect::<Result<_, Fault>>()?;
+    let uri = uri.as_ref().map(|uri| text_matcher(&format!("{path}.uri"), uri)).transpose()?;
     let body_model = body.as_ref().and_then(|body| body.model.clone());
     Ok(CompiledRule { headers, uri, body_model, targets })
 }
 
+fn text_matcher(path: &str, spec: &StringMatch) -> Result<TextMatcher, Fault> {
+    let StringMatch { exact, prefix, regex } = spec;
+    Ok(match (exact, prefix, regex) {
+        (Some(exact), _, _) => TextMatcher::Exact(exact.clone()),
+        (_, Some(prefix), _) => TextMatcher::Prefix(prefix.clone()),
+        (_, _, Some(pattern)) => {
+            let regex = compile_regex(pattern);
+            TextMatcher::Regex(regex.map_err(|message| Fault { path: format!("{path}.regex"), message })?)
+        }
+        // A matcher without any field accepts every value.
+        (None, None, None) => TextMatcher::Prefix(String::new()),
+    })
+}
+
 impl RuleTarget {
     fn of(route: &ObjectKey, target: &TargetModel) -> Self {
-        let beside = |name: &str| ObjectKey { namespace: Arc::clone(&route.namespace), name: name.into() };
         let backend = match target.external_model_provider() {
-            Some(provider) => BackendName::ExternalModelProvider(beside(provider)),
-            None => BackendName::ModelServer(beside(target.model_server().unwrap_or_default())),
+            Some(provider) => BackendName::ExternalModelProvider(route.referred(None, provider)),
+            None => BackendName::ModelServer(route.referred(None, target.model_server().unwrap_or_default())),
         };
         Self { backend, weight: target.weight }
     }
@@ -190,7 +167,7 @@ fn pool_policy(spec: &ModelServerSpec) -> Result<PoolPolicy, DurationError> {
         timeout: spec.timeout()?,
         retry: match spec.retry()? {
             Some((attempts, interval)) => RetryPolicy::of_engines(attempts, interval),
-            None => RetryPolicy::ENGINES,
+            None => RetryPolicy::Engines,
         },
         picker: PickerPolicy::BuiltIn,
         requests: None,

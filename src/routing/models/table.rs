@@ -70,11 +70,6 @@ impl ModelTable {
         models.chain(self.adapters.iter().filter_map(|(name, routes)| Served::of(name, routes, true)))
     }
 
-    /// Returns every name that a request may give as its model, with the creation time of the route that serves it.
-    pub fn names(&self) -> impl Iterator<Item = (&Arc<str>, i64)> {
-        self.served().map(|served| (served.name, served.created))
-    }
-
     /// Returns whether there are no routes.
     pub fn is_empty(&self) -> bool {
         self.models.is_empty() && self.adapters.is_empty()

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use super::scene::{Scene, exact, prefix, route, route_of, routes, rule};
-use crate::routing::http::route::{HttpRoute, Retry, Timeouts, Validity};
+use crate::routing::http::route::{HttpRoute, Timeouts, Validity};
+use crate::routing::retry::RetryPolicy;
 
 const BACKEND: &str = "backendRefs: [{name: v1, port: 8080}]";
 
 /// Returns the faults as `reason path`.
 fn faults(route: &HttpRoute) -> Vec<String> {
-    route.faults.iter().map(|fault| format!("{} {}", fault.reason.as_str(), fault.fault.path)).collect()
+    route.faults.iter().map(|fault| format!("{} {}", fault.reason, fault.fault.path)).collect()
 }
 
 /// Fails unless a rule has exactly this one fault, or none where none is expected.
@@ -157,10 +158,10 @@ fn timeouts_and_retries_have_their_defaults() {
     for (retry, expected) in [
         (
             "{attempts: 3, codes: [500, 503], backoff: 1s}",
-            Retry { attempts: 3, codes: vec![500, 503], backoff: Duration::from_secs(1) },
+            RetryPolicy::of_rule(3, vec![500, 503], Duration::from_secs(1)),
         ),
-        ("{}", Retry { attempts: 1, codes: Vec::new(), backoff }),
-        ("{attempts: 0, codes: [503]}", Retry { attempts: 0, codes: vec![503], backoff }),
+        ("{}", RetryPolicy::of_rule(1, Vec::new(), backoff)),
+        ("{attempts: 0, codes: [503]}", RetryPolicy::of_rule(0, vec![503], backoff)),
     ] {
         let route = route_of(&format!("- retry: {retry}\n"));
         assert_eq!(route.rules[0].retry.as_ref(), Some(&expected), "{retry}");

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::conditions::reason;
+use crate::conditions::{Problem, reason};
 use crate::fixtures::{Pairs, bind, world};
 use crate::hostname::{Hostname, request_host};
 use crate::object::ObjectKey;
-use crate::routing::http::entry::{Choice, Destination, HttpEntry, RefFault};
+use crate::routing::http::entry::{Destination, HttpEntry};
 use crate::routing::http::route::{BackendReference, HttpRoute};
 use crate::routing::http::table::HttpMatch;
 use crate::routing::pool::PoolIndex;
@@ -14,7 +14,7 @@ use crate::routing::request::RequestHead;
 use crate::routing::table::{ListenerIdentity, ListenerTable, RouteTable};
 
 /// The backends that there are.
-const BACKENDS: [&str; 3] = ["v1", "v2", "v3"];
+pub(super) const BACKENDS: [&str; 3] = ["v1", "v2", "v3"];
 
 /// A request: method, host, path and query in one line, with its headers, and what is expected of it: the name of a
 /// backend, or a status.
@@ -75,12 +75,9 @@ pub(super) fn entry(route: &Arc<HttpRoute>) -> Arc<HttpEntry> {
     Arc::new(HttpEntry::new(route, &resolve))
 }
 
-fn resolve(reference: &BackendReference) -> Result<Destination, RefFault> {
+fn resolve(reference: &BackendReference) -> Result<Destination, Problem> {
     let place = BACKENDS.iter().position(|name| *name == &*reference.object.name);
-    let missing = || RefFault {
-        reason: reason::BACKEND_NOT_FOUND,
-        message: format!("there is no Service `{}`", reference.object),
-    };
+    let missing = || Problem::new(reason::BACKEND_NOT_FOUND, format!("there is no Service `{}`", reference.object));
     place.map(|place| Destination { pool: PoolIndex(place), tls: None }).ok_or_else(missing)
 }
 
@@ -124,8 +121,8 @@ impl Scene {
     pub(super) fn answer(&self, line: &str, headers: &[(&str, &str)]) -> String {
         self.decide(line, headers, |decision, _| match decision.map(|matched| matched.choose(|_| 0)) {
             None => "404".to_owned(),
-            Some(Choice::Forward(chosen)) => BACKENDS[chosen.destination.pool.0].to_owned(),
-            Some(_) => "500".to_owned(),
+            Some(Ok(target)) => BACKENDS[target.destination.pool.0].to_owned(),
+            Some(Err(_)) => "500".to_owned(),
         })
     }
 

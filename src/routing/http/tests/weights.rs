@@ -1,8 +1,9 @@
 //! Which backend of a rule a request goes to.
 
-use super::scene::{Scene, entry, key, prefix, route, route_of};
+use super::scene::{BACKENDS, Scene, entry, key, prefix, route, route_of};
 use crate::object::Kind;
-use crate::routing::http::entry::{Choice, reachable};
+use crate::routing::http::entry::{Destination, Unreachable};
+use crate::routing::http::filters::Share;
 
 /// Returns how many of the tickets 0 to `tickets` lead where, as `name: number`.
 fn shares(scene: &Scene, line: &str, tickets: u64) -> Vec<String> {
@@ -15,10 +16,9 @@ fn shares(scene: &Scene, line: &str, tickets: u64) -> Vec<String> {
                 bound = Some(limit);
                 ticket
             }) {
-                Choice::Forward(chosen) => chosen.backend.reference.object.name.to_string(),
-                Choice::InvalidBackend(_) => "invalid".to_owned(),
-                Choice::NoBackends => "none".to_owned(),
-                Choice::InvalidRule => "rule".to_owned(),
+                Ok(target) => BACKENDS[target.destination.pool.0].to_owned(),
+                Err(Unreachable::Invalid(reason)) => reason.to_owned(),
+                Err(Unreachable::NoEndpoints) => "no endpoints".to_owned(),
             }
         });
         assert!(bound.is_none_or(|bound| bound == tickets), "{line}: drawn below {bound:?}");
@@ -44,10 +44,10 @@ fn shares_follow_the_weights_and_a_broken_backend_keeps_its_own() {
     for (line, tickets, expected) in [
         ("GET a/weights", 100, &["v1: 70", "v2: 30"][..]),
         ("GET a/default", 4, &["v1: 1", "v2: 3"]),
-        ("GET a/broken", 2, &["v1: 1", "invalid: 1"]),
-        ("GET a/zero", 1, &["none: 1"]),
-        ("GET a/empty", 1, &["none: 1"]),
-        ("GET a/omitted", 1, &["none: 1"]),
+        ("GET a/broken", 2, &["v1: 1", "the backend of the rule cannot be used: 1"]),
+        ("GET a/zero", 1, &["the rule has no backend: 1"]),
+        ("GET a/empty", 1, &["the rule has no backend: 1"]),
+        ("GET a/omitted", 1, &["the rule has no backend: 1"]),
     ] {
         assert_eq!(shares(&scene, line, tickets), expected, "{line}");
     }
@@ -65,7 +65,7 @@ fn references_that_lead_nowhere_are_told_once() {
     );
     let route = route_of(&rules);
     let entry = entry(&route);
-    let messages: Vec<_> = entry.faults.iter().map(|fault| fault.message.as_str()).collect();
+    let messages: Vec<_> = entry.faults.iter().map(|fault| &*fault.message).collect();
     assert_eq!(messages, ["there is no Service `default/missing`"]);
     for (name, expected) in [("v1", true), ("v2", true), ("v3", true), ("missing", true), ("v4", false)] {
         assert_eq!(route.refers_to(Kind::Service, &key(name)), expected, "{name}");
@@ -73,13 +73,12 @@ fn references_that_lead_nowhere_are_told_once() {
     }
     Scene::on(&[("", &[route])]).decide("GET a/", &[], |decision, _| {
         let matched = decision.unwrap();
-        let pools: Vec<_> = matched.mirrors().map(|(_, destination)| destination.pool.0).collect();
-        assert_eq!(pools, [2], "the rule's mirror that exists");
-        let Choice::Forward(chosen) = matched.choose(|_| 1) else { panic!("the second backend is drawn") };
-        let pools: Vec<_> = reachable(&chosen.backend.filters.mirrors, chosen.mirrors)
-            .map(|(_, destination)| destination.pool.0)
-            .collect();
-        assert_eq!((chosen.index, pools), (1, vec![1]), "the backend's own mirror");
+        let pools = |mirrors: &[(Share, Destination)]| -> Vec<_> {
+            mirrors.iter().map(|(_, destination)| destination.pool.0).collect()
+        };
+        assert_eq!(pools(matched.mirrors()), [2], "the rule's mirror that exists");
+        let Ok(target) = matched.choose(|_| 1) else { panic!("the second backend is drawn") };
+        assert_eq!((target.destination.pool.0, pools(target.mirrors)), (0, vec![1]), "the backend's own mirror");
     });
 }
 
@@ -97,6 +96,6 @@ fn mirrors_copy_their_share() {
         let route = route_of(&format!("- filters: [{filter}]\n"));
         assert_eq!(route.faults, [], "{settings}");
         let mirror = &route.rules[0].filters.mirrors[0];
-        assert_eq!((0..tickets).filter(|ticket| mirror.is_drawn(|_| *ticket)).count(), expected, "{settings}");
+        assert_eq!((0..tickets).filter(|ticket| mirror.share.is_drawn(|_| *ticket)).count(), expected, "{settings}");
     }
 }
