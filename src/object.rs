@@ -262,7 +262,13 @@ impl Kind {
         match self {
             Self::XInferenceObjective => Self::InferenceObjective.label(),
             Self::XInferenceModelRewrite => Self::InferenceModelRewrite.label(),
-            other => other.label(),
+            Self::GatewayClass | Self::Gateway | Self::ListenerSet | Self::HttpRoute | Self::BackendTlsPolicy => {
+                self.label()
+            }
+            Self::ReferenceGrant | Self::ModelRoute | Self::ModelServer | Self::InferencePool => self.label(),
+            Self::InferenceObjective | Self::InferenceModelRewrite | Self::Namespace | Self::Pod => self.label(),
+            Self::Service | Self::EndpointSlice | Self::Secret | Self::ConfigMap => self.label(),
+            Self::CustomResourceDefinition => self.label(),
         }
     }
 
