@@ -11,10 +11,11 @@ mod edits;
 mod fault;
 mod gathering;
 pub mod messages;
+mod translation;
 
 pub(crate) use channels::Channels;
 pub(crate) use consultation::{Consultation, Question, Served};
 pub(crate) use edits::apply;
 pub use fault::Fault;
 pub(crate) use gathering::Verdict;
-pub(crate) use messages::{HeaderValue, ImmediateResponse};
+pub(crate) use translation::{headers, response};

@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
-use http::response::Parts;
-use http::{Method, Response};
+use http::{Method, Response, Version};
 use http_body::SizeHint;
 use kthena_router::inference::health::Outcome;
 use kthena_router::inference::model_names::ModelNames;
@@ -73,9 +72,12 @@ impl AnswerBody {
         answer: upstream::Answer,
         passing: Passing,
         mut exchange: Exchange,
-        (held, idle): (Held, Duration),
+        held: Held,
+        idle: Duration,
     ) -> Response<Box<Self>> {
         let upstream::Answer { mut head, size, body: incoming, .. } = answer;
+        // Which version is spoken is the server's to say.
+        head.version = Version::default();
         head.headers.insert(REQUEST_ID, exchange.request_id.clone());
         let Passing { reading, names } = passing;
         let seen = AnswerHead {
@@ -107,7 +109,7 @@ impl AnswerBody {
                 head.headers.insert(CONTENT_LENGTH, length.into());
             }
         }
-        Response::from_parts(plain(head), Box::new(body))
+        Response::from_parts(head, Box::new(body))
     }
 
     /// Returns whether nothing follows.
@@ -225,10 +227,4 @@ impl Idle {
         }
         false
     }
-}
-
-/// Takes out of a head what is the server's to say.
-fn plain(mut head: Parts) -> Parts {
-    head.version = http::Version::default();
-    head
 }

@@ -1,12 +1,16 @@
-//! A backend, ready to be asked.
+//! A backend, ready to be asked, and the way to it.
 
 use std::sync::Arc;
+use std::time::Instant;
 
+use kthena_router::inference::api::Call as Asks;
 use kthena_router::object::Kind;
-use kthena_router::routing::http::entry::Destination;
+use kthena_router::routing::decision::{Decision, Destination, Target};
 use kthena_router::routing::pool::{BackendProtocol, PickerPolicy, PoolPolicy};
+use kthena_router::routing::retry::{Attempts, Repeatable};
 use kthena_router_upstream::Transport;
 
+use super::call::Call;
 use super::worker::Worker;
 use crate::published::{Pool, Snapshot};
 
@@ -18,6 +22,34 @@ pub(super) struct Backend {
     pub policy: Arc<PoolPolicy>,
     /// How its endpoints are spoken to.
     pub transport: Transport,
+}
+
+/// Where a request goes, and by which route.
+pub(super) struct Way<'w> {
+    /// The route, and what it does with the request.
+    pub decision: Decision<'w>,
+    /// What it does for this backend.
+    pub target: Target<'w>,
+    /// The backend.
+    pub backend: Backend,
+}
+
+impl Way<'_> {
+    /// Begins the attempts to have a request answered. A call of an inference API that only computes an answer may be
+    /// run twice without anybody having written so.
+    pub(super) fn attempts(&self, call: &Call<'_>) -> Attempts<'_> {
+        let policy = self.decision.steps.retry.unwrap_or(&self.backend.policy.retry);
+        let repeatable = match call.asks {
+            Asks::Inference(api) if self.backend.is_inference() && api.traits().repeatable => Repeatable::Inference,
+            _ => Repeatable::of_method(call.head.method.as_str()),
+        };
+        policy.begin(repeatable, self.decision.steps.adapter)
+    }
+
+    /// Returns when the request must have been answered.
+    pub(super) fn deadline(&self, call: &Call<'_>) -> Option<Instant> {
+        self.decision.steps.timeouts.request.map(|limit| call.exchange.started + limit)
+    }
 }
 
 impl Backend {

@@ -11,14 +11,15 @@ use kthena_router::hostname::request_host;
 use kthena_router::inference::api;
 use kthena_router::inference::understood::{NotUnderstood, Understood};
 use kthena_router::routing::backend::Availability;
-use kthena_router::routing::decision::{Asked, Decision, Matched, Moment, Refusal, Target, Unreachable, Verdict};
+use kthena_router::routing::decision::{Asked, Decision, Matched, Moment, Refusal, Unreachable, Verdict};
 use kthena_router::routing::path;
 use kthena_router::routing::pool::PoolIndex;
 use kthena_router::routing::request::RequestHead;
 use kthena_router::scheduling::request::RequestFacts;
 use kthena_router_downstream::{Connection, Incoming};
 
-use super::backend::Backend;
+use super::backend::{Backend, Way};
+use super::body::Inbound;
 use super::error::{NoEndpoint, ProxyError};
 use super::exchange::Exchange;
 use super::facts::Facts;
@@ -111,6 +112,11 @@ impl<'w> Call<'w> {
         Ok(())
     }
 
+    /// Takes the body of the request.
+    pub(super) fn receive(&self, incoming: Incoming) -> Result<Inbound, ProxyError> {
+        Inbound::new(incoming, &self.connection, self.worker.limits().max_body_bytes)
+    }
+
     /// Takes a place among the requests of the port, unless the request has one.
     pub(super) fn admit(&mut self) -> Result<(), ProxyError> {
         if self.held.admission.is_none() {
@@ -144,8 +150,7 @@ impl<'w> Call<'w> {
             query: self.head.uri.query().unwrap_or_default(),
             headers: &Received(&self.head.headers),
         };
-        let moment = Now { snapshot: self.snapshot, worker: self.worker };
-        match self.snapshot.table.decide(self.worker.door.bind, &head, asked, &moment) {
+        match self.snapshot.table.decide(self.worker.door.bind, &head, asked, &*self) {
             Ok(verdict) => Ok(verdict),
             Err(Refusal::NoListener) => Err(ProxyError::NoListener { host: host.into_owned() }),
             Err(Refusal::NoRoute { listener }) => {
@@ -175,20 +180,13 @@ impl<'w> Call<'w> {
 
     /// Notes which route the request falls under, and finds the backend that it goes to, if any of its filters has not
     /// answered it.
-    pub(super) fn backend(&mut self, decision: &Decision<'w>) -> Result<(Backend, Target<'w>), ProxyError> {
-        let target = match decision.target {
-            Ok(target) => target,
-            Err(unreachable) => {
-                self.attribute_to(decision, None);
-                return Err(nowhere(&decision.route, unreachable));
-            }
-        };
-        self.attribute_to(decision, Some(target.destination.pool));
-        let backend = Backend::find(self.worker, self.snapshot, target.destination).ok_or_else(|| {
-            let reason = "the TLS settings of its backend cannot be used";
-            nowhere(&decision.route, Unreachable::Invalid(reason))
-        })?;
-        Ok((backend, target))
+    pub(super) fn find(&mut self, decision: Decision<'w>) -> Result<Way<'w>, ProxyError> {
+        self.attribute_to(&decision, decision.target.ok().map(|target| target.destination.pool));
+        let target = decision.target.map_err(|unreachable| nowhere(&decision.route, unreachable))?;
+        let unusable = Unreachable::Invalid("the TLS settings of its backend cannot be used");
+        let backend = Backend::find(self.worker, self.snapshot, target.destination);
+        let backend = backend.ok_or_else(|| nowhere(&decision.route, unusable))?;
+        Ok(Way { decision, target, backend })
     }
 
     /// Counts the request for its route, and for the pool if one was chosen.
@@ -204,24 +202,18 @@ impl<'w> Call<'w> {
 
 /// Returns the error for a request whose route leads nowhere.
 fn nowhere(route: &Matched<'_>, unreachable: Unreachable) -> ProxyError {
-    match (route, unreachable) {
-        (_, Unreachable::Invalid(reason)) => ProxyError::Invalid { route: route.key().clone(), reason },
-        (Matched::Model(entry), Unreachable::NoEndpoints) => {
-            NoEndpoint::Route { route: entry.key().clone(), unresolved: entry.unresolved.clone() }.into()
-        }
-        (Matched::Http(_), Unreachable::NoEndpoints) => {
-            NoEndpoint::Route { route: route.key().clone(), unresolved: Vec::new() }.into()
-        }
+    let unresolved = match route {
+        Matched::Model(entry) => entry.unresolved.clone(),
+        Matched::Http(_) => Vec::new(),
+    };
+    let route = route.key().clone();
+    match unreachable {
+        Unreachable::Invalid(reason) => ProxyError::Invalid { route, reason },
+        Unreachable::NoEndpoints => NoEndpoint::Route { route, unresolved }.into(),
     }
 }
 
-/// What decisions depend on beside the request.
-struct Now<'n> {
-    snapshot: &'n Snapshot,
-    worker: &'n Worker,
-}
-
-impl Moment for Now<'_> {
+impl Moment for Call<'_> {
     fn availability(&self, pool: PoolIndex) -> Availability {
         self.snapshot.availability(pool)
     }

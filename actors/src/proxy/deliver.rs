@@ -9,41 +9,35 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kthena_router::inference::health::Outcome as Health;
-use kthena_router::routing::http::route::Timeouts;
-use kthena_router::routing::retry::{Attempts, Next, Outcome};
+use kthena_router::routing::retry::{Next, Outcome};
 use kthena_router::scheduling::picker::PickError;
 use kthena_router::scheduling::request::RequestFacts;
 use kthena_router_downstream::Refusal;
-use kthena_router_upstream::{self as upstream, Ask, AttemptError, Body, Failure, Peer, Processed, Stage};
+use kthena_router_upstream::{AttemptError, Failure, Processed, Stage};
 use tokio::time::sleep;
 
 use super::answer::Answer;
-use super::backend::Backend;
+use super::backend::Way;
 use super::body;
+use super::call::Call;
 use super::error::{AttemptFailure, NoEndpoint, ProxyError};
 use super::exchange::Exchange;
 use super::outbound::Outbound;
+use super::pick::Picked;
 use super::worker::Worker;
 use crate::lease::Lease;
-use crate::scheduler::PickEndpoint;
 
 /// The attempts to have one request answered.
-pub(super) struct Delivery<'d> {
-    pub worker: &'d Worker,
-    pub backend: &'d Backend,
-    /// What follows each attempt.
-    pub attempts: Attempts<'d>,
-    /// How long the request, and each attempt, may take until an answer begins.
-    pub timeouts: Timeouts,
+struct Course<'c> {
+    worker: &'c Worker,
+    way: &'c Way<'c>,
     /// What the request tells of itself; `None` for one that is no inference request.
-    pub facts: Option<Arc<RequestFacts>>,
+    facts: Option<Arc<RequestFacts>>,
+    /// When the request must have been answered.
+    deadline: Option<Instant>,
     /// The endpoints that a picker allows, the best one first; without a picker there is no such list.
-    pub picked: Option<&'d [SocketAddr]>,
-}
-
-/// What the attempts have come to so far.
-#[derive(Default)]
-struct Course {
+    named: Option<&'c [SocketAddr]>,
+    /// The endpoints that were tried.
     tried: Vec<SocketAddr>,
     /// Whether an endpoint may be tried again that was tried before.
     may_return: bool,
@@ -56,115 +50,82 @@ struct Course {
 /// How an attempt failed: for the client, for the endpoint's health, and for the policy.
 type Judgement = (AttemptFailure, Health, Outcome);
 
-impl Delivery<'_> {
-    /// Makes attempts until none may follow, and returns the last answer.
-    pub(super) async fn make(mut self, outbound: &mut Outbound, exchange: &mut Exchange) -> Result<Answer, ProxyError> {
-        let deadline = self.timeouts.request.map(|limit| exchange.started + limit);
-        let mut course = Course::default();
-        while let Some(lease) = self.pick(&mut course).await? {
-            course.tried.push(lease.endpoint().socket());
-            exchange.endpoint = Some(Arc::clone(lease.endpoint()));
-            exchange.marks.sent.get_or_insert_with(Instant::now);
-            let (label, outcome) = match self.send(outbound, &lease, deadline).await {
-                Ok(upstream) => {
-                    exchange.attempts += upstream.sends;
-                    ("answered", course.take(Answer { upstream, lease }))
-                }
-                Err(failure) => {
-                    exchange.attempts += failure.sends.max(1);
-                    let (failure, health, outcome) = judge(failure, deadline)?;
-                    lease.note(health);
-                    course.failure = Some(failure);
-                    (failure.label(), outcome)
-                }
-            };
-            let next = if outbound.body.is_there() { self.attempts.after(outcome) } else { Next::Stop };
-            let pause = self.pause(next, &mut course, deadline);
-            let is_passed_over = label == "answered" && pause.is_some();
-            exchange.note_attempt(if is_passed_over { "unavailable" } else { label });
-            match pause {
-                None => break,
-                Some(pause) if pause.is_zero() => {}
-                Some(pause) => sleep(pause).await,
+/// Makes attempts until none may follow, and returns the last answer.
+pub(super) async fn deliver(
+    call: &mut Call<'_>,
+    way: &Way<'_>,
+    outbound: &mut Outbound,
+    picked: &Picked,
+) -> Result<Answer, ProxyError> {
+    let mut attempts = way.attempts(call);
+    let mut course = Course {
+        worker: call.worker,
+        way,
+        facts: call.request_facts.take(),
+        deadline: way.deadline(call),
+        named: picked.endpoints(),
+        tried: Vec::new(),
+        may_return: false,
+        answer: None,
+        failure: None,
+    };
+    let exchange = &mut call.exchange;
+    while let Some(lease) = course.pick().await? {
+        course.tried.push(lease.endpoint().socket());
+        exchange.endpoint = Some(Arc::clone(lease.endpoint()));
+        exchange.marks.sent.get_or_insert_with(Instant::now);
+        let (label, outcome) = match outbound.send(course.worker, &way.backend, &lease, Some(course.limit())).await {
+            Ok(upstream) => {
+                exchange.attempts += upstream.sends;
+                ("answered", course.take(Answer { upstream, lease }))
             }
+            Err(failure) => {
+                exchange.attempts += failure.sends.max(1);
+                let (failure, health, outcome) = judge(failure, course.deadline)?;
+                lease.note(health);
+                course.failure = Some(failure);
+                (failure.label(), outcome)
+            }
+        };
+        let next = if outbound.body.is_there() { attempts.after(outcome) } else { Next::Stop };
+        let pause = course.pause(next);
+        let is_passed_over = label == "answered" && pause.is_some();
+        exchange.note_attempt(if is_passed_over { "unavailable" } else { label });
+        match pause {
+            None => break,
+            Some(pause) if pause.is_zero() => {}
+            Some(pause) => sleep(pause).await,
         }
-        course.end(self.backend, exchange)
     }
+    outbound.release();
+    course.end(exchange)
+}
 
+impl Course<'_> {
     /// Picks an endpoint, one that was not tried yet if there is any; `None` if none may be tried.
-    async fn pick(&self, course: &mut Course) -> Result<Option<Lease>, ProxyError> {
-        let pool = &self.backend.pool;
+    async fn pick(&mut self) -> Result<Option<Lease>, ProxyError> {
+        let pool = &self.way.backend.pool;
         loop {
-            let lease = match self.picked {
-                Some(picked) => Lease::first_of(pool, picked, &course.tried),
-                None => {
-                    let ask = || PickEndpoint {
-                        pool: Arc::clone(pool),
-                        facts: self.facts.clone(),
-                        tried: course.tried.clone(),
-                    };
-                    self.worker.pick(ask).await?
-                }
+            let lease = match self.named {
+                Some(named) => Lease::first_of(pool, named, &self.tried),
+                None => self.worker.pick(pool, self.facts.as_ref(), &self.tried).await?,
             };
             match lease {
                 Ok(lease) => return Ok(Some(lease)),
-                Err(PickError::AllTried) if course.may_return => course.tried.clear(),
+                Err(PickError::AllTried) if self.may_return => self.tried.clear(),
                 Err(PickError::AllTried | PickError::NoEndpoints | PickError::Filtered { .. }) => return Ok(None),
             }
         }
     }
 
-    /// Sends the request to an endpoint, and waits for the head of its answer.
-    async fn send(
-        &self,
-        outbound: &mut Outbound,
-        lease: &Lease,
-        deadline: Option<Instant>,
-    ) -> Result<upstream::Answer, Failure> {
-        let peer = Peer { address: lease.endpoint().socket(), transport: self.backend.transport.clone() };
-        let body = std::mem::replace(&mut outbound.body, Body::Gone);
-        let mut ask = Ask {
-            method: &outbound.method,
-            target: outbound.target(),
-            host: if outbound.host().is_empty() { lease.authority().as_str() } else { outbound.host() },
-            headers: &outbound.headers,
-            replaced: &[],
-            upgrade: outbound.upgrade.as_ref(),
-            body,
-            timeout: Some(self.limit(deadline)),
-        };
-        let outcome = self.worker.client.send(&peer, &mut ask).await;
-        outbound.body = ask.body;
-        outcome
-    }
-
     /// Returns how long an attempt that begins now may take.
-    fn limit(&self, deadline: Option<Instant>) -> Duration {
-        let written = self.timeouts.backend_request.or(self.backend.policy.timeout);
-        let rest = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+    fn limit(&self) -> Duration {
+        let written = self.way.decision.steps.timeouts.backend_request.or(self.way.backend.policy.timeout);
+        let rest = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let always = self.worker.door.serving.config.engines.first_byte_timeout;
         written.into_iter().chain(rest).fold(always, Duration::min)
     }
 
-    /// Returns the pause before the next attempt; `None` if there is nobody left to ask, or no time.
-    fn pause(&self, next: Next, course: &mut Course, deadline: Option<Instant>) -> Option<Duration> {
-        let (pause, may_return) = match next {
-            Next::Stop => return None,
-            Next::Same(pause) => (pause, true),
-            Next::Other(pause) => (pause, false),
-        };
-        let is_in_time = deadline.is_none_or(|deadline| Instant::now() + pause < deadline);
-        let is_left = |endpoint: SocketAddr| may_return || !course.tried.contains(&endpoint);
-        let is_anybody_left = match self.picked {
-            Some(picked) => picked.iter().any(|endpoint| is_left(*endpoint)),
-            None => self.backend.pool.view().members.iter().any(|member| is_left(member.endpoint.socket())),
-        };
-        course.may_return = may_return;
-        (is_in_time && is_anybody_left).then_some(pause)
-    }
-}
-
-impl Course {
     /// Takes in an answer in place of the one before, and returns what it is to the policy.
     fn take(&mut self, answer: Answer) -> Outcome {
         let status = answer.upstream.head.status.as_u16();
@@ -176,21 +137,35 @@ impl Course {
         Outcome::Answered(status)
     }
 
-    fn end(self, backend: &Backend, exchange: &mut Exchange) -> Result<Answer, ProxyError> {
+    /// Returns the pause before the next attempt; `None` if there is nobody left to ask, or no time.
+    fn pause(&mut self, next: Next) -> Option<Duration> {
+        let (pause, may_return) = match next {
+            Next::Stop => return None,
+            Next::Same(pause) => (pause, true),
+            Next::Other(pause) => (pause, false),
+        };
+        let is_in_time = self.deadline.is_none_or(|deadline| Instant::now() + pause < deadline);
+        let is_left = |endpoint: SocketAddr| may_return || !self.tried.contains(&endpoint);
+        let is_anybody_left = match self.named {
+            Some(named) => named.iter().any(|endpoint| is_left(*endpoint)),
+            None => self.way.backend.pool.view().members.iter().any(|member| is_left(member.endpoint.socket())),
+        };
+        self.may_return = may_return;
+        (is_in_time && is_anybody_left).then_some(pause)
+    }
+
+    fn end(self, exchange: &mut Exchange) -> Result<Answer, ProxyError> {
         match (self.answer, self.failure) {
             // Gateway API, `HTTPRouteRetry.backoff`: when the time for the request ends during a further attempt, it is
             // answered with a timeout, and not with what an earlier attempt brought.
-            (_, Some(failure @ AttemptFailure::PastDeadline)) => {
-                Err(ProxyError::Failed { attempts: exchange.attempts, failure })
-            }
-            (Some(answer), _) => {
+            (Some(answer), failure) if failure != Some(AttemptFailure::PastDeadline) => {
                 exchange.endpoint = Some(Arc::clone(answer.lease.endpoint()));
                 exchange.upstream_status = Some(answer.upstream.head.status.as_u16());
                 exchange.marks.answered = Some(Instant::now());
                 Ok(answer)
             }
-            (None, Some(failure)) => Err(ProxyError::Failed { attempts: exchange.attempts, failure }),
-            (None, None) => Err(NoEndpoint::Pool { pool: backend.pool.key.clone() }.into()),
+            (_, Some(failure)) => Err(ProxyError::Failed { attempts: exchange.attempts, failure }),
+            (_, None) => Err(NoEndpoint::Pool { pool: self.way.backend.pool.key.clone() }.into()),
         }
     }
 }

@@ -10,12 +10,28 @@ use kthena_router::routing::http::cors::is_preflight;
 use kthena_router::routing::http::filters::Filters;
 use kthena_router::routing::http::redirect::RedirectContext;
 
+use super::backend::Way;
 use super::call::Call;
 use super::headers::text;
+use super::reply::{Early, made};
 
-/// Returns the answer of filters that leave nothing to a backend.
-pub(super) fn of(filters: &Filters, call: &Call<'_>, decision: &Decision<'_>) -> Option<Response<Bytes>> {
-    preflight(filters, call).or_else(|| redirect(filters, call, decision))
+/// Answers a request whose rule leaves nothing to a backend.
+pub(super) fn of_rule<'w>(call: &mut Call<'w>, decision: &Decision<'w>) -> Result<(), Early> {
+    let answered = filters(decision.steps.filters, call, decision);
+    if answered.is_err() {
+        call.attribute_to(decision, None);
+    }
+    answered
+}
+
+/// Answers a request whose backend has filters that leave nothing to it.
+pub(super) fn of_backend(call: &Call<'_>, way: &Way<'_>) -> Result<(), Early> {
+    filters(way.target.filters, call, &way.decision)
+}
+
+fn filters(filters: &Filters, call: &Call<'_>, decision: &Decision<'_>) -> Result<(), Early> {
+    let answer = preflight(filters, call).or_else(|| redirect(filters, call, decision));
+    answer.map_or(Ok(()), |answer| Err(answer.into()))
 }
 
 fn preflight(filters: &Filters, call: &Call<'_>) -> Option<Response<Bytes>> {
@@ -26,7 +42,7 @@ fn preflight(filters: &Filters, call: &Call<'_>) -> Option<Response<Bytes>> {
     if !is_preflight(call.head.method.as_str(), origin, method) {
         return None;
     }
-    let mut response = bare(StatusCode::NO_CONTENT);
+    let mut response = made(StatusCode::NO_CONTENT, "", Bytes::new());
     for (name, value) in cors.preflight(origin?, method?, text(headers, ACCESS_CONTROL_REQUEST_HEADERS)) {
         if let Ok(value) = HeaderValue::try_from(value) {
             response.headers_mut().append(HeaderName::from_static(name), value);
@@ -46,13 +62,7 @@ fn redirect(filters: &Filters, call: &Call<'_>, decision: &Decision<'_>) -> Opti
         query: call.head.uri.query().unwrap_or_default(),
         matched: decision.steps.prefix,
     });
-    let mut response = bare(StatusCode::from_u16(status).unwrap_or(StatusCode::FOUND));
+    let mut response = made(StatusCode::from_u16(status).unwrap_or(StatusCode::FOUND), "", Bytes::new());
     response.headers_mut().insert(LOCATION, HeaderValue::try_from(location).ok()?);
     Some(response)
-}
-
-fn bare(status: StatusCode) -> Response<Bytes> {
-    let mut response = Response::new(Bytes::new());
-    *response.status_mut() = status;
-    response
 }

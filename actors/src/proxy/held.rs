@@ -12,5 +12,5 @@ pub(super) struct Held {
     /// The reservation of the endpoint that answers.
     pub lease: Option<Lease>,
     /// The exchange with the picker that has chosen the endpoint; it ends at the same time.
-    pub consultation: Option<Consultation>,
+    pub consultation: Option<Box<Consultation>>,
 }

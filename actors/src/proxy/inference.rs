@@ -15,15 +15,13 @@ use kthena_router::inference::model_names::ModelNames;
 use kthena_router::inference::prompt::Prompt;
 use kthena_router::inference::tap::Reading;
 use kthena_router::inference::understood::{Understood, check_type};
-use kthena_router::routing::decision::Decision;
 use kthena_router::routing::pool::PoolPolicy;
-use kthena_router::routing::retry::Repeatable;
 use kthena_router::scheduling::objective::{OBJECTIVE_HEADERS, is_refused, saturation};
 use kthena_router::scheduling::request::RequestFacts;
 use kthena_router_upstream::Body;
 
 use super::answer::Passing;
-use super::backend::Backend;
+use super::backend::{Backend, Way};
 use super::body::Inbound;
 use super::call::Call;
 use super::error::ProxyError;
@@ -33,9 +31,18 @@ use super::outbound::Outbound;
 /// The longest time that a client is told to wait before it comes back to a saturated pool, in seconds.
 const LONGEST_WAIT: f64 = 60.0;
 
+/// Understands a request whose model decides where it goes; while its body is read it takes a place of the port.
+pub(super) async fn understand_to_decide(call: &mut Call<'_>, body: &mut Inbound) -> Result<(), ProxyError> {
+    if !call.is_decided_by_model() {
+        return Ok(());
+    }
+    call.admit()?;
+    understand(call, body).await
+}
+
 /// Reads the body of an inference call, unless that was done already. A body that cannot be understood is no error
 /// here: it may be for somebody who understands it.
-pub(super) async fn understand(call: &mut Call<'_>, body: &mut Inbound) -> Result<(), ProxyError> {
+async fn understand(call: &mut Call<'_>, body: &mut Inbound) -> Result<(), ProxyError> {
     let (Asks::Inference(api), None) = (call.asks, &call.understood) else { return Ok(()) };
     let headers = &call.head.headers;
     let checked = check_type(text(headers, CONTENT_TYPE), text(headers, CONTENT_ENCODING));
@@ -60,11 +67,11 @@ pub(super) async fn understand(call: &mut Call<'_>, body: &mut Inbound) -> Resul
 /// has no room for.
 pub(super) async fn admit(
     call: &mut Call<'_>,
-    decision: &Decision<'_>,
-    backend: &Backend,
+    way: &Way<'_>,
     outbound: &Outbound,
     body: &mut Inbound,
 ) -> Result<(), ProxyError> {
+    let Way { decision, backend, .. } = way;
     if !backend.is_inference() {
         call.exchange.api = None;
         return Ok(());
@@ -86,12 +93,8 @@ pub(super) async fn admit(
 /// # Errors
 ///
 /// Returns an error if the pool has rules for models and the request names none.
-pub(super) fn shape(
-    call: &mut Call<'_>,
-    decision: &Decision<'_>,
-    backend: &Backend,
-    outbound: &mut Outbound,
-) -> Result<Passing, ProxyError> {
+pub(super) fn shape(call: &mut Call<'_>, way: &Way<'_>, outbound: &mut Outbound) -> Result<Passing, ProxyError> {
+    let Way { decision, backend, .. } = way;
     if !(backend.is_inference() && matches!(call.asks, Asks::Inference(_))) {
         return Ok(Passing::default());
     }
@@ -134,14 +137,6 @@ pub(super) fn shape(
     }
     call.understood = Some(Ok(understood));
     Ok(Passing { reading, names })
-}
-
-/// Returns whether a request may be run twice without anybody having written so.
-pub(super) fn repeatable(call: &Call<'_>, backend: &Backend) -> Repeatable {
-    match call.exchange.api {
-        Some(api) if backend.is_inference() && api.traits().repeatable => Repeatable::Inference,
-        _ => Repeatable::of_method(call.head.method.as_str()),
-    }
 }
 
 /// Refuses a request that can be refused while the pool has too much to do.

@@ -19,7 +19,6 @@ mod headers;
 mod held;
 mod inference;
 mod log_fields;
-mod mirror_budget;
 mod mirrors;
 mod models;
 mod names;

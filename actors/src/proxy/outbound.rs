@@ -1,15 +1,20 @@
 //! A request as it leaves for a backend: its headers, host and path after all filters.
 
-use http::header::{HeaderMap, HeaderValue, UPGRADE};
+use std::time::{Duration, Instant};
+
+use http::header::{HeaderMap, HeaderValue, ORIGIN, UPGRADE};
 use http::uri::{Authority, PathAndQuery};
 use http::{Method, Uri};
-use kthena_router::routing::decision::{Decision, Target};
-use kthena_router_downstream::Upgrade;
-use kthena_router_upstream::Body;
+use kthena_router_downstream::{Charge, Upgrade};
+use kthena_router_upstream::{Answer, Ask, Body, Failure, Peer};
 
+use super::backend::{Backend, Way};
 use super::body::Inbound;
 use super::call::Call;
+use super::error::ProxyError;
 use super::headers::{Edited, REQUEST_ID, set_forwarded};
+use super::worker::Worker;
+use crate::lease::Lease;
 
 /// A request as it leaves.
 pub(super) struct Outbound {
@@ -17,10 +22,14 @@ pub(super) struct Outbound {
     pub method: Method,
     /// The headers, without those of the client's connection.
     pub headers: HeaderMap,
-    /// The protocol to change to.
-    pub upgrade: Option<HeaderValue>,
     /// The body.
     pub body: Body,
+    /// The origin that the client names, whatever filters make of it.
+    pub origin: Option<HeaderValue>,
+    /// What the body takes of the memory for requests, until nobody is to get it any more.
+    charge: Option<Charge>,
+    /// The protocol to change to.
+    upgrade: Option<HeaderValue>,
     /// The authority and the path that the client asked for.
     uri: Uri,
     /// The path and the query in place of its own.
@@ -31,11 +40,12 @@ pub(super) struct Outbound {
 
 impl Outbound {
     /// Makes the request that a backend gets, without its body; the headers are taken out of the call.
-    pub(super) fn new(call: &mut Call<'_>, decision: &Decision<'_>, target: &Target<'_>) -> Self {
+    pub(super) fn new(call: &mut Call<'_>, way: &Way<'_>) -> Self {
+        let Way { decision, target, .. } = way;
         let (rule, backend) = (decision.steps.filters, target.filters);
         let uri = call.head.uri.clone();
         let mut headers = std::mem::take(&mut call.head.headers);
-        let upgrade = headers.remove(UPGRADE);
+        let (origin, upgrade) = (headers.get(ORIGIN).cloned(), headers.remove(UPGRADE));
         // What the router adds comes first: filters have the last word.
         let client = call.connection.peer.ip();
         let authority = uri.authority().map_or("", Authority::as_str);
@@ -54,17 +64,60 @@ impl Outbound {
             uri.query().map_or_else(|| path.to_string(), |query| format!("{path}?{query}"))
         });
         let method = call.head.method.clone();
-        Self { method, headers, upgrade, body: Body::Empty, uri, rewritten, hostname }
+        Self { method, headers, body: Body::Empty, origin, charge: None, upgrade, uri, rewritten, hostname }
     }
 
+    /// Takes the body, all of it where somebody is going to send it or look at it again.
+    ///
     /// Returns the client's connection where the request asks to change to WebSocket: by a GET without body, over a
     /// version of HTTP that can (RFC 6455, section 4.2.1). Any other offer of a protocol ends here.
-    pub(super) fn take_upgrade(&mut self, body: &mut Inbound) -> Option<Upgrade> {
+    pub(super) async fn take(
+        &mut self,
+        call: &mut Call<'_>,
+        way: &Way<'_>,
+        mut body: Inbound,
+        is_copied: bool,
+    ) -> Result<Option<Upgrade>, ProxyError> {
         let is_websocket = |offer: &HeaderValue| offer.as_bytes().eq_ignore_ascii_case(b"websocket");
         let asks = self.method == Method::GET && self.upgrade.as_ref().is_some_and(is_websocket);
         let client = if asks { body.upgrade() } else { None };
         self.upgrade = self.upgrade.take().filter(|_| client.is_some());
-        client
+        let keep = is_copied || way.attempts(call).keep_body() || !way.backend.is_picked_here();
+        let (body, charge) = body.outbound(keep).await?;
+        (self.body, self.charge) = (body, Some(charge));
+        call.exchange.marks.body_read.get_or_insert_with(Instant::now);
+        Ok(client)
+    }
+
+    /// Sends the request to an endpoint, and waits for the head of its answer: the one place that does, for every
+    /// attempt and every copy.
+    pub(super) async fn send(
+        &mut self,
+        worker: &Worker,
+        backend: &Backend,
+        lease: &Lease,
+        timeout: Option<Duration>,
+    ) -> Result<Answer, Failure> {
+        let peer = Peer { address: lease.endpoint().socket(), transport: backend.transport.clone() };
+        let body = std::mem::replace(&mut self.body, Body::Gone);
+        let mut ask = Ask {
+            method: &self.method,
+            target: self.target(),
+            host: if self.host().is_empty() { lease.authority().as_str() } else { self.host() },
+            headers: &self.headers,
+            replaced: &[],
+            upgrade: self.upgrade.as_ref(),
+            body,
+            timeout,
+        };
+        let outcome = worker.client.send(&peer, &mut ask).await;
+        self.body = ask.body;
+        outcome
+    }
+
+    /// Gives back what the body takes of the memory: an endpoint has answered, and nobody else gets it.
+    pub(super) fn release(&mut self) {
+        (self.body, self.charge) = (Body::Gone, None);
     }
 
     /// Returns the path and the query.
@@ -94,8 +147,10 @@ impl Outbound {
         Self {
             method: self.method.clone(),
             headers: self.headers.clone(),
-            upgrade: None,
             body,
+            origin: None,
+            charge: None,
+            upgrade: None,
             uri: self.uri.clone(),
             rewritten: self.rewritten.clone(),
             hostname: self.hostname.clone(),

@@ -10,84 +10,65 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue as FieldValue};
-use http::{HeaderMap, Response, StatusCode};
-use kthena_router::routing::decision::Decision;
+use http::Response;
 use kthena_router::routing::pool::{ExternalPicker, PickerPolicy};
 use kthena_router_upstream::{Body, BodySize};
 use tokio::time::timeout_at;
 use tracing::debug;
 
 use super::answer::Answer;
-use super::backend::Backend;
+use super::backend::{Backend, Way};
 use super::call::Call;
 use super::error::{AttemptFailure, NoEndpoint, ProxyError};
 use super::outbound::Outbound;
+use super::reply::Early;
 use crate::metrics::{PickerLabels, PoolLabel};
-use crate::picker::{self, Consultation, Fault, HeaderValue, ImmediateResponse, Question, Served, Verdict};
+use crate::picker::{self, Consultation, Fault, Question, Served, Verdict};
 
-/// What comes of asking for an endpoint.
-pub(super) enum Picking {
-    /// The request goes on.
-    Picked(Picked),
-    /// The picker has answered it.
-    Answered(Response<Bytes>),
+/// Who picks the endpoints of a request.
+pub(super) enum Picked {
+    /// The router, one for each attempt.
+    Here,
+    /// An endpoint picker, which has named these, the best one first.
+    Named(Vec<SocketAddr>, Box<Consultation>),
 }
 
-/// Where a request goes on.
-#[derive(Default)]
-pub(super) struct Picked {
-    by_picker: Option<(Vec<SocketAddr>, Consultation)>,
-}
-
-/// What a picker has made of a request.
-enum Outcome {
-    Picked(Vec<SocketAddr>, Consultation),
-    Answered(Response<Bytes>),
-}
+/// What a picker makes of a request: either where it goes, or the picker's own answer.
+type Opinion = Result<Picked, Response<Bytes>>;
 
 /// Asks the picker of the pool where the request goes, and changes the request as the picker says.
-pub(super) async fn pick(
-    call: &Call<'_>,
-    decision: &Decision<'_>,
-    backend: &Backend,
-    outbound: &mut Outbound,
-) -> Result<Picking, ProxyError> {
-    let picker = match &backend.policy.picker {
-        PickerPolicy::BuiltIn => return Ok(Picking::Picked(Picked::default())),
+pub(super) async fn pick(call: &Call<'_>, way: &Way<'_>, outbound: &mut Outbound) -> Result<Picked, Early> {
+    let pool = &way.backend.pool.key;
+    let picker = match &way.backend.policy.picker {
+        PickerPolicy::BuiltIn => return Ok(Picked::Here),
         PickerPolicy::Unavailable(reason) => {
-            let (pool, reason) = (backend.pool.key.clone(), reason.clone());
-            return Err(NoEndpoint::NoPicker { pool, reason }.into());
+            let error = NoEndpoint::NoPicker { pool: pool.clone(), reason: reason.clone() };
+            return Err(ProxyError::from(error).into());
         }
         PickerPolicy::External(picker) => picker,
     };
     let asked = Instant::now();
-    let deadline = decision.steps.timeouts.request.map(|limit| call.exchange.started + limit);
-    let consulting = consult(call, decision, (backend, picker), outbound);
-    let outcome = match deadline {
+    let consulting = consult(call, way, picker, outbound);
+    let opinion = match way.deadline(call) {
         None => consulting.await,
         Some(deadline) => timeout_at(deadline.into(), consulting)
             .await
             .map_err(|_| ProxyError::Failed { attempts: 0, failure: AttemptFailure::PastDeadline })?,
     };
-    let label = match &outcome {
-        Ok(Outcome::Picked(..)) => "picked",
-        Ok(Outcome::Answered(_)) => "answered",
+    let outcome = match &opinion {
+        Ok(Ok(_)) => "picked",
+        Ok(Err(_)) => "answered",
         Err(fault) => fault.label(),
     };
-    note(call, backend, label, asked);
-    match outcome {
-        Ok(Outcome::Picked(endpoints, consultation)) => {
-            Ok(Picking::Picked(Picked { by_picker: Some((endpoints, consultation)) }))
-        }
-        Ok(Outcome::Answered(response)) => Ok(Picking::Answered(response)),
-        Err(fault) if picker.fail_open => {
-            debug!(pool = %backend.pool.key, ?fault, "endpoint picker failed, the router picks");
-            Ok(Picking::Picked(Picked::default()))
-        }
+    let metrics = &call.worker.door.serving.metrics.pickers;
+    metrics.seconds.get_or_create(&PoolLabel { pool: pool.to_string() }).observe(asked.elapsed().as_secs_f64());
+    metrics.requests.get_or_create(&PickerLabels { pool: pool.to_string(), outcome }).inc();
+    match opinion {
+        Ok(opinion) => opinion.map_err(Early::from),
         Err(fault) => {
-            debug!(pool = %backend.pool.key, ?fault, "endpoint picker failed");
-            Err(NoEndpoint::Picker { pool: backend.pool.key.clone(), fault }.into())
+            debug!(%pool, ?fault, fail_open = picker.fail_open, "endpoint picker failed");
+            let error = NoEndpoint::Picker { pool: pool.clone(), fault };
+            if picker.fail_open { Ok(Picked::Here) } else { Err(ProxyError::from(error).into()) }
         }
     }
 }
@@ -95,18 +76,22 @@ pub(super) async fn pick(
 impl Picked {
     /// Returns the endpoints that may be asked, if a picker has named them.
     pub(super) fn endpoints(&self) -> Option<&[SocketAddr]> {
-        self.by_picker.as_ref().map(|(endpoints, _)| &**endpoints)
+        match self {
+            Self::Here => None,
+            Self::Named(endpoints, _) => Some(endpoints),
+        }
     }
 
     /// Tells the picker which endpoint has answered, and changes the answer's headers as the picker says. The exchange
-    /// with the picker is returned, because it ends with the answer.
-    pub(super) async fn report(self, call: &Call<'_>, backend: &Backend, answer: &mut Answer) -> Option<Consultation> {
-        let (_, mut consultation) = self.by_picker?;
+    /// with the picker ends with the answer.
+    pub(super) async fn report(self, call: &mut Call<'_>, way: &Way<'_>, answer: &mut Answer) {
+        let Self::Named(_, mut consultation) = self else { return };
+        let pool = &way.backend.pool.key;
         let head = &mut answer.upstream.head;
-        let mut headers = vec![HeaderValue::new(":status", head.status.as_str().as_bytes())];
-        headers.extend(written(&head.headers));
+        let status = [(":status", head.status.as_str())];
         let ends = matches!(answer.upstream.size, BodySize::None | BodySize::Sized(0));
-        let served = Served { endpoint: answer.lease.endpoint().socket(), headers, ends };
+        let endpoint = answer.lease.endpoint().socket();
+        let served = Served { endpoint, headers: picker::headers(&status, &head.headers), ends };
         let outcome = match consultation.report(served).await {
             Ok(edits) => {
                 if let Some(edits) = edits {
@@ -115,24 +100,30 @@ impl Picked {
                 "noted"
             }
             Err(fault) => {
-                debug!(pool = %backend.pool.key, ?fault, "endpoint picker took no note of an answer");
+                debug!(%pool, ?fault, "endpoint picker took no note of an answer");
                 fault.label()
             }
         };
-        let labels = PickerLabels { pool: backend.pool.key.to_string(), outcome };
+        let labels = PickerLabels { pool: pool.to_string(), outcome };
         call.worker.door.serving.metrics.pickers.reports.get_or_create(&labels).inc();
-        Some(consultation)
+        call.held.consultation = Some(consultation);
     }
 }
 
 async fn consult(
     call: &Call<'_>,
-    decision: &Decision<'_>,
-    (backend, picker): (&Backend, &ExternalPicker),
+    way: &Way<'_>,
+    picker: &ExternalPicker,
     outbound: &mut Outbound,
-) -> Result<Outcome, Fault> {
+) -> Result<Opinion, Fault> {
     let worker = call.worker;
-    let headers = described(outbound, decision);
+    let first_line = [
+        (":method", outbound.method.as_str()),
+        (":scheme", way.decision.listener.identity.scheme.as_str()),
+        (":authority", outbound.host()),
+        (":path", outbound.target()),
+    ];
+    let headers = picker::headers(&first_line, &outbound.headers);
     let body = match &outbound.body {
         Body::Whole(bytes) => bytes.clone(),
         Body::Empty | Body::Stream(_) | Body::Gone => Bytes::new(),
@@ -141,19 +132,18 @@ async fn consult(
     let first = worker.draw(picker.endpoints.len().max(1) as u64);
     let first = usize::try_from(first).unwrap_or_default();
     let (verdict, consultation) = worker.pickers.consult(picker, first, &question).await?;
-    match verdict {
-        Verdict::Answer(answer) => response(answer).map(Outcome::Answered),
-        Verdict::Forward(decided) => {
-            let endpoints = endpoints(backend, &decided.destination)?;
-            for edits in &decided.edits {
-                picker::apply(edits, &mut outbound.headers);
-            }
-            if let Some(body) = decided.body {
-                outbound.body = if body.is_empty() { Body::Empty } else { Body::Whole(body) };
-            }
-            Ok(Outcome::Picked(endpoints, consultation))
-        }
+    let decided = match verdict {
+        Verdict::Answer(answer) => return picker::response(answer).map(Err),
+        Verdict::Forward(decided) => decided,
+    };
+    let endpoints = endpoints(&way.backend, &decided.destination)?;
+    for edits in &decided.edits {
+        picker::apply(edits, &mut outbound.headers);
     }
+    if let Some(body) = decided.body {
+        outbound.body = if body.is_empty() { Body::Empty } else { Body::Whole(body) };
+    }
+    Ok(Ok(Picked::Named(endpoints, Box::new(consultation))))
 }
 
 /// Returns the endpoints of the pool that the picker names, in its order.
@@ -166,43 +156,4 @@ fn endpoints(backend: &Backend, destination: &str) -> Result<Vec<SocketAddr>, Fa
     let is_member = |named: &SocketAddr| view.members.iter().any(|member| member.endpoint.socket() == *named);
     let known: Vec<_> = named.into_iter().filter(is_member).collect();
     if known.is_empty() { Err(Fault::Outside(destination.to_owned())) } else { Ok(known) }
-}
-
-/// Returns the headers of a request as it would leave, and those that stand for its first line.
-fn described(outbound: &Outbound, decision: &Decision<'_>) -> Vec<HeaderValue> {
-    let mut headers = vec![
-        HeaderValue::new(":method", outbound.method.as_str().as_bytes()),
-        HeaderValue::new(":scheme", decision.listener.identity.scheme.as_str().as_bytes()),
-        HeaderValue::new(":authority", outbound.host().as_bytes()),
-        HeaderValue::new(":path", outbound.target().as_bytes()),
-    ];
-    headers.extend(written(&outbound.headers));
-    headers
-}
-
-fn written(headers: &HeaderMap) -> impl Iterator<Item = HeaderValue> {
-    headers.iter().map(|(name, value)| HeaderValue::new(name.as_str(), value.as_bytes()))
-}
-
-/// Makes the picker's own answer.
-fn response(answer: ImmediateResponse) -> Result<Response<Bytes>, Fault> {
-    let code =
-        answer.status.and_then(|status| u16::try_from(status.code).ok()).filter(|code| (200..600).contains(code));
-    let status = code.and_then(|code| StatusCode::from_u16(code).ok());
-    let mut response = Response::new(answer.body);
-    *response.status_mut() = status.ok_or(Fault::Nonsense("it answers with what is no status"))?;
-    if !response.body().is_empty() {
-        response.headers_mut().insert(CONTENT_TYPE, FieldValue::from_static("text/plain"));
-    }
-    if let Some(edits) = &answer.headers {
-        picker::apply(edits, response.headers_mut());
-    }
-    Ok(response)
-}
-
-fn note(call: &Call<'_>, backend: &Backend, outcome: &'static str, asked: Instant) {
-    let metrics = &call.worker.door.serving.metrics.pickers;
-    let pool = backend.pool.key.to_string();
-    metrics.seconds.get_or_create(&PoolLabel { pool: pool.clone() }).observe(asked.elapsed().as_secs_f64());
-    metrics.requests.get_or_create(&PickerLabels { pool, outcome }).inc();
 }

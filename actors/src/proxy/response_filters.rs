@@ -2,19 +2,16 @@
 
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue, VARY};
-use kthena_router::routing::decision::{Decision, Target};
 use kthena_router::routing::http::cors::{Cors, RESPONSE_HEADERS};
 
+use super::answer::Answer;
+use super::backend::Way;
 use super::headers::Edited;
 
 /// Changes the headers of an answer as the filters of the rule and of the backend say; `origin` is the client's.
-pub(super) fn apply(
-    headers: &mut HeaderMap,
-    decision: &Decision<'_>,
-    target: &Target<'_>,
-    origin: Option<&HeaderValue>,
-) {
-    let (rule, backend) = (decision.steps.filters, target.filters);
+pub(super) fn apply(answer: &mut Answer, way: &Way<'_>, origin: Option<&HeaderValue>) {
+    let headers = &mut answer.upstream.head.headers;
+    let (rule, backend) = (way.decision.steps.filters, way.target.filters);
     if let Some(cors) = rule.cors.as_ref().or(backend.cors.as_ref()) {
         share(headers, cors, origin.and_then(|origin| origin.to_str().ok()));
     }

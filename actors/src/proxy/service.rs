@@ -9,8 +9,8 @@ use kthena_router_downstream::{Connection, Incoming, Refused, Service};
 use super::error::ProxyError;
 use super::exchange::Exchange;
 use super::facts::Facts;
-use super::handle::{handle, own};
-use super::reply::ReplyBody;
+use super::handle::handle;
+use super::reply::{ReplyBody, failed};
 use super::worker::Worker;
 use crate::metrics::RefusedLabels;
 
@@ -35,7 +35,6 @@ impl Service for InferenceService {
         let nothing = Request::new(()).into_parts().0;
         let facts = Facts::of(connection.peer, refused.head.unwrap_or(&nothing));
         let mut exchange = Exchange::begin(&self.0.observer, facts);
-        exchange.fails(&error);
-        own(error.response(None), &mut exchange)
+        failed(&error, &mut exchange)
     }
 }

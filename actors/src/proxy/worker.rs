@@ -1,36 +1,39 @@
 //! What the requests of one worker thread share.
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use actix::{Actor, Addr, MailboxError};
 use kthena_router::config::{Config, LimitConfig};
 use kthena_router::object::Bind;
 use kthena_router::scheduling::config::SchedulerConfig;
 use kthena_router::scheduling::picker::{Legs, PickError};
+use kthena_router::scheduling::request::RequestFacts;
 use kthena_router_downstream::Budget;
 use kthena_router_upstream::{Client, Upstream};
 use prometheus_client::metrics::histogram::Histogram;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use rustls::ServerConfig;
+use tokio::sync::Semaphore;
 
 use super::access_log::LogBuffer;
 use super::admission::PortPlaces;
 use super::error::{NoEndpoint, ProxyError};
-use super::mirror_budget::MirrorBudget;
+use super::mirrors;
 use super::observer::Observer;
 use super::series::SeriesCache;
 use crate::access_logger::AccessLog;
 use crate::lease::Lease;
 use crate::metrics::{ActorLabel, BindLabel, Metrics};
+use crate::nursery::{Child, Tended};
 use crate::picker::Channels;
-use crate::published::{Reader, Stopping};
+use crate::published::{Pool, Reader, Stopping};
 use crate::scheduler::{PickEndpoint, Scheduler};
 use crate::tls::TlsReader;
-use crate::vitals::note_restart;
 
 /// What all listeners serve with.
 pub struct Serving {
@@ -76,13 +79,13 @@ pub struct Worker {
     pub(super) client: Client,
     /// Who learns of the end of requests.
     pub(super) observer: Rc<Observer>,
-    /// Copies of requests that are under way.
-    pub(super) mirrors: MirrorBudget,
+    /// The room for copies of requests that are under way.
+    pub(super) mirrors: Arc<Semaphore>,
     /// Connections to endpoint pickers.
     pub(super) pickers: Channels,
     /// When the worker started, in seconds since the epoch.
     pub(super) started: i64,
-    scheduler: RefCell<Addr<Scheduler>>,
+    scheduler: RefCell<Child<Scheduler>>,
     asks: Histogram,
     rng: RefCell<SmallRng>,
 }
@@ -107,14 +110,16 @@ impl Worker {
         let log = serving.access_log.clone().map(|log| LogBuffer::start(log, format, Arc::clone(metrics)));
         let series = SeriesCache::start(Arc::clone(metrics), serving.reader.clone());
         let observer = Observer { series, log, metrics: Arc::clone(metrics) };
+        let scheduled = Arc::clone(serving);
+        let start = move || Scheduler::new(&scheduled.scheduler, &scheduled.metrics).start();
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Rc::new(Self {
             client: serving.upstream.client(),
-            mirrors: MirrorBudget::default(),
+            mirrors: mirrors::room(),
             observer: Rc::new(observer),
             pickers: Channels::new(engines.connect_timeout, engines.endpoint_picker_timeout),
             started: i64::try_from(since_epoch.as_secs()).unwrap_or_default(),
-            scheduler: RefCell::new(Scheduler::new(&serving.scheduler, &serving.metrics).start()),
+            scheduler: RefCell::new(Child::start(Scheduler::NAME, start)),
             asks,
             rng: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
             door,
@@ -136,10 +141,17 @@ impl Worker {
         self.rng.borrow_mut().random_range(0..bound)
     }
 
-    /// Asks the thread's scheduler for an endpoint; one that died is replaced and asked again.
-    pub(super) async fn pick(&self, ask: impl Fn() -> PickEndpoint) -> Result<Result<Lease, PickError>, ProxyError> {
-        let started = std::time::Instant::now();
-        let scheduler = self.scheduler.borrow().clone();
+    /// Asks the thread's scheduler for an endpoint of a pool; one that died is replaced and asked again. `facts` are
+    /// what the request tells of itself, and `tried` the endpoints that it was sent to.
+    pub(super) async fn pick(
+        &self,
+        pool: &Arc<Pool>,
+        facts: Option<&Arc<RequestFacts>>,
+        tried: &[SocketAddr],
+    ) -> Result<Result<Lease, PickError>, ProxyError> {
+        let ask = || PickEndpoint { pool: Arc::clone(pool), facts: facts.cloned(), tried: tried.to_vec() };
+        let started = Instant::now();
+        let scheduler = self.scheduler.borrow().address().clone();
         let answer = match scheduler.send(ask()).await {
             Err(MailboxError::Closed) => self.fresh_scheduler().send(ask()).await,
             answer => answer,
@@ -149,14 +161,9 @@ impl Worker {
     }
 
     fn fresh_scheduler(&self) -> Addr<Scheduler> {
-        let serving = &self.door.serving;
         let mut scheduler = self.scheduler.borrow_mut();
-        if !scheduler.connected() {
-            tracing::warn!(bind = %self.door.bind, "scheduler died, starting a fresh one");
-            note_restart(&serving.metrics, Scheduler::NAME, "died");
-            *scheduler = Scheduler::new(&serving.scheduler, &serving.metrics).start();
-        }
-        scheduler.clone()
+        scheduler.look(&self.door.bind, &self.door.serving.metrics);
+        scheduler.address().clone()
     }
 }
 
