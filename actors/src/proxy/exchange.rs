@@ -29,7 +29,9 @@ impl Exchange {
     pub(super) fn begin(observer: &Rc<Observer>, facts: Facts) -> Self {
         observer.metrics.active_requests.inc();
         let end = End { status: CLIENT_CLOSED_REQUEST, reason: "client_closed", error: None };
-        Self { observer: Rc::clone(observer), series: observer.series.unrouted(), facts, end }
+        let series = observer.unrouted();
+        series.enter();
+        Self { observer: Rc::clone(observer), series, facts, end }
     }
 
     /// Notes the listener that took the request.
@@ -39,7 +41,7 @@ impl Exchange {
 
     /// Notes what the request is about, as far as it is known.
     pub(super) fn attribute_to(&mut self, snapshot: &Snapshot, subject: Subject<'_>) {
-        let series = self.observer.series.of(snapshot, subject);
+        let series = self.observer.series(snapshot, subject);
         series.enter();
         std::mem::replace(&mut self.series, series).leave();
     }

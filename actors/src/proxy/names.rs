@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kthena_router::inference::api::Api;
 use kthena_router::object::Kind;
 use kthena_router::routing::decision::Matched;
+use kthena_router::routing::models::entry::RouteEntry;
 use kthena_router::routing::pool::PoolIndex;
 
 use super::log_fields::{Field, Fields, write_fields};
@@ -23,6 +24,14 @@ pub(super) struct Subject<'s> {
     pub route: Option<Matched<'s>>,
     /// The pool that was chosen.
     pub pool: Option<PoolIndex>,
+}
+
+/// A subject's identity within its snapshot: where its parts lie in memory, which is quicker to compare than they are.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Identity {
+    model: usize,
+    route: usize,
+    pool: Option<PoolIndex>,
 }
 
 /// The names that logs and metrics give a request's parts.
@@ -46,6 +55,21 @@ pub(super) struct Written {
     pub route: Vec<u8>,
     pub backend: Vec<u8>,
     pub http_route: Vec<u8>,
+}
+
+impl Subject<'_> {
+    /// Returns its identity.
+    pub(super) fn identity(&self) -> Identity {
+        let address = |route: &Matched<'_>| match route {
+            Matched::Model(entry) => std::ptr::from_ref::<RouteEntry>(entry).addr(),
+            Matched::Http(matched) => std::ptr::from_ref(matched.entry).addr(),
+        };
+        Identity {
+            model: self.model.map_or(0, |model| Arc::as_ptr(model).addr()),
+            route: self.route.as_ref().map_or(0, address),
+            pool: self.pool,
+        }
+    }
 }
 
 impl Names {

@@ -1,18 +1,11 @@
 //! The metrics of requests, by handles that are looked up once for each kind of request.
-//!
-//! Finding a metric by its eight labels costs more than routing the request; a worker therefore remembers the handles
-//! by a few integers, for as long as the snapshot that these point into lives.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
-use foldhash::{HashMap, HashMapExt};
+use foldhash::HashMap;
 use kthena_router::inference::api::Api;
-use kthena_router::routing::decision::Matched;
-use kthena_router::routing::models::entry::RouteEntry;
-use kthena_router::routing::pool::PoolIndex;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
@@ -22,25 +15,7 @@ use super::names::{Names, Subject};
 use crate::metrics::{
     AttemptLabels, DurationLabels, Metrics, ModelLabel, RequestLabels, SeriesLabels, TokenLabels, UpstreamLabels,
 };
-use crate::published::{Reader, Snapshot};
-
-/// How often handles of former snapshots are let go: as long as they are kept, their series are in use.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
-
-/// The handles that were used before.
-pub(super) struct SeriesCache {
-    metrics: Arc<Metrics>,
-    known: RefCell<Known>,
-    unrouted: Rc<Series>,
-}
-
-/// A subject's identity within its snapshot: where its parts lie in memory, which is quicker to compare than they are.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Identity {
-    model: usize,
-    route: usize,
-    pool: Option<PoolIndex>,
-}
+use crate::published::Snapshot;
 
 /// The handles of one kind of request.
 pub(super) struct Series {
@@ -68,73 +43,9 @@ pub(super) struct Outcome {
     pub output_tokens: Counter,
 }
 
-#[derive(Default)]
-struct Known {
-    generation: u64,
-    series: HashMap<Identity, Rc<Series>>,
-}
-
-impl SeriesCache {
-    /// Makes a cache that knows nothing, and that forgets what is not of the snapshot of the moment.
-    pub(super) fn start(metrics: Arc<Metrics>, reader: Reader) -> Rc<Self> {
-        let unrouted = Rc::new(Series::new(&metrics, &Snapshot::default(), Subject::default()));
-        let cache = Rc::new(Self { metrics, known: RefCell::default(), unrouted });
-        let weak = Rc::downgrade(&cache);
-        tokio::task::spawn_local(async move {
-            let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
-            loop {
-                ticks.tick().await;
-                let Some(cache) = weak.upgrade() else { return };
-                if cache.known.borrow().generation != reader.glance().generation {
-                    cache.known.take();
-                }
-            }
-        });
-        cache
-    }
-
-    /// Returns the handles of requests that no route was found for.
-    pub(super) fn unrouted(&self) -> Rc<Series> {
-        let series = Rc::clone(&self.unrouted);
-        series.enter();
-        series
-    }
-
-    /// Returns the handles of a kind of request.
-    pub(super) fn of(&self, snapshot: &Snapshot, subject: Subject<'_>) -> Rc<Series> {
-        let mut known = self.known.borrow_mut();
-        if known.generation > snapshot.generation {
-            // A request of a former snapshot: what it needs is not needed again.
-            return Rc::new(Series::new(&self.metrics, snapshot, subject));
-        }
-        if known.generation != snapshot.generation {
-            *known = Known { generation: snapshot.generation, series: HashMap::new() };
-        }
-        let make = || Rc::new(Series::new(&self.metrics, snapshot, subject));
-        Rc::clone(known.series.entry(subject.identity()).or_insert_with(make))
-    }
-}
-
-impl Subject<'_> {
-    fn identity(&self) -> Identity {
-        Identity {
-            model: self.model.map_or(0, |model| Arc::as_ptr(model).addr()),
-            route: self.route.as_ref().map_or(0, address),
-            pool: self.pool,
-        }
-    }
-}
-
-/// Returns where the route lies in memory.
-fn address(route: &Matched<'_>) -> usize {
-    match route {
-        Matched::Model(entry) => std::ptr::from_ref::<RouteEntry>(entry).addr(),
-        Matched::Http(matched) => std::ptr::from_ref(matched.entry).addr(),
-    }
-}
-
 impl Series {
-    fn new(metrics: &Metrics, snapshot: &Snapshot, subject: Subject<'_>) -> Self {
+    /// Finds the handles.
+    pub(super) fn new(metrics: &Metrics, snapshot: &Snapshot, subject: Subject<'_>) -> Self {
         let names = Names::of(snapshot, subject);
         let backend = names.backend.clone();
         let upstream = UpstreamLabels { model_server: backend.backend_name.clone(), backend: backend.clone() };

@@ -25,7 +25,6 @@ use super::admission::PortPlaces;
 use super::error::{NoEndpoint, ProxyError};
 use super::mirrors;
 use super::observer::Observer;
-use super::series::SeriesCache;
 use crate::access_logger::AccessLog;
 use crate::lease::Lease;
 use crate::metrics::{ActorLabel, BindLabel, Metrics};
@@ -108,15 +107,14 @@ impl Worker {
         let asks = serving.metrics.actors.ask_seconds.get_or_create_owned(&ActorLabel { actor: Scheduler::NAME });
         let (metrics, format) = (&serving.metrics, serving.config.access_log.access_log_format);
         let log = serving.access_log.clone().map(|log| LogBuffer::start(log, format, Arc::clone(metrics)));
-        let series = SeriesCache::start(Arc::clone(metrics), serving.reader.clone());
-        let observer = Observer { series, log, metrics: Arc::clone(metrics) };
+        let observer = Observer::start(Arc::clone(metrics), log, serving.reader.clone());
         let scheduled = Arc::clone(serving);
         let start = move || Scheduler::new(&scheduled.scheduler, &scheduled.metrics).start();
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Rc::new(Self {
             client: serving.upstream.client(),
             mirrors: mirrors::room(),
-            observer: Rc::new(observer),
+            observer,
             pickers: Channels::new(engines.connect_timeout, engines.endpoint_picker_timeout),
             started: i64::try_from(since_epoch.as_secs()).unwrap_or_default(),
             scheduler: RefCell::new(Child::start(Scheduler::NAME, start)),
