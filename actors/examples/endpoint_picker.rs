@@ -17,7 +17,7 @@ use futures::future::{Ready, ready};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use kthena_router_actors::picker::messages::{
+use kthena_router_actors::edge::ext_proc::messages::{
     CommonResponse, HeaderMutation, HeaderValue, HeaderValueOption, PartResponse, ProcessingRequest,
     ProcessingResponse, Said, Told,
 };

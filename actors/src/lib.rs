@@ -15,85 +15,60 @@
 //!
 //! | message | from, to | how | meaning |
 //! |---|---|---|---|
-//! | [`registry::Observed`] | Watcher, RouteRegistry | do_send | a fact about objects of one kind |
-//! | [`cluster_writer::DesireWrites`] | RouteRegistry, ClusterWriter | do_send | what the API server should be told, all of it |
-//! | [`cluster_writer::LeadershipChanged`] | Leadership, ClusterWriter | do_send | whether this replica writes |
-//! | [`cluster_writer::ReportTrouble`] | sources, RouteRegistry, ClusterWriter | do_send | what an Event is to tell about an object |
+//! | [`control::registry::Observed`] | Watcher, RouteRegistry | do_send | a fact about objects of one kind |
+//! | [`control::cluster_writer::DesireWrites`] | RouteRegistry, ClusterWriter | do_send | what the API server should be told, all of it |
+//! | [`control::cluster_writer::LeadershipChanged`] | Leadership, ClusterWriter | do_send | whether this replica writes |
+//! | [`control::cluster_writer::ReportTrouble`] | sources, RouteRegistry, ClusterWriter | do_send | what an Event is to tell about an object |
 //! | [`messages::HealthChanged`] | PoolKeeper, RouteRegistry | do_send, weak | the endpoints of a pool that are ejected, all of them |
 //! | [`messages::BindReported`] | Listener, RouteRegistry | do_send, weak | a socket was opened, or could not be |
 //! | [`messages::EnsureBinds`] | RouteRegistry, ListenerFleet | do_send | the sockets to have open, all of them |
-//! | [`listener::Drain`] | Overseer, ListenerFleet, Listener | send | stop accepting, finish, close |
-//! | [`pool_keeper::SetPool`] | RouteRegistry, PoolKeeper | do_send | a pool's policy and its endpoints, all of them |
+//! | [`edge::listener::Drain`] | Overseer, ListenerFleet, Listener | send | stop accepting, finish, close |
+//! | [`pools::pool_keeper::SetPool`] | RouteRegistry, PoolKeeper | do_send | a pool's policy and its endpoints, all of them |
 //! | [`nursery::End`] | RouteRegistry, PoolKeeper, MetricsScraper | send | stop; whoever asks waits for it |
 //! | [`messages::WatchEndpoints`] | PoolKeeper, MetricsScraper | do_send | the endpoints to scrape, all of them |
 //! | [`messages::Scraped`] | MetricsScraper, PoolKeeper | try_send | an engine's figures; a lost one is replaced |
 //! | [`messages::AttemptEnded`] | Lease, PoolKeeper | do_send, weak | an attempt that may eject an endpoint, or bring it back |
-//! | [`scheduler::PickEndpoint`] | request handler, Scheduler | send, same thread | choose an endpoint and reserve it |
-//! | [`access_logger::LogLines`] | HTTP worker, AccessLogger | do_send, bounded by bytes | lines to write |
-//! | [`manifest_directory::FilesChanged`] | file system, ManifestDirectory | do_send, weak | look again |
-//! | [`overseer::Shutdown`] | signals, Overseer | do_send | drain, then end |
-//! | [`observe::Observe`] | admin pages, anyone | send, with timeout | a snapshot of a state |
+//! | [`pools::scheduler::PickEndpoint`] | request handler, Scheduler | send, same thread | choose an endpoint and reserve it |
+//! | [`ops::access_logger::LogLines`] | HTTP worker, AccessLogger | do_send, bounded by bytes | lines to write |
+//! | [`control::manifest_directory::FilesChanged`] | file system, ManifestDirectory | do_send, weak | look again |
+//! | [`control::overseer::Shutdown`] | signals, Overseer | do_send | drain, then end |
+//! | [`ops::observe::Observe`] | admin pages, anyone | send, with timeout | a snapshot of a state |
 //!
 //! Only a parent holds the address of an actor that may be replaced; everyone else reaches it by way of a published
 //! snapshot, or not at all.
 
-pub mod access_logger;
-pub mod admin;
-pub mod check;
-pub mod cli;
-pub mod cluster;
-pub mod cluster_writer;
-#[cfg(feature = "demo")]
-pub mod demo;
-#[cfg(feature = "demo")]
-pub mod engine;
-pub mod fleet;
-pub mod leadership;
-pub mod lease;
-pub mod listener;
-pub mod load;
-pub mod manifest_directory;
+pub mod control;
+pub mod edge;
 pub mod memory;
 pub mod messages;
-pub mod metrics;
 pub mod nursery;
-pub mod observe;
+pub mod ops;
 pub mod origin;
-pub mod overseer;
-pub mod picker;
-pub mod pool_keeper;
-pub mod proxy;
-pub mod published;
-pub mod registry;
+pub mod pools;
 pub mod router;
-pub mod scheduler;
-pub mod scraper;
 pub mod serve;
 #[cfg(test)]
 mod supervision_tests;
-pub mod telemetry;
-pub mod tls;
-pub mod vitals;
-pub mod watcher;
-pub mod workers;
+pub mod workshop;
 
 /// The names of the actors that only a router in a cluster has.
-pub const CLUSTER_CAST: [&str; 2] = [cluster_writer::ClusterWriter::NAME, leadership::Leadership::NAME];
+pub const CLUSTER_CAST: [&str; 2] =
+    [control::cluster_writer::ClusterWriter::NAME, control::leadership::Leadership::NAME];
 
 macro_rules! cast {
     ($($kind:ident $name:literal in $table:ident $facts:tt,)*) => {
         /// The names of the actors that every router has.
         pub const CAST: &[&str] = &[
-            overseer::Overseer::NAME,
-            manifest_directory::ManifestDirectory::NAME,
-            registry::RouteRegistry::NAME,
-            fleet::ListenerFleet::NAME,
-            listener::Listener::NAME,
-            scheduler::Scheduler::NAME,
-            pool_keeper::PoolKeeper::NAME,
-            scraper::MetricsScraper::NAME,
-            access_logger::AccessLogger::NAME,
-            $(watcher::Watcher::<kthena_router::kinds::$kind>::name(),)*
+            control::overseer::Overseer::NAME,
+            control::manifest_directory::ManifestDirectory::NAME,
+            control::registry::RouteRegistry::NAME,
+            control::fleet::ListenerFleet::NAME,
+            edge::listener::Listener::NAME,
+            pools::scheduler::Scheduler::NAME,
+            pools::pool_keeper::PoolKeeper::NAME,
+            pools::scraper::MetricsScraper::NAME,
+            ops::access_logger::AccessLogger::NAME,
+            $(control::watcher::Watcher::<kthena_router::kinds::$kind>::name(),)*
         ];
     };
 }

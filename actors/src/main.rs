@@ -5,12 +5,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use kthena_router::kinds::{crd_files, crds_yaml};
-use kthena_router_actors::check::check;
-use kthena_router_actors::cli::{Cli, Command, EXIT_USAGE};
 use kthena_router_actors::memory::refuse_huge_pages;
-use kthena_router_actors::serve::{complain, serve};
+use kthena_router_actors::serve::{EXIT_USAGE, complain, serve};
+use kthena_router_actors::workshop::check::check;
+use kthena_router_actors::workshop::cli::{Cli, Command};
 #[cfg(feature = "demo")]
-use kthena_router_actors::{demo::demo, engine::engine};
+use kthena_router_actors::workshop::{demo::demo, engine::engine};
 use mimalloc::MiMalloc;
 
 #[global_allocator]

@@ -12,7 +12,7 @@ use kthena_router::scheduling::endpoint::Endpoint;
 use kthena_router::world::Ejected;
 use thiserror::Error;
 
-use crate::load::LoadCell;
+use crate::pools::load::LoadCell;
 
 /// The sockets to have open: all of them, not a difference. From the RouteRegistry to the ListenerFleet.
 #[derive(Message)]

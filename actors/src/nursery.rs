@@ -5,8 +5,8 @@ use std::fmt::Display;
 use actix::{Actor, Addr, Context, Handler, Message};
 use tracing::warn;
 
-use crate::metrics::Metrics;
-use crate::vitals::note_restart;
+use crate::ops::metrics::Metrics;
+use crate::ops::vitals::note_restart;
 
 /// An actor that its parent keeps running. Dropping a child does not end it; [`Child::end`] does.
 pub struct Child<A: Actor> {

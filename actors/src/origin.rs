@@ -12,15 +12,15 @@ use kthena_router::world::{Scope, WorldKind};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::cluster::{Cluster, ClusterError, ClusterKind, ClusterSource, Watch};
-use crate::cluster_writer::{ClusterWriter, ReportTrouble};
-use crate::leadership::{Candidacy, Leadership};
-use crate::manifest_directory::{DirectorySource, ManifestAddress, ManifestDirectory};
-use crate::metrics::{Metrics, Text, WatchLabels};
-use crate::overseer::Ward;
-use crate::registry::{Observed, RouteRegistry};
+use crate::control::cluster::{Cluster, ClusterError, ClusterKind, ClusterSource, Watch};
+use crate::control::cluster_writer::{ClusterWriter, ReportTrouble};
+use crate::control::leadership::{Candidacy, Leadership};
+use crate::control::manifest_directory::{DirectorySource, ManifestAddress, ManifestDirectory};
+use crate::control::overseer::Ward;
+use crate::control::registry::{Observed, RouteRegistry};
+use crate::control::watcher::{Source, Watcher};
+use crate::ops::metrics::{Metrics, Text, WatchLabels};
 use crate::router::StartError;
-use crate::watcher::{Source, Watcher};
 
 /// Where objects come from.
 #[derive(Clone, Debug)]

@@ -16,21 +16,21 @@ use kthena_router_downstream::Budget;
 use thiserror::Error;
 use tracing::{info, warn};
 
-use crate::access_logger::{AccessLog, AccessLogger, Output};
-use crate::admin::Admin;
-use crate::cluster::ClusterError;
-use crate::fleet::ListenerFleet;
-use crate::listener::InferenceWorkers;
-use crate::manifest_directory::ManifestAddress;
+use crate::control::cluster::ClusterError;
+use crate::control::fleet::ListenerFleet;
+use crate::control::manifest_directory::ManifestAddress;
+use crate::control::overseer::{Farewell, Overseer, Ward};
+use crate::control::registry::{Keeping, Publishers, RouteRegistry};
+use crate::edge::listener::InferenceWorkers;
+use crate::edge::proxy::Serving;
+use crate::edge::tls::{self, TlsError, TlsReader};
 use crate::memory::default_budget;
-use crate::metrics::Metrics;
+use crate::ops::access_logger::{AccessLog, AccessLogger, Output};
+use crate::ops::admin::Admin;
+use crate::ops::metrics::Metrics;
 use crate::origin::Origin;
-use crate::overseer::{Farewell, Overseer, Ward};
-use crate::pool_keeper::Means;
-use crate::proxy::Serving;
-use crate::published::{self, Reader, Stopping};
-use crate::registry::{Keeping, Publishers, RouteRegistry};
-use crate::tls::{self, TlsError, TlsReader};
+use crate::pools::pool_keeper::Means;
+use crate::pools::published::{self, Reader, Stopping};
 use kthena_router_upstream::Upstream;
 
 /// A running router.

@@ -10,12 +10,14 @@ use kthena_router::config::{Config, unserved};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, info, warn};
 
-use crate::cli::EXIT_USAGE;
-use crate::cluster::ClusterError;
+use crate::control::cluster::ClusterError;
+use crate::control::overseer::Shutdown;
+use crate::ops::telemetry;
 use crate::origin::Origin;
-use crate::overseer::Shutdown;
 use crate::router::{Router, StartError};
-use crate::telemetry;
+
+/// The exit code of a command line that cannot be used: EX_USAGE.
+pub const EXIT_USAGE: u8 = 64;
 
 /// Serves as `config` says, after `prepare`; returns when the router was told to stop and has done so.
 ///

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use actix_web::{App, HttpResponse, HttpServer, web};
-use kthena_router_actors::tls;
+use kthena_router_actors::edge::tls;
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::json;
 use simulated_engine::{Engine, EngineConfig};

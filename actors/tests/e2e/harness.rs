@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use awc::{Client, ClientRequest, Connector};
 use clap::Parser;
-use kthena_router_actors::cli::Cli;
-use kthena_router_actors::cluster::Cluster;
-use kthena_router_actors::observe::Observe;
+use kthena_router_actors::control::cluster::Cluster;
+use kthena_router_actors::control::registry::RegistryState;
+use kthena_router_actors::ops::observe::Observe;
 use kthena_router_actors::origin::Origin;
-use kthena_router_actors::registry::RegistryState;
 use kthena_router_actors::router::Router;
+use kthena_router_actors::workshop::cli::Cli;
 use serde_json::{Value, json};
 use simulated_engine::{Engine, EngineConfig};
 use tempfile::TempDir;

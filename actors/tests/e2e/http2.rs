@@ -11,7 +11,7 @@ use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
 use http02::request::Builder;
 use http02::{HeaderMap, Request};
-use kthena_router_actors::overseer::Shutdown;
+use kthena_router_actors::control::overseer::Shutdown;
 use simulated_engine::EngineConfig;
 use tokio::net::TcpStream;
 use tokio::time::timeout;

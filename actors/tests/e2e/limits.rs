@@ -1,6 +1,6 @@
 //! What the router does not take: too much, too many, too slow, malformed, or none of its business.
 
-use kthena_router_actors::overseer::Shutdown;
+use kthena_router_actors::control::overseer::Shutdown;
 use serde_json::{Value, json};
 use simulated_engine::EngineConfig;
 

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use awc::{Client, Connector};
-use kthena_router_actors::tls;
+use kthena_router_actors::edge::tls;
 use serde_json::json;
 use tempfile::TempDir;
 

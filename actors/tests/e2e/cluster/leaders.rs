@@ -4,7 +4,7 @@ use std::thread::{self, JoinHandle};
 
 use actix::{Addr, System};
 use actix_web::test;
-use kthena_router_actors::overseer::{Overseer, Shutdown};
+use kthena_router_actors::control::overseer::{Overseer, Shutdown};
 use serde_json::{Value, json};
 
 use super::objects::{model_route, model_server};

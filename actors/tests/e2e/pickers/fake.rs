@@ -16,7 +16,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use kthena_router_actors::picker::messages::{
+use kthena_router_actors::edge::ext_proc::messages::{
     BodyMutation, CommonResponse, HeaderMutation, HeaderValue, HeaderValueOption, HttpBody, HttpStatus,
     ImmediateResponse, PartResponse, ProcessingRequest, ProcessingResponse, Replacement, Said, Told, text_in,
 };

@@ -1,0 +1,325 @@
+//! ManifestDirectory: reads a directory of Kubernetes YAML, again whenever a file in it changes.
+//!
+//! # State
+//! For each file its text, the objects of its last good text, and what is wrong with its present one. It is rebuilt by
+//! reading the directory.
+//!
+//! # Messages
+//! In: [`FilesChanged`] from the file system and on SIGHUP. Out: all objects, to the watchers' [`DirectorySource`]s.
+//!
+//! # Supervision
+//! Started by the Overseer, which starts a fresh one in place of a dead one.
+//!
+//! Changes are told by the file system; since some file systems tell nothing, the directory is also looked at each
+//! second. A change is read when the directory has been quiet for a moment, because a file that is being written is cut
+//! off. Of a file that goes on being written the last good objects stay in use, and so they do of one that is empty.
+//!
+//! ```text
+//! writes     | |  | |
+//! looks      l  l  l  l  l  l  l    every 25 ms while something may have changed
+//! read                         r    after 100 ms without a change, or 500 ms after the first one
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
+use arc_swap::ArcSwapOption;
+use futures::StreamExt;
+use futures::stream::{self, LocalBoxStream};
+use kthena_router::manifest::Object;
+use kthena_router::world::{Fact, Listing, WorldKind};
+use kthena_router::{for_each_kind, kinds};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tracing::{error, info, warn};
+
+use crate::control::watcher::Source;
+use crate::ops::metrics::Metrics;
+use crate::ops::vitals::Vitals;
+use files::{Files, Fingerprint, fingerprint, is_same, merge, read_files};
+
+pub use files::list;
+
+mod files;
+
+/// How long the directory must be quiet before it is read, and a file before its text is taken for whole.
+const QUIET: Duration = Duration::from_millis(100);
+/// How long a directory that is never quiet is waited for: then it is read without the files that are being written.
+const AT_MOST: Duration = Duration::from_millis(500);
+/// How often the directory is looked at while something may have changed.
+const LOOK: Duration = Duration::from_millis(25);
+/// How long a directory that has lost all of its files is waited for: a volume may be mounted anew.
+const EMPTY_PATIENCE: Duration = Duration::from_secs(2);
+/// How often the directory is looked at without being told.
+const POLL: Duration = Duration::from_secs(1);
+
+/// The objects of all files, once the directory was read.
+pub type Objects = Option<Arc<Vec<Object>>>;
+
+/// Reads one directory.
+pub struct ManifestDirectory {
+    path: PathBuf,
+    files: Files,
+    /// `None` before the first look: an empty directory has to be read, too.
+    seen: Option<Fingerprint>,
+    /// When each file was last seen to grow or to be written in place.
+    written: HashMap<PathBuf, Instant>,
+    /// What may have changed and was not read yet.
+    unread: Option<Unread>,
+    objects: watch::Sender<Objects>,
+    watcher: Option<RecommendedWatcher>,
+    /// Whether a look is about to be taken.
+    is_looking: bool,
+    /// The number of readings that were started, and the latest of them that was published.
+    started: u64,
+    published: u64,
+    vitals: Vitals,
+}
+
+/// Changes that were not read yet.
+#[derive(Clone, Copy, Debug)]
+struct Unread {
+    first: Instant,
+    last: Instant,
+}
+
+/// Something in the directory may have changed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct FilesChanged;
+
+/// The facts about objects of one kind in a directory.
+#[derive(Clone, Debug)]
+pub struct DirectorySource(pub watch::Receiver<Objects>);
+
+/// A kind that manifests may hold.
+pub trait ManifestKind: WorldKind {
+    /// Returns the object if it is of this kind.
+    fn select(object: &Object) -> Option<&Self>;
+}
+
+/// The way to the reader of the moment.
+#[derive(Clone, Default)]
+pub struct ManifestAddress(Arc<ArcSwapOption<Addr<ManifestDirectory>>>);
+
+impl ManifestAddress {
+    /// Leads to this reader from now on.
+    pub fn lead_to(&self, reader: Addr<ManifestDirectory>) {
+        self.0.store(Some(Arc::new(reader)));
+    }
+
+    /// Has the manifests read again.
+    pub fn read_again(&self) {
+        if let Some(reader) = self.0.load().as_ref() {
+            reader.do_send(FilesChanged);
+        }
+    }
+}
+
+impl ManifestDirectory {
+    /// The actor's name.
+    pub const NAME: &str = "ManifestDirectory";
+
+    /// Makes a reader of the directory at `path` that gives what it finds to `objects`.
+    pub fn new(path: PathBuf, objects: watch::Sender<Objects>, metrics: &Arc<Metrics>) -> Self {
+        Self {
+            path,
+            files: Files::new(),
+            seen: None,
+            written: HashMap::new(),
+            unread: None,
+            objects,
+            watcher: None,
+            is_looking: false,
+            started: 0,
+            published: 0,
+            vitals: Vitals::new(Self::NAME, metrics),
+        }
+    }
+
+    /// Looks whether files are there that were not, or are not as they were, and reads them when it is time to.
+    fn look(&mut self, context: &mut Context<Self>) {
+        let path = self.path.clone();
+        let found = spawn_blocking(move || fingerprint(&path)).into_actor(self);
+        context.spawn(found.map(|found, directory, context| match found {
+            Ok(Ok(found)) => {
+                directory.compare(found);
+                directory.read_if_due(context);
+            }
+            Ok(Err(error)) => error!(path = %directory.path.display(), %error, "manifest directory cannot be listed"),
+            Err(error) => error!(%error, "manifest directory was not listed"),
+        }));
+    }
+
+    fn look_soon(&mut self, context: &mut Context<Self>) {
+        if !std::mem::replace(&mut self.is_looking, true) {
+            context.run_later(LOOK, |directory, context| {
+                directory.is_looking = false;
+                directory.look(context);
+            });
+        }
+    }
+
+    fn note_change(&mut self) {
+        let now = Instant::now();
+        let first = self.unread.map_or(now, |unread| unread.first);
+        self.unread = Some(Unread { first, last: now });
+    }
+
+    fn compare(&mut self, found: Fingerprint) {
+        let Some(seen) = self.seen.take() else {
+            self.seen = Some(found);
+            return;
+        };
+        if seen != found {
+            self.note_change();
+            let now = Instant::now();
+            for (path, file) in &found {
+                match seen.get(path) {
+                    Some(before) if before == file => {}
+                    // Another file took its place, by a rename of a whole one as a rule.
+                    Some(before) if before.inode != file.inode => drop(self.written.remove(path)),
+                    _ => drop(self.written.insert(path.clone(), now)),
+                }
+            }
+            self.written.retain(|path, _| found.contains_key(path));
+        }
+        self.seen = Some(found);
+    }
+
+    fn read_if_due(&mut self, context: &mut Context<Self>) {
+        let is_first = self.started == 0;
+        let Some(Unread { first, last }) = self.unread else {
+            if is_first {
+                self.read(context);
+            }
+            return;
+        };
+        let has_lost_all = self.seen.as_ref().is_some_and(BTreeMap::is_empty) && !self.files.is_empty();
+        let (quiet, at_most) = if has_lost_all { (EMPTY_PATIENCE, EMPTY_PATIENCE) } else { (QUIET, AT_MOST) };
+        if is_first || last.elapsed() >= quiet || first.elapsed() >= at_most {
+            self.unread = None;
+            self.read(context);
+        } else {
+            self.look_soon(context);
+        }
+    }
+
+    fn read(&mut self, context: &mut Context<Self>) {
+        self.started += 1;
+        let (turn, path, known) = (self.started, self.path.clone(), self.files.clone());
+        self.written.retain(|_, written| written.elapsed() < QUIET);
+        let unfinished: BTreeSet<_> = self.written.keys().cloned().collect();
+        if !unfinished.is_empty() {
+            // They are read when they are quiet.
+            self.note_change();
+            self.look_soon(context);
+        }
+        let read = spawn_blocking(move || read_files(&path, &known, &unfinished)).into_actor(self);
+        context.spawn(read.map(move |files, directory, _| match files {
+            // A reading that was overtaken saw an older state of the directory.
+            Ok(Ok(_)) if turn < directory.published => {}
+            Ok(Ok(files)) => {
+                let is_first = std::mem::replace(&mut directory.published, turn) == 0;
+                directory.publish(files, is_first);
+            }
+            Ok(Err(error)) => error!(path = %directory.path.display(), %error, "manifest directory cannot be read"),
+            Err(error) => error!(%error, "manifest directory was not read"),
+        }));
+    }
+
+    fn publish(&mut self, mut files: Files, is_first: bool) {
+        let _handling = self.vitals.handling("Publish");
+        let metrics = self.vitals.metrics();
+        metrics.manifest_loads.inc();
+        let objects = merge(&mut files);
+        if !is_first && is_same(&self.files, &files) {
+            // Other files live in the directory, too, and some are written all the time.
+            return;
+        }
+        let faults: usize = files.values().map(|file| file.faults.len()).sum();
+        for (path, file) in &files {
+            let known = self.files.get(path).map(|known| known.faults.as_slice()).unwrap_or_default();
+            for fault in file.faults.iter().filter(|fault| !known.contains(fault)) {
+                warn!(file = %path.display(), fault, "manifest has a fault");
+            }
+        }
+        info!(files = files.len(), objects = objects.len(), faults, "manifests read");
+        metrics.manifest_faults.set(i64::try_from(faults).unwrap_or(i64::MAX));
+        self.files = files;
+        self.objects.send_replace(Some(Arc::new(objects)));
+    }
+
+    /// Asks the file system to tell of changes; where it cannot, looking each second has to do.
+    fn watch(&self, context: &Context<Self>) -> Option<RecommendedWatcher> {
+        let address = context.address().downgrade();
+        let tell = move |event: notify::Result<notify::Event>| {
+            // Reading a file is an event, too.
+            let changed = event.is_ok_and(|event| !event.kind.is_access());
+            if let Some(directory) = address.upgrade().filter(|_| changed) {
+                directory.do_send(FilesChanged);
+            }
+        };
+        let watcher = notify::recommended_watcher(tell)
+            .and_then(|mut watcher| watcher.watch(&self.path, RecursiveMode::NonRecursive).map(|()| watcher));
+        watcher.inspect_err(|error| warn!(%error, "changes of manifests will be seen once a second only")).ok()
+    }
+}
+
+impl Actor for ManifestDirectory {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        self.watcher = self.watch(context);
+        self.look(context);
+        context.run_interval(POLL, Self::look);
+    }
+}
+
+impl Handler<FilesChanged> for ManifestDirectory {
+    type Result = ();
+
+    fn handle(&mut self, _: FilesChanged, context: &mut Self::Context) {
+        let _handling = self.vitals.handling("FilesChanged");
+        // Not only the fingerprint says so: a file can change twice within the resolution of its time stamp.
+        self.note_change();
+        self.look_soon(context);
+    }
+}
+
+impl<K: ManifestKind> Source<K> for DirectorySource {
+    fn facts(&self) -> LocalBoxStream<'static, Fact<K::Stored>> {
+        let mut receiver = self.0.clone();
+        receiver.mark_changed();
+        let states = stream::unfold(receiver, |mut receiver| async move {
+            receiver.changed().await.ok()?;
+            let objects = receiver.borrow_and_update().clone();
+            Some((objects, receiver))
+        });
+        let lists = states.filter_map(|objects| async move {
+            let objects = objects?;
+            let of_kind = objects.iter().filter_map(K::select);
+            Some(Fact::Resynced(Listing::of_all(of_kind.map(|object| (object.key(), object.clone().digest())))))
+        });
+        lists.boxed_local()
+    }
+}
+
+macro_rules! manifest_kinds {
+    ($($kind:ident $name:literal in $table:ident $facts:tt,)*) => {
+        $(impl ManifestKind for kinds::$kind {
+            fn select(object: &Object) -> Option<&Self> {
+                if let Object::$kind(object) = object { Some(object.as_ref()) } else { None }
+            }
+        })*
+    };
+}
+
+for_each_kind!(manifest_kinds);
+
+#[cfg(test)]
+mod tests;

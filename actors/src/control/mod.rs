@@ -1,0 +1,10 @@
+//! The control plane: from facts about objects to what the other wings are to do and what the API server is told.
+
+pub mod cluster;
+pub mod cluster_writer;
+pub mod fleet;
+pub mod leadership;
+pub mod manifest_directory;
+pub mod overseer;
+pub mod registry;
+pub mod watcher;

@@ -1,0 +1,231 @@
+//! Passes an engine's answer to the client as it arrives.
+//!
+//! The body is pulled by the client's connection: while a client does not read, nothing is read from its engine, and a
+//! client that leaves drops the body and with it the connection to the engine and the lease.
+
+use std::future::Future;
+use std::io::ErrorKind;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{Method, Response, Version};
+use http_body::SizeHint;
+use kthena_router::inference::health::Outcome;
+use kthena_router::inference::model_names::ModelNames;
+use kthena_router::inference::tap::{AnswerHead, Ended, Reading, Tap};
+use kthena_router_upstream::{self as upstream, BodyError, BodySize};
+use tokio::time::{Sleep, sleep_until};
+
+use super::exchange::Exchange;
+use super::headers::text;
+use super::held::Held;
+use crate::ops::requests::facts::REQUEST_ID;
+use crate::pools::lease::Lease;
+
+/// A backend's answer that is about to be passed on.
+pub(super) struct Answer {
+    /// The head, and the body still to come.
+    pub upstream: upstream::Answer,
+    /// The reservation of the endpoint that answers.
+    pub lease: Lease,
+}
+
+/// How the body of an answer is passed on.
+#[derive(Default)]
+pub(super) struct Passing {
+    /// How it is read.
+    pub reading: Reading,
+    /// Gives the model the name back that the client knows.
+    pub names: Option<ModelNames>,
+}
+
+/// The body of an answer while it is passed on.
+pub struct AnswerBody {
+    incoming: upstream::AnswerBody,
+    size: BodySize,
+    status: u16,
+    /// What is left of the answer's reading; `None` once it has ended.
+    tap: Option<Tap>,
+    /// Why the answer is broken off, once what precedes that was sent.
+    broken: Option<BodyError>,
+    /// Whether the server had a moment to send it.
+    is_flushed: bool,
+    idle: Idle,
+    /// Whether the endpoint's health was told of this attempt.
+    is_noted: bool,
+    exchange: Exchange,
+    held: Held,
+}
+
+/// The time that an engine may pause within an answer.
+struct Idle {
+    limit: Duration,
+    since: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl AnswerBody {
+    /// Makes the response that passes an answer on; the exchange and what is held end with it.
+    pub(super) fn response(
+        answer: upstream::Answer,
+        passing: Passing,
+        mut exchange: Exchange,
+        held: Held,
+        idle: Duration,
+    ) -> Response<Box<Self>> {
+        let upstream::Answer { mut head, size, body: incoming, .. } = answer;
+        // Which version is spoken is the server's to say.
+        head.version = Version::default();
+        head.headers.insert(REQUEST_ID, exchange.request_id.clone());
+        let Passing { reading, names } = passing;
+        let seen = AnswerHead {
+            content_type: text(&head.headers, CONTENT_TYPE),
+            content_encoding: text(&head.headers, CONTENT_ENCODING),
+        };
+        exchange.stream |= seen.is_event_stream();
+        let tap = Tap::new(reading, names, exchange.api, seen);
+        let is_empty = exchange.method == Method::HEAD || matches!(size, BodySize::None | BodySize::Sized(0));
+        let size = if tap.changes_length() && !is_empty { BodySize::Stream } else { size };
+        let status = head.status.as_u16();
+        let mut body = Self {
+            incoming,
+            size,
+            status,
+            tap: Some(tap),
+            broken: None,
+            is_flushed: false,
+            idle: Idle { limit: idle, since: None, timer: None },
+            // A bad answer was told of before its body.
+            is_noted: status >= 500,
+            exchange,
+            held,
+        };
+        if is_empty {
+            // The server never asks for a body of which it knows that it is empty.
+            body.end();
+            if let BodySize::Sized(length) = size {
+                head.headers.insert(CONTENT_LENGTH, length.into());
+            }
+        }
+        Response::from_parts(head, Box::new(body))
+    }
+
+    /// Returns whether nothing follows.
+    pub(super) fn is_over(&self) -> bool {
+        self.tap.is_none() && self.broken.is_none()
+    }
+
+    /// Returns the length that the answer has, or would have if it were sent.
+    pub(super) fn size_hint(&self) -> SizeHint {
+        match self.size {
+            BodySize::Sized(length) => SizeHint::with_exact(length),
+            BodySize::None => SizeHint::with_exact(0),
+            BodySize::Stream => SizeHint::default(),
+        }
+    }
+
+    /// Returns the next piece that is passed on, `None` at the end.
+    pub(super) fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        if self.broken.is_none() {
+            let passed = ready!(self.poll_passed(context));
+            if passed.is_some() || self.broken.is_none() {
+                return Poll::Ready(passed.map(Ok));
+            }
+        }
+        // The server sends what it has while it waits, and drops it at an error: the head of the answer as well.
+        if !std::mem::replace(&mut self.is_flushed, true) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(self.broken.take().map(Err))
+    }
+
+    /// Returns the next piece that is passed on; `None` at the end, and where the answer is broken.
+    fn poll_passed(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            let Some(tap) = &mut self.tap else { return Poll::Ready(None) };
+            let piece = match self.incoming.poll_chunk(context) {
+                Poll::Pending => {
+                    if self.idle.is_over(context) {
+                        let late = BodyError::Broken(ErrorKind::TimedOut.into());
+                        return Poll::Ready(self.break_off(late, Outcome::Late));
+                    }
+                    return Poll::Pending;
+                }
+                Poll::Ready(None) => {
+                    let leftover = self.end();
+                    return Poll::Ready(leftover.map(|piece| self.count(piece)));
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(self.break_off(error, Outcome::Reset)),
+                Poll::Ready(Some(Ok(piece))) => piece,
+            };
+            self.idle.since = None;
+            let passed = tap.feed(piece);
+            if let Some(lease) = &self.held.lease {
+                lease.note_first_bytes(self.exchange.stream);
+            }
+            self.note(Outcome::Answered(self.status));
+            if let Some(piece) = passed {
+                return Poll::Ready(Some(self.count(piece)));
+            }
+        }
+    }
+
+    /// Takes in what the tap has learned, and returns what was held back.
+    fn end(&mut self) -> Option<Bytes> {
+        let Ended { leftover, usage } = self.tap.take()?.end();
+        self.exchange.completes(self.status);
+        self.exchange.usage = usage;
+        self.note(Outcome::Answered(self.status));
+        leftover
+    }
+
+    /// Breaks the answer off, so that the client's connection breaks as well; a stream of events says so before.
+    fn break_off(&mut self, error: BodyError, outcome: Outcome) -> Option<Bytes> {
+        let mut tap = self.tap.take().unwrap_or_default();
+        let Ended { leftover: event, usage } = tap.broken(&error.to_string());
+        self.exchange.usage = usage;
+        self.exchange.breaks_off(self.status, error.to_string());
+        if !matches!(error, BodyError::RequestBody(_)) {
+            self.is_noted = false;
+            self.note(outcome);
+        }
+        self.broken = Some(error);
+        event.map(|event| self.count(event))
+    }
+
+    fn count(&mut self, piece: Bytes) -> Bytes {
+        self.exchange.bytes += piece.len() as u64;
+        piece
+    }
+
+    /// Tells the endpoint's health how the attempt ended: a good answer counts once its body has begun.
+    fn note(&mut self, outcome: Outcome) {
+        if !self.is_noted
+            && let Some(lease) = &self.held.lease
+        {
+            self.is_noted = true;
+            lease.note(outcome);
+        }
+    }
+}
+
+impl Idle {
+    /// Returns whether nothing has arrived for too long; else the task is woken when that is so.
+    fn is_over(&mut self, context: &mut Context<'_>) -> bool {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let limit = self.limit;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until((since + limit).into())));
+        // The timer is set anew only when it fires: pieces arrive much more often than it does.
+        while timer.as_mut().poll(context).is_ready() {
+            if since.elapsed() >= limit {
+                return true;
+            }
+            timer.as_mut().reset((since + limit).into());
+        }
+        false
+    }
+}

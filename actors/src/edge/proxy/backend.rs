@@ -1,0 +1,77 @@
+//! A backend, ready to be asked, and the way to it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use kthena_router::inference::api::Call as Asks;
+use kthena_router::object::Kind;
+use kthena_router::routing::decision::{Decision, Destination, Target};
+use kthena_router::routing::pool::{BackendProtocol, PickerPolicy, PoolPolicy};
+use kthena_router::routing::retry::{Attempts, Repeatable};
+use kthena_router_upstream::Transport;
+
+use super::call::Call;
+use super::worker::Worker;
+use crate::pools::published::{Pool, Snapshot};
+
+/// The pool that a request goes to, and how it is spoken to.
+pub(super) struct Backend {
+    /// The pool.
+    pub pool: Arc<Pool>,
+    /// How requests are sent to it.
+    pub policy: Arc<PoolPolicy>,
+    /// How its endpoints are spoken to.
+    pub transport: Transport,
+}
+
+/// Where a request goes, and by which route.
+pub(super) struct Way<'w> {
+    /// The route, and what it does with the request.
+    pub decision: Decision<'w>,
+    /// What it does for this backend.
+    pub target: Target<'w>,
+    /// The backend.
+    pub backend: Backend,
+}
+
+impl Way<'_> {
+    /// Begins the attempts to have a request answered. A call of an inference API that only computes an answer may be
+    /// run twice without anybody having written so.
+    pub(super) fn attempts(&self, call: &Call<'_>) -> Attempts<'_> {
+        let policy = self.decision.steps.retry.unwrap_or(&self.backend.policy.retry);
+        let repeatable = match call.asks {
+            Asks::Inference(api) if self.backend.is_inference() && api.traits().repeatable => Repeatable::Inference,
+            _ => Repeatable::of_method(call.head.method.as_str()),
+        };
+        policy.begin(repeatable, self.decision.steps.adapter)
+    }
+
+    /// Returns when the request must have been answered.
+    pub(super) fn deadline(&self, call: &Call<'_>) -> Option<Instant> {
+        self.decision.steps.timeouts.request.map(|limit| call.exchange.started + limit)
+    }
+}
+
+impl Backend {
+    /// Finds a destination; `None` if its TLS settings cannot be used, so that nothing may be sent.
+    pub(super) fn find(worker: &Worker, snapshot: &Snapshot, destination: Destination) -> Option<Self> {
+        let pool = Arc::clone(snapshot.pools.get(destination.pool.0)?);
+        let policy = Arc::clone(&snapshot.table.pools.get(destination.pool.0)?.policy);
+        let transport = match (destination.tls, policy.protocol) {
+            (Some(tls), _) => Transport::Tls(snapshot.backend_tls.get(tls.0)?.clone()?),
+            (None, BackendProtocol::H2c) => Transport::H2c,
+            (None, BackendProtocol::Http1) => worker.door.serving.upstream.engines(policy.https),
+        };
+        Some(Self { pool, policy, transport })
+    }
+
+    /// Returns whether the endpoints are inference engines.
+    pub(super) fn is_inference(&self) -> bool {
+        self.pool.key.kind != Kind::Service
+    }
+
+    /// Returns whether the router itself chooses the endpoint.
+    pub(super) fn is_picked_here(&self) -> bool {
+        self.policy.picker == PickerPolicy::BuiltIn
+    }
+}

@@ -1,0 +1,224 @@
+//! One request while it is decided on and sent.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::Request;
+use http::request::Parts;
+use http::uri::Authority;
+use kthena_router::hostname::request_host;
+use kthena_router::inference::api;
+use kthena_router::inference::understood::{NotUnderstood, Understood};
+use kthena_router::routing::backend::Availability;
+use kthena_router::routing::decision::{Asked, Decision, Matched, Moment, Refusal, Unreachable, Verdict};
+use kthena_router::routing::path;
+use kthena_router::routing::pool::PoolIndex;
+use kthena_router::routing::request::RequestHead;
+use kthena_router::scheduling::request::RequestFacts;
+use kthena_router_downstream::{Connection, Incoming};
+
+use super::backend::{Backend, Way};
+use super::body::Inbound;
+use super::error::{NoEndpoint, ProxyError};
+use super::exchange::Exchange;
+use super::headers::{self, Received};
+use super::held::Held;
+use super::worker::Worker;
+use crate::edge::tls::PORT_IDENTITY;
+use crate::ops::requests::facts::Facts;
+use crate::ops::requests::names::Subject;
+use crate::pools::published::Snapshot;
+
+/// A request with all that its steps share: made once, and passed to each of them.
+pub(super) struct Call<'w> {
+    /// The thread's worker.
+    pub worker: &'w Rc<Worker>,
+    /// The routes and pools, the same for all steps.
+    pub snapshot: &'w Snapshot,
+    /// The connection that it came in on.
+    pub connection: Rc<Connection>,
+    /// The head of the request, without what is not a client's to send.
+    pub head: Parts,
+    /// What the request asks for.
+    pub asks: api::Call,
+    /// What is known of its body, once somebody has read it.
+    pub understood: Option<Result<Understood, NotUnderstood>>,
+    /// What the scheduler is told of it.
+    pub request_facts: Option<Arc<RequestFacts>>,
+    /// What is said of it at its end.
+    pub exchange: Exchange,
+    /// What it gives back at its end.
+    pub held: Held,
+}
+
+impl<'w> Call<'w> {
+    /// Begins a request.
+    pub(super) fn begin(
+        worker: &'w Rc<Worker>,
+        snapshot: &'w Snapshot,
+        connection: Rc<Connection>,
+        request: Request<Incoming>,
+    ) -> (Self, Incoming) {
+        let (mut head, body) = request.into_parts();
+        headers::purge(&mut head.headers);
+        let exchange = Exchange::begin(&worker.observer, Facts::of(connection.peer, &head));
+        let asks = api::Call::of(head.method.as_str(), head.uri.path());
+        let call = Self {
+            worker,
+            snapshot,
+            connection,
+            head,
+            asks,
+            understood: None,
+            request_facts: None,
+            exchange,
+            held: Held::default(),
+        };
+        (call, body)
+    }
+
+    /// Returns the host and port that the request names; empty if it names none.
+    pub(super) fn authority(&self) -> &str {
+        self.head.uri.authority().map_or("", Authority::as_str)
+    }
+
+    /// Returns the host as listeners know it.
+    pub(super) fn host(&self) -> Cow<'_, str> {
+        request_host(self.authority())
+    }
+
+    /// Checks that the path is read in one way only, and that the connection was made for the listener of the host.
+    pub(super) fn enter(&self) -> Result<(), ProxyError> {
+        path::check(self.head.uri.path())?;
+        let (table, bind) = (&self.snapshot.table, self.worker.door.bind);
+        let host = self.host();
+        let hostname = table.listener_hostname(bind, &host);
+        // A connection may be used for another host than it was made for, and then the client's certificate, or its
+        // lack of one, was accepted by another listener (RFC 9110, section 15.5.20). A handshake without a server name
+        // was one with the listener without hostname.
+        if let Some(tls) = &self.connection.tls {
+            let server_name = tls.server_name.as_deref().unwrap_or_default();
+            let is_of_port = tls.identity == PORT_IDENTITY && server_name.is_empty();
+            let agrees = || table.listener_hostname(bind, server_name) == hostname;
+            if !self.worker.door.serving.tls.is_of(bind, &host, tls.identity) || !(is_of_port || agrees()) {
+                let (host, server_name) = (host.into_owned(), server_name.to_owned());
+                return Err(ProxyError::Misdirected { host, server_name });
+            }
+        }
+        if hostname.is_none() {
+            return Err(ProxyError::NoListener { host: host.into_owned() });
+        }
+        Ok(())
+    }
+
+    /// Takes the body of the request.
+    pub(super) fn receive(&self, incoming: Incoming) -> Result<Inbound, ProxyError> {
+        Inbound::new(incoming, &self.connection, self.worker.limits().max_body_bytes)
+    }
+
+    /// Takes a place among the requests of the port, unless the request has one.
+    pub(super) fn admit(&mut self) -> Result<(), ProxyError> {
+        if self.held.admission.is_none() {
+            let (table, bind) = (&self.snapshot.table, self.worker.door.bind);
+            let gateway = table.listeners(bind, &self.host()).first().map_or(0, |listener| listener.gateway_place);
+            let admission = self.worker.door.places.take(gateway, table.gateways(bind));
+            self.held.admission = Some(admission.ok_or(ProxyError::Overloaded)?);
+        }
+        Ok(())
+    }
+
+    /// Returns whether the request must be understood before it can be decided where it goes.
+    pub(super) fn is_decided_by_model(&self) -> bool {
+        matches!(self.asks, api::Call::Inference(_))
+            && self.snapshot.table.needs_model(self.worker.door.bind, &self.host())
+    }
+
+    /// Decides what becomes of the request.
+    pub(super) fn decide(&mut self) -> Result<Verdict<'w>, ProxyError> {
+        let asked = match (self.asks, &self.understood) {
+            (api::Call::ListModels | api::Call::GetModel | api::Call::Health, _) => Asked::Models,
+            (_, Some(Ok(understood))) => Asked::Model(&understood.model),
+            (_, Some(Err(_))) => Asked::Unread,
+            (_, None) => Asked::Other,
+        };
+        let host = self.host();
+        let head = RequestHead {
+            method: self.head.method.as_str(),
+            host: &host,
+            path: self.head.uri.path(),
+            query: self.head.uri.query().unwrap_or_default(),
+            headers: &Received(&self.head.headers),
+        };
+        match self.snapshot.table.decide(self.worker.door.bind, &head, asked, &*self) {
+            Ok(verdict) => Ok(verdict),
+            Err(Refusal::NoListener) => Err(ProxyError::NoListener { host: host.into_owned() }),
+            Err(Refusal::NoRoute { listener }) => {
+                self.exchange.set_gateway(listener);
+                Err(self.no_route())
+            }
+        }
+    }
+
+    fn no_route(&mut self) -> ProxyError {
+        match self.understood.take() {
+            Some(Err(fault)) => ProxyError::NotUnderstood(fault),
+            Some(Ok(understood)) => ProxyError::NoModel { model: understood.model },
+            None => {
+                let listeners = self.snapshot.table.listeners(self.worker.door.bind, &self.host());
+                let has_rules = listeners.iter().any(|listener| !listener.http.is_empty());
+                self.not_served(has_rules)
+            }
+        }
+    }
+
+    /// Returns the error for a path that is served by nobody, or to nobody.
+    pub(super) fn not_served(&self, has_rules: bool) -> ProxyError {
+        let (method, path) = (self.head.method.to_string(), self.head.uri.path().to_owned());
+        ProxyError::NoRoute { method, path, has_rules }
+    }
+
+    /// Notes which route the request falls under, and finds the backend that it goes to, if any of its filters has not
+    /// answered it.
+    pub(super) fn find(&mut self, decision: Decision<'w>) -> Result<Way<'w>, ProxyError> {
+        self.attribute_to(&decision, decision.target.ok().map(|target| target.destination.pool));
+        let target = decision.target.map_err(|unreachable| nowhere(&decision.route, unreachable))?;
+        let unusable = Unreachable::Invalid("the TLS settings of its backend cannot be used");
+        let backend = Backend::find(self.worker, self.snapshot, target.destination);
+        let backend = backend.ok_or_else(|| nowhere(&decision.route, unusable))?;
+        Ok(Way { decision, target, backend })
+    }
+
+    /// Counts the request for its route, and for the pool if one was chosen.
+    pub(super) fn attribute_to(&mut self, decision: &Decision<'_>, pool: Option<PoolIndex>) {
+        self.exchange.set_gateway(decision.listener);
+        let model = match (decision.route, &self.understood) {
+            (Matched::Model(entry), Some(Ok(understood))) => entry.name_of(&understood.model),
+            _ => None,
+        };
+        self.exchange.attribute_to(self.snapshot, Subject { model, route: Some(decision.route), pool });
+    }
+}
+
+/// Returns the error for a request whose route leads nowhere.
+fn nowhere(route: &Matched<'_>, unreachable: Unreachable) -> ProxyError {
+    let unresolved = match route {
+        Matched::Model(entry) => entry.unresolved.clone(),
+        Matched::Http(_) => Vec::new(),
+    };
+    let route = route.key().clone();
+    match unreachable {
+        Unreachable::Invalid(reason) => ProxyError::Invalid { route, reason },
+        Unreachable::NoEndpoints => NoEndpoint::Route { route, unresolved }.into(),
+    }
+}
+
+impl Moment for Call<'_> {
+    fn availability(&self, pool: PoolIndex) -> Availability {
+        self.snapshot.availability(pool)
+    }
+
+    fn draw(&self, bound: u64) -> u64 {
+        self.worker.draw(bound)
+    }
+}

@@ -1,0 +1,197 @@
+//! Has a request answered by an endpoint of its backend: the one place that sends for a client, and that knows what it
+//! means when that fails.
+//!
+//! What follows an attempt is the policy's to say (`routing::retry`). The last answer of an engine passes to the client
+//! as it is, whatever was tried after it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kthena_router::inference::health::Outcome as Health;
+use kthena_router::routing::retry::{Next, Outcome};
+use kthena_router::scheduling::picker::PickError;
+use kthena_router::scheduling::request::RequestFacts;
+use kthena_router_downstream::Refusal;
+use kthena_router_upstream::{AttemptError, Failure, Processed, Stage};
+use tokio::time::sleep;
+
+use super::answer::Answer;
+use super::backend::Way;
+use super::body;
+use super::call::Call;
+use super::error::{AttemptFailure, NoEndpoint, ProxyError};
+use super::exchange::Exchange;
+use super::outbound::Outbound;
+use super::pick::Picked;
+use super::worker::Worker;
+use crate::pools::lease::Lease;
+
+/// The attempts to have one request answered.
+struct Course<'c> {
+    worker: &'c Worker,
+    way: &'c Way<'c>,
+    /// What the request tells of itself; `None` for one that is no inference request.
+    facts: Option<Arc<RequestFacts>>,
+    /// When the request must have been answered.
+    deadline: Option<Instant>,
+    /// The endpoints that a picker allows, the best one first; without a picker there is no such list.
+    named: Option<&'c [SocketAddr]>,
+    /// The endpoints that were tried.
+    tried: Vec<SocketAddr>,
+    /// Whether an endpoint may be tried again that was tried before.
+    may_return: bool,
+    /// The last answer.
+    answer: Option<Answer>,
+    /// How the last attempt failed that had no answer.
+    failure: Option<AttemptFailure>,
+}
+
+/// How an attempt failed: for the client, for the endpoint's health, and for the policy.
+type Judgement = (AttemptFailure, Health, Outcome);
+
+/// Makes attempts until none may follow, and returns the last answer.
+pub(super) async fn deliver(
+    call: &mut Call<'_>,
+    way: &Way<'_>,
+    outbound: &mut Outbound,
+    picked: &Picked,
+) -> Result<Answer, ProxyError> {
+    let mut attempts = way.attempts(call);
+    let mut course = Course {
+        worker: call.worker,
+        way,
+        facts: call.request_facts.take(),
+        deadline: way.deadline(call),
+        named: picked.endpoints(),
+        tried: Vec::new(),
+        may_return: false,
+        answer: None,
+        failure: None,
+    };
+    let exchange = &mut call.exchange;
+    while let Some(lease) = course.pick().await? {
+        course.tried.push(lease.endpoint().socket());
+        exchange.endpoint = Some(Arc::clone(lease.endpoint()));
+        exchange.marks.sent.get_or_insert_with(Instant::now);
+        let (label, outcome) = match outbound.send(course.worker, &way.backend, &lease, Some(course.limit())).await {
+            Ok(upstream) => {
+                exchange.attempts += upstream.sends;
+                ("answered", course.take(Answer { upstream, lease }))
+            }
+            Err(failure) => {
+                exchange.attempts += failure.sends.max(1);
+                let (failure, health, outcome) = judge(failure, course.deadline)?;
+                lease.note(health);
+                course.failure = Some(failure);
+                (failure.label(), outcome)
+            }
+        };
+        let next = if outbound.body.is_there() { attempts.after(outcome) } else { Next::Stop };
+        let pause = course.pause(next);
+        let is_passed_over = label == "answered" && pause.is_some();
+        exchange.note_attempt(if is_passed_over { "unavailable" } else { label });
+        match pause {
+            None => break,
+            Some(pause) if pause.is_zero() => {}
+            Some(pause) => sleep(pause).await,
+        }
+    }
+    outbound.release();
+    course.end(exchange)
+}
+
+impl Course<'_> {
+    /// Picks an endpoint, one that was not tried yet if there is any; `None` if none may be tried.
+    async fn pick(&mut self) -> Result<Option<Lease>, ProxyError> {
+        let pool = &self.way.backend.pool;
+        loop {
+            let lease = match self.named {
+                Some(named) => Lease::first_of(pool, named, &self.tried),
+                None => self.worker.pick(pool, self.facts.as_ref(), &self.tried).await?,
+            };
+            match lease {
+                Ok(lease) => return Ok(Some(lease)),
+                Err(PickError::AllTried) if self.may_return => self.tried.clear(),
+                Err(PickError::AllTried | PickError::NoEndpoints | PickError::Filtered { .. }) => return Ok(None),
+            }
+        }
+    }
+
+    /// Returns how long an attempt that begins now may take.
+    fn limit(&self) -> Duration {
+        let written = self.way.decision.steps.timeouts.backend_request.or(self.way.backend.policy.timeout);
+        let rest = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let always = self.worker.door.serving.config.engines.first_byte_timeout;
+        written.into_iter().chain(rest).fold(always, Duration::min)
+    }
+
+    /// Takes in an answer in place of the one before, and returns what it is to the policy.
+    fn take(&mut self, answer: Answer) -> Outcome {
+        let status = answer.upstream.head.status.as_u16();
+        if status >= 500 {
+            // A good answer is told of once its body has begun.
+            answer.lease.note(Health::Answered(status));
+        }
+        self.answer = Some(answer);
+        Outcome::Answered(status)
+    }
+
+    /// Returns the pause before the next attempt; `None` if there is nobody left to ask, or no time.
+    fn pause(&mut self, next: Next) -> Option<Duration> {
+        let (pause, may_return) = match next {
+            Next::Stop => return None,
+            Next::Same(pause) => (pause, true),
+            Next::Other(pause) => (pause, false),
+        };
+        let is_in_time = self.deadline.is_none_or(|deadline| Instant::now() + pause < deadline);
+        let is_left = |endpoint: SocketAddr| may_return || !self.tried.contains(&endpoint);
+        let is_anybody_left = match self.named {
+            Some(named) => named.iter().any(|endpoint| is_left(*endpoint)),
+            None => self.way.backend.pool.view().members.iter().any(|member| is_left(member.endpoint.socket())),
+        };
+        self.may_return = may_return;
+        (is_in_time && is_anybody_left).then_some(pause)
+    }
+
+    fn end(self, exchange: &mut Exchange) -> Result<Answer, ProxyError> {
+        match (self.answer, self.failure) {
+            // Gateway API, `HTTPRouteRetry.backoff`: when the time for the request ends during a further attempt, it is
+            // answered with a timeout, and not with what an earlier attempt brought.
+            (Some(answer), failure) if failure != Some(AttemptFailure::PastDeadline) => {
+                exchange.endpoint = Some(Arc::clone(answer.lease.endpoint()));
+                exchange.upstream_status = Some(answer.upstream.head.status.as_u16());
+                exchange.marks.answered = Some(Instant::now());
+                Ok(answer)
+            }
+            (_, Some(failure)) => Err(ProxyError::Failed { attempts: exchange.attempts, failure }),
+            (_, None) => Err(NoEndpoint::Pool { pool: self.way.backend.pool.key.clone() }.into()),
+        }
+    }
+}
+
+/// Judges a failed attempt.
+///
+/// # Errors
+///
+/// Returns an error if it was not the endpoint that failed, but the client's own request.
+fn judge(Failure { error, processed, .. }: Failure, deadline: Option<Instant>) -> Result<Judgement, ProxyError> {
+    let late = match deadline {
+        Some(deadline) if Instant::now() >= deadline => AttemptFailure::PastDeadline,
+        _ => AttemptFailure::Late,
+    };
+    Ok(match error {
+        AttemptError::RequestBody(fault) => return Err(body::fault(fault)),
+        AttemptError::Unsendable(_) => return Err(Refusal::Target.into()),
+        AttemptError::Connect(_) => (AttemptFailure::Refused, Health::Refused, Outcome::Unsent),
+        AttemptError::Handshake(_) => (AttemptFailure::Handshake, Health::Handshake, Outcome::Unsent),
+        AttemptError::Timeout(Stage::Connect) => (late, Health::Refused, Outcome::Unsent),
+        AttemptError::Timeout(Stage::Handshake) => (late, Health::Handshake, Outcome::Unsent),
+        AttemptError::Timeout(Stage::Exchange) => (late, Health::Late, Outcome::Late),
+        AttemptError::Malformed(how) => (AttemptFailure::Malformed(how), Health::Malformed, Outcome::Malformed),
+        AttemptError::Broken(_) if processed == Processed::No => {
+            (AttemptFailure::Broken, Health::Reset, Outcome::Unsent)
+        }
+        AttemptError::Broken(_) => (AttemptFailure::Broken, Health::Reset, Outcome::Broken),
+    })
+}

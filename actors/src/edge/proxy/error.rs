@@ -1,0 +1,289 @@
+//! Why the router answers a request itself, with what status and in what words.
+//!
+//! The body has OpenAI's shape, `{"error":{"message","type","param","code"}}`, because clients parse it; an error of
+//! the messages API has Anthropic's.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::{Response, StatusCode};
+use kthena_router::inference::api::Api;
+use kthena_router::inference::error_body::ApiError;
+use kthena_router::inference::understood::NotUnderstood;
+use kthena_router::object::{ObjectKey, PoolKey};
+use kthena_router::routing::path::PathFault;
+use kthena_router::scheduling::objective::{DROPPED_REASON, REJECTED_SATURATED};
+use kthena_router_downstream::{Exhausted, ReadError, Refusal};
+use thiserror::Error;
+
+use crate::edge::ext_proc::Fault;
+
+/// Why the router answers a request itself.
+#[derive(Debug, Error)]
+pub enum ProxyError {
+    /// The server refused the request before anybody else saw it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The path could be read in two ways.
+    #[error(transparent)]
+    Path(#[from] PathFault),
+    /// The body is not what an inference API takes.
+    #[error(transparent)]
+    NotUnderstood(#[from] NotUnderstood),
+    /// The body did not arrive whole.
+    #[error(transparent)]
+    Body(#[from] ReadError),
+    /// The body is larger than allowed.
+    #[error("the request body is larger than {limit} bytes")]
+    BodyTooLarge {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// There is no memory for the body.
+    #[error(transparent)]
+    Memory(#[from] Exhausted),
+    /// No listener serves the host.
+    #[error("no listener serves the host `{host}`")]
+    NoListener {
+        /// The request's host.
+        host: String,
+    },
+    /// The connection was made for another listener than the request's host belongs to.
+    #[error("the host `{host}` is not served on a connection for the server name `{server_name}`")]
+    Misdirected {
+        /// The request's host.
+        host: String,
+        /// The server name that the client asked for; empty if it named none.
+        server_name: String,
+    },
+    /// No route serves the model.
+    #[error("route not found: no ModelRoute of this listener serves the model `{model}`")]
+    NoModel {
+        /// The requested model.
+        model: Arc<str>,
+    },
+    /// No route serves the method and the path, or the path is not a client's to ask for.
+    #[error("`{method} {path}` is not served by a route of this listener")]
+    NoRoute {
+        /// The request's method.
+        method: String,
+        /// The request's path.
+        path: String,
+        /// Whether there are HTTPRoutes, so that a path could be served.
+        has_rules: bool,
+    },
+    /// The rule, or the backend that was chosen, cannot be used.
+    #[error("the route `{route}` cannot be served: {reason}")]
+    Invalid {
+        /// The route.
+        route: ObjectKey,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// Nothing is there to serve the request.
+    #[error(transparent)]
+    NoEndpoint(#[from] NoEndpoint),
+    /// Too many requests are in flight.
+    #[error("too many requests are in flight")]
+    Overloaded,
+    /// The request can be refused, and its pool has too much to do.
+    #[error("the {pool} is saturated, and the request's objective has a priority below 0")]
+    Saturated {
+        /// The pool.
+        pool: PoolKey,
+        /// After how many seconds it may be worth another try.
+        retry_after: u32,
+    },
+    /// Every attempt failed.
+    #[error("all {attempts} attempts failed; the last endpoint {failure}")]
+    Failed {
+        /// The number of attempts.
+        attempts: u32,
+        /// What the last endpoint did.
+        failure: AttemptFailure,
+    },
+}
+
+/// Why nothing is there to serve a request.
+#[derive(Debug, Error)]
+pub enum NoEndpoint {
+    /// No target of a ModelRoute has an endpoint.
+    #[error("no endpoint of the ModelRoute `{route}` is ready{}", clauses(unresolved))]
+    Route {
+        /// The route.
+        route: ObjectKey,
+        /// Why some of its targets lead nowhere.
+        unresolved: Vec<String>,
+    },
+    /// The pool has no endpoint.
+    #[error("no endpoint of the {pool} is ready")]
+    Pool {
+        /// The pool.
+        pool: PoolKey,
+    },
+    /// The pool's endpoint picker is of no help, and the pool wants no other one.
+    #[error("no endpoint of the {pool} was picked: {fault}")]
+    Picker {
+        /// The pool.
+        pool: PoolKey,
+        /// What is wrong with its picker.
+        fault: Fault,
+    },
+    /// The pool refers to an endpoint picker that is not there.
+    #[error("the {pool} has no endpoint picker: {reason}")]
+    NoPicker {
+        /// The pool.
+        pool: PoolKey,
+        /// Why the reference leads nowhere.
+        reason: String,
+    },
+    /// The scheduler is gone, and so is the one that took its place.
+    #[error("the scheduler does not answer")]
+    Scheduler,
+}
+
+/// How an attempt failed.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum AttemptFailure {
+    /// No connection could be made.
+    #[error("refused the connection")]
+    Refused,
+    /// It accepted the connection, and did not agree on TLS or HTTP/2.
+    #[error("did not agree on TLS or HTTP/2")]
+    Handshake,
+    /// The connection broke before the answer began.
+    #[error("closed the connection before it answered")]
+    Broken,
+    /// What it answered is no HTTP, or more than the router takes.
+    #[error("gave an answer that cannot be read: {0}")]
+    Malformed(&'static str),
+    /// It did not begin to answer in the time of an attempt.
+    #[error("did not begin to answer within the timeout")]
+    Late,
+    /// The time that the route gives the whole request was over before it began to answer.
+    #[error("did not begin to answer within the time that the route gives the request")]
+    PastDeadline,
+}
+
+impl AttemptFailure {
+    /// Returns what metrics call it.
+    pub(super) const fn label(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Handshake => "handshake",
+            Self::Broken => "broken",
+            Self::Malformed(_) => "malformed",
+            Self::Late | Self::PastDeadline => "timeout",
+        }
+    }
+}
+
+fn clauses(reasons: &[String]) -> String {
+    reasons.iter().map(|reason| format!("; {reason}")).collect()
+}
+
+impl ProxyError {
+    /// Returns the status that the client gets.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Refused(refusal) => refusal.status().unwrap_or(StatusCode::BAD_REQUEST),
+            Self::NotUnderstood(NotUnderstood::Encoded { .. } | NotUnderstood::NotJson { .. }) => {
+                StatusCode::UNSUPPORTED_MEDIA_TYPE
+            }
+            Self::Body(ReadError::Late) => StatusCode::REQUEST_TIMEOUT,
+            Self::Path(_) | Self::NotUnderstood(_) | Self::Body(_) => StatusCode::BAD_REQUEST,
+            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NoListener { .. } | Self::NoModel { .. } | Self::NoRoute { .. } => StatusCode::NOT_FOUND,
+            Self::Misdirected { .. } => StatusCode::MISDIRECTED_REQUEST,
+            Self::Invalid { .. } | Self::NoEndpoint(NoEndpoint::NoPicker { .. }) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Overloaded | Self::Saturated { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Failed { failure: AttemptFailure::Late | AttemptFailure::PastDeadline, .. } => {
+                StatusCode::GATEWAY_TIMEOUT
+            }
+            Self::Memory(_) | Self::NoEndpoint(_) | Self::Failed { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// Returns the reason in one word, for logs, metrics and the answer's `code`; the Go router's where it has one.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Refused(Refusal::Memory) | Self::Memory(_) => "memory",
+            Self::Refused(Refusal::TooSlow) => "head_timeout",
+            Self::Refused(_) | Self::Path(_) => "malformed_request",
+            Self::NotUnderstood(_) => "request_parsing",
+            Self::Body(ReadError::Late) => "body_timeout",
+            Self::Body(_) => "body_read",
+            Self::BodyTooLarge { .. } => "body_too_large",
+            Self::NoListener { .. } => "listener_not_found",
+            Self::Misdirected { .. } => "misdirected_request",
+            Self::NoRoute { has_rules: false, .. } => "path_not_served",
+            Self::NoModel { .. } | Self::NoRoute { .. } => "route_not_found",
+            Self::Invalid { .. } => "invalid_route",
+            Self::NoEndpoint(NoEndpoint::Route { .. } | NoEndpoint::Pool { .. }) => "pod_discovery",
+            Self::NoEndpoint(NoEndpoint::Picker { .. } | NoEndpoint::NoPicker { .. }) => "endpoint_picker",
+            Self::NoEndpoint(NoEndpoint::Scheduler) => "scheduling",
+            Self::Overloaded => "overloaded",
+            Self::Saturated { .. } => "saturated",
+            Self::Failed { failure: AttemptFailure::Late, .. } => "upstream_timeout",
+            Self::Failed { failure: AttemptFailure::PastDeadline, .. } => "request_timeout",
+            Self::Failed { .. } => "proxy",
+        }
+    }
+
+    /// Returns after how many seconds the client may try again, if that can help.
+    fn retry_after(&self) -> Option<u32> {
+        match self {
+            Self::Saturated { retry_after, .. } => Some(*retry_after),
+            Self::Failed { failure: AttemptFailure::Late | AttemptFailure::PastDeadline, .. }
+            | Self::NoEndpoint(NoEndpoint::NoPicker { .. }) => None,
+            Self::Overloaded | Self::Memory(_) | Self::NoEndpoint(_) | Self::Failed { .. } => Some(1),
+            _ => None,
+        }
+    }
+
+    /// Makes the answer to a request of an API, if it is one.
+    pub(super) fn response(&self, api: Option<Api>) -> Response<Bytes> {
+        let param = matches!(self, Self::NoModel { .. }).then_some("model");
+        let (status, message) = (self.status(), self.to_string());
+        let error = ApiError { status: status.as_u16(), code: self.reason(), param, message: &message };
+        let mut response = Response::new(error.body(api).into());
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(seconds) = self.retry_after() {
+            headers.insert(RETRY_AFTER, seconds.into());
+        }
+        if matches!(self, Self::Saturated { .. }) {
+            let name = HeaderName::from_static(DROPPED_REASON);
+            headers.insert(name, HeaderValue::from_static(REJECTED_SATURATED));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_passing_troubles_invite_another_try() {
+        let nowhere = NoEndpoint::Route { route: ObjectKey::new("a", "b"), unresolved: Vec::new() };
+        for (error, status, retry) in [
+            (ProxyError::Overloaded, 429, Some("1")),
+            (nowhere.into(), 503, Some("1")),
+            (ProxyError::Failed { attempts: 3, failure: AttemptFailure::Refused }, 503, Some("1")),
+            (ProxyError::Failed { attempts: 1, failure: AttemptFailure::Late }, 504, None),
+            (ProxyError::BodyTooLarge { limit: 1 }, 413, None),
+            (ReadError::Late.into(), 408, None),
+            (Exhausted.into(), 503, Some("1")),
+            (NotUnderstood::LongModel.into(), 400, None),
+            (NotUnderstood::Encoded { encoding: "gzip".to_owned() }.into(), 415, None),
+        ] {
+            let response = error.response(None);
+            assert_eq!(response.status().as_u16(), status, "{error}");
+            let found = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+            assert_eq!(found, retry, "{error}");
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! One request from its head to its end, observed when it is dropped.
+
+use std::ops::{Deref, DerefMut};
+use std::rc::Rc;
+use std::time::Instant;
+
+use kthena_router::routing::table::ListenerTable;
+
+use super::error::ProxyError;
+use crate::ops::requests::facts::{End, Facts};
+use crate::ops::requests::names::Subject;
+use crate::ops::requests::observer::Observer;
+use crate::ops::requests::series::Series;
+use crate::pools::published::Snapshot;
+
+/// The status logged when the client disconnects before the answer ends.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// One request; it reads as the facts that are known of it.
+pub(super) struct Exchange {
+    observer: Rc<Observer>,
+    series: Rc<Series>,
+    facts: Facts,
+    end: End,
+}
+
+impl Exchange {
+    /// Begins a request; until it says otherwise it ends because its client left.
+    pub(super) fn begin(observer: &Rc<Observer>, facts: Facts) -> Self {
+        observer.metrics.active_requests.inc();
+        let end = End { status: CLIENT_CLOSED_REQUEST, reason: "client_closed", error: None };
+        let series = observer.unrouted();
+        series.enter();
+        Self { observer: Rc::clone(observer), series, facts, end }
+    }
+
+    /// Notes the listener that took the request.
+    pub(super) fn set_gateway(&mut self, listener: &ListenerTable) {
+        self.facts.gateway.clone_from(&listener.identity.gateway);
+    }
+
+    /// Notes what the request is about, as far as it is known.
+    pub(super) fn attribute_to(&mut self, snapshot: &Snapshot, subject: Subject<'_>) {
+        let series = self.observer.series(snapshot, subject);
+        series.enter();
+        std::mem::replace(&mut self.series, series).leave();
+    }
+
+    /// Counts an attempt, by how it ended.
+    pub(super) fn note_attempt(&self, outcome: &'static str) {
+        self.series.note_attempt(&self.observer.metrics, outcome);
+    }
+
+    /// Notes that the router answers with an error.
+    pub(super) fn fails(&mut self, error: &ProxyError) {
+        self.end = End { status: error.status().as_u16(), reason: error.reason(), error: Some(error.reason()) };
+        self.facts.error_text = Some(error.to_string());
+    }
+
+    /// Notes that the answer was passed on whole.
+    pub(super) fn completes(&mut self, status: u16) {
+        let failed = status >= 400;
+        let reason = if failed { "request_failed" } else { "successful_request" };
+        self.end = End { status, reason, error: failed.then_some("upstream_response") };
+    }
+
+    /// Notes that the engine broke the answer off, and how.
+    pub(super) fn breaks_off(&mut self, status: u16, how: String) {
+        self.end = End { status, reason: "upstream_reset", error: Some("upstream_reset") };
+        self.facts.error_text = Some(how);
+    }
+}
+
+impl Deref for Exchange {
+    type Target = Facts;
+
+    fn deref(&self) -> &Facts {
+        &self.facts
+    }
+}
+
+impl DerefMut for Exchange {
+    fn deref_mut(&mut self) -> &mut Facts {
+        &mut self.facts
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        let (facts, metrics) = (&self.facts, &self.observer.metrics);
+        metrics.active_requests.dec();
+        let outcome = self.series.outcome(metrics, facts.api, self.end);
+        outcome.requests.inc();
+        outcome.seconds.observe((now - facts.started).as_secs_f64());
+        if let Some(usage) = facts.usage {
+            outcome.input_tokens.inc_by(usage.prompt_tokens);
+            outcome.output_tokens.inc_by(usage.completion_tokens);
+        }
+        if let Some(overhead) = facts.overhead() {
+            metrics.overhead_seconds.observe(overhead);
+        }
+        if let Some(log) = &self.observer.log {
+            log.append(facts, self.end, &self.series.names, now);
+        }
+        self.series.leave();
+    }
+}

@@ -1,0 +1,16 @@
+//! What a request has taken and gives back at its end, however that comes about.
+
+use super::admission::Admission;
+use crate::edge::ext_proc::Consultation;
+use crate::pools::lease::Lease;
+
+/// Everything that gives itself back when a request ends: it rides with the answer's body, and is dropped with it.
+#[derive(Default)]
+pub(super) struct Held {
+    /// The place among the port's requests.
+    pub admission: Option<Admission>,
+    /// The reservation of the endpoint that answers.
+    pub lease: Option<Lease>,
+    /// The exchange with the picker that has chosen the endpoint; it ends at the same time.
+    pub consultation: Option<Box<Consultation>>,
+}

@@ -1,0 +1,32 @@
+//! The request path: from a request's head to the last byte of its answer, on one worker thread.
+//!
+//! `handle` is the only file that knows the order of the steps. Values that several steps share are below them:
+//! `exchange`, `call`, `outbound`, `held`, `reply`.
+
+mod admission;
+mod answer;
+mod backend;
+mod body;
+mod call;
+mod deliver;
+mod early_answer;
+mod error;
+mod exchange;
+mod handle;
+mod headers;
+mod held;
+mod inference;
+mod mirrors;
+mod models;
+mod outbound;
+mod pick;
+mod reply;
+mod response_filters;
+mod segments;
+mod service;
+mod tunnel;
+mod worker;
+
+pub use error::ProxyError;
+pub use service::InferenceService;
+pub use worker::{Door, Serving, Worker};

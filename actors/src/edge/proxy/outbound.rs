@@ -1,0 +1,160 @@
+//! A request as it leaves for a backend: its headers, host and path after all filters.
+
+use std::time::{Duration, Instant};
+
+use http::header::{HeaderMap, HeaderValue, ORIGIN, UPGRADE};
+use http::uri::{Authority, PathAndQuery};
+use http::{Method, Uri};
+use kthena_router_downstream::{Charge, Upgrade};
+use kthena_router_upstream::{Answer, Ask, Body, Failure, Peer};
+
+use super::backend::{Backend, Way};
+use super::body::Inbound;
+use super::call::Call;
+use super::error::ProxyError;
+use super::headers::{Edited, set_forwarded};
+use super::worker::Worker;
+use crate::ops::requests::facts::REQUEST_ID;
+use crate::pools::lease::Lease;
+
+/// A request as it leaves.
+pub(super) struct Outbound {
+    /// The method.
+    pub method: Method,
+    /// The headers, without those of the client's connection.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Body,
+    /// The origin that the client names, whatever filters make of it.
+    pub origin: Option<HeaderValue>,
+    /// What the body takes of the memory for requests, until nobody is to get it any more.
+    charge: Option<Charge>,
+    /// The protocol to change to.
+    upgrade: Option<HeaderValue>,
+    /// The authority and the path that the client asked for.
+    uri: Uri,
+    /// The path and the query in place of its own.
+    rewritten: Option<String>,
+    /// The host in place of its own.
+    hostname: Option<String>,
+}
+
+impl Outbound {
+    /// Makes the request that a backend gets, without its body; the headers are taken out of the call.
+    pub(super) fn new(call: &mut Call<'_>, way: &Way<'_>) -> Self {
+        let Way { decision, target, .. } = way;
+        let (rule, backend) = (decision.steps.filters, target.filters);
+        let uri = call.head.uri.clone();
+        let mut headers = std::mem::take(&mut call.head.headers);
+        let (origin, upgrade) = (headers.get(ORIGIN).cloned(), headers.remove(UPGRADE));
+        // What the router adds comes first: filters have the last word.
+        let client = call.connection.peer.ip();
+        let authority = uri.authority().map_or("", Authority::as_str);
+        set_forwarded(&mut headers, decision.listener.identity.scheme, authority, client);
+        for edits in [&rule.request_headers, &backend.request_headers] {
+            if !edits.is_empty() {
+                edits.apply(&mut Edited(&mut headers));
+            }
+        }
+        headers.insert(REQUEST_ID, call.exchange.request_id.clone());
+        let rewrites = [&backend.rewrite, &rule.rewrite];
+        let hostname = rewrites.iter().find_map(|rewrite| rewrite.as_ref()?.hostname.clone());
+        let path = rewrites.iter().find_map(|rewrite| rewrite.as_ref()?.path.as_ref());
+        let rewritten = path.map(|path| {
+            let path = path.apply(uri.path(), decision.steps.prefix);
+            uri.query().map_or_else(|| path.to_string(), |query| format!("{path}?{query}"))
+        });
+        let method = call.head.method.clone();
+        Self { method, headers, body: Body::Empty, origin, charge: None, upgrade, uri, rewritten, hostname }
+    }
+
+    /// Takes the body, all of it where somebody is going to send it or look at it again.
+    ///
+    /// Returns the client's connection where the request asks to change to WebSocket: by a GET without body, over a
+    /// version of HTTP that can (RFC 6455, section 4.2.1). Any other offer of a protocol ends here.
+    pub(super) async fn take(
+        &mut self,
+        call: &mut Call<'_>,
+        way: &Way<'_>,
+        mut body: Inbound,
+        is_copied: bool,
+    ) -> Result<Option<Upgrade>, ProxyError> {
+        let is_websocket = |offer: &HeaderValue| offer.as_bytes().eq_ignore_ascii_case(b"websocket");
+        let asks = self.method == Method::GET && self.upgrade.as_ref().is_some_and(is_websocket);
+        let client = if asks { body.upgrade() } else { None };
+        self.upgrade = self.upgrade.take().filter(|_| client.is_some());
+        let keep = is_copied || way.attempts(call).keep_body() || !way.backend.is_picked_here();
+        let (body, charge) = body.outbound(keep).await?;
+        (self.body, self.charge) = (body, Some(charge));
+        call.exchange.marks.body_read.get_or_insert_with(Instant::now);
+        Ok(client)
+    }
+
+    /// Sends the request to an endpoint, and waits for the head of its answer: the one place that does, for every
+    /// attempt and every copy.
+    pub(super) async fn send(
+        &mut self,
+        worker: &Worker,
+        backend: &Backend,
+        lease: &Lease,
+        timeout: Option<Duration>,
+    ) -> Result<Answer, Failure> {
+        let peer = Peer { address: lease.endpoint().socket(), transport: backend.transport.clone() };
+        let body = std::mem::replace(&mut self.body, Body::Gone);
+        let mut ask = Ask {
+            method: &self.method,
+            target: self.target(),
+            host: if self.host().is_empty() { lease.authority().as_str() } else { self.host() },
+            headers: &self.headers,
+            replaced: &[],
+            upgrade: self.upgrade.as_ref(),
+            body,
+            timeout,
+        };
+        let outcome = worker.client.send(&peer, &mut ask).await;
+        self.body = ask.body;
+        outcome
+    }
+
+    /// Gives back what the body takes of the memory: an endpoint has answered, and nobody else gets it.
+    pub(super) fn release(&mut self) {
+        (self.body, self.charge) = (Body::Gone, None);
+    }
+
+    /// Returns the path and the query.
+    pub(super) fn target(&self) -> &str {
+        match &self.rewritten {
+            Some(target) => target,
+            None => self.uri.path_and_query().map_or("/", PathAndQuery::as_str),
+        }
+    }
+
+    /// Returns the path.
+    pub(super) fn path(&self) -> &str {
+        let target = self.target();
+        target.split_once('?').map_or(target, |(path, _)| path)
+    }
+
+    /// Returns the host and port; empty leaves them to be those of the endpoint.
+    pub(super) fn host(&self) -> &str {
+        match &self.hostname {
+            Some(hostname) => hostname,
+            None => self.uri.authority().map_or("", Authority::as_str),
+        }
+    }
+
+    /// Returns the same request with another body, for another backend.
+    pub(super) fn copy(&self, body: Body) -> Self {
+        Self {
+            method: self.method.clone(),
+            headers: self.headers.clone(),
+            body,
+            origin: None,
+            charge: None,
+            upgrade: None,
+            uri: self.uri.clone(),
+            rewritten: self.rewritten.clone(),
+            hostname: self.hostname.clone(),
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What a request is answered with, whoever gives the answer.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use http::{Method, Response, StatusCode, Version};
+use http_body::{Body, Frame, SizeHint};
+use kthena_router_downstream::Upgrade;
+use kthena_router_upstream::BodyError;
+
+use super::answer::{Answer, AnswerBody, Passing};
+use super::call::Call;
+use super::error::ProxyError;
+use super::exchange::Exchange;
+use super::tunnel;
+use crate::ops::requests::facts::REQUEST_ID;
+
+/// What a backend answers, and how that is passed on.
+pub(super) struct Reply {
+    /// The answer.
+    pub answer: Answer,
+    /// How it is passed on.
+    pub passing: Passing,
+    /// The client's connection, where the client asks to change the protocol.
+    pub upgrade: Option<Upgrade>,
+}
+
+/// What the router answers itself, so that no further stage is reached.
+pub(super) enum Early {
+    /// An answer that the routes, or an endpoint picker, give.
+    Answer(Box<Response<Bytes>>),
+    /// An error.
+    Error(ProxyError),
+}
+
+/// The body of an answer.
+pub enum ReplyBody {
+    /// The router's own.
+    Own(Bytes),
+    /// A backend's, as it arrives.
+    Backend(Box<AnswerBody>),
+}
+
+impl Reply {
+    /// Makes the response to a client. What is said of the request, and what it holds, end with the response.
+    pub(super) fn complete(reply: Result<Self, Early>, call: Call<'_>) -> Response<ReplyBody> {
+        let Call { worker, head, mut exchange, mut held, .. } = call;
+        let mut response = match reply {
+            Ok(Self { answer: Answer { upstream, lease }, passing, upgrade }) => {
+                held.lease = Some(lease);
+                match upgrade {
+                    Some(client) if upstream.head.status == StatusCode::SWITCHING_PROTOCOLS => {
+                        return tunnel::response(upstream, client, exchange, held).map(ReplyBody::Own);
+                    }
+                    _ => {
+                        let idle = worker.door.serving.config.engines.idle_timeout;
+                        AnswerBody::response(upstream, passing, exchange, held, idle).map(ReplyBody::Backend)
+                    }
+                }
+            }
+            Err(Early::Answer(response)) => {
+                exchange.completes(response.status().as_u16());
+                own(*response, &mut exchange)
+            }
+            Err(Early::Error(error)) => failed(&error, &mut exchange),
+        };
+        // A client that is told so connects elsewhere, and loses nothing when the ports are closed.
+        if worker.is_stopping() && head.version < Version::HTTP_2 {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+/// Makes the response that tells a client of an error.
+pub(super) fn failed(error: &ProxyError, exchange: &mut Exchange) -> Response<ReplyBody> {
+    exchange.fails(error);
+    own(error.response(exchange.api), exchange)
+}
+
+/// Makes an answer of the router's own, with a body of this type if it has any.
+pub(super) fn made(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Bytes> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    if !response.body().is_empty() {
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    }
+    response
+}
+
+/// Completes an answer of the router's own.
+fn own(mut response: Response<Bytes>, exchange: &mut Exchange) -> Response<ReplyBody> {
+    response.headers_mut().insert(REQUEST_ID, exchange.request_id.clone());
+    if exchange.method != Method::HEAD {
+        exchange.bytes = response.body().len() as u64;
+        return response.map(ReplyBody::Own);
+    }
+    // There are clients that parse what they are told is JSON, although an answer to HEAD has no body.
+    response.headers_mut().remove(CONTENT_TYPE);
+    let length = response.body().len();
+    response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    response.map(|_| ReplyBody::Own(Bytes::new()))
+}
+
+impl From<ProxyError> for Early {
+    fn from(error: ProxyError) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<Response<Bytes>> for Early {
+    fn from(response: Response<Bytes>) -> Self {
+        Self::Answer(Box::new(response))
+    }
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Own(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Own(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Backend(body) => body.poll_piece(context).map_ok(Frame::data),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Own(bytes) => bytes.is_empty(),
+            Self::Backend(body) => body.is_over(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Own(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Backend(body) => body.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! What the HTTP server asks for answers.
+
+use std::future::Future;
+use std::rc::Rc;
+
+use http::{Request, Response};
+use kthena_router_downstream::{Connection, Incoming, Refused, Service};
+
+use super::error::ProxyError;
+use super::exchange::Exchange;
+use super::handle::handle;
+use super::reply::{ReplyBody, failed};
+use super::worker::Worker;
+use crate::ops::metrics::RefusedLabels;
+use crate::ops::requests::facts::Facts;
+
+/// Answers the requests of one worker thread.
+pub struct InferenceService(pub Rc<Worker>);
+
+impl Service for InferenceService {
+    type Body = ReplyBody;
+
+    fn handle(
+        self: Rc<Self>,
+        connection: Rc<Connection>,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<ReplyBody>> + 'static {
+        handle(Rc::clone(&self.0), connection, request)
+    }
+
+    fn refuse(&self, connection: &Connection, refused: &Refused<'_>) -> Response<ReplyBody> {
+        let error = ProxyError::Refused(refused.why);
+        let labels = RefusedLabels { reason: refused.why.reason() };
+        self.0.door.serving.metrics.edge.refused.get_or_create(&labels).inc();
+        let nothing = Request::new(()).into_parts().0;
+        let facts = Facts::of(connection.peer, refused.head.unwrap_or(&nothing));
+        let mut exchange = Exchange::begin(&self.0.observer, facts);
+        failed(&error, &mut exchange)
+    }
+}

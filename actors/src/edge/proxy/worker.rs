@@ -1,0 +1,169 @@
+//! What the requests of one worker thread share.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use actix::{Actor, Addr, MailboxError};
+use kthena_router::config::{Config, LimitConfig};
+use kthena_router::object::Bind;
+use kthena_router::scheduling::config::SchedulerConfig;
+use kthena_router::scheduling::picker::{Legs, PickError};
+use kthena_router::scheduling::request::RequestFacts;
+use kthena_router_downstream::Budget;
+use kthena_router_upstream::{Client, Upstream};
+use prometheus_client::metrics::histogram::Histogram;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use rustls::ServerConfig;
+use tokio::sync::Semaphore;
+
+use super::admission::PortPlaces;
+use super::error::{NoEndpoint, ProxyError};
+use super::mirrors;
+use crate::edge::ext_proc::Channels;
+use crate::edge::tls::TlsReader;
+use crate::nursery::{Child, Tended};
+use crate::ops::access_logger::AccessLog;
+use crate::ops::metrics::{ActorLabel, BindLabel, Metrics};
+use crate::ops::requests::access_log::LogBuffer;
+use crate::ops::requests::observer::Observer;
+use crate::pools::lease::Lease;
+use crate::pools::published::{Pool, Reader, Stopping};
+use crate::pools::scheduler::{PickEndpoint, Scheduler};
+
+/// What all listeners serve with.
+pub struct Serving {
+    /// The router's options.
+    pub config: Config,
+    /// Worker threads for all listeners.
+    pub workers: usize,
+    /// The bytes that requests may hold.
+    pub budget: Budget,
+    /// Whether the router is stopping.
+    pub stopping: Stopping,
+    /// How endpoints are rated.
+    pub scheduler: SchedulerConfig,
+    /// The routes and pools.
+    pub reader: Reader,
+    /// How engines are reached.
+    pub upstream: Upstream,
+    /// The certificate of the inference port.
+    pub server_tls: Option<Arc<ServerConfig>>,
+    /// The certificates of listeners.
+    pub tls: TlsReader,
+    /// Where access log lines go; `None` when there is no access log.
+    pub access_log: Option<AccessLog>,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+}
+
+/// One bind, as its workers share it.
+pub struct Door {
+    /// The bind that requests come in on.
+    pub bind: Bind,
+    /// What is served with.
+    pub serving: Arc<Serving>,
+    /// The requests that it may have in flight.
+    pub(super) places: Arc<PortPlaces>,
+}
+
+/// What the requests of one worker thread of one bind share.
+pub struct Worker {
+    /// The bind.
+    pub(super) door: Arc<Door>,
+    /// Connections to engines.
+    pub(super) client: Client,
+    /// Who learns of the end of requests.
+    pub(super) observer: Rc<Observer>,
+    /// The room for copies of requests that are under way.
+    pub(super) mirrors: Arc<Semaphore>,
+    /// Connections to endpoint pickers.
+    pub(super) pickers: Channels,
+    /// When the worker started, in seconds since the epoch.
+    pub(super) started: i64,
+    scheduler: RefCell<Child<Scheduler>>,
+    asks: Histogram,
+    rng: RefCell<SmallRng>,
+}
+
+impl Door {
+    /// Makes a door with nobody inside.
+    pub fn new(bind: Bind, serving: Arc<Serving>) -> Arc<Self> {
+        let label = BindLabel { bind: bind.to_string() };
+        let shown = serving.metrics.listener_in_flight.get_or_create_owned(&label);
+        let places = PortPlaces::new(serving.config.limits.max_inflight, shown);
+        Arc::new(Self { bind, serving, places })
+    }
+}
+
+impl Worker {
+    /// Makes the worker of the current thread.
+    pub fn new(door: Arc<Door>) -> Rc<Self> {
+        let serving = &door.serving;
+        let engines = &serving.config.engines;
+        let asks = serving.metrics.actors.ask_seconds.get_or_create_owned(&ActorLabel { actor: Scheduler::NAME });
+        let (metrics, format) = (&serving.metrics, serving.config.access_log.access_log_format);
+        let log = serving.access_log.clone().map(|log| LogBuffer::start(log, format, Arc::clone(metrics)));
+        let observer = Observer::start(Arc::clone(metrics), log, serving.reader.clone());
+        let scheduled = Arc::clone(serving);
+        let start = move || Scheduler::new(&scheduled.scheduler, &scheduled.metrics).start();
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Rc::new(Self {
+            client: serving.upstream.client(),
+            mirrors: mirrors::room(),
+            observer,
+            pickers: Channels::new(engines.connect_timeout, engines.endpoint_picker_timeout),
+            started: i64::try_from(since_epoch.as_secs()).unwrap_or_default(),
+            scheduler: RefCell::new(Child::start(Scheduler::NAME, start)),
+            asks,
+            rng: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
+            door,
+        })
+    }
+
+    /// Returns what clients are allowed.
+    pub(crate) fn limits(&self) -> &LimitConfig {
+        &self.door.serving.config.limits
+    }
+
+    /// Returns whether the router is stopping, so that clients should connect elsewhere.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.door.serving.stopping.is_announced()
+    }
+
+    /// Returns a random number below `bound`, which must not be 0.
+    pub(super) fn draw(&self, bound: u64) -> u64 {
+        self.rng.borrow_mut().random_range(0..bound)
+    }
+
+    /// Asks the thread's scheduler for an endpoint of a pool; one that died is replaced and asked again. `facts` are
+    /// what the request tells of itself, and `tried` the endpoints that it was sent to.
+    pub(super) async fn pick(
+        &self,
+        pool: &Arc<Pool>,
+        facts: Option<&Arc<RequestFacts>>,
+        tried: &[SocketAddr],
+    ) -> Result<Result<Lease, PickError>, ProxyError> {
+        let ask = || PickEndpoint { pool: Arc::clone(pool), facts: facts.cloned(), tried: tried.to_vec() };
+        let started = Instant::now();
+        let scheduler = self.scheduler.borrow().address().clone();
+        let answer = match scheduler.send(ask()).await {
+            Err(MailboxError::Closed) => self.fresh_scheduler().send(ask()).await,
+            answer => answer,
+        };
+        self.asks.observe(started.elapsed().as_secs_f64());
+        answer.map(|legs| legs.map(|Legs::One(lease)| lease)).map_err(|_| NoEndpoint::Scheduler.into())
+    }
+
+    fn fresh_scheduler(&self) -> Addr<Scheduler> {
+        let mut scheduler = self.scheduler.borrow_mut();
+        scheduler.look(&self.door.bind, &self.door.serving.metrics);
+        scheduler.address().clone()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,8 @@
+//! Pools: what is known of endpoints, and which of them serves a request.
+
+pub mod lease;
+pub mod load;
+pub mod pool_keeper;
+pub mod published;
+pub mod scheduler;
+pub mod scraper;

@@ -1,0 +1,160 @@
+//! What the control plane publishes to the HTTP workers: one snapshot of routes and pools, swapped as a whole, and
+//! whether the router is stopping.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use actix::WeakRecipient;
+use arc_swap::ArcSwap;
+use http::uri::Authority;
+use kthena_router::object::PoolKey;
+use kthena_router::routing::backend::Availability;
+use kthena_router::routing::pool::PoolIndex;
+use kthena_router::routing::table::RouteTable;
+use kthena_router::scheduling::endpoint::{Endpoint, Observation};
+use kthena_router::scheduling::ledger::Ledger;
+
+use crate::messages::AttemptEnded;
+use crate::pools::load::LoadCell;
+use kthena_router_upstream::ClientTls;
+
+/// Everything that a worker needs to route a request.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// Grows with each snapshot; 0 before the first plan.
+    pub generation: u64,
+    /// The routes.
+    pub table: RouteTable,
+    /// The pools, in the order of [`RouteTable::pools`].
+    pub pools: Vec<Arc<Pool>>,
+    /// How TLS is spoken to backends, by [`TlsIndex`](kthena_router::routing::pool::TlsIndex); `None` where it cannot
+    /// be spoken as a policy asks for, so that nothing may be sent.
+    pub backend_tls: Vec<Option<Arc<ClientTls>>>,
+}
+
+/// A pool, the same value for as long as its backend object exists.
+#[derive(Debug)]
+pub struct Pool {
+    /// The pool's name.
+    pub key: PoolKey,
+    view: ArcSwap<PoolView>,
+}
+
+/// What is known of a pool at one moment.
+#[derive(Debug, Default)]
+pub struct PoolView {
+    /// The endpoints.
+    pub members: Vec<Member>,
+    /// Who wants to know of failed attempts: the keeper of the pool.
+    pub keeper: Option<WeakRecipient<AttemptEnded>>,
+}
+
+/// One endpoint of a pool.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// Where it is.
+    pub endpoint: Arc<Endpoint>,
+    /// Where it is, as part of a URI.
+    pub authority: Authority,
+    /// Its load, which all views of the pool share.
+    pub cell: Arc<LoadCell>,
+    /// What was sent there and learnt from the answers, which all views share as well.
+    pub ledger: Arc<Ledger>,
+    /// What was observed of it.
+    pub observation: Observation,
+}
+
+/// Whether the router is stopping; its one writer is the Overseer.
+#[derive(Clone, Debug, Default)]
+pub struct Stopping(Arc<AtomicBool>);
+
+/// The one writer of the snapshot.
+#[derive(Debug)]
+pub struct Publisher(Arc<ArcSwap<Snapshot>>);
+
+/// A reader of the snapshot.
+#[derive(Clone, Debug)]
+pub struct Reader(Arc<ArcSwap<Snapshot>>);
+
+/// Makes a writer and a reader of an empty snapshot.
+pub fn channel() -> (Publisher, Reader) {
+    let shared = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
+    (Publisher(Arc::clone(&shared)), Reader(shared))
+}
+
+impl Stopping {
+    /// Tells that the router is stopping; it does not go back on that.
+    pub fn announce(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether the router is stopping.
+    pub fn is_announced(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Publisher {
+    /// Publishes a snapshot; requests in flight keep the one they began with.
+    pub fn publish(&self, snapshot: Snapshot) {
+        self.0.store(Arc::new(snapshot));
+    }
+}
+
+impl Reader {
+    /// Returns the snapshot of this moment.
+    pub fn load(&self) -> Arc<Snapshot> {
+        self.0.load_full()
+    }
+
+    /// Looks at the snapshot of this moment; cheaper than to keep it, and not to be held while waiting.
+    pub fn glance(&self) -> arc_swap::Guard<Arc<Snapshot>> {
+        self.0.load()
+    }
+}
+
+impl Snapshot {
+    /// Returns what a pool can serve now.
+    pub fn availability(&self, pool: PoolIndex) -> Availability {
+        self.pools.get(pool.0).map_or(Availability::Empty, |pool| pool.availability())
+    }
+}
+
+impl Pool {
+    /// Makes a pool of these endpoints.
+    pub fn new(key: PoolKey, endpoints: &[Endpoint]) -> Arc<Self> {
+        let members = endpoints.iter().map(Member::new).collect();
+        Arc::new(Self { key, view: ArcSwap::from_pointee(PoolView { members, keeper: None }) })
+    }
+
+    /// Returns what is known of the pool.
+    pub fn view(&self) -> arc_swap::Guard<Arc<PoolView>> {
+        self.view.load()
+    }
+
+    /// Publishes what is known of the pool; only its keeper does so.
+    pub(crate) fn publish(&self, view: PoolView) {
+        self.view.store(Arc::new(view));
+    }
+
+    fn availability(&self) -> Availability {
+        let view = self.view.load();
+        let of = |member: &Member| {
+            if member.observation.standing.is_ejected() { Availability::Ejected } else { Availability::Ready }
+        };
+        view.members.iter().map(of).max().unwrap_or(Availability::Empty)
+    }
+}
+
+impl Member {
+    /// Makes a member of which nothing is observed yet.
+    pub(crate) fn new(endpoint: &Endpoint) -> Self {
+        Self {
+            authority: endpoint.socket().to_string().parse().expect("a socket's address is an authority"),
+            endpoint: Arc::new(endpoint.clone()),
+            cell: Arc::default(),
+            ledger: Arc::default(),
+            observation: Observation::default(),
+        }
+    }
+}

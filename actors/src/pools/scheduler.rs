@@ -1,0 +1,128 @@
+//! Scheduler: answers which endpoint serves a request.
+//!
+//! # State
+//! The picker, and a random number generator that breaks ties; nothing that would be missed. What it knows of pools is
+//! in the snapshots and load cells that it is asked with.
+//!
+//! # Messages
+//! In: [`PickEndpoint`], asked by request handlers of the same worker thread. The handler is synchronous, so that an
+//! ask costs about a microsecond and needs no timeout.
+//!
+//! # Supervision
+//! Started by each HTTP worker; after a panic the worker's next request starts a fresh one.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix::{Actor, Context, Handler, Message, MessageResult};
+use kthena_router::scheduling::config::SchedulerConfig;
+use kthena_router::scheduling::endpoint::{Candidate, PoolFacts};
+use kthena_router::scheduling::picker::{Legs, PickError, Picker};
+use kthena_router::scheduling::request::{PickRequest, RequestFacts};
+use kthena_router::scheduling::witness::Witness;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+
+use crate::ops::metrics::{Metrics, PluginLabels};
+use crate::ops::vitals::{MessageVitals, Vitals};
+use crate::pools::lease::Lease;
+use crate::pools::published::{Member, Pool};
+
+/// Picks endpoints for the requests of one worker thread.
+pub struct Scheduler {
+    picker: Picker,
+    /// What is said of a request that tells nothing of itself.
+    nothing: RequestFacts,
+    rng: SmallRng,
+    picks: MessageVitals,
+    vitals: Vitals,
+}
+
+/// Asks for the endpoints that work on a request, and reserves them in the same step.
+#[derive(Message)]
+#[rtype(result = "Result<Legs<Lease>, PickError>")]
+pub struct PickEndpoint {
+    /// The pool.
+    pub pool: Arc<Pool>,
+    /// What the request tells of itself; `None` for one that is no inference request.
+    pub facts: Option<Arc<RequestFacts>>,
+    /// The endpoints that failed this request already.
+    pub tried: Vec<SocketAddr>,
+}
+
+impl Scheduler {
+    /// The actor's name.
+    pub const NAME: &str = "Scheduler";
+
+    /// Makes a scheduler that picks as `config` says.
+    pub fn new(config: &SchedulerConfig, metrics: &Arc<Metrics>) -> Self {
+        let vitals = Vitals::new(Self::NAME, metrics);
+        Self {
+            picker: config.picker(),
+            nothing: RequestFacts::default(),
+            rng: SmallRng::from_rng(&mut rand::rng()),
+            picks: vitals.message("PickEndpoint"),
+            vitals,
+        }
+    }
+}
+
+impl Actor for Scheduler {
+    type Context = Context<Self>;
+}
+
+impl Handler<PickEndpoint> for Scheduler {
+    type Result = MessageResult<PickEndpoint>;
+
+    fn handle(&mut self, PickEndpoint { pool, facts, tried }: PickEndpoint, _: &mut Self::Context) -> Self::Result {
+        let handling = self.picks.handling();
+        let view = pool.view();
+        let request = facts.as_deref().unwrap_or(&self.nothing).attempt(&tried);
+        let mut candidates =
+            view.members.iter().enumerate().map(|(position, member)| candidate(&request, position, member)).collect();
+        let moment = PoolFacts { now: Instant::now() };
+        let picked = if handling.is_timed() {
+            let mut timing = Timing { metrics: self.vitals.metrics(), began: moment.now };
+            self.picker.pick(&request, &moment, &mut candidates, &mut self.rng, &mut timing)
+        } else {
+            self.picker.pick(&request, &moment, &mut candidates, &mut self.rng, &mut ())
+        };
+        MessageResult(picked.map(|Legs::One(picked)| {
+            let member = view.members[picked.position].clone();
+            Legs::One(Lease::opened(Arc::clone(&pool), member, &request, picked.cached))
+        }))
+    }
+}
+
+fn candidate<'m>(request: &PickRequest<'_>, position: usize, member: &'m Member) -> Candidate<'m> {
+    Candidate {
+        endpoint: &member.endpoint,
+        position,
+        in_flight: member.cell.in_flight(),
+        observation: &member.observation,
+        penalty: member.cell.penalty(),
+        ledger: &member.ledger,
+        cached: member.ledger.cached(request.prefix, member.observation.cache_tokens()),
+    }
+}
+
+/// Times what each plugin takes.
+struct Timing<'m> {
+    metrics: &'m Metrics,
+    began: Instant,
+}
+
+impl Witness for Timing<'_> {
+    fn begins(&mut self) {
+        self.began = Instant::now();
+    }
+
+    fn ended(&mut self, plugin: &'static str, part: &'static str) {
+        let labels = PluginLabels { plugin, r#type: part };
+        self.metrics.plugin_seconds.get_or_create(&labels).observe(self.began.elapsed().as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+crate::supervision_tests::panics_in_tests!(Scheduler, vitals);
