@@ -3,7 +3,7 @@ default:
     @just --list
 
 # Everything that must hold before a commit: format, lints, budgets, spelling, docs, licences.
-check: fmt clippy pure layers lines words logs versions spelling docs licences
+check: fmt clippy pure layers handlers lines words logs versions spelling docs licences
 
 # The format of all code.
 fmt:
@@ -20,6 +20,10 @@ pure:
 # Each room of the source names only the rooms below it.
 layers:
     scripts/check-layers
+
+# Each handler counts its message.
+handlers:
+    scripts/check-handlers
 
 # No source file over 400 lines.
 lines:

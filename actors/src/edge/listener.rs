@@ -161,6 +161,7 @@ impl Handler<Closed> for Listener {
     type Result = ();
 
     fn handle(&mut self, _: Closed, context: &mut Self::Context) {
+        let _handling = self.vitals.handling("Closed");
         context.stop();
     }
 }
