@@ -118,7 +118,7 @@ async fn ask_http2(requests: SendRequest<Bytes>) -> (u16, Vec<u8>) {
 
 async fn ask_http2_host(requests: SendRequest<Bytes>, host: &str) -> (u16, Vec<u8>) {
     let mut requests = within(requests.ready()).await.unwrap();
-    let request = http02::Request::get(format!("http://{host}/v1/models")).body(()).unwrap();
+    let request = http::Request::get(format!("http://{host}/v1/models")).body(()).unwrap();
     let (answer, _) = requests.send_request(request, true).unwrap();
     let (head, mut stream) = within(answer).await.unwrap().into_parts();
     assert!(head.headers.contains_key("date"), "{:?}", head.headers);
