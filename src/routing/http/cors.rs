@@ -9,6 +9,7 @@
 use super::faults::Faults;
 use super::predicate::METHODS;
 use super::redirect::Scheme;
+use crate::hostname::Hostname;
 use crate::kinds::http_route::HttpCorsFilter;
 use crate::kinds::names::{is_dns_subdomain, is_header_name};
 
@@ -70,16 +71,8 @@ pub enum Allowed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OriginPattern {
     scheme: Scheme,
-    host: HostPattern,
+    host: Hostname,
     port: u16,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum HostPattern {
-    Any,
-    Exact(String),
-    /// Begins with a dot.
-    Suffix(String),
 }
 
 impl Cors {
@@ -171,7 +164,8 @@ impl Origins {
         match self {
             Self::Any => true,
             Self::Listed(patterns) => {
-                let Some((scheme, host, port)) = parts(origin) else { return false };
+                let origin = origin.to_ascii_lowercase();
+                let Some((scheme, host, port)) = parts(&origin) else { return false };
                 patterns
                     .iter()
                     .any(|pattern| (pattern.scheme, pattern.port) == (scheme, port) && pattern.host.matches(host))
@@ -184,27 +178,12 @@ impl OriginPattern {
     fn parse(text: &str) -> Option<Self> {
         let lower = text.to_ascii_lowercase();
         let (scheme, host, port) = parts(&lower)?;
-        let host = match host.strip_prefix('*') {
-            Some("") => HostPattern::Any,
-            Some(suffix) => HostPattern::Suffix(
-                suffix.strip_prefix('.').filter(|name| is_dns_subdomain(name)).map(|_| suffix.to_owned())?,
-            ),
-            None => HostPattern::Exact(is_dns_subdomain(host).then(|| host.to_owned())?),
+        let host = match host {
+            "*" => Hostname::Any,
+            host if is_dns_subdomain(host.strip_prefix("*.").unwrap_or(host)) => Hostname::parse(Some(host)),
+            _ => return None,
         };
         Some(Self { scheme, host, port })
-    }
-}
-
-impl HostPattern {
-    fn matches(&self, host: &str) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Exact(name) => name.eq_ignore_ascii_case(host),
-            Self::Suffix(suffix) => {
-                let split = host.len().checked_sub(suffix.len()).filter(|split| *split > 0);
-                split.and_then(|split| host.get(split..)).is_some_and(|end| end.eq_ignore_ascii_case(suffix))
-            }
-        }
     }
 }
 
@@ -248,10 +227,10 @@ fn is_wildcard(path: &str, spec: &[String], faults: &mut Faults) -> bool {
     has_wildcard && spec.len() == 1
 }
 
-/// Returns scheme, host and port of an origin.
+/// Returns scheme, host and port of an origin in lower case.
 fn parts(origin: &str) -> Option<(Scheme, &str, u16)> {
     let (scheme, rest) = origin.split_once("://")?;
-    let scheme = [Scheme::Http, Scheme::Https].into_iter().find(|known| known.as_str().eq_ignore_ascii_case(scheme))?;
+    let scheme = [Scheme::Http, Scheme::Https].into_iter().find(|known| known.as_str() == scheme)?;
     // An IPv6 address is in brackets and has colons of its own; it can be let in by a wildcard only.
     let (host, port) = match rest.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok().filter(|port| *port > 0)?),

@@ -11,8 +11,8 @@ use crate::routing::request::RequestHead;
 #[derive(Debug)]
 pub struct RouteEntry {
     pub(super) route: Arc<Route>,
-    /// The targets of all its rules, in the order of the rules.
-    targets: Vec<Target>,
+    /// The targets of each of its rules.
+    targets: Vec<Vec<Target>>,
     /// Why some of the targets have no pool, each as a sentence.
     pub unresolved: Vec<String>,
 }
@@ -30,11 +30,11 @@ impl RouteEntry {
     /// Makes an entry of a valid route; `resolve` finds the pool of a target, or says why it has none.
     pub fn new(route: &Arc<Route>, resolve: impl Fn(&RuleTarget) -> Result<PoolIndex, String>) -> Self {
         let mut unresolved = Vec::new();
-        let targets = rules(route).iter().flat_map(|rule| &rule.targets).map(|target| {
+        let mut resolve = |target: &RuleTarget| {
             let pool = resolve(target).map_err(|reason| unresolved.push(reason)).ok();
             Target { pool, weight: target.weight }
-        });
-        let targets = targets.collect();
+        };
+        let targets = rules(route).iter().map(|rule| rule.targets.iter().map(&mut resolve).collect()).collect();
         Self { route: Arc::clone(route), targets, unresolved }
     }
 
@@ -50,19 +50,13 @@ impl RouteEntry {
 
     /// Returns the first pool that a rule leads to.
     pub(super) fn first_pool(&self) -> Option<PoolIndex> {
-        self.targets.iter().find_map(|target| target.pool)
+        self.targets.iter().flatten().find_map(|target| target.pool)
     }
 
     /// Returns the targets of the first rule that matches.
     pub(super) fn find(&self, head: &RequestHead<'_>, model: &str) -> Option<&[Target]> {
-        let mut first = 0;
-        for rule in rules(&self.route) {
-            if rule.matches(head, model) {
-                return self.targets.get(first..first + rule.targets.len());
-            }
-            first += rule.targets.len();
-        }
-        None
+        let mut rules = rules(&self.route).iter().zip(&self.targets);
+        rules.find(|(rule, _)| rule.matches(head, model)).map(|(_, targets)| targets.as_slice())
     }
 }
 

@@ -90,7 +90,11 @@ impl Names {
                 upstream_model: Text::from(served.unwrap_or(NONE)),
             },
         };
-        names.written = Written::of(&names);
+        names.written = Written {
+            route: written(names.route()),
+            backend: written(names.backend()),
+            http_route: written(names.http_route()),
+        };
         names
     }
 
@@ -126,14 +130,10 @@ impl Names {
     }
 }
 
-impl Written {
-    fn of(names: &Names) -> Self {
-        let mut written = Self::default();
-        write_fields(&mut written.route, names.route());
-        write_fields(&mut written.backend, names.backend());
-        write_fields(&mut written.http_route, names.http_route());
-        written
-    }
+fn written<const N: usize>(fields: Fields<'_, N>) -> Vec<u8> {
+    let mut line = Vec::new();
+    write_fields(&mut line, fields);
+    line
 }
 
 /// Returns the value of a label, unless it says that there is none.
