@@ -1,5 +1,5 @@
-//! Has a request answered by an endpoint of its backend: the one place that sends for a client, and that knows what it
-//! means when that fails.
+//! Has a request answered by an endpoint of its backend: the one loop of attempts, and the one place that knows what a
+//! failure means.
 //!
 //! What follows an attempt is the policy's to say (`routing::retry`). The last answer of an engine passes to the client
 //! as it is, whatever was tried after it.

@@ -31,6 +31,12 @@ pub(super) fn room() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(ROOM))
 }
 
+/// Takes the room for a copy with a body of as many bytes, if there is any.
+fn take(room: &Arc<Semaphore>, length: usize) -> Option<OwnedSemaphorePermit> {
+    let bytes = u32::try_from(length.max(LEAST)).ok()?;
+    Arc::clone(room).try_acquire_many_owned(bytes).ok()
+}
+
 /// Draws the backends that get copies of a request.
 pub(super) fn draw(call: &Call<'_>, way: &Way<'_>) -> Vec<Backend> {
     let worker = call.worker;
@@ -46,8 +52,7 @@ pub(super) fn send(call: &Call<'_>, backends: Vec<Backend>, outbound: &Outbound)
             Body::Empty => (Body::Empty, 0),
             Body::Stream(_) | Body::Gone => return,
         };
-        let room = u32::try_from(length.max(LEAST)).ok();
-        match room.and_then(|room| Arc::clone(&call.worker.mirrors).try_acquire_many_owned(room).ok()) {
+        match take(&call.worker.mirrors, length) {
             Some(room) => {
                 spawn_local(pass(Rc::clone(call.worker), backend, outbound.copy(body), room));
             }
@@ -68,5 +73,22 @@ async fn pass(worker: Rc<Worker>, backend: Backend, mut copy: Outbound, _room: O
     };
     if timeout(LIMIT, exchange).await.is_err() {
         debug!(pool = %pool.key, "copy of a request given up");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_are_bounded_in_number_and_in_bytes() {
+        for (length, expected) in [(0, 512), (1 << 10, 512), (1 << 20, 64), (40 << 20, 1), (ROOM + 1, 0), (1 << 40, 0)]
+        {
+            let room = room();
+            let copies: Vec<_> = std::iter::from_fn(|| take(&room, length)).collect();
+            assert_eq!(copies.len(), expected, "copies of {length} bytes");
+            drop(copies);
+            assert_eq!(room.available_permits(), ROOM, "all of it is given back");
+        }
     }
 }
