@@ -96,7 +96,7 @@ pub enum ProxyError {
         retry_after: u32,
     },
     /// Every attempt failed.
-    #[error("all {attempts} attempts failed; the last endpoint {failure}")]
+    #[error("{}{failure}", course(*attempts))]
     Failed {
         /// The number of attempts.
         attempts: u32,
@@ -262,6 +262,14 @@ impl ProxyError {
     }
 }
 
+/// Returns what is said before what the last endpoint did.
+fn course(attempts: u32) -> String {
+    match attempts {
+        0 | 1 => "the endpoint ".to_owned(),
+        several => format!("all {several} attempts failed; the last endpoint "),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -285,5 +293,11 @@ mod tests {
             let found = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
             assert_eq!(found, retry, "{error}");
         }
+    }
+    #[test]
+    fn one_attempt_is_not_told_as_several() {
+        let told = |attempts| ProxyError::Failed { attempts, failure: AttemptFailure::Refused }.to_string();
+        assert_eq!(told(1), "the endpoint refused the connection");
+        assert_eq!(told(3), "all 3 attempts failed; the last endpoint refused the connection");
     }
 }
