@@ -24,12 +24,15 @@ struct Options {
     /// Only workloads whose names begin so.
     #[arg(long)]
     only: Vec<String>,
+    /// Only policies whose names begin so.
+    #[arg(long)]
+    policy: Vec<String>,
     /// A directory with Mooncake's traces.
     #[arg(long)]
     traces: Option<PathBuf>,
-    /// How many replicas of the router share the fleet without knowing of each other.
-    #[arg(long, default_value_t = 1)]
-    replicas: usize,
+    /// How many replicas of the router share the fleet without knowing of each other; may be given several times.
+    #[arg(long, default_values_t = [1])]
+    replicas: Vec<usize>,
 }
 
 fn main() -> Result<()> {
@@ -48,15 +51,16 @@ fn main() -> Result<()> {
     let mut out = stdout().lock();
     writeln!(out, "{HEAD}")?;
     let epoch = Instant::now();
-    for workload in &workloads {
-        if !options.only.is_empty() && !options.only.iter().any(|name| workload.name.starts_with(name.as_str())) {
-            continue;
-        }
-        for rival in ALL {
-            let policies = (0..options.replicas).map(|_| rival.policy()).collect();
-            let outcomes = run(workload, &workload.fleet, policies, options.seed, epoch);
-            let figures = Figures::of(&outcomes, workload.fleet.len());
-            writeln!(out, "{}", figures.line(workload.name, rival.name()))?;
+    let is_wanted =
+        |names: &[String], name: &str| names.is_empty() || names.iter().any(|start| name.starts_with(start));
+    for workload in workloads.iter().filter(|workload| is_wanted(&options.only, workload.name)) {
+        for rival in ALL.into_iter().filter(|rival| is_wanted(&options.policy, rival.name())) {
+            for replicas in &options.replicas {
+                let policies = (0..*replicas).map(|_| rival.policy()).collect();
+                let outcomes = run(workload, &workload.fleet, policies, options.seed, epoch);
+                let figures = Figures::of(&outcomes, workload.fleet.len());
+                writeln!(out, "{}", figures.line(workload.name, rival.name(), *replicas))?;
+            }
         }
     }
     Ok(())

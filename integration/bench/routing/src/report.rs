@@ -51,9 +51,9 @@ impl Figures {
     }
 
     /// Writes a line of a table.
-    pub fn line(&self, workload: &str, policy: &str) -> String {
+    pub fn line(&self, workload: &str, policy: &str, replicas: usize) -> String {
         format!(
-            "| {workload:<14} | {policy:<22} | {:>8.3} | {:>8.3} | {:>8.3} | {:>8.2} | {:>7.2} | {:>5.1} | {:>5.1} | {:>5.2} |",
+            "| {workload:<14} | {policy:<17} | {replicas:>2} | {:>8.3} | {:>8.3} | {:>8.3} | {:>8.2} | {:>7.2} | {:>5.1} | {:>5.1} | {:>5.2} |",
             self.ttft_p50,
             self.ttft_p90,
             self.ttft_mean,
@@ -68,5 +68,5 @@ impl Figures {
 
 /// The head of a table.
 pub const HEAD: &str = "\
-| workload       | policy                 | TTFT p50 | TTFT p90 |     mean |  latency |   req/s | hit % | fores | imbal |
-|---|---|---|---|---|---|---|---|---|---|";
+| workload       | policy            |  x | TTFT p50 | TTFT p90 |     mean |  latency |   req/s | hit % | fores | imbal |
+|---|---|---|---|---|---|---|---|---|---|---|";
