@@ -286,7 +286,7 @@ fn picking(criterion: &mut Criterion) {
     let ledgers: Vec<_> = (0..64).map(|_| Ledger::default()).collect();
     let (picker, mut rng) = (SchedulerConfig::default().picker(), SmallRng::seed_from_u64(1));
     let facts = RequestFacts::default();
-    let (request, pool) = (facts.attempt(&[]), PoolFacts { now: moment() });
+    let (request, pool) = (facts.attempt(&[]), PoolFacts { now: moment(), is_shared: false });
     criterion.bench_function("pick, 64 endpoints", |bencher| {
         bencher.iter(|| {
             let mut candidates = endpoints
@@ -297,10 +297,12 @@ fn picking(criterion: &mut Criterion) {
                     endpoint,
                     position,
                     in_flight: 3,
+                    elsewhere: observation.elsewhere(),
                     observation,
                     penalty: 0,
                     ledger: &ledgers[position],
                     cached: 0,
+                    counted: 0,
                 })
                 .collect();
             picker

@@ -11,6 +11,7 @@ use super::ledger::Ledger;
 use super::request::PickRequest;
 use crate::inference::exposition::EndpointMetrics;
 use crate::inference::health::Standing;
+use crate::inference::prompt::BlockHash;
 use crate::object::ObjectKey;
 
 /// One address that serves a pool's requests: a Pod at a port.
@@ -67,6 +68,8 @@ pub struct Observation {
 pub struct PoolFacts {
     /// The time.
     pub now: Instant,
+    /// Whether others send to the pool as well, which this router knows of by scrapes only.
+    pub is_shared: bool,
 }
 
 /// One endpoint that a picker may choose.
@@ -78,14 +81,19 @@ pub struct Candidate<'e> {
     pub position: usize,
     /// Requests of this router in flight there at this moment.
     pub in_flight: u32,
+    /// Requests from elsewhere there, by the last scrape and what has come since.
+    pub elsewhere: u32,
     /// What was observed of it.
     pub observation: &'e Observation,
     /// What it is rated down by for failures of late, as a number of requests.
     pub penalty: u32,
     /// What this router has sent there, and learnt from the answers.
     pub ledger: &'e Ledger,
-    /// Tokens of the request's prompt that its cache holds, as far as this router knows.
+    /// Tokens of the request's prompt that its cache holds, as far as this router knows or presumes.
     pub cached: u32,
+    /// Tokens of it that count as cached when endpoints are compared: fewer where other replicas of the router would not
+    /// look for them.
+    pub counted: u32,
 }
 
 impl Endpoint {
@@ -97,6 +105,13 @@ impl Endpoint {
     /// Returns the socket to connect to.
     pub fn socket(&self) -> SocketAddr {
         SocketAddr::new(self.address, self.port)
+    }
+
+    /// Returns how the endpoint ranks for a mark: the highest is the mark's home, the next one takes what is too much for
+    /// it. That is rendezvous hashing; an endpoint that comes or goes changes the home of no more marks than its share.
+    pub fn rank_for(&self, mark: BlockHash) -> u64 {
+        let name = mark.followed_by(self.pod.namespace.as_bytes()).followed_by(self.pod.name.as_bytes());
+        name.followed_by(&self.port.to_le_bytes()).0
     }
 }
 
@@ -114,6 +129,16 @@ impl Observation {
     /// Forgets what scrapes have told: it is too old.
     pub fn forget(&mut self) {
         *self = Self { standing: self.standing, ..Self::default() };
+    }
+
+    /// Returns how many requests the endpoint had when it was last scraped.
+    pub fn requests(&self) -> u32 {
+        self.metrics.map_or(0, |metrics| metrics.running.saturating_add(metrics.waiting))
+    }
+
+    /// Returns how many of them came from elsewhere.
+    pub fn elsewhere(&self) -> u32 {
+        self.requests().saturating_sub(self.in_flight_at_scrape)
     }
 
     /// Returns how many tokens the engine's cache has room for, if it says so.
@@ -135,19 +160,12 @@ impl Candidate<'_> {
     /// waiting requests at its last scrape, less this router's share of them at that time. The penalty is added, because
     /// an endpoint that fails at once would look idle.
     pub fn load(&self) -> u32 {
-        self.in_flight.saturating_add(self.elsewhere()).saturating_add(self.penalty)
+        self.in_flight.saturating_add(self.elsewhere).saturating_add(self.penalty)
     }
 
-    /// Returns how many requests the endpoint had from elsewhere when it was last scraped.
-    pub fn elsewhere(&self) -> u32 {
-        self.observation.metrics.map_or(0, |metrics| {
-            metrics.running.saturating_add(metrics.waiting).saturating_sub(self.observation.in_flight_at_scrape)
-        })
-    }
-
-    /// Returns how many tokens of a prompt the endpoint would have to compute.
+    /// Returns how many tokens of a prompt the endpoint would have to compute, for comparisons.
     pub fn uncached(&self, request: &PickRequest<'_>) -> u32 {
-        request.tokens.saturating_sub(self.cached)
+        request.tokens.saturating_sub(self.counted)
     }
 }
 

@@ -15,6 +15,8 @@ const ROOM: usize = 32 * 1024;
 const TELLING: f32 = 768.0;
 /// What a new sample leaves of the older ones.
 const FADE: f32 = 0.9;
+/// What a new prompt leaves of the older ones in the part that is used again.
+const FADE_REUSE: f32 = 0.98;
 
 /// What this router knows of its own work at an endpoint.
 #[derive(Debug)]
@@ -22,9 +24,15 @@ pub struct Ledger {
     prefixes: PrefixTable,
     /// Prompt tokens to be computed for requests whose answers have not begun.
     backlog: AtomicU64,
-    /// The weighted sums of computed tokens and of the seconds that they took, two `f32` in one.
-    pace: AtomicU64,
+    /// The weighted sums of computed tokens and of the seconds that they took.
+    pace: Pair,
+    /// The weighted sums of cached and of all tokens of prompts that were cached in part.
+    reuse: Pair,
 }
+
+/// Two `f32` that are read and written as one.
+#[derive(Debug, Default)]
+struct Pair(AtomicU64);
 
 /// A request in a [`Ledger`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,6 +41,15 @@ pub struct Entry {
     ahead: u64,
     /// This request's own part of them.
     uncached: u32,
+}
+
+/// Sums over the prompts that an engine had in part.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Reuse {
+    /// Tokens that were thought to be cached.
+    pub cached: f32,
+    /// All tokens.
+    pub tokens: f32,
 }
 
 /// Sums of samples of an engine's rate.
@@ -46,7 +63,12 @@ pub struct Pace {
 
 impl Default for Ledger {
     fn default() -> Self {
-        Self { prefixes: PrefixTable::new(ROOM), backlog: AtomicU64::new(0), pace: AtomicU64::new(0) }
+        Self {
+            prefixes: PrefixTable::new(ROOM),
+            backlog: AtomicU64::new(0),
+            pace: Pair::default(),
+            reuse: Pair::default(),
+        }
     }
 }
 
@@ -59,10 +81,19 @@ impl Ledger {
 
     /// Opens an entry for a request that goes to the endpoint, of whose prompt `cached` tokens are in its cache.
     pub fn open(&self, request: &PickRequest<'_>, cached: u32, capacity: Option<u64>) -> Entry {
-        self.prefixes.note(request.prefix, self.blocks(capacity));
+        let known = self.prefixes.note(request.prefix, self.blocks(capacity));
+        if known > 0 {
+            self.note_reuse(known.saturating_mul(BLOCK_TOKENS), request.tokens);
+        }
         let uncached = request.tokens.saturating_sub(cached);
         let ahead = self.backlog.fetch_add(uncached.into(), Ordering::Relaxed) + u64::from(uncached);
         Entry { ahead, uncached }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a part needs no more than seven digits")]
+    fn note_reuse(&self, cached: u32, tokens: u32) {
+        let (known, all) = self.reuse.load();
+        self.reuse.store(known * FADE_REUSE + cached.min(tokens) as f32, all * FADE_REUSE + tokens as f32);
     }
 
     fn blocks(&self, capacity: Option<u64>) -> u32 {
@@ -76,10 +107,8 @@ impl Ledger {
         #[expect(clippy::cast_precision_loss, reason = "a rate needs no more than seven digits")]
         let tokens = entry.ahead as f32;
         if is_telling && tokens >= TELLING {
-            let pace = self.pace();
-            let pace =
-                Pace { tokens: pace.tokens * FADE + tokens, seconds: pace.seconds * FADE + waited.as_secs_f32() };
-            self.pace.store(pace.to_bits(), Ordering::Relaxed);
+            let (all, seconds) = self.pace.load();
+            self.pace.store(all * FADE + tokens, seconds * FADE + waited.as_secs_f32());
         }
     }
 
@@ -100,17 +129,25 @@ impl Ledger {
 
     /// Returns what is known of the engine's rate.
     pub fn pace(&self) -> Pace {
-        Pace::from_bits(self.pace.load(Ordering::Relaxed))
+        let (tokens, seconds) = self.pace.load();
+        Pace { tokens, seconds }
+    }
+
+    /// Returns which part was cached of prompts that were not new to the endpoint.
+    pub fn reuse(&self) -> Reuse {
+        let (cached, tokens) = self.reuse.load();
+        Reuse { cached, tokens }
     }
 }
 
-impl Pace {
-    fn to_bits(self) -> u64 {
-        u64::from(self.tokens.to_bits()) << 32 | u64::from(self.seconds.to_bits())
+impl Pair {
+    fn load(&self) -> (f32, f32) {
+        let bits = self.0.load(Ordering::Relaxed);
+        let half = |bits: u64| f32::from_bits(u32::try_from(bits & u64::from(u32::MAX)).unwrap_or_default());
+        (half(bits >> 32), half(bits))
     }
 
-    fn from_bits(bits: u64) -> Self {
-        let half = |bits: u64| f32::from_bits(u32::try_from(bits & u64::from(u32::MAX)).unwrap_or_default());
-        Self { tokens: half(bits >> 32), seconds: half(bits) }
+    fn store(&self, first: f32, second: f32) {
+        self.0.store(u64::from(first.to_bits()) << 32 | u64::from(second.to_bits()), Ordering::Relaxed);
     }
 }

@@ -11,6 +11,8 @@
 //! |---|---|
 //! | [`endpoint`] | what an endpoint is, what is observed of it, and what it has to do |
 //! | [`ledger`], [`prefix`] | what this router has sent to an endpoint: work that waits, prompts that are cached, the rate |
+//! | [`commons`] | which beginnings of prompts say nothing, because all have them |
+//! | [`homes`] | where replicas of the router send what none of them has sent before |
 //! | [`request`] | what a request tells of itself before an endpoint is picked |
 //! | [`picker`] | the order of filters and scores, and how ties are broken |
 //! | [`plugins`] | the one table of filters and scores by name, and each of them in a file of its own |
@@ -20,8 +22,10 @@
 //!
 //! Nothing here knows a clock or a source of randomness: the time and random draws are passed in.
 
+pub mod commons;
 pub mod config;
 pub mod endpoint;
+pub mod homes;
 pub mod ledger;
 pub mod objective;
 pub mod picker;

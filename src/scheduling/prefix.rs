@@ -65,24 +65,29 @@ impl PrefixTable {
         low
     }
 
-    /// Notes that an endpoint whose cache has room for `capacity` blocks was sent a prompt of these.
-    pub fn note(&self, blocks: &[BlockHash], capacity: u32) {
+    /// Notes that an endpoint whose cache has room for `capacity` blocks was sent a prompt of these; returns how many of them
+    /// it held.
+    pub fn note(&self, blocks: &[BlockHash], capacity: u32) -> u32 {
         if blocks.is_empty() {
-            return;
+            return 0;
         }
         let entries = self.entries.get_or_init(|| (0..self.room()).map(|_| AtomicU64::new(0)).collect());
         let now = self.clock.load(Ordering::Relaxed);
         // Engines evict the end of a prompt before its beginning, and so the beginning is noted last.
-        let (mut new, mut jumped) = (0, 0_u64);
+        let (mut new, mut held, mut jumped) = (0, 0, 0_u64);
         for block in blocks.iter().take(self.room() / 2).rev() {
             match self.note_block(entries, *block, now.wrapping_add(new)) {
-                Some(age) if age < capacity => jumped += u64::from(age),
+                Some(age) if age < capacity => {
+                    held += 1;
+                    jumped += u64::from(age);
+                }
                 _ => new += 1,
             }
         }
         // A block that is used again pushes only those towards eviction that are younger than it was.
         let pushed = u32::try_from(jumped / u64::from(capacity.max(1))).unwrap_or(u32::MAX);
         self.clock.fetch_add(new.wrapping_add(pushed), Ordering::Relaxed);
+        held
     }
 
     /// Notes that an endpoint's cache took in this many blocks which no prompt can ask for yet: tokens of answers.

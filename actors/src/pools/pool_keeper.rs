@@ -28,6 +28,7 @@ use kthena_router::inference::health::{Outcome, PoolHealth, Standing};
 use kthena_router::kinds::model_server::InferenceEngine;
 use kthena_router::routing::pool::{BackendProtocol, PoolPolicy};
 use kthena_router::scheduling::endpoint::Endpoint;
+use kthena_router::scheduling::homes::{Homes, Surveyed};
 use kthena_router_upstream::{Transport, Upstream};
 
 use crate::messages::{AttemptEnded, HealthChanged, ScrapeFault, Scraped, WatchEndpoints, Watched};
@@ -50,6 +51,7 @@ pub struct PoolKeeper {
     members: Vec<Member>,
     missed_scrapes: HashMap<SocketAddr, u32>,
     health: PoolHealth,
+    homes: Arc<Homes>,
     policy: Arc<PoolPolicy>,
     means: Means,
     scraper: Option<Child<MetricsScraper>>,
@@ -88,9 +90,10 @@ impl PoolKeeper {
     pub fn new(pool: Arc<Pool>, policy: Arc<PoolPolicy>, means: Means, metrics: &Arc<Metrics>) -> Self {
         Self {
             members: pool.view().members.clone(),
-            pool,
             missed_scrapes: HashMap::new(),
             health: PoolHealth::default(),
+            homes: Arc::clone(&pool.view().homes),
+            pool,
             policy,
             means,
             scraper: None,
@@ -190,8 +193,17 @@ impl PoolKeeper {
         for member in &self.members {
             member.cell.forgive();
         }
+        self.survey();
         self.advance(context);
         self.look_after_scraper();
+    }
+
+    /// Finds out where what is new is sent from now on; it is published with the next scrape.
+    fn survey(&mut self) {
+        let surveyed: Vec<_> = (self.members.iter())
+            .map(|Member { endpoint, observation, ledger, .. }| Surveyed { endpoint, observation, ledger })
+            .collect();
+        self.homes = Arc::new(self.homes.survey(&self.pool.commons, &surveyed));
     }
 
     fn publish_soon(&mut self, context: &mut Context<Self>) {
@@ -203,7 +215,7 @@ impl PoolKeeper {
     fn publish(&mut self, context: &mut Context<Self>) {
         self.publish_pending = false;
         let keeper = Some(context.address().downgrade().recipient());
-        self.pool.publish(PoolView { members: self.members.clone(), keeper });
+        self.pool.publish(PoolView { members: self.members.clone(), homes: Arc::clone(&self.homes), keeper });
         let ejected = self.members.iter().filter(|member| member.observation.standing.is_ejected()).count();
         self.show("ejected", ejected);
         self.show("ready", self.members.len() - ejected);

@@ -11,7 +11,9 @@ use kthena_router::object::PoolKey;
 use kthena_router::routing::backend::Availability;
 use kthena_router::routing::pool::PoolIndex;
 use kthena_router::routing::table::RouteTable;
+use kthena_router::scheduling::commons::Commons;
 use kthena_router::scheduling::endpoint::{Endpoint, Observation};
+use kthena_router::scheduling::homes::Homes;
 use kthena_router::scheduling::ledger::Ledger;
 
 use crate::messages::AttemptEnded;
@@ -37,6 +39,8 @@ pub struct Snapshot {
 pub struct Pool {
     /// The pool's name.
     pub key: PoolKey,
+    /// Which beginnings its prompts have in common.
+    pub commons: Commons,
     view: ArcSwap<PoolView>,
 }
 
@@ -45,6 +49,8 @@ pub struct Pool {
 pub struct PoolView {
     /// The endpoints.
     pub members: Vec<Member>,
+    /// Where what is new is sent, so that replicas of the router agree.
+    pub homes: Arc<Homes>,
     /// Who wants to know of failed attempts: the keeper of the pool.
     pub keeper: Option<WeakRecipient<AttemptEnded>>,
 }
@@ -124,7 +130,8 @@ impl Pool {
     /// Makes a pool of these endpoints.
     pub fn new(key: PoolKey, endpoints: &[Endpoint]) -> Arc<Self> {
         let members = endpoints.iter().map(Member::new).collect();
-        Arc::new(Self { key, view: ArcSwap::from_pointee(PoolView { members, keeper: None }) })
+        let view = PoolView { members, ..PoolView::default() };
+        Arc::new(Self { key, commons: Commons::default(), view: ArcSwap::from_pointee(view) })
     }
 
     /// Returns what is known of the pool.

@@ -18,6 +18,7 @@ use std::time::Instant;
 use actix::{Actor, Context, Handler, Message, MessageResult};
 use kthena_router::scheduling::config::SchedulerConfig;
 use kthena_router::scheduling::endpoint::{Candidate, PoolFacts};
+use kthena_router::scheduling::homes::Homes;
 use kthena_router::scheduling::picker::{Legs, PickError, Picker};
 use kthena_router::scheduling::request::{PickRequest, RequestFacts};
 use kthena_router::scheduling::witness::Witness;
@@ -79,9 +80,11 @@ impl Handler<PickEndpoint> for Scheduler {
         let handling = self.picks.handling();
         let view = pool.view();
         let request = facts.as_deref().unwrap_or(&self.nothing).attempt(&tried);
+        let members = view.members.iter().enumerate();
         let mut candidates =
-            view.members.iter().enumerate().map(|(position, member)| candidate(&request, position, member)).collect();
-        let moment = PoolFacts { now: Instant::now() };
+            members.map(|(position, member)| candidate(&request, &view.homes, position, member)).collect::<Vec<_>>();
+        view.homes.presume(&pool.commons, &request, &mut candidates);
+        let moment = PoolFacts { now: Instant::now(), is_shared: view.homes.is_shared() };
         let picked = if handling.is_timed() {
             let mut timing = Timing { metrics: self.vitals.metrics(), began: moment.now };
             self.picker.pick(&request, &moment, &mut candidates, &mut self.rng, &mut timing)
@@ -95,15 +98,19 @@ impl Handler<PickEndpoint> for Scheduler {
     }
 }
 
-fn candidate<'m>(request: &PickRequest<'_>, position: usize, member: &'m Member) -> Candidate<'m> {
+fn candidate<'m>(request: &PickRequest<'_>, homes: &Homes, position: usize, member: &'m Member) -> Candidate<'m> {
+    let in_flight = member.cell.in_flight();
+    let cached = member.ledger.cached(request.prefix, member.observation.cache_tokens());
     Candidate {
         endpoint: &member.endpoint,
         position,
-        in_flight: member.cell.in_flight(),
+        in_flight,
+        elsewhere: homes.elsewhere(&member.observation, in_flight),
         observation: &member.observation,
         penalty: member.cell.penalty(),
         ledger: &member.ledger,
-        cached: member.ledger.cached(request.prefix, member.observation.cache_tokens()),
+        cached,
+        counted: cached,
     }
 }
 

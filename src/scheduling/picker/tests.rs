@@ -65,15 +65,17 @@ fn pick_before(cases: &[Case], seed: u64, witness: &mut impl Witness) -> Result<
             endpoint: &endpoints[position],
             position,
             in_flight: case.in_flight,
+            elsewhere: case.elsewhere,
             observation: &observations[position],
             penalty: case.penalty,
             ledger: &ledger,
             cached: 0,
+            counted: 0,
         })
         .collect();
     let tried: Vec<_> =
         endpoints.iter().zip(cases).filter(|(_, case)| case.tried).map(|(endpoint, _)| endpoint.socket()).collect();
-    let pool = PoolFacts { now: moment() };
+    let pool = PoolFacts { now: moment(), is_shared: false };
     Picker::new(Vec::new(), vec![(Box::new(LeastRequest), 1.0)])
         .pick(
             &RequestFacts::default().attempt(&tried),
@@ -114,10 +116,12 @@ fn this_routers_own_share_of_the_scraped_requests_is_not_counted_twice() {
         endpoint,
         position: 0,
         in_flight: 1,
+        elsewhere: observation.elsewhere(),
         observation: &observation,
         penalty: 0,
         ledger: &Ledger::default(),
         cached: 0,
+        counted: 0,
     };
     assert_eq!(candidate.load(), 4);
 }

@@ -2,17 +2,20 @@
 //!
 //! ```text
 //! cost = (backlog + uncached x harm + 100 tokens x requests) / rate        score = least cost / cost
-//! harm = 1 + 0.07 x requests, 16 at most
+//! harm = 1 + 0.07 x requests, 16 at most; where others send to the pool as well, 1 + 0.3 x requests, 50 at most
 //! ```
 //!
 //! - `backlog`: prompt tokens to be computed there for requests whose answers have not begun. This router's own are known
-//!   exactly; requests that wait from elsewhere count as this one.
-//! - `uncached`: tokens of this prompt that are not in the endpoint's cache.
+//!   exactly; requests that wait from elsewhere count as a fifth of this one, because most of their prompts are cached.
+//! - `uncached`: tokens of this prompt that are not in the endpoint's cache. With several replicas of the router, the home
+//!   of a prompt counts as one that has it ([`homes`](crate::scheduling::homes)).
 //! - `harm`: while an engine computes a prompt, all its answers stand still, and those that wait wait longer. So a token
-//!   that need not be computed is worth more where many are at work, and an idle endpoint may compute a prompt anew.
+//!   that need not be computed is worth more where many are at work, and an idle endpoint may compute a prompt anew. What
+//!   a prompt evicts from a cache has to be computed again as well; where others share the caches, that harms them too.
 //! - `requests`: those that the endpoint has to work on. Of prompts of which nothing is known, it is they that count.
 //! - `rate`: prompt tokens a second, measured where answers stream; an endpoint of which little is known is taken to be like
-//!   the others of its pool.
+//!   the others of its pool. Where others send as well, waiting for them looks like a slow engine, so that all engines are
+//!   taken to be alike that do not differ from the mean by a factor of 2.5.
 //!
 //! The figures were found in the proving ground, `integration/bench/routing`; twice or half of them change little.
 
@@ -21,16 +24,20 @@ use crate::scheduling::ledger::Pace;
 use crate::scheduling::picker::Score;
 use crate::scheduling::request::PickRequest;
 
-/// What each request at an endpoint adds to the weight of a token that it has to compute.
-const HARM: f32 = 0.07;
-/// The largest weight of such a token.
-const MOST_HARM: f32 = 16.0;
+/// What each request at an endpoint adds to the weight of a token that it has to compute, and the largest such weight.
+const HARM: (f32, f32) = (0.07, 16.0);
+/// The same where others send to the pool as well.
+const SHARED_HARM: (f32, f32) = (0.3, 50.0);
 /// What a request's answer is worth in tokens of a prompt.
 const ANSWER: f32 = 100.0;
+/// The part of a prompt that is thought to be computed of a request that waits from elsewhere.
+const FOREIGN: f32 = 0.2;
 /// What is assumed of an engine's rate before anything was measured. Only where rates differ does it matter.
 const ASSUMED: Pace = Pace { tokens: 8_000.0, seconds: 1.0 };
 /// Seconds of measurements that the mean of a pool counts as for each of its endpoints.
 const TRUST: f32 = 1.0;
+/// By which factor rates must differ to be told from waiting for others.
+const TELLING: f32 = 2.5;
 /// Seconds that are added to every cost, so that tiny differences between idle endpoints do not look large.
 const FLOOR: f32 = 0.001;
 
@@ -42,11 +49,11 @@ impl Score for ExpectedWait {
         "expected-wait"
     }
 
-    fn rate(&self, request: &PickRequest<'_>, _: &PoolFacts, candidates: &[Candidate<'_>], rates: &mut [f32]) {
+    fn rate(&self, request: &PickRequest<'_>, pool: &PoolFacts, candidates: &[Candidate<'_>], rates: &mut [f32]) {
         let mean = mean_pace(candidates);
         let mut least = f32::INFINITY;
         for (candidate, rate) in candidates.iter().zip(rates.iter_mut()) {
-            *rate = FLOOR + work(request, candidate) / rate_of(candidate, mean);
+            *rate = FLOOR + work(request, pool, candidate) / rate_of(candidate, mean, pool.is_shared);
             least = least.min(*rate);
         }
         for rate in rates {
@@ -57,12 +64,13 @@ impl Score for ExpectedWait {
 
 /// Returns the cost of a request in prompt tokens.
 #[expect(clippy::cast_precision_loss, reason = "an estimate needs no more than seven digits")]
-fn work(request: &PickRequest<'_>, candidate: &Candidate<'_>) -> f32 {
+fn work(request: &PickRequest<'_>, pool: &PoolFacts, candidate: &Candidate<'_>) -> f32 {
     let load = candidate.load() as f32;
     let metrics = candidate.observation.metrics.as_ref();
-    let foreign = metrics.map_or(0, |metrics| metrics.waiting.min(candidate.elsewhere())) as f32;
-    let backlog = candidate.ledger.backlog() as f32 + foreign * request.tokens as f32;
-    let harm = (1.0 + HARM * load).min(MOST_HARM);
+    let foreign = metrics.map_or(0, |metrics| metrics.waiting.min(candidate.elsewhere)) as f32;
+    let backlog = candidate.ledger.backlog() as f32 + FOREIGN * foreign * request.tokens as f32;
+    let (each, most) = if pool.is_shared { SHARED_HARM } else { HARM };
+    let harm = (1.0 + each * load).min(most);
     backlog + harm * candidate.uncached(request) as f32 + ANSWER * load
 }
 
@@ -75,7 +83,10 @@ fn mean_pace(candidates: &[Candidate<'_>]) -> Pace {
     Pace { tokens: sum.tokens * TRUST / sum.seconds, seconds: TRUST }
 }
 
-fn rate_of(candidate: &Candidate<'_>, mean: Pace) -> f32 {
+fn rate_of(candidate: &Candidate<'_>, mean: Pace, is_shared: bool) -> f32 {
     let own = candidate.ledger.pace();
-    (own.tokens + mean.tokens) / (own.seconds + mean.seconds)
+    let own = (own.tokens + mean.tokens) / (own.seconds + mean.seconds);
+    let mean = mean.tokens / mean.seconds;
+    let is_alike = own * TELLING > mean && own < mean * TELLING;
+    if is_shared && is_alike { mean } else { own }
 }

@@ -50,13 +50,15 @@ fn picks(config: &str, scenes: &[Scene], facts: &RequestFacts) -> Vec<usize> {
                 endpoint: &endpoints[position],
                 position,
                 in_flight: *in_flight,
+                elsewhere: 0,
                 observation: &observations[position],
                 penalty: 0,
                 ledger,
                 cached: ledger.cached(&facts.prefix, None),
+                counted: ledger.cached(&facts.prefix, None),
             })
             .collect();
-        let pool = PoolFacts { now: moment() };
+        let pool = PoolFacts { now: moment(), is_shared: false };
         let Legs::One(picked) = picker.pick(&facts.attempt(&[]), &pool, &mut candidates, &mut rng, &mut ()).unwrap();
         counts[picked.position] += 1;
     }

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use kthena_router::inference::exposition::{EndpointMetrics, HistogramTotals};
 use kthena_router::inference::prompt::BlockHash;
 use kthena_router::object::ObjectKey;
-use kthena_router::scheduling::endpoint::{Candidate, Endpoint, Observation};
+use kthena_router::scheduling::commons::Commons;
+use kthena_router::scheduling::endpoint::{Candidate, Endpoint, Observation, PoolFacts};
+use kthena_router::scheduling::homes::{Homes, Surveyed};
 use kthena_router::scheduling::ledger::{Entry, Ledger};
 use kthena_router::scheduling::request::RequestFacts;
 use rand::SeedableRng;
@@ -77,6 +79,8 @@ struct Run<'w> {
     endpoints: Vec<Endpoint>,
     /// By replica, then by engine.
     known: Vec<Vec<Known>>,
+    /// By replica.
+    homes: Vec<(Commons, Homes)>,
     policies: Vec<Box<dyn Policy>>,
     flights: Vec<Flight>,
     events: BinaryHeap<Reverse<When>>,
@@ -101,12 +105,14 @@ pub fn run(
         let number = u16::try_from(place).unwrap_or(u16::MAX);
         Endpoint::new(ObjectKey::new("fleet", format!("engine-{place}")), IpAddr::V4(Ipv4Addr::LOCALHOST), number)
     };
+    let replicas = u32::try_from(policies.len()).unwrap_or(u32::MAX);
     let known = || Known { ledger: Ledger::default(), in_flight: 0, observation: Observation::default() };
     let mut run = Run {
         workload,
         engines: specs.iter().map(|spec| Engine::new(*spec)).collect(),
         endpoints: (0..specs.len()).map(endpoint).collect(),
         known: policies.iter().map(|_| specs.iter().map(|_| known()).collect()).collect(),
+        homes: policies.iter().map(|_| (Commons::default(), Homes::among(replicas))).collect(),
         policies,
         flights: Vec::new(),
         events: BinaryHeap::new(),
@@ -159,7 +165,7 @@ impl Run<'_> {
 
     fn send(&mut self, now: f64, session: usize, turn: usize) {
         let turn_of = &self.workload.sessions[session][turn];
-        let replica = self.flights.len() % self.policies.len();
+        let replica = self.replica();
         let facts = RequestFacts {
             prefix: turn_of.prompt.blocks.iter().map(|block| BlockHash(*block)).collect(),
             tokens: turn_of.prompt.tokens,
@@ -168,21 +174,30 @@ impl Run<'_> {
         };
         let request = facts.attempt(&[]);
         let capacity = |engine: usize| Some(u64::from(self.workload.fleet[engine].cache_tokens));
-        let candidates: Vec<_> = (self.endpoints.iter().zip(&self.known[replica]).enumerate())
-            .map(|(position, (endpoint, known))| Candidate {
+        let (commons, homes) = &self.homes[replica];
+        let mut candidates: Vec<_> = (self.endpoints.iter().zip(&self.known[replica]).enumerate())
+            .map(|(position, (endpoint, known))| {
+                (position, endpoint, known, known.ledger.cached(request.prefix, capacity(position)))
+            })
+            .map(|(position, endpoint, known, cached)| Candidate {
                 endpoint,
                 position,
                 in_flight: known.in_flight,
+                elsewhere: homes.elsewhere(&known.observation, known.in_flight),
                 observation: &known.observation,
                 penalty: 0,
                 ledger: &known.ledger,
-                cached: known.ledger.cached(request.prefix, capacity(position)),
+                cached,
+                counted: cached,
             })
             .collect();
+        homes.presume(commons, &request, &mut candidates);
+        let foreseen: Vec<_> = candidates.iter().map(|candidate| candidate.cached).collect();
         let moment = self.epoch + Duration::from_secs_f64(now);
-        let engine = self.policies[replica].pick(&request, moment, candidates, &mut self.rng);
+        let pool = PoolFacts { now: moment, is_shared: homes.is_shared() };
+        let engine = self.policies[replica].pick(&request, &pool, candidates, &mut self.rng);
         let known = &mut self.known[replica][engine];
-        let predicted = known.ledger.cached(request.prefix, capacity(engine));
+        let predicted = foreseen[engine];
         let entry = known.ledger.open(&request, predicted, capacity(engine));
         known.in_flight += 1;
         let id = self.flights.len();
@@ -192,6 +207,12 @@ impl Run<'_> {
         if let Some(step) = self.engines[engine].accept(id, prompt) {
             self.at(now + step, What::Step(engine));
         }
+    }
+
+    /// Draws the replica that a request comes to.
+    fn replica(&self) -> usize {
+        let drawn = BlockHash(0).followed_by(&self.flights.len().to_le_bytes()).0;
+        usize::try_from(drawn % self.policies.len() as u64).unwrap_or_default()
     }
 
     fn step(&mut self, now: f64, engine: usize) {
@@ -249,6 +270,14 @@ impl Run<'_> {
                 });
                 known.observation.in_flight_at_scrape = known.in_flight;
             }
+        }
+        for (known, (commons, homes)) in self.known.iter().zip(&mut self.homes) {
+            let surveyed = self
+                .endpoints
+                .iter()
+                .zip(known)
+                .map(|(endpoint, Known { observation, ledger, .. })| Surveyed { endpoint, observation, ledger });
+            *homes = homes.survey(commons, &surveyed.collect::<Vec<_>>());
         }
         if self.open > 0 {
             self.at(now + SCRAPE, What::Scrape);

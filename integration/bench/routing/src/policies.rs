@@ -1,7 +1,6 @@
 //! The policies that are compared: the router's own picker, and rivals.
 
 use std::collections::HashMap;
-use std::time::Instant;
 
 use kthena_router::scheduling::config::SchedulerConfig;
 use kthena_router::scheduling::endpoint::{Candidate, PoolFacts};
@@ -17,7 +16,7 @@ pub trait Policy {
     fn pick(
         &mut self,
         request: &PickRequest<'_>,
-        now: Instant,
+        pool: &PoolFacts,
         candidates: Vec<Candidate<'_>>,
         rng: &mut SmallRng,
     ) -> usize;
@@ -91,26 +90,30 @@ impl Policy for Production {
     fn pick(
         &mut self,
         request: &PickRequest<'_>,
-        now: Instant,
+        pool: &PoolFacts,
         mut candidates: Vec<Candidate<'_>>,
         rng: &mut SmallRng,
     ) -> usize {
-        let Legs::One(picked) = self
-            .0
-            .pick(request, &PoolFacts { now }, &mut candidates, rng, &mut ())
-            .expect("no engine is ejected and none was tried");
+        let Legs::One(picked) =
+            self.0.pick(request, pool, &mut candidates, rng, &mut ()).expect("no engine is ejected and none was tried");
         picked.position
     }
 }
 
 impl Policy for Random {
-    fn pick(&mut self, _: &PickRequest<'_>, _: Instant, candidates: Vec<Candidate<'_>>, rng: &mut SmallRng) -> usize {
+    fn pick(
+        &mut self,
+        _: &PickRequest<'_>,
+        _: &PoolFacts,
+        candidates: Vec<Candidate<'_>>,
+        rng: &mut SmallRng,
+    ) -> usize {
         rng.random_range(0..candidates.len())
     }
 }
 
 impl Policy for RoundRobin {
-    fn pick(&mut self, _: &PickRequest<'_>, _: Instant, candidates: Vec<Candidate<'_>>, _: &mut SmallRng) -> usize {
+    fn pick(&mut self, _: &PickRequest<'_>, _: &PoolFacts, candidates: Vec<Candidate<'_>>, _: &mut SmallRng) -> usize {
         self.0 += 1;
         self.0 % candidates.len()
     }
@@ -120,7 +123,7 @@ impl Policy for BoundedHash {
     fn pick(
         &mut self,
         request: &PickRequest<'_>,
-        _: Instant,
+        _: &PoolFacts,
         candidates: Vec<Candidate<'_>>,
         rng: &mut SmallRng,
     ) -> usize {
@@ -142,7 +145,7 @@ impl Policy for PrefixCache {
     fn pick(
         &mut self,
         request: &PickRequest<'_>,
-        _: Instant,
+        _: &PoolFacts,
         candidates: Vec<Candidate<'_>>,
         rng: &mut SmallRng,
     ) -> usize {

@@ -63,6 +63,19 @@ fn a_slow_engine_gets_less() {
 }
 
 #[test]
+fn replicas_that_know_nothing_of_each_other_agree() {
+    for (name, least) in [("A long", 0.8), ("A short", 0.95), ("B tenants", 0.95), ("E unique", 0.95)] {
+        let workload = workload(name);
+        let (alone, random) = (figures(&workload, Rival::Default, 1), figures(&workload, Rival::Random, 1));
+        for replicas in [2, 4] {
+            let shared = figures(&workload, Rival::Default, replicas);
+            assert!(shared.throughput > least * alone.throughput, "{name} x {replicas}: {shared:?} {alone:?}");
+            assert!(shared.ttft_p50 <= random.ttft_p50, "{name} x {replicas}: {shared:?} {random:?}");
+        }
+    }
+}
+
+#[test]
 fn the_router_foresees_hits() {
     for name in ["A long", "B tenants", "H zipf", "J agents"] {
         let ours = figures(&workload(name), Rival::Default, 1);

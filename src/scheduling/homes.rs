@@ -1,0 +1,193 @@
+//! Where replicas of the router send what none of them has sent before, so that they agree without talking to each other.
+//!
+//! Every mark has a *home*: the endpoint that ranks highest for it, by a hash that all replicas calculate alike (rendezvous
+//! hashing). Hashes alone give some endpoints more marks than others, and where the caches of a pool have just enough room
+//! for one copy of each prompt, that is too many. So the marks of the last minutes are shared out evenly: each endpoint
+//! takes those that rank highest at it, as many as its share, and the others go to the next one in their order. Who gets
+//! what depends on the set of marks alone and not on the order in which a replica saw them (Gale and Shapley's deferred
+//! acceptance).
+//!
+//! A home counts as an endpoint that has the prompt, by as much as others send to the pool: see [`Homes::presume`]. A lone
+//! router presumes nothing.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+
+use super::commons::Commons;
+use super::endpoint::{Candidate, Endpoint, Observation};
+use super::ledger::Ledger;
+use super::request::PickRequest;
+use crate::inference::prompt::BlockHash;
+
+/// What a scrape leaves of the older ones in the share of others.
+const FADE: f32 = 0.9;
+/// The share of others from which on a home counts as an endpoint that has the prompt.
+const ENOUGH: f32 = 0.25;
+/// As many replicas are no more than an error of measurement.
+const ALONE: f32 = 1.1;
+/// Replicas of a router that are thought of at most.
+const MOST_REPLICAS: f32 = 16.0;
+/// Requests that stand for what is not known before the first scrapes.
+const UNKNOWN: f32 = 16.0;
+/// Marks times endpoints that are shared out evenly; hashes spread more of them well enough.
+const MOST: usize = 1 << 18;
+/// An endpoint may have this part of its share of marks more than others.
+const SLACK: usize = 20;
+/// The part of a prompt that does not count as cached where other replicas would not look for it, so that all of them come
+/// back to its home and its other copies are forgotten.
+const STRAY: f32 = 0.1;
+/// Prompt tokens that are thought to be used again before anything is known.
+const HOPE: f32 = 20_000.0;
+
+/// What a survey of a pool says about homes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Homes {
+    /// The endpoints of marks whose home is not the one that ranks highest, by their rank.
+    moved: HashMap<BlockHash, u64>,
+    /// Weighted sums of the requests at the endpoints: those from elsewhere, and all.
+    elsewhere: f32,
+    all: f32,
+    /// The part of the prompts that was sent to the same endpoint before.
+    reuse: f32,
+    /// The part of the requests whose mark was seen before.
+    familiarity: f32,
+}
+
+/// An endpoint in a [`Homes::survey`].
+#[derive(Clone, Copy, Debug)]
+pub struct Surveyed<'e> {
+    /// The endpoint.
+    pub endpoint: &'e Endpoint,
+    /// What was observed of it.
+    pub observation: &'e Observation,
+    /// What this router has sent there.
+    pub ledger: &'e Ledger,
+}
+
+impl Default for Homes {
+    fn default() -> Self {
+        Self::among(1)
+    }
+}
+
+impl Homes {
+    /// Says where to send before scrapes have told how many others send to the pool, in one of so many replicas.
+    pub fn among(replicas: u32) -> Self {
+        let others = 1.0 - 1.0 / replicas.max(1) as f32;
+        Self { moved: HashMap::new(), elsewhere: UNKNOWN * others, all: UNKNOWN, reuse: 1.0, familiarity: 1.0 }
+    }
+
+    /// Looks at a pool after its endpoints were scraped; done about once a second, and not for each request.
+    #[must_use]
+    pub fn survey(&self, commons: &Commons, endpoints: &[Surveyed<'_>]) -> Self {
+        let (mut elsewhere, mut all) = (self.elsewhere * FADE, self.all * FADE);
+        let (mut cached, mut tokens) = (HOPE, HOPE);
+        for Surveyed { observation, ledger, .. } in endpoints {
+            elsewhere += observation.elsewhere() as f32;
+            all += observation.elsewhere().max(observation.requests()) as f32;
+            let reuse = ledger.reuse();
+            cached += reuse.cached;
+            tokens += reuse.tokens;
+        }
+        let mut homes =
+            Self { moved: HashMap::new(), elsewhere, all, reuse: cached / tokens, familiarity: commons.familiarity() };
+        let marks = commons.marks();
+        if homes.chance() > 0.0 && marks.len() * endpoints.len() <= MOST {
+            homes.moved = share_out(&marks, endpoints);
+        }
+        homes
+    }
+
+    /// Returns how many requests from elsewhere an endpoint has, where this router has so many in flight: those of the last
+    /// scrape, and, because replicas of the router see the same and do the same, what this one has added since for each of
+    /// the others. Without that all of them would send to the endpoint that a scrape found idle, until the next one.
+    pub fn elsewhere(&self, observation: &Observation, in_flight: u32) -> u32 {
+        let scraped = observation.elsewhere();
+        if observation.metrics.is_none() || self.elsewhere == 0.0 {
+            return scraped;
+        }
+        let since = in_flight as f32 - observation.in_flight_at_scrape as f32;
+        (scraped as f32 + since * (self.replicas() - 1.0)).round().max(0.0) as u32
+    }
+
+    /// Returns whether others send to the pool as well.
+    pub fn is_shared(&self) -> bool {
+        self.replicas() > ALONE
+    }
+
+    /// Returns how many replicas there seem to be, if all of them are alike.
+    fn replicas(&self) -> f32 {
+        (self.all / (self.all - self.elsewhere).max(f32::MIN_POSITIVE)).clamp(1.0, MOST_REPLICAS)
+    }
+
+    /// Returns how likely it is that another replica has sent a prompt to its home that this one has not.
+    fn chance(&self) -> f32 {
+        if self.all > 0.0 { (self.elsewhere / self.all / ENOUGH).min(1.0) } else { 0.0 }
+    }
+
+    /// Counts a request, and notes at its home what others are presumed to have sent there.
+    pub fn presume(&self, commons: &Commons, request: &PickRequest<'_>, candidates: &mut [Candidate<'_>]) {
+        let mark = commons.note(request.prefix, candidates.len());
+        let chance = self.chance();
+        let Some(mark) = mark.filter(|_| chance > 0.0) else { return };
+        for candidate in candidates.iter_mut() {
+            candidate.counted = (candidate.cached as f32 * (1.0 - chance * STRAY)) as u32;
+        }
+        let rank = |candidate: &Candidate<'_>| candidate.endpoint.rank_for(mark.block);
+        let home = match self.moved.get(&mark.block) {
+            Some(moved) => candidates.iter_mut().find(|candidate| rank(candidate) == *moved),
+            None => candidates.iter_mut().max_by_key(|candidate| rank(candidate)),
+        };
+        let Some(home) = home else { return };
+        let familiarity = if mark.is_familiar { 1.0 } else { 1.0 - (1.0 - self.familiarity).powf(self.replicas()) };
+        let presumed = (request.tokens as f32 * chance * self.reuse * familiarity) as u32;
+        home.cached = home.cached.max(presumed);
+        home.counted = home.cached;
+    }
+}
+
+/// Shares marks out evenly; returns those that do not get the endpoint that ranks highest.
+fn share_out(marks: &[BlockHash], endpoints: &[Surveyed<'_>]) -> HashMap<BlockHash, u64> {
+    let order = |mark: &BlockHash| {
+        let mut ranks: Vec<_> =
+            endpoints.iter().enumerate().map(|(place, surveyed)| (surveyed.endpoint.rank_for(*mark), place)).collect();
+        ranks.sort_unstable_by_key(|rank| Reverse(*rank));
+        ranks
+    };
+    let orders: Vec<_> = marks.iter().map(order).collect();
+    let share = marks.len() / endpoints.len().max(1);
+    let mut taken = vec![BinaryHeap::new(); endpoints.len()];
+    let left = propose(&orders, (0..marks.len()).collect(), &mut taken, share + share / SLACK);
+    let mut more = vec![BinaryHeap::new(); endpoints.len()];
+    propose(&orders, left, &mut more, 1);
+    let taken = taken.into_iter().chain(more).flatten().map(|Reverse((rank, mark))| (mark, rank));
+    taken.filter(|(mark, rank)| orders[*mark][0].0 != *rank).map(|(mark, rank)| (marks[mark], rank)).collect()
+}
+
+/// Has marks ask endpoints in their order; an endpoint keeps the `most` that rank highest. Returns those that nobody kept.
+fn propose(
+    orders: &[Vec<(u64, usize)>],
+    mut asking: Vec<usize>,
+    taken: &mut [BinaryHeap<Reverse<(u64, usize)>>],
+    most: usize,
+) -> Vec<usize> {
+    let mut next = vec![0; orders.len()];
+    let mut left = Vec::new();
+    while let Some(mark) = asking.pop() {
+        let Some((rank, place)) = orders[mark].get(next[mark]).copied() else {
+            left.push(mark);
+            continue;
+        };
+        next[mark] += 1;
+        taken[place].push(Reverse((rank, mark)));
+        if taken[place].len() > most
+            && let Some(Reverse((_, lowest))) = taken[place].pop()
+        {
+            asking.push(lowest);
+        }
+    }
+    left
+}
+
+#[cfg(test)]
+mod tests;
