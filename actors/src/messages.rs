@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use actix::Message;
+use kthena_router::inference::adapters::Adapters;
 use kthena_router::inference::exposition::{EndpointMetrics, ExpositionError};
 use kthena_router::inference::health::{Cause, Outcome};
 use kthena_router::object::{Bind, BindState, PoolKey};
@@ -51,6 +52,8 @@ pub struct Scraped {
     pub address: SocketAddr,
     /// Its figures.
     pub outcome: Result<EndpointMetrics, ScrapeFault>,
+    /// Its LoRA adapters, where it tells of them.
+    pub adapters: Option<Adapters>,
     /// The most requests of this router that were in flight there when the scrape began or when it ended.
     pub in_flight: u32,
 }

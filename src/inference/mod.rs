@@ -1,5 +1,6 @@
 //! What the router knows of inference: the API's paths and bodies, the engines' metrics and health.
 
+pub mod adapters;
 pub mod api;
 pub mod error_body;
 pub mod exposition;

@@ -149,6 +149,7 @@ impl SchedulerConfig {
             config.configure(plugin)?;
         }
         let Some(plugins) = scheduler.plugins else { return Ok(config) };
+        config.filters.clear();
         config.scores.clear();
         let (filters, left_out) = plugins.filter.map(Chosen::split).unwrap_or_default();
         let left_out: Vec<_> = left_out.into_iter().map(|name| name.value).collect();
@@ -238,10 +239,10 @@ impl SchedulerConfig {
 }
 
 impl Default for SchedulerConfig {
-    /// Prefers the endpoint where a request costs the least time.
+    /// Prefers the endpoint where a request costs the least time, among those that can serve its adapter.
     fn default() -> Self {
         Self {
-            filters: Vec::new(),
+            filters: vec!["lora-affinity"],
             scores: vec![("expected-wait", 1.0)],
             arguments: BTreeMap::new(),
             warnings: Vec::new(),

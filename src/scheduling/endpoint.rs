@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 
 use super::ledger::Ledger;
 use super::request::PickRequest;
+use crate::inference::adapters::Adapters;
 use crate::inference::exposition::EndpointMetrics;
 use crate::inference::health::Standing;
 use crate::inference::prompt::BlockHash;
@@ -49,7 +50,7 @@ pub enum Role {
 }
 
 /// What is known of an endpoint beyond its address; published with the pool and so a little old.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Observation {
     /// The engine's own figures, while they are fresh.
     pub metrics: Option<EndpointMetrics>,
@@ -61,6 +62,8 @@ pub struct Observation {
     pub first_token: Option<f64>,
     /// Seconds between two tokens, likewise.
     pub inter_token: Option<f64>,
+    /// Its LoRA adapters, where it tells of them.
+    pub adapters: Option<Arc<Adapters>>,
 }
 
 /// What is known of a pool as a whole at the moment of a pick.
@@ -117,7 +120,11 @@ impl Endpoint {
 
 impl Observation {
     /// Takes in what a scrape tells, at which this router had so many requests in flight.
-    pub fn absorb(&mut self, metrics: EndpointMetrics, in_flight: u32) {
+    pub fn absorb(&mut self, metrics: EndpointMetrics, adapters: Option<Adapters>, in_flight: u32) {
+        // What has not changed is kept, so that views share it.
+        if self.adapters.as_deref() != adapters.as_ref() {
+            self.adapters = adapters.map(Arc::new);
+        }
         let before = self.metrics.replace(metrics);
         self.first_token =
             before.and_then(|before| metrics.time_to_first_token.mean_since(&before.time_to_first_token));

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::prefix::PrefixTable;
+use super::recent::RecentAdapters;
 use super::request::PickRequest;
 use crate::inference::prompt::{BLOCK_TOKENS, BlockHash};
 
@@ -22,6 +23,7 @@ const FADE_REUSE: f32 = 0.98;
 #[derive(Debug)]
 pub struct Ledger {
     prefixes: PrefixTable,
+    adapters: RecentAdapters,
     /// Prompt tokens to be computed for requests whose answers have not begun.
     backlog: AtomicU64,
     /// The weighted sums of computed tokens and of the seconds that they took.
@@ -65,6 +67,7 @@ impl Default for Ledger {
     fn default() -> Self {
         Self {
             prefixes: PrefixTable::new(ROOM),
+            adapters: RecentAdapters::default(),
             backlog: AtomicU64::new(0),
             pace: Pair::default(),
             reuse: Pair::default(),
@@ -84,6 +87,9 @@ impl Ledger {
         let known = self.prefixes.note(request.prefix, self.blocks(capacity));
         if known > 0 {
             self.note_reuse(known.saturating_mul(BLOCK_TOKENS), request.tokens);
+        }
+        if let Some(adapter) = request.adapter {
+            self.adapters.note(adapter);
         }
         let uncached = request.tokens.saturating_sub(cached);
         let ahead = self.backlog.fetch_add(uncached.into(), Ordering::Relaxed) + u64::from(uncached);
@@ -120,6 +126,16 @@ impl Ledger {
     /// Notes that an answer of this many tokens took room in the endpoint's cache.
     pub fn pass(&self, tokens: u32) {
         self.prefixes.pass(tokens.div_ceil(BLOCK_TOKENS));
+    }
+
+    /// Returns how many bytes of memory this takes.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + self.prefixes.room() * size_of::<u64>()
+    }
+
+    /// Returns whether an adapter is among the last `slots` that this router has sent there.
+    pub fn holds_adapter(&self, adapter: &str, slots: usize) -> bool {
+        self.adapters.holds(adapter, slots)
     }
 
     /// Returns how many prompt tokens are to be computed for requests whose answers have not begun.

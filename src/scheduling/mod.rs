@@ -10,7 +10,7 @@
 //! | file | what it decides |
 //! |---|---|
 //! | [`endpoint`] | what an endpoint is, what is observed of it, and what it has to do |
-//! | [`ledger`], [`prefix`] | what this router has sent to an endpoint: work that waits, prompts that are cached, the rate |
+//! | [`ledger`], [`prefix`], [`recent`] | what this router has sent to an endpoint: work that waits, prompts and adapters that it has, the rate |
 //! | [`commons`] | which beginnings of prompts say nothing, because all have them |
 //! | [`homes`] | where replicas of the router send what none of them has sent before |
 //! | [`request`] | what a request tells of itself before an endpoint is picked |
@@ -31,5 +31,6 @@ pub mod objective;
 pub mod picker;
 pub mod plugins;
 pub mod prefix;
+pub mod recent;
 pub mod request;
 pub mod witness;

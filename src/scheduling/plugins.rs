@@ -10,6 +10,7 @@ pub mod expected_wait;
 pub mod gpu_usage;
 pub mod least_latency;
 pub mod least_request;
+pub mod lora_affinity;
 pub mod prefix_cache;
 pub mod random;
 pub mod serving;
@@ -31,14 +32,13 @@ pub const SCORES: &[(&str, MakeScore)] = &[
 ];
 
 /// Every filter by its name.
-pub const FILTERS: &[(&str, MakeFilter)] =
-    &[("least-request", |arguments| Ok(Box::new(least_request::FewWaiting::of(arguments)?)))];
+pub const FILTERS: &[(&str, MakeFilter)] = &[
+    ("least-request", |arguments| Ok(Box::new(least_request::FewWaiting::of(arguments)?))),
+    ("lora-affinity", |_| Ok(Box::new(lora_affinity::LoraAffinity))),
+];
 
 /// The plugins of the Go router that this one does not have yet; a file that names them still means something.
-pub const ELSEWHERE: &[(&str, &str)] = &[
-    ("kvcache-aware", "it needs Redis, which this router does not speak yet"),
-    ("lora-affinity", "which adapters an engine has loaded is not known here yet"),
-];
+pub const ELSEWHERE: &[(&str, &str)] = &[("kvcache-aware", "it needs Redis, which this router does not speak yet")];
 
 #[cfg(test)]
 mod tests;

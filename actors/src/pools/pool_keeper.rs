@@ -295,7 +295,7 @@ impl Handler<End> for PoolKeeper {
 impl Handler<Scraped> for PoolKeeper {
     type Result = ();
 
-    fn handle(&mut self, Scraped { address, outcome, in_flight }: Scraped, context: &mut Self::Context) {
+    fn handle(&mut self, Scraped { address, outcome, adapters, in_flight }: Scraped, context: &mut Self::Context) {
         let _handling = self.vitals.handling("Scraped");
         let missed = self.missed_scrapes.entry(address).or_default();
         *missed = if outcome.is_ok() { 0 } else { missed.saturating_add(1) };
@@ -303,7 +303,7 @@ impl Handler<Scraped> for PoolKeeper {
         let Some(member) = self.member(address) else { return };
         let cell = Arc::clone(&member.cell);
         match &outcome {
-            Ok(metrics) => member.observation.absorb(*metrics, in_flight),
+            Ok(metrics) => member.observation.absorb(*metrics, adapters, in_flight),
             Err(_) if missed >= STALE_AFTER => member.observation.forget(),
             Err(_) => {}
         }

@@ -20,6 +20,7 @@ use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler,
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use http_body_util::{BodyExt, Collected, Limited};
+use kthena_router::inference::adapters::Adapters;
 use kthena_router::inference::exposition::{Dialect, EndpointMetrics, ExpositionError, parse_any};
 use kthena_router_upstream::{Ask, AttemptError, Body, Client, Peer, Transport, Upstream};
 use tokio::time::timeout;
@@ -63,6 +64,13 @@ pub struct Scraping {
     pub upstream: Upstream,
 }
 
+/// What an engine tells.
+struct Page {
+    metrics: EndpointMetrics,
+    dialect: Dialect,
+    adapters: Option<Adapters>,
+}
+
 impl MetricsScraper {
     /// The actor's name.
     pub const NAME: &str = "MetricsScraper";
@@ -100,15 +108,10 @@ impl MetricsScraper {
         }
     }
 
-    fn report(
-        &mut self,
-        address: SocketAddr,
-        outcome: Result<(EndpointMetrics, Dialect), ScrapeFault>,
-        in_flight: u32,
-    ) {
+    fn report(&mut self, address: SocketAddr, outcome: Result<Page, ScrapeFault>, in_flight: u32) {
         self.busy.remove(&address);
         match &outcome {
-            Ok((_, dialect)) => self.note_dialect(address, Some(*dialect)),
+            Ok(Page { dialect, .. }) => self.note_dialect(address, Some(*dialect)),
             Err(ScrapeFault::Page(ExpositionError::NoEngine)) => self.note_dialect(address, None),
             Err(error) => debug!(pool = self.scraping.pool, endpoint = %address, %error, "scrape failed"),
         }
@@ -123,7 +126,11 @@ impl MetricsScraper {
         self.vitals.metrics().scrapes.get_or_create(&labels).inc();
         if let Some(keeper) = self.keeper.upgrade() {
             // A sample that does not fit is replaced by the next one.
-            drop(keeper.try_send(Scraped { address, outcome: outcome.map(|(metrics, _)| metrics), in_flight }));
+            let (outcome, adapters) = match outcome {
+                Ok(Page { metrics, adapters, .. }) => (Ok(metrics), adapters),
+                Err(fault) => (Err(fault), None),
+            };
+            drop(keeper.try_send(Scraped { address, outcome, adapters, in_flight }));
         }
     }
 
@@ -172,18 +179,24 @@ impl Handler<End> for MetricsScraper {
     }
 }
 
-async fn scrape(client: Client, peer: Peer, expected: Dialect) -> Result<(EndpointMetrics, Dialect), ScrapeFault> {
-    timeout(SCRAPE_TIMEOUT, fetch(&client, &peer))
-        .await
-        .unwrap_or(Err(ScrapeFault::Answer))
-        .and_then(|page| Ok(parse_any(&page, expected)?))
+async fn scrape(client: Client, peer: Peer, expected: Dialect) -> Result<Page, ScrapeFault> {
+    let get =
+        async |target| timeout(SCRAPE_TIMEOUT, fetch(&client, &peer, target)).await.unwrap_or(Err(ScrapeFault::Answer));
+    let page = get("/metrics").await?;
+    let (metrics, dialect) = parse_any(&page, expected)?;
+    let mut adapters = Adapters::of_metrics(&page);
+    if let Some(adapters) = &mut adapters {
+        // Which adapters an engine could serve is not on its page.
+        adapters.listed = get("/v1/models").await.ok().and_then(|models| Adapters::list(&models));
+    }
+    Ok(Page { metrics, dialect, adapters })
 }
 
-/// Fetches a metrics page.
-async fn fetch(client: &Client, peer: &Peer) -> Result<Bytes, ScrapeFault> {
+/// Fetches a page of an engine.
+async fn fetch(client: &Client, peer: &Peer, target: &str) -> Result<Bytes, ScrapeFault> {
     let mut ask = Ask {
         method: &Method::GET,
-        target: "/metrics",
+        target,
         host: &peer.address.to_string(),
         headers: &HeaderMap::new(),
         replaced: &[],

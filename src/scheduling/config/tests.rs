@@ -64,7 +64,6 @@ fn what_is_not_there_is_said() {
     for (case, text, expected) in [
         ("a plugin that needs Redis", score("{name: kvcache-aware, weight: 1}"), "line 1: the plugin `kvcache-aware`"),
         ("its arguments", "scheduler: {pluginConfig: [{name: kvcache-aware, args: {x: 1}}]}".to_owned(), "Redis"),
-        ("a filter", "scheduler: {plugins: {Filter: {enabled: [lora-affinity]}}}".to_owned(), "`lora-affinity`"),
         (
             "enabled and disabled",
             "scheduler: {plugins: {Filter: {enabled: [least-request], disabled: [least-request]}}}".to_owned(),

@@ -1,7 +1,7 @@
 //! Prefers the endpoint where a request costs the least time: sticky until saturated. The default.
 //!
 //! ```text
-//! cost = (backlog + uncached x harm + 100 tokens x requests) / rate        score = least cost / cost
+//! cost = (backlog + uncached x harm + 100 tokens x requests) / rate + adapter        score = least cost / cost
 //! harm = 1 + 0.07 x requests, 16 at most; where others send to the pool as well, 1 + 0.3 x requests, 50 at most
 //! ```
 //!
@@ -16,9 +16,12 @@
 //! - `rate`: prompt tokens a second, measured where answers stream; an endpoint of which little is known is taken to be like
 //!   the others of its pool. Where others send as well, waiting for them looks like a slow engine, so that all engines are
 //!   taken to be alike that do not differ from the mean by a factor of 2.5.
+//! - `adapter`: for a request with a LoRA adapter, [`LOAD`] seconds where the adapter has to be loaded, and [`QUEUE`] seconds
+//!   where all slots are in use and it has to wait for one. The engine's metrics and what was sent last tell.
 //!
 //! The figures were found in the proving ground, `integration/bench/routing`; twice or half of them change little.
 
+use crate::inference::adapters::Adapters;
 use crate::scheduling::endpoint::{Candidate, PoolFacts};
 use crate::scheduling::ledger::Pace;
 use crate::scheduling::picker::Score;
@@ -41,6 +44,13 @@ const TELLING: f32 = 2.5;
 /// Seconds that are added to every cost, so that tiny differences between idle endpoints do not look large.
 const FLOOR: f32 = 0.001;
 
+/// Seconds that an engine needs to load an adapter.
+const LOAD: f32 = 0.1;
+/// Seconds until a slot is free where all are in use.
+const QUEUE: f32 = 1.0;
+/// Slots of an engine that does not say how many it has: vLLM's default is 1, and few leave it so.
+const SLOTS: usize = 4;
+
 /// The expected-wait score.
 pub struct ExpectedWait;
 
@@ -53,7 +63,8 @@ impl Score for ExpectedWait {
         let mean = mean_pace(candidates);
         let mut least = f32::INFINITY;
         for (candidate, rate) in candidates.iter().zip(rates.iter_mut()) {
-            *rate = FLOOR + work(request, pool, candidate) / rate_of(candidate, mean, pool.is_shared);
+            let seconds = work(request, pool, candidate) / rate_of(candidate, mean, pool.is_shared);
+            *rate = FLOOR + seconds + request.adapter.map_or(0.0, |adapter| loading(adapter, candidate));
             least = least.min(*rate);
         }
         for rate in rates {
@@ -72,6 +83,20 @@ fn work(request: &PickRequest<'_>, pool: &PoolFacts, candidate: &Candidate<'_>) 
     let (each, most) = if pool.is_shared { SHARED_HARM } else { HARM };
     let harm = (1.0 + each * load).min(most);
     backlog + harm * candidate.uncached(request) as f32 + ANSWER * load
+}
+
+/// Returns how many seconds it takes until an endpoint can use an adapter.
+fn loading(adapter: &str, candidate: &Candidate<'_>) -> f32 {
+    let adapters = candidate.observation.adapters.as_deref();
+    let slots = adapters.and_then(|adapters| adapters.slots).unwrap_or(SLOTS);
+    let is_used = adapters.is_some_and(|adapters| adapters.used.contains(adapter));
+    if is_used || candidate.ledger.holds_adapter(adapter, slots) {
+        0.0
+    } else if adapters.is_some_and(Adapters::is_full) {
+        LOAD + QUEUE
+    } else {
+        LOAD
+    }
 }
 
 /// Returns what is known of the rate of a pool's endpoints on average, as [`TRUST`] seconds of measurements.

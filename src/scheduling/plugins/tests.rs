@@ -1,11 +1,13 @@
 //! Each plugin alone: of one endpoint that it should prefer and three others, the right one gets the requests.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
+use crate::inference::adapters::Adapters;
 use crate::inference::exposition::EndpointMetrics;
 use crate::inference::prompt::BlockHash;
 use crate::object::ObjectKey;
@@ -15,6 +17,8 @@ use crate::scheduling::ledger::Ledger;
 use crate::scheduling::picker::Legs;
 use crate::scheduling::request::RequestFacts;
 
+mod go;
+
 const PROBES: usize = 200;
 
 /// What a test knows of an endpoint.
@@ -22,8 +26,10 @@ const PROBES: usize = 200;
 struct Scene {
     metrics: EndpointMetrics,
     first_token: Option<f64>,
+    inter_token: Option<f64>,
     in_flight: u32,
     ledger: Ledger,
+    adapters: Option<Arc<Adapters>>,
 }
 
 #[expect(clippy::disallowed_methods, reason = "the library is given a time, and a test is who gives it")]
@@ -39,18 +45,19 @@ fn picks(config: &str, scenes: &[Scene], facts: &RequestFacts) -> Vec<usize> {
     let observation = |scene: &Scene| Observation {
         metrics: Some(scene.metrics),
         first_token: scene.first_token,
-        inter_token: scene.first_token,
+        inter_token: scene.inter_token.or(scene.first_token),
+        adapters: scene.adapters.clone(),
         ..Observation::default()
     };
     let observations: Vec<_> = scenes.iter().map(observation).collect();
     let (mut rng, mut counts) = (SmallRng::seed_from_u64(1), vec![0; scenes.len()]);
     for _ in 0..PROBES {
         let mut candidates = (scenes.iter().enumerate())
-            .map(|(position, Scene { in_flight, ledger, .. })| Candidate {
+            .map(|(position, Scene { in_flight, ledger, metrics, .. })| Candidate {
                 endpoint: &endpoints[position],
                 position,
                 in_flight: *in_flight,
-                elsewhere: 0,
+                elsewhere: (metrics.running + metrics.waiting).saturating_sub(*in_flight),
                 observation: &observations[position],
                 penalty: 0,
                 ledger,

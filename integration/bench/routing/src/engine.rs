@@ -1,13 +1,15 @@
 //! A model of an inference engine with continuous batching, chunked prefill and a prefix cache.
 //!
 //! The engine works in steps. A step has a budget of tokens: one for each answer that is being written, the rest for
-//! prompts, in the order of their arrival and in pieces. It takes `base + prefill x tokens of prompts + decode x answers`.
+//! prompts, in the order of their arrival and in pieces. It takes `base + prefill x tokens of prompts + decode x answers`, and
+//! `load` for each LoRA adapter that has to be loaded.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use std::rc::Rc;
 
 use crate::cache::Cache;
+use crate::slots::Slots;
 
 /// Tokens of a block of the KV cache.
 pub const BLOCK: u32 = 64;
@@ -27,11 +29,23 @@ pub struct Spec {
     pub prefill: f64,
     /// Seconds for each answer that is being written.
     pub decode: f64,
+    /// LoRA adapters that fit at once.
+    pub slots: usize,
+    /// Seconds to load one.
+    pub load: f64,
 }
 
 /// A model of 7 billion parameters on one accelerator: 12,500 prompt tokens a second, 28 ms a step at 100 answers.
-pub const SMALL: Spec =
-    Spec { cache_tokens: 400_000, sequences: 256, budget: 8192, base: 0.008, prefill: 0.000_08, decode: 0.000_2 };
+pub const SMALL: Spec = Spec {
+    cache_tokens: 400_000,
+    sequences: 256,
+    budget: 8192,
+    base: 0.008,
+    prefill: 0.000_08,
+    decode: 0.000_2,
+    slots: 4,
+    load: 0.3,
+};
 
 /// Qwen3-32B on two H100: 15,928 prompt tokens a second and 307,328 tokens of KV cache, as llm-d publishes them.
 pub const LARGE: Spec = Spec {
@@ -41,6 +55,7 @@ pub const LARGE: Spec = Spec {
     base: 0.012,
     prefill: 1.0 / 15_928.0,
     decode: 0.000_25,
+    ..SMALL
 };
 
 /// A request as an engine sees it.
@@ -52,6 +67,8 @@ pub struct Prompt {
     pub tokens: u32,
     /// Tokens of the answer, at least one.
     pub output: u32,
+    /// The LoRA adapter.
+    pub adapter: Option<u16>,
     /// The complete blocks of prompt and answer together that come after those of the prompt.
     pub answer: Rc<[u64]>,
 }
@@ -80,6 +97,9 @@ struct Sequence {
 pub struct Engine {
     spec: Spec,
     cache: Cache,
+    slots: Slots,
+    /// Adapters to be loaded in the next step.
+    loads: u32,
     waiting: VecDeque<(usize, Prompt)>,
     prefilling: VecDeque<Sequence>,
     /// Answers by the step in which they end.
@@ -96,6 +116,8 @@ impl Engine {
         Self {
             spec,
             cache: Cache::new((spec.cache_tokens / BLOCK) as usize),
+            slots: Slots::new(spec.slots),
+            loads: 0,
             waiting: VecDeque::new(),
             prefilling: VecDeque::new(),
             decoding: BinaryHeap::new(),
@@ -145,6 +167,11 @@ impl Engine {
         (self.waiting.len(), self.prefilling.len() + self.decoding.len())
     }
 
+    /// Returns the adapters of the requests that wait or are worked on.
+    pub fn adapters(&self) -> BTreeSet<u16> {
+        self.waiting.iter().filter_map(|(_, prompt)| prompt.adapter).chain(self.slots.running()).collect()
+    }
+
     /// Returns the part of the KV cache that is in use.
     pub fn usage(&self) -> f64 {
         self.cache.usage()
@@ -164,13 +191,17 @@ impl Engine {
         }
         let prompts = before - budget;
         self.is_busy = prompts > 0 || answers > 0;
-        let Spec { base, prefill, decode, .. } = self.spec;
-        self.is_busy.then(|| base + prefill * f64::from(prompts) + decode * answers as f64)
+        let loads = f64::from(std::mem::take(&mut self.loads));
+        let Spec { base, prefill, decode, load, .. } = self.spec;
+        self.is_busy.then(|| base + prefill * f64::from(prompts) + decode * answers as f64 + load * loads)
     }
 
     /// Takes the next waiting request into work, if there is room in the cache for its prompt and its answer.
     fn admit(&mut self) -> Option<Sequence> {
-        let (_, prompt) = self.waiting.front()?;
+        // Requests whose adapter finds no slot let others pass.
+        let can_run = |(_, prompt): &(usize, Prompt)| prompt.adapter.is_none_or(|adapter| self.slots.admits(adapter));
+        let place = self.waiting.iter().position(can_run)?;
+        let (_, prompt) = &self.waiting[place];
         let held = self.cache.held(&prompt.blocks);
         let all = (prompt.tokens + prompt.output).div_ceil(BLOCK) as usize;
         let is_alone = self.prefilling.is_empty() && self.decoding.is_empty();
@@ -178,7 +209,10 @@ impl Engine {
         if self.cache.available() < all && !is_alone {
             return None;
         }
-        let (id, prompt) = self.waiting.pop_front()?;
+        let (id, prompt) = self.waiting.remove(place)?;
+        if let Some(adapter) = prompt.adapter {
+            self.loads += u32::from(self.slots.enter(adapter));
+        }
         for block in &prompt.blocks[..held] {
             self.cache.share(*block);
         }
@@ -190,6 +224,9 @@ impl Engine {
 
     fn finish(&mut self, place: usize, events: &mut Vec<Event>) {
         let Some(sequence) = self.sequences[place].take() else { return };
+        if let Some(adapter) = sequence.prompt.adapter {
+            self.slots.leave(adapter);
+        }
         for block in sequence.prompt.answer.iter() {
             self.cache.publish(*block);
             self.cache.give_back(*block);

@@ -3,8 +3,10 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kthena_router::inference::adapters::Adapters;
 use kthena_router::inference::exposition::{EndpointMetrics, HistogramTotals};
 use kthena_router::inference::prompt::BlockHash;
 use kthena_router::object::ObjectKey;
@@ -170,6 +172,7 @@ impl Run<'_> {
             prefix: turn_of.prompt.blocks.iter().map(|block| BlockHash(*block)).collect(),
             tokens: turn_of.prompt.tokens,
             session: Some(session.to_string().into()),
+            adapter: turn_of.prompt.adapter.map(|adapter| adapter.to_string().into()),
             ..RequestFacts::default()
         };
         let request = facts.attempt(&[]);
@@ -269,6 +272,7 @@ impl Run<'_> {
                     cache_tokens: Some(self.workload.fleet[place].cache_tokens.into()),
                 });
                 known.observation.in_flight_at_scrape = known.in_flight;
+                known.observation.adapters = adapters(&self.engines[place], self.workload.fleet[place].slots);
             }
         }
         for (known, (commons, homes)) in self.known.iter().zip(&mut self.homes) {
@@ -283,6 +287,12 @@ impl Run<'_> {
             self.at(now + SCRAPE, What::Scrape);
         }
     }
+}
+
+/// Returns what an engine shows of its adapters.
+fn adapters(engine: &Engine, slots: usize) -> Option<Arc<Adapters>> {
+    let used = engine.adapters().into_iter().map(|adapter| adapter.to_string().into()).collect();
+    Some(Arc::new(Adapters { listed: None, used, slots: Some(slots) }))
 }
 
 fn observe(totals: &mut HistogramTotals, seconds: f64, count: u64) {
@@ -307,5 +317,5 @@ impl Ord for When {
 /// Makes the prompt of a request out of its blocks.
 pub fn prompt(blocks: Vec<u64>, rest: u32, output: u32, answer: Vec<u64>) -> Prompt {
     let tokens = u32::try_from(blocks.len()).unwrap_or(u32::MAX) * crate::engine::BLOCK + rest;
-    Prompt { blocks: blocks.into(), tokens: tokens.max(1), output: output.max(1), answer: answer.into() }
+    Prompt { blocks: blocks.into(), tokens: tokens.max(1), output: output.max(1), adapter: None, answer: answer.into() }
 }

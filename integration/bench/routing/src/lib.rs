@@ -8,5 +8,6 @@ pub mod engine;
 pub mod fleet;
 pub mod policies;
 pub mod report;
+pub mod slots;
 pub mod trace;
 pub mod workloads;

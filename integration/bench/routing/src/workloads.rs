@@ -73,6 +73,7 @@ impl Maker {
             self.burst(),
             self.unique("E unique", 0.75),
             self.unique("E beyond", 1.1),
+            self.adapters(),
             self.slow_engine(),
             self.zipf(),
             self.chats(),
@@ -161,6 +162,26 @@ impl Maker {
         // A request is 1,536 tokens of prompt and 208 of answer on average: about 0.165 s of an engine that is full.
         let arrival = self.poisson(count, |_| load * 8.0 / 0.165);
         Workload { name, fleet: vec![SMALL; 8], sessions, arrival: Arrival::Open(arrival) }
+    }
+
+    /// 15 LoRA adapters, of which a few get most of the requests, on 4 engines with 4 slots each.
+    fn adapters(&mut self) -> Workload {
+        let mut systems: Vec<Text> = Vec::new();
+        systems.extend((0..15).map(|_| self.text(512)));
+        let count = self.count(5000);
+        let sessions = (0..count)
+            .map(|_| {
+                // Each adapter gets three quarters of what the one before it gets.
+                let rank =
+                    (self.rng.random::<f64>() * (1.0 - 0.75_f64.powi(15))).mul_add(-1.0, 1.0).ln() / 0.75_f64.ln();
+                let adapter = (rank as usize).min(14);
+                let mut turn = self.ask(&systems[adapter].clone(), 512, 100);
+                turn.prompt.adapter = u16::try_from(adapter).ok();
+                vec![turn]
+            })
+            .collect();
+        let arrival = self.poisson(count, |_| 28.0);
+        Workload { name: "F adapters", fleet: vec![SMALL; 4], sessions, arrival: Arrival::Open(arrival) }
     }
 
     /// One of four engines takes four times as long.

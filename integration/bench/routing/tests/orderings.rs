@@ -76,6 +76,16 @@ fn replicas_that_know_nothing_of_each_other_agree() {
 }
 
 #[test]
+fn adapters_stay_where_they_are_loaded() {
+    let workload = workload("F adapters");
+    let ours = figures(&workload, Rival::Default, 1);
+    for rival in [Rival::LeastRequest, Rival::PrefixCache, Rival::BoundedHash] {
+        let rival = figures(&workload, rival, 1);
+        assert!(1.3 * ours.ttft_mean < rival.ttft_mean && ours.latency < rival.latency, "{ours:?} {rival:?}");
+    }
+}
+
+#[test]
 fn the_router_foresees_hits() {
     for name in ["A long", "B tenants", "H zipf", "J agents"] {
         let ours = figures(&workload(name), Rival::Default, 1);
