@@ -1,20 +1,18 @@
-//! What the pure decisions cost: a plan of a large world and what is to be written for it, and for each request the decision, the pick and the reading of
+//! What the pure decisions cost: a plan of a large world and what is to be written for it, and for each request the decision and the reading of
 //! its body. Figures are in docs/benchmarks.md.
 
 use std::fmt::Write;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
 use kthena_router::controller::Controller;
 use kthena_router::desired::{Reconciler, Writes, stamp};
-use kthena_router::inference::exposition::EndpointMetrics;
 use kthena_router::inference::request::{Edit, parse};
 use kthena_router::manifest::read;
-use kthena_router::object::{Bind, Kind, ObjectKey};
+use kthena_router::object::{Bind, Kind};
 use kthena_router::plan::{Plan, plan};
 use kthena_router::routing::backend::Availability;
 use kthena_router::routing::decision::{Asked, Decision, Matched, Moment, Verdict};
@@ -22,14 +20,7 @@ use kthena_router::routing::http::entry::{Destination, HttpEntry};
 use kthena_router::routing::pool::PoolIndex;
 use kthena_router::routing::request::{Headers, RequestHead};
 use kthena_router::routing::table::{ListenerIdentity, ListenerTable, RouteTable};
-use kthena_router::scheduling::config::SchedulerConfig;
-use kthena_router::scheduling::endpoint::{Candidate, Endpoint, Observation, PoolFacts};
-use kthena_router::scheduling::ledger::Ledger;
-use kthena_router::scheduling::picker::Legs;
-use kthena_router::scheduling::request::RequestFacts;
 use kthena_router::world::World;
-use rand::SeedableRng;
-use rand::rngs::SmallRng;
 
 /// The program's own allocator.
 #[global_allocator]
@@ -265,53 +256,6 @@ fn deciding_http(criterion: &mut Criterion) {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the library is given a time, and a benchmark is who gives it")]
-fn moment() -> Instant {
-    Instant::now()
-}
-
-fn picking(criterion: &mut Criterion) {
-    let endpoints: Vec<_> = (0..64)
-        .map(|index| {
-            let pod = ObjectKey::new("default", format!("pod-{index}"));
-            Endpoint::new(pod, IpAddr::V4(Ipv4Addr::new(10, 0, 0, index)), 8000)
-        })
-        .collect();
-    let observation = |index: u32| Observation {
-        metrics: Some(EndpointMetrics { running: index % 7, waiting: index % 3, ..EndpointMetrics::default() }),
-        in_flight_at_scrape: index % 5,
-        ..Observation::default()
-    };
-    let observations: Vec<_> = (0..64).map(observation).collect();
-    let ledgers: Vec<_> = (0..64).map(|_| Ledger::default()).collect();
-    let (picker, mut rng) = (SchedulerConfig::default().picker(), SmallRng::seed_from_u64(1));
-    let facts = RequestFacts::default();
-    let (request, pool) = (facts.attempt(&[]), PoolFacts { now: moment(), is_shared: false });
-    criterion.bench_function("pick, 64 endpoints", |bencher| {
-        bencher.iter(|| {
-            let mut candidates = endpoints
-                .iter()
-                .zip(&observations)
-                .enumerate()
-                .map(|(position, (endpoint, observation))| Candidate {
-                    endpoint,
-                    position,
-                    in_flight: 3,
-                    elsewhere: observation.elsewhere(),
-                    observation,
-                    penalty: 0,
-                    ledger: &ledgers[position],
-                    cached: 0,
-                    counted: 0,
-                })
-                .collect();
-            picker
-                .pick(&request, &pool, black_box(&mut candidates), &mut rng, &mut ())
-                .map(|Legs::One(candidate)| candidate.position)
-        });
-    });
-}
-
 fn reading(criterion: &mut Criterion) {
     for length in [1_000, 100_000] {
         let mut content = String::new();
@@ -331,5 +275,5 @@ fn reading(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, planning, deciding_http, writing, picking, reading);
+criterion_group!(benches, planning, deciding_http, writing, reading);
 criterion_main!(benches);

@@ -42,12 +42,15 @@ impl PrefixTable {
 
     /// Returns how many leading blocks of a prompt an endpoint holds whose cache has room for `capacity` blocks.
     ///
-    /// Blocks are chained, so that whoever holds one holds all before it. That is searched for by doubling and halving, in a
-    /// number of steps that grows with the logarithm of the answer.
+    /// Blocks are chained, so that whoever holds one holds all before it. The last one is looked for first, because prompts
+    /// are repeated; then by doubling and halving, in a number of steps that grows with the logarithm of the answer.
     pub fn held(&self, blocks: &[BlockHash], capacity: u32) -> usize {
         let Some(entries) = self.entries.get() else { return 0 };
         let now = self.clock.load(Ordering::Relaxed);
         let holds = |place: usize| self.holds(entries, blocks[place], now, capacity);
+        if blocks.is_empty() || holds(blocks.len() - 1) {
+            return blocks.len();
+        }
         // All blocks before `low` are held; the one at `high` is not.
         let (mut low, mut high, mut step) = (0, blocks.len(), 1);
         while low + step <= blocks.len() {
