@@ -31,6 +31,9 @@ pub struct Prompt {
     pub blocks: Vec<BlockHash>,
     /// Its tokens.
     pub tokens: u32,
+    /// What the client says that requests with this prompt have in common: OpenAI's `prompt_cache_key`, or the response
+    /// that this call continues.
+    pub key: Option<BlockHash>,
 }
 
 /// The fields that make a prompt, in the order of their texts in it.
@@ -48,22 +51,31 @@ impl Prompt {
     /// Prompts of different models or adapters have no block in common, nor do those of different `cache_salt`s.
     pub fn read(body: &[u8], model: &str, adapter: Option<&str>) -> Self {
         let mut values: [&[u8]; FIELDS.len()] = [&[]; FIELDS.len()];
-        let mut salt: &[u8] = &[];
+        let (mut salt, mut prompt_key, mut previous): (&[u8], &[u8], &[u8]) = (&[], &[], &[]);
         let mut walk = Walk { text: body, at: 0 };
         walk.find(b'{');
         while let Some((key, value)) = walk.field() {
             if let Some(place) = FIELDS.iter().position(|field| *field == key) {
                 values[place] = value;
-            } else if key == b"cache_salt" {
-                salt = value;
+            } else {
+                match key {
+                    b"cache_salt" => salt = value,
+                    b"prompt_cache_key" => prompt_key = value,
+                    b"previous_response_id" => previous = value,
+                    _ => {}
+                }
             }
         }
         let root = BlockHash(0).followed_by(model.as_bytes()).followed_by(adapter.unwrap_or_default().as_bytes());
-        let mut chain = Chain::new(root.followed_by(salt));
+        let root = root.followed_by(salt);
+        let mut chain = Chain::new(root);
         for value in values {
             chain.add_value(value);
         }
-        chain.end()
+        // An empty text or `null` is no key.
+        let key =
+            [prompt_key, previous].into_iter().map(<[u8]>::trim_ascii).find(|key| key.len() > 2 && key[0] == b'"');
+        Self { key: key.map(|key| root.followed_by(key)), ..chain.end() }
     }
 }
 
@@ -223,7 +235,7 @@ impl Chain {
 
     fn end(self) -> Prompt {
         let tokens = self.bytes / (BLOCK_BYTES / BLOCK_TOKENS as usize);
-        Prompt { blocks: self.blocks, tokens: u32::try_from(tokens).unwrap_or(u32::MAX) }
+        Prompt { blocks: self.blocks, tokens: u32::try_from(tokens).unwrap_or(u32::MAX), key: None }
     }
 }
 

@@ -16,7 +16,10 @@ use super::model_route::{
     MAX_HEADER_MATCHES, MAX_LORA_ADAPTERS, MAX_MATCHER, MAX_RULES, MAX_TARGETS, MAX_WEIGHT, ModelMatch, ModelRouteSpec,
     RateLimit, RouteRule, StringMatch, TargetModel,
 };
-use super::model_server::{MAX_MODEL, MAX_RETRY_ATTEMPTS, ModelServerSpec, PdGroup, TrafficPolicy};
+use super::model_server::{
+    MAX_MODEL, MAX_RETRY_ATTEMPTS, MAX_SESSION_SOURCES, ModelServerSpec, PdGroup, SessionKeySource,
+    SessionKeySourceKind, SessionSticky, TrafficPolicy,
+};
 use super::names::{is_dns_label, is_dns_subdomain, is_header_name, is_label_key, is_label_value};
 use super::parent_reference::{MAX_NAME, MAX_PARENT_REFS, ParentReference};
 
@@ -255,6 +258,23 @@ fn traffic_policy_faults(policy: &TrafficPolicy, faults: &mut Faults) {
         if let Err(error) = parse_duration(&retry.retry_interval) {
             faults.push(format!("{path}.retry.retryInterval"), error.to_string());
         }
+    }
+    if let Some(sticky) = &policy.session_sticky {
+        session_faults(sticky, &format!("{path}.sessionSticky"), faults);
+    }
+}
+
+fn session_faults(sticky: &SessionSticky, path: &str, faults: &mut Faults) {
+    faults.check(sticky.session_affinity_seconds != Some(0), &format!("{path}.sessionAffinitySeconds"), || {
+        "must be more than 0".to_owned()
+    });
+    faults.check(!sticky.sources.is_empty(), &format!("{path}.sources"), || {
+        "at least one source is required: without any no request belongs to a session".to_owned()
+    });
+    faults.at_most(MAX_SESSION_SOURCES, sticky.sources.len(), &format!("{path}.sources"), "sources");
+    for (index, SessionKeySource { kind, name }) in sticky.sources.iter().enumerate() {
+        let is_name = !name.is_empty() && (*kind != SessionKeySourceKind::Header || is_header_name(name));
+        faults.check(is_name, &format!("{path}.sources[{index}].name"), || format!("`{name}` names nothing"));
     }
 }
 

@@ -19,6 +19,9 @@ pub const MAX_MODEL: usize = 256;
 /// The most further attempts after a failed one.
 pub const MAX_RETRY_ATTEMPTS: u32 = 10;
 
+/// The most places where the key of a session is looked for.
+pub const MAX_SESSION_SOURCES: usize = 16;
+
 /// The further attempts after a failed one where a ModelServer does not say.
 pub const DEFAULT_RETRY_ATTEMPTS: u32 = 2;
 
@@ -144,6 +147,53 @@ pub struct TrafficPolicy {
     /// When and how often a failed attempt is followed by another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
+
+    /// Keeps requests of one session at one pod, as long as that pod has room. Requests go where the scheduler sends them
+    /// if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_sticky: Option<SessionSticky>,
+}
+
+/// Keeps requests of one session at one pod.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionSticky {
+    /// Seconds for which a session stays at its pod. It has no effect: which pod a session belongs to is calculated from
+    /// its key, nothing is stored, and so nothing expires.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub session_affinity_seconds: Option<u32>,
+
+    /// Where the key of a request's session is looked for. The first source that has a value counts; a request without
+    /// any belongs to no session.
+    #[schemars(length(min = 1, max = 16))]
+    pub sources: Vec<SessionKeySource>,
+}
+
+/// A place where the key of a session may stand.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct SessionKeySource {
+    /// Kind of the place.
+    #[serde(rename = "type")]
+    pub kind: SessionKeySourceKind,
+
+    /// Name of the header, query parameter, cookie or claim.
+    #[schemars(length(min = 1, max = 256))]
+    pub name: String,
+}
+
+/// A kind of place where the key of a session may stand.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+pub enum SessionKeySourceKind {
+    /// A header.
+    Header,
+    /// A parameter of the query.
+    Query,
+    /// A cookie.
+    Cookie,
+    /// A claim of the bearer token, which is not verified for this.
+    #[serde(rename = "JWTClaim")]
+    JwtClaim,
 }
 
 /// How often a failed attempt is followed by another.

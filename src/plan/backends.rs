@@ -22,6 +22,7 @@ use crate::routing::http::entry::Destination;
 use crate::routing::http::route::{BackendReference, HttpRoute, Rule};
 use crate::routing::pool::{BackendProtocol, PickerPolicy, PoolIndex, PoolPolicy};
 use crate::routing::retry::RetryPolicy;
+use crate::routing::session::SessionKeys;
 use crate::scheduling::endpoint::Endpoint;
 use crate::world::{ServicePort, SliceEndpoint, World};
 
@@ -190,6 +191,7 @@ fn pool(
         timeout: None,
         retry: RetryPolicy::Backend,
         picker: PickerPolicy::BuiltIn,
+        sessions: SessionKeys::default(),
         requests: None,
     };
     let key = PoolKey { kind: Kind::Service, object: service.clone(), port: Some(number) };

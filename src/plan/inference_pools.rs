@@ -23,6 +23,7 @@ use crate::object::{Kind, ObjectKey, PoolKey};
 use crate::routing::http::route::Rule;
 use crate::routing::pool::{BackendProtocol, ExternalPicker, PickerPolicy, PoolIndex, PoolPolicy, RequestPolicy};
 use crate::routing::retry::RetryPolicy;
+use crate::routing::session::SessionKeys;
 use crate::world::{InferencePoolFacts, World};
 
 /// The most Gateways that a pool's status can tell of.
@@ -233,6 +234,7 @@ fn pool(
         timeout: None,
         retry: RetryPolicy::Engines,
         picker,
+        sessions: SessionKeys::default(),
         requests,
     };
     PoolPlan {

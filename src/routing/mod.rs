@@ -13,5 +13,6 @@ pub mod pool;
 pub mod query;
 pub mod request;
 pub mod retry;
+pub mod session;
 pub mod table;
 mod text_matcher;

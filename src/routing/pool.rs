@@ -8,6 +8,7 @@ use crate::inference::model_rewrite::ModelRewrites;
 use crate::kinds::model_server::InferenceEngine;
 use crate::object::ObjectKey;
 use crate::routing::retry::RetryPolicy;
+use crate::routing::session::SessionKeys;
 use crate::scheduling::objective::Objectives;
 
 /// Finds a pool in [`RouteTable::pools`](super::table::RouteTable::pools), and in whatever list is kept beside it in
@@ -36,6 +37,8 @@ pub struct PoolPolicy {
     pub retry: RetryPolicy,
     /// Who chooses among the endpoints.
     pub picker: PickerPolicy,
+    /// Where the session of a request is found that is to stay at one endpoint.
+    pub sessions: SessionKeys,
     /// How requests are changed before an endpoint is picked; `None` leaves them as they are.
     pub requests: Option<Arc<RequestPolicy>>,
 }

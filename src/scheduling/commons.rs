@@ -12,6 +12,7 @@ use std::iter::successors;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
+use super::request::PickRequest;
 use crate::inference::prompt::BlockHash;
 
 /// Counts of blocks: 32 KiB.
@@ -60,10 +61,11 @@ struct Seen {
 }
 
 impl Commons {
-    /// Counts a prompt in a pool of so many endpoints, and returns its mark: its first block that less than an endpoint's
-    /// share of the requests has; `None` for a prompt that is common as a whole.
-    pub fn note(&self, blocks: &[BlockHash], endpoints: usize) -> Option<Mark> {
-        if blocks.is_empty() {
+    /// Counts a request to a pool of so many endpoints, and returns its mark: what the client says, or else the first block
+    /// of the prompt that less than an endpoint's share of the requests has; `None` for a prompt that is common as a whole.
+    pub fn note(&self, request: &PickRequest<'_>, endpoints: usize) -> Option<Mark> {
+        let blocks = request.prefix;
+        if blocks.is_empty() && request.mark.is_none() {
             return None;
         }
         let tables = self.tables.get_or_init(Tables::new);
@@ -74,7 +76,7 @@ impl Commons {
         if self.requests.fetch_add(1, Ordering::Relaxed) + 1 == WINDOW {
             self.halve(tables);
         }
-        let block = self.find(tables, blocks, endpoints)?;
+        let block = request.mark.or_else(|| self.find(tables, blocks, endpoints))?;
         let is_familiar = tables.remember(block);
         self.familiar.fetch_add(u32::from(is_familiar), Ordering::Relaxed);
         Some(Mark { block, is_familiar })

@@ -127,7 +127,7 @@ impl Homes {
 
     /// Counts a request, and notes at its home what others are presumed to have sent there.
     pub fn presume(&self, commons: &Commons, request: &PickRequest<'_>, candidates: &mut [Candidate<'_>]) {
-        let mark = commons.note(request.prefix, candidates.len());
+        let mark = commons.note(request, candidates.len());
         let chance = self.chance();
         let Some(mark) = mark.filter(|_| chance > 0.0) else { return };
         for candidate in candidates.iter_mut() {

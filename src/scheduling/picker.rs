@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use super::endpoint::{Candidate, PoolFacts};
 use super::plugins::serving::Serving;
+use super::plugins::session;
 use super::request::PickRequest;
 use super::witness::Witness;
 
@@ -96,6 +97,9 @@ impl Picker {
         witness: &mut impl Witness,
     ) -> Result<Legs<Candidate<'e>>, PickError> {
         self.narrow(request, pool, candidates, witness)?;
+        if let Some(session) = request.session {
+            keep_session(session, candidates, witness);
+        }
         let totals = self.totals(request, pool, candidates, witness);
         let (best, ties) = best(&totals, rng);
         let picked = candidates[best];
@@ -172,6 +176,13 @@ fn retain(
         }
         kept
     });
+}
+
+/// Leaves the endpoint that a session belongs to.
+fn keep_session(session: &str, candidates: &mut Vec<Candidate<'_>>, witness: &mut impl Witness) {
+    let Some(home) = session::home(session, candidates) else { return };
+    let position = candidates[home].position;
+    retain(candidates, session::NAME, |candidate| candidate.position == position, witness);
 }
 
 /// Returns the place of the highest total, and how many are as high; each of them is as likely as the others (reservoir

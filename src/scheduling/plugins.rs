@@ -14,6 +14,7 @@ pub mod lora_affinity;
 pub mod prefix_cache;
 pub mod random;
 pub mod serving;
+pub mod session;
 
 /// Makes a score of its arguments.
 pub type MakeScore = fn(&mut Arguments) -> Result<Box<dyn Score>, BadArgument>;

@@ -18,8 +18,10 @@ pub struct RequestFacts {
     pub tokens: u32,
     /// How important the request is; those below 0 are refused while a pool is saturated.
     pub priority: i32,
-    /// What all requests of one conversation have in common.
+    /// What all requests of one session have in common, which is to stay at one endpoint.
     pub session: Option<Arc<str>>,
+    /// What the client says that its requests with one prompt have in common.
+    pub mark: Option<BlockHash>,
 }
 
 /// One attempt of a request, which wants an endpoint.
@@ -35,8 +37,10 @@ pub struct PickRequest<'r> {
     pub tokens: u32,
     /// How important the request is.
     pub priority: i32,
-    /// What all requests of one conversation have in common.
+    /// What all requests of one session have in common, which is to stay at one endpoint.
     pub session: Option<&'r str>,
+    /// What the client says that its requests with one prompt have in common.
+    pub mark: Option<BlockHash>,
     /// Where earlier attempts of the request failed.
     pub tried: &'r [SocketAddr],
 }
@@ -51,6 +55,7 @@ impl RequestFacts {
             tokens: self.tokens,
             priority: self.priority,
             session: self.session.as_deref(),
+            mark: self.mark,
             tried,
         }
     }

@@ -122,3 +122,17 @@ fn what_is_no_json_is_passed_over() {
         assert_eq!(blocks(body), [], "{body}");
     }
 }
+
+#[test]
+fn a_client_may_say_which_prompts_belong_together() {
+    let key = |body: &str, model| Prompt::read(body.as_bytes(), model, None).key;
+    let first = key(r#"{"prompt_cache_key":"a","messages":[{"content":"x"}]}"#, "m");
+    assert!(first.is_some());
+    assert_eq!(first, key(r#"{"messages":[], "prompt_cache_key" : "a" ,"previous_response_id":"r"}"#, "m"));
+    assert_ne!(first, key(r#"{"prompt_cache_key":"a"}"#, "n"), "models have caches of their own");
+    assert_ne!(first, key(r#"{"prompt_cache_key":"b"}"#, "m"));
+    assert!(key(r#"{"input":"x","previous_response_id":"resp_1"}"#, "m").is_some());
+    for none in [r#"{"prompt_cache_key":""}"#, r#"{"prompt_cache_key":null}"#, "{}"] {
+        assert_eq!(key(none, "m"), None, "{none}");
+    }
+}

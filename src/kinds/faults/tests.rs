@@ -241,6 +241,27 @@ fn fields_of_a_server_are_checked() {
             json!({"timeout": "1s", "retry": {"attempts": 11, "retryInterval": "soon"}}),
             paths(policy, &[".retry.attempts", ".retry.retryInterval"]),
         ),
+        (
+            "sessions",
+            "/trafficPolicy",
+            json!({"sessionSticky": {"sessionAffinitySeconds": 0, "sources": [
+                {"type": "Header", "name": "x y"}, {"type": "JWTClaim", "name": ""}, {"type": "Cookie", "name": "sid"}
+            ]}}),
+            paths(
+                policy,
+                &[
+                    ".sessionSticky.sessionAffinitySeconds",
+                    ".sessionSticky.sources[0].name",
+                    ".sessionSticky.sources[1].name",
+                ],
+            ),
+        ),
+        (
+            "sessions of nobody",
+            "/trafficPolicy",
+            json!({"sessionSticky": {"sources": []}}),
+            paths(policy, &[".sessionSticky.sources"]),
+        ),
     ];
     for (case, pointer, value, expected) in cases {
         let faults = model_server_faults(&server(|spec| spec[&pointer[1..]] = value));

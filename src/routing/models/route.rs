@@ -14,6 +14,7 @@ use crate::record::Record;
 use crate::routing::pool::{BackendProtocol, PickerPolicy, PoolPolicy};
 use crate::routing::request::RequestHead;
 use crate::routing::retry::RetryPolicy;
+use crate::routing::session::SessionKeys;
 use crate::routing::text_matcher::TextMatcher;
 
 /// A ModelRoute as the router keeps it.
@@ -159,6 +160,7 @@ impl RuleTarget {
 }
 
 fn pool_policy(spec: &ModelServerSpec) -> Result<PoolPolicy, DurationError> {
+    let sticky = spec.traffic_policy.as_ref().and_then(|policy| policy.session_sticky.as_ref());
     Ok(PoolPolicy {
         served_model: spec.served_model().map(str::to_owned),
         engine: Some(spec.inference_engine),
@@ -170,6 +172,7 @@ fn pool_policy(spec: &ModelServerSpec) -> Result<PoolPolicy, DurationError> {
             None => RetryPolicy::Engines,
         },
         picker: PickerPolicy::BuiltIn,
+        sessions: sticky.map(SessionKeys::of).unwrap_or_default(),
         requests: None,
     })
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::scheduling::request::RequestFacts;
 
 /// Returns a prompt: a text of so many blocks, and then another.
 fn prompt(start: (u64, usize), rest: (u64, usize)) -> Vec<BlockHash> {
@@ -13,29 +14,44 @@ fn prompt(start: (u64, usize), rest: (u64, usize)) -> Vec<BlockHash> {
     blocks
 }
 
+fn note(commons: &Commons, blocks: &[BlockHash], endpoints: usize) -> Option<Mark> {
+    let facts = RequestFacts { prefix: blocks.to_vec(), ..RequestFacts::default() };
+    commons.note(&facts.attempt(&[]), endpoints)
+}
+
 fn mark(commons: &Commons, blocks: &[BlockHash], endpoints: usize) -> Option<BlockHash> {
-    commons.note(blocks, endpoints).map(|mark| mark.block)
+    note(commons, blocks, endpoints).map(|mark| mark.block)
+}
+
+#[test]
+fn what_a_client_says_counts_before_what_its_prompt_tells() {
+    let commons = Commons::default();
+    let said = Some(BlockHash(5));
+    for (prefix, is_familiar) in [(prompt((1, 3), (2, 1)), false), (Vec::new(), true)] {
+        let facts = RequestFacts { prefix, mark: said, ..RequestFacts::default() };
+        assert_eq!(commons.note(&facts.attempt(&[]), 4), Some(Mark { block: BlockHash(5), is_familiar }));
+    }
 }
 
 #[test]
 fn the_mark_is_where_a_prompt_leaves_what_all_have() {
     let commons = Commons::default();
     for request in 0..1000 {
-        commons.note(&prompt((1, 10), (100 + request, 5)), 4);
+        note(&commons, &prompt((1, 10), (100 + request, 5)), 4);
     }
     let new = prompt((1, 10), (7, 5));
-    assert_eq!(commons.note(&new, 4), Some(Mark { block: new[10], is_familiar: false }));
+    assert_eq!(note(&commons, &new, 4), Some(Mark { block: new[10], is_familiar: false }));
     let longer = prompt((1, 10), (7, 50));
-    let found = commons.note(&longer, 4);
+    let found = note(&commons, &longer, 4);
     assert_eq!(found, Some(Mark { block: new[10], is_familiar: true }), "a later turn has the same mark");
-    assert_eq!(commons.note(&prompt((1, 10), (7, 0)), 4), None, "it is common as a whole");
+    assert_eq!(note(&commons, &prompt((1, 10), (7, 0)), 4), None, "it is common as a whole");
 }
 
 #[test]
 fn tenants_have_marks_of_their_own_while_an_endpoint_can_serve_one() {
     let commons = Commons::default();
     for request in 0..1000 {
-        commons.note(&prompt((request % 20, 100), (100 + request, 5)), 8);
+        note(&commons, &prompt((request % 20, 100), (100 + request, 5)), 8);
     }
     let tenant = prompt((3, 100), (7, 5));
     assert_eq!(mark(&commons, &tenant, 8), Some(tenant[0]), "a twentieth of the requests is less than an eighth");
@@ -47,11 +63,11 @@ fn what_was_common_once_is_forgotten() {
     let commons = Commons::default();
     let old = prompt((1, 10), (2, 5));
     for _ in 0..WINDOW / 2 {
-        commons.note(&old, 4);
+        note(&commons, &old, 4);
     }
     assert_eq!(mark(&commons, &old, 4), None);
     for request in 0..5 * WINDOW {
-        commons.note(&prompt((u64::from(request) + 10, 3), (0, 0)), 4);
+        note(&commons, &prompt((u64::from(request) + 10, 3), (0, 0)), 4);
     }
     assert_eq!(mark(&commons, &old, 4), Some(old[0]));
 }
@@ -62,8 +78,8 @@ fn marks_that_come_back_are_remembered_among_many_that_do_not() {
     let tenants: Vec<_> = (0..100).map(|tenant| prompt((tenant, 3), (0, 0))).collect();
     for round in 0..3_u64 {
         for (place, tenant) in (0..).zip(&tenants) {
-            commons.note(tenant, 8);
-            commons.note(&prompt((1_000_000 + round * 1000 + place, 3), (0, 0)), 8);
+            note(&commons, tenant, 8);
+            note(&commons, &prompt((1_000_000 + round * 1000 + place, 3), (0, 0)), 8);
         }
     }
     let marks = commons.marks();

@@ -25,7 +25,7 @@ use super::backend::{Backend, Way};
 use super::body::Inbound;
 use super::call::Call;
 use super::error::ProxyError;
-use super::headers::text;
+use super::headers::{Received, text};
 use super::outbound::Outbound;
 
 /// The longest time that a client is told to wait before it comes back to a saturated pool, in seconds.
@@ -130,7 +130,8 @@ pub(super) fn shape(call: &mut Call<'_>, way: &Way<'_>, outbound: &mut Outbound)
         prefix: prompt.blocks,
         tokens: prompt.tokens,
         priority: priority(policy, &outbound.headers),
-        session: None,
+        session: policy.sessions.find(&Received(&outbound.headers), call.head.uri.query().unwrap_or_default()),
+        mark: prompt.key,
     }));
     if let Body::Whole(body) = &mut outbound.body {
         *body = understood.shape(std::mem::take(body), model);

@@ -171,7 +171,6 @@ impl Run<'_> {
         let facts = RequestFacts {
             prefix: turn_of.prompt.blocks.iter().map(|block| BlockHash(*block)).collect(),
             tokens: turn_of.prompt.tokens,
-            session: Some(session.to_string().into()),
             adapter: turn_of.prompt.adapter.map(|adapter| adapter.to_string().into()),
             ..RequestFacts::default()
         };

@@ -100,6 +100,27 @@ fn lora_affinity_sends_nothing_to_pods_without_the_adapter() {
 }
 
 #[test]
+fn a_session_stays_where_it_is_until_that_endpoint_is_full() {
+    let facts = RequestFacts { session: Some("user-1".into()), ..RequestFacts::default() };
+    let idle: [_; 4] = scenes(|_| Scene::default());
+    let counts = picks(&file("", "random"), &idle, &facts);
+    let home = counts.iter().position(|count| *count == PROBES).expect("all probes go to one endpoint");
+    for (others, own, expected) in [(0, 8, true), (0, 9, false), (10, 20, true), (10, 21, false), (50, 40, true)] {
+        let scenes: [_; 4] =
+            scenes(|place| Scene { in_flight: if place == home { own } else { others }, ..Scene::default() });
+        let counts = picks("scheduler: {}", &scenes, &facts);
+        assert_eq!(counts[home] == PROBES, expected, "{own} where others have {others}: {counts:?}");
+        assert!(counts.contains(&PROBES), "a session that moves stays together: {counts:?}");
+    }
+    let homes: Vec<_> = (0..100)
+        .map(|user| RequestFacts { session: Some(format!("user-{user}").into()), ..RequestFacts::default() })
+        .map(|facts| picks(&file("", "random"), &idle, &facts).iter().position(|count| *count == PROBES))
+        .collect();
+    let count = |place| homes.iter().filter(|home| **home == Some(place)).count();
+    assert!((0..4).all(|place| count(place) > 10), "sessions are spread: {homes:?}");
+}
+
+#[test]
 fn random_is_even() {
     let scenes: [_; 4] = scenes(|_| Scene::default());
     let counts = picks(&file("", "random"), &scenes, &RequestFacts::default());
