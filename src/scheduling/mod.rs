@@ -18,6 +18,7 @@
 //! | [`plugins`] | the one table of filters and scores by name, and each of them in a file of its own |
 //! | [`config`] | which plugins are used, as the Go router's configuration file says it |
 //! | [`objective`] | priorities, and which requests a saturated pool refuses |
+//! | [`room`] | whether a pool has room, so that a rule's shares go to those that have |
 //! | [`witness`] | how a decision is read back |
 //!
 //! Nothing here knows a clock or a source of randomness: the time and random draws are passed in.
@@ -33,4 +34,5 @@ pub mod plugins;
 pub mod prefix;
 pub mod recent;
 pub mod request;
+pub mod room;
 pub mod witness;

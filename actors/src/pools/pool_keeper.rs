@@ -29,6 +29,7 @@ use kthena_router::kinds::model_server::InferenceEngine;
 use kthena_router::routing::pool::{BackendProtocol, PoolPolicy};
 use kthena_router::scheduling::endpoint::Endpoint;
 use kthena_router::scheduling::homes::{Homes, Surveyed};
+use kthena_router::scheduling::room::Room;
 use kthena_router_upstream::{Transport, Upstream};
 
 use crate::messages::{AttemptEnded, HealthChanged, ScrapeFault, Scraped, WatchEndpoints, Watched};
@@ -52,6 +53,7 @@ pub struct PoolKeeper {
     missed_scrapes: HashMap<SocketAddr, u32>,
     health: PoolHealth,
     homes: Arc<Homes>,
+    room: Room,
     policy: Arc<PoolPolicy>,
     means: Means,
     scraper: Option<Child<MetricsScraper>>,
@@ -93,6 +95,7 @@ impl PoolKeeper {
             missed_scrapes: HashMap::new(),
             health: PoolHealth::default(),
             homes: Arc::clone(&pool.view().homes),
+            room: pool.view().room,
             pool,
             policy,
             means,
@@ -215,7 +218,10 @@ impl PoolKeeper {
     fn publish(&mut self, context: &mut Context<Self>) {
         self.publish_pending = false;
         let keeper = Some(context.address().downgrade().recipient());
-        self.pool.publish(PoolView { members: self.members.clone(), homes: Arc::clone(&self.homes), keeper });
+        let serving = self.members.iter().filter(|member| !member.observation.standing.is_ejected());
+        self.room = self.room.after(serving.map(|member| member.observation.metrics.as_ref()));
+        let homes = Arc::clone(&self.homes);
+        self.pool.publish(PoolView { members: self.members.clone(), room: self.room, homes, keeper });
         let ejected = self.members.iter().filter(|member| member.observation.standing.is_ejected()).count();
         self.show("ejected", ejected);
         self.show("ready", self.members.len() - ejected);

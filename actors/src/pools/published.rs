@@ -15,6 +15,7 @@ use kthena_router::scheduling::commons::Commons;
 use kthena_router::scheduling::endpoint::{Endpoint, Observation};
 use kthena_router::scheduling::homes::Homes;
 use kthena_router::scheduling::ledger::Ledger;
+use kthena_router::scheduling::room::Room;
 
 use crate::messages::AttemptEnded;
 use crate::pools::load::LoadCell;
@@ -49,6 +50,8 @@ pub struct Pool {
 pub struct PoolView {
     /// The endpoints.
     pub members: Vec<Member>,
+    /// Whether requests wait at all of them.
+    pub room: Room,
     /// Where what is new is sent, so that replicas of the router agree.
     pub homes: Arc<Homes>,
     /// Who wants to know of failed attempts: the keeper of the pool.
@@ -146,8 +149,10 @@ impl Pool {
 
     fn availability(&self) -> Availability {
         let view = self.view.load();
-        let of = |member: &Member| {
-            if member.observation.standing.is_ejected() { Availability::Ejected } else { Availability::Ready }
+        let of = |member: &Member| match (member.observation.standing.is_ejected(), view.room) {
+            (true, _) => Availability::Ejected,
+            (false, Room::Full) => Availability::Full,
+            (false, Room::Left) => Availability::Ready,
         };
         view.members.iter().map(of).max().unwrap_or(Availability::Empty)
     }

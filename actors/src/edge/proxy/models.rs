@@ -28,7 +28,7 @@ pub(super) fn answer(call: &Call<'_>, listeners: &[ListenerTable]) -> Early {
 /// Answers as an engine does that is well, if a model of the listeners has an endpoint that serves.
 fn health(call: &Call<'_>, listeners: &[ListenerTable]) -> Response<Bytes> {
     let mut pools = listeners.iter().flat_map(|listener| listener.models.served()).filter_map(|served| served.pool);
-    let serves = pools.any(|pool| call.snapshot.availability(pool) == Availability::Ready);
+    let serves = pools.any(|pool| call.snapshot.availability(pool) >= Availability::Full);
     made(if serves { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, "", Bytes::new())
 }
 
