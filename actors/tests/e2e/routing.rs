@@ -53,6 +53,56 @@ async fn a_lora_name_reaches_the_engine_unchanged_and_never_hides_a_model() {
 }
 
 #[actix_web::test]
+async fn an_adapter_that_one_engine_of_three_has_is_found_every_time() {
+    let network = Network::new();
+    let config = simulated_engine::EngineConfig {
+        loras: vec!["adapter".to_owned()],
+        ..simulated_engine::EngineConfig::new("base")
+    };
+    let (with, without) =
+        (network.engine_with(10, config).await, (network.engine(11, "base").await, network.engine(12, "base").await));
+    network.model_server("base", "base", &[10, 11, 12]);
+    network.write(
+        "route.yaml",
+        &route_with("lora", "loraAdapters: [adapter]", "default", "- targetModels: [{modelServerName: base}]"),
+    );
+    let harness = network.start(&[]).await;
+    for _ in 0..30 {
+        assert_eq!(harness.complete("adapter").await.answered_by(), "adapter");
+    }
+    assert_eq!(with.requests(), 30);
+    drop(without);
+}
+
+#[actix_web::test]
+async fn the_requests_of_a_session_stay_at_one_engine() {
+    let network = Network::new();
+    let engines = (network.engine(10, "m").await, network.engine(11, "m").await);
+    let sources = "[{type: Header, name: X-Session}, {type: Query, name: session}, {type: Cookie, name: sid}]";
+    let policy = format!("  trafficPolicy: {{sessionSticky: {{sources: {sources}}}}}");
+    network.write("server.yaml", &network.model_server_yaml("server", "m", &[10, 11], &policy));
+    network.write("route.yaml", &route_yaml("route", "m", "server"));
+    let harness = network.start(&[]).await;
+    let mut before = (0, 0);
+    for session in 0..20 {
+        for (path, header) in [
+            ("/v1/completions".to_owned(), ("x-session", format!("user-{session}"))),
+            (format!("/v1/completions?session=user-{session}"), ("x-other", String::new())),
+            ("/v1/completions".to_owned(), ("cookie", format!("a=b; sid=user-{session}"))),
+        ] {
+            let body = json!({"model": "m", "prompt": "x"}).to_string();
+            let request = harness.post_to(PORT, &path).insert_header(header);
+            assert_eq!(read(request.send_body(body).await.unwrap()).await.status, 200);
+        }
+        let after = (engines.0.requests(), engines.1.requests());
+        let got = (after.0 - before.0, after.1 - before.1);
+        assert!(got == (3, 0) || got == (0, 3), "session {session}: {got:?}");
+        before = after;
+    }
+    assert!(before.0 > 0 && before.1 > 0, "sessions are spread: {before:?}");
+}
+
+#[actix_web::test]
 async fn weights_of_seventy_to_thirty_hold_within_five_points() {
     let network = Network::new();
     let engines = (network.engine(10, "a").await, network.engine(11, "b").await);
