@@ -82,6 +82,11 @@ impl Commons {
         Some(Mark { block, is_familiar })
     }
 
+    /// Returns a number that changes with each request.
+    pub fn requests(&self) -> u32 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
     /// Returns the part of the requests whose mark was seen before; the first few count as if they were.
     pub fn familiarity(&self) -> f32 {
         let count = |count: &AtomicU32| (count.load(Ordering::Relaxed) + FEW) as f32;

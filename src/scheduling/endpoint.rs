@@ -110,11 +110,16 @@ impl Endpoint {
         SocketAddr::new(self.address, self.port)
     }
 
+    /// Returns what all replicas of the router know the endpoint by.
+    pub fn identity(&self) -> BlockHash {
+        let pod = BlockHash(0).followed_by(self.pod.namespace.as_bytes()).followed_by(self.pod.name.as_bytes());
+        pod.followed_by(&self.port.to_le_bytes())
+    }
+
     /// Returns how the endpoint ranks for a mark: the highest is the mark's home, the next one takes what is too much for
     /// it. That is rendezvous hashing; an endpoint that comes or goes changes the home of no more marks than its share.
     pub fn rank_for(&self, mark: BlockHash) -> u64 {
-        let name = mark.followed_by(self.pod.namespace.as_bytes()).followed_by(self.pod.name.as_bytes());
-        name.followed_by(&self.port.to_le_bytes()).0
+        rank(self.identity(), mark)
     }
 }
 
@@ -174,6 +179,11 @@ impl Candidate<'_> {
     pub fn uncached(&self, request: &PickRequest<'_>) -> u32 {
         request.tokens.saturating_sub(self.counted)
     }
+}
+
+/// Returns how the endpoint of this identity ranks for a mark.
+pub fn rank(identity: BlockHash, mark: BlockHash) -> u64 {
+    identity.followed_by(&mark.0.to_le_bytes()).0
 }
 
 /// Writes a shared text as any other.

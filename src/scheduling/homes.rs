@@ -12,9 +12,10 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
+use std::sync::Arc;
 
 use super::commons::Commons;
-use super::endpoint::{Candidate, Endpoint, Observation};
+use super::endpoint::{Candidate, Endpoint, Observation, rank};
 use super::ledger::Ledger;
 use super::request::PickRequest;
 use crate::inference::prompt::BlockHash;
@@ -43,7 +44,9 @@ const HOPE: f32 = 20_000.0;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Homes {
     /// The endpoints of marks whose home is not the one that ranks highest, by their rank.
-    moved: HashMap<BlockHash, u64>,
+    moved: Arc<HashMap<BlockHash, u64>>,
+    /// What they were found from: nothing is shared out anew while nothing comes.
+    basis: u64,
     /// Weighted sums of the requests at the endpoints: those from elsewhere, and all.
     elsewhere: f32,
     all: f32,
@@ -74,7 +77,14 @@ impl Homes {
     /// Says where to send before scrapes have told how many others send to the pool, in one of so many replicas.
     pub fn among(replicas: u32) -> Self {
         let others = 1.0 - 1.0 / replicas.max(1) as f32;
-        Self { moved: HashMap::new(), elsewhere: UNKNOWN * others, all: UNKNOWN, reuse: 1.0, familiarity: 1.0 }
+        Self {
+            moved: Arc::default(),
+            basis: 0,
+            elsewhere: UNKNOWN * others,
+            all: UNKNOWN,
+            reuse: 1.0,
+            familiarity: 1.0,
+        }
     }
 
     /// Looks at a pool after its endpoints were scraped; done about once a second, and not for each request.
@@ -89,11 +99,28 @@ impl Homes {
             cached += reuse.cached;
             tokens += reuse.tokens;
         }
-        let mut homes =
-            Self { moved: HashMap::new(), elsewhere, all, reuse: cached / tokens, familiarity: commons.familiarity() };
+        let mut homes = Self {
+            moved: Arc::default(),
+            basis: 0,
+            elsewhere,
+            all,
+            reuse: cached / tokens,
+            familiarity: commons.familiarity(),
+        };
+        let identities: Vec<_> = endpoints.iter().map(|surveyed| surveyed.endpoint.identity()).collect();
+        let basis =
+            identities.iter().fold(commons.requests().into(), |sum: u64, identity| sum.wrapping_add(identity.0));
+        if homes.chance() == 0.0 {
+            return homes;
+        }
+        homes.basis = basis;
+        if basis == self.basis {
+            homes.moved = Arc::clone(&self.moved);
+            return homes;
+        }
         let marks = commons.marks();
-        if homes.chance() > 0.0 && marks.len() * endpoints.len() <= MOST {
-            homes.moved = share_out(&marks, endpoints);
+        if marks.len() * endpoints.len() <= MOST {
+            homes.moved = Arc::new(share_out(&marks, &identities));
         }
         homes
     }
@@ -133,10 +160,10 @@ impl Homes {
         for candidate in candidates.iter_mut() {
             candidate.counted = (candidate.cached as f32 * (1.0 - chance * STRAY)) as u32;
         }
-        let rank = |candidate: &Candidate<'_>| candidate.endpoint.rank_for(mark.block);
+        let rank_of = |candidate: &Candidate<'_>| candidate.endpoint.rank_for(mark.block);
         let home = match self.moved.get(&mark.block) {
-            Some(moved) => candidates.iter_mut().find(|candidate| rank(candidate) == *moved),
-            None => candidates.iter_mut().max_by_key(|candidate| rank(candidate)),
+            Some(moved) => candidates.iter_mut().find(|candidate| rank_of(candidate) == *moved),
+            None => candidates.iter_mut().max_by_key(|candidate| rank_of(candidate)),
         };
         let Some(home) = home else { return };
         let familiarity = if mark.is_familiar { 1.0 } else { 1.0 - (1.0 - self.familiarity).powf(self.replicas()) };
@@ -147,39 +174,37 @@ impl Homes {
 }
 
 /// Shares marks out evenly; returns those that do not get the endpoint that ranks highest.
-fn share_out(marks: &[BlockHash], endpoints: &[Surveyed<'_>]) -> HashMap<BlockHash, u64> {
-    let order = |mark: &BlockHash| {
-        let mut ranks: Vec<_> =
-            endpoints.iter().enumerate().map(|(place, surveyed)| (surveyed.endpoint.rank_for(*mark), place)).collect();
-        ranks.sort_unstable_by_key(|rank| Reverse(*rank));
-        ranks
-    };
-    let orders: Vec<_> = marks.iter().map(order).collect();
+fn share_out(marks: &[BlockHash], endpoints: &[BlockHash]) -> HashMap<BlockHash, u64> {
+    let ranks = |mark: &BlockHash| endpoints.iter().map(|endpoint| rank(*endpoint, *mark)).collect::<Vec<_>>();
+    let ranks: Vec<_> = marks.iter().map(ranks).collect();
     let share = marks.len() / endpoints.len().max(1);
     let mut taken = vec![BinaryHeap::new(); endpoints.len()];
-    let left = propose(&orders, (0..marks.len()).collect(), &mut taken, share + share / SLACK);
+    let left = propose(&ranks, (0..marks.len()).collect(), &mut taken, share + share / SLACK);
     let mut more = vec![BinaryHeap::new(); endpoints.len()];
-    propose(&orders, left, &mut more, 1);
+    propose(&ranks, left, &mut more, 1);
     let taken = taken.into_iter().chain(more).flatten().map(|Reverse((rank, mark))| (mark, rank));
-    taken.filter(|(mark, rank)| orders[*mark][0].0 != *rank).map(|(mark, rank)| (marks[mark], rank)).collect()
+    let is_moved = |(mark, rank): &(usize, u64)| ranks[*mark].iter().any(|other| other > rank);
+    taken.filter(is_moved).map(|(mark, rank)| (marks[mark], rank)).collect()
 }
 
 /// Has marks ask endpoints in their order; an endpoint keeps the `most` that rank highest. Returns those that nobody kept.
 fn propose(
-    orders: &[Vec<(u64, usize)>],
+    ranks: &[Vec<u64>],
     mut asking: Vec<usize>,
     taken: &mut [BinaryHeap<Reverse<(u64, usize)>>],
     most: usize,
 ) -> Vec<usize> {
-    let mut next = vec![0; orders.len()];
+    let mut refused = vec![u64::MAX; ranks.len()];
     let mut left = Vec::new();
     while let Some(mark) = asking.pop() {
-        let Some((rank, place)) = orders[mark].get(next[mark]).copied() else {
+        let next =
+            ranks[mark].iter().enumerate().filter(|(_, rank)| **rank < refused[mark]).max_by_key(|(_, rank)| **rank);
+        let Some((place, rank)) = next else {
             left.push(mark);
             continue;
         };
-        next[mark] += 1;
-        taken[place].push(Reverse((rank, mark)));
+        refused[mark] = *rank;
+        taken[place].push(Reverse((*rank, mark)));
         if taken[place].len() > most
             && let Some(Reverse((_, lowest))) = taken[place].pop()
         {
