@@ -16,7 +16,7 @@
 //! - `rate`: prompt tokens a second, measured where answers stream; an endpoint of which little is known is taken to be like
 //!   the others of its pool. Where others send as well, waiting for them looks like a slow engine, so that all engines are
 //!   taken to be alike that do not differ from the mean by a factor of 2.5.
-//! - `adapter`: for a request with a LoRA adapter, [`LOAD`] seconds where the adapter has to be loaded, and [`QUEUE`] seconds
+//! - `adapter`: for a request with a LoRA adapter, a tenth of a second where the adapter has to be loaded, and a second more
 //!   where all slots are in use and it has to wait for one. The engine's metrics and what was sent last tell.
 //!
 //! The figures were found in the proving ground, `integration/bench/routing`; twice or half of them change little.
