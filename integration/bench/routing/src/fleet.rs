@@ -22,6 +22,8 @@ use crate::engine::{Engine, Event, Prompt, Spec};
 use crate::policies::Policy;
 use crate::workloads::{Arrival, Workload};
 
+pub mod outage;
+
 /// How often engines are scraped.
 const SCRAPE: f64 = 1.0;
 
@@ -59,14 +61,22 @@ struct Flight {
     facts: RequestFacts,
     entry: Entry,
     outcome: Outcome,
+    /// When it was sent to the engine; later than it arrived if an engine went before.
+    sent: f64,
+    /// Whether its engine went before the answer had ended: it was sent again.
+    is_lost: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 enum What {
     /// A turn of a session begins.
     Turn(usize, usize),
-    /// A step of an engine ends.
-    Step(usize),
+    /// A step of an engine ends, in this one of its lives.
+    Step(usize, u32),
+    /// An engine goes.
+    Down(usize),
+    /// It comes back.
+    Up(usize),
     /// All engines are scraped.
     Scrape,
 }
@@ -93,6 +103,10 @@ struct Run<'w> {
     epoch: Instant,
     /// Sums of times to the first token and between tokens, by engine.
     latencies: Vec<(HistogramTotals, HistogramTotals)>,
+    /// Engines that are not there.
+    down: Vec<bool>,
+    /// How often each engine was started.
+    lives: Vec<u32>,
 }
 
 /// Runs a workload through replicas of a router, one for each of the policies; returns what came of each request.
@@ -124,16 +138,21 @@ pub fn run(
         rng: SmallRng::seed_from_u64(seed),
         epoch,
         latencies: vec![Default::default(); specs.len()],
+        down: vec![false; specs.len()],
+        lives: vec![0; specs.len()],
     };
     run.start();
     while let Some(Reverse(When(now, _, what))) = run.events.pop() {
         match what {
-            What::Turn(session, turn) => run.send(now, session, turn),
-            What::Step(engine) => run.step(now, engine),
+            What::Turn(session, turn) => run.send(now, (session, turn), now),
+            What::Step(engine, life) if life == run.lives[engine] => run.step(now, engine),
+            What::Step(..) => {}
+            What::Down(engine) => run.take_down(now, engine),
+            What::Up(engine) => run.down[engine] = false,
             What::Scrape => run.scrape(now),
         }
     }
-    run.flights.into_iter().map(|flight| flight.outcome).collect()
+    run.flights.into_iter().filter(|flight| !flight.is_lost).map(|flight| flight.outcome).collect()
 }
 
 impl Run<'_> {
@@ -151,6 +170,7 @@ impl Run<'_> {
                 }
             }
         }
+        self.plan_outages();
         self.at(0.0, What::Scrape);
     }
 
@@ -165,7 +185,8 @@ impl Run<'_> {
         }
     }
 
-    fn send(&mut self, now: f64, session: usize, turn: usize) {
+    /// Sends a turn of a session that has waited since it arrived.
+    fn send(&mut self, now: f64, (session, turn): (usize, usize), arrived: f64) {
         let turn_of = &self.workload.sessions[session][turn];
         let replica = self.replica();
         let facts = RequestFacts {
@@ -178,6 +199,7 @@ impl Run<'_> {
         let capacity = |engine: usize| Some(u64::from(self.workload.fleet[engine].cache_tokens));
         let (commons, homes) = &self.homes[replica];
         let mut candidates: Vec<_> = (self.endpoints.iter().zip(&self.known[replica]).enumerate())
+            .filter(|(position, _)| !self.down[*position])
             .map(|(position, (endpoint, known))| {
                 (position, endpoint, known, known.ledger.cached(request.prefix, capacity(position)))
             })
@@ -194,20 +216,20 @@ impl Run<'_> {
             })
             .collect();
         homes.presume(commons, &request, &mut candidates);
-        let foreseen: Vec<_> = candidates.iter().map(|candidate| candidate.cached).collect();
+        let foreseen: Vec<_> = candidates.iter().map(|candidate| (candidate.position, candidate.cached)).collect();
         let moment = self.epoch + Duration::from_secs_f64(now);
         let pool = PoolFacts { now: moment, is_shared: homes.is_shared() };
         let engine = self.policies[replica].pick(&request, &pool, candidates, &mut self.rng);
         let known = &mut self.known[replica][engine];
-        let predicted = foreseen[engine];
+        let predicted = foreseen.iter().find(|(position, _)| *position == engine).map_or(0, |(_, cached)| *cached);
         let entry = known.ledger.open(&request, predicted, capacity(engine));
         known.in_flight += 1;
         let id = self.flights.len();
-        let outcome = Outcome { arrived: now, engine, tokens: facts.tokens, predicted, ..Outcome::default() };
+        let outcome = Outcome { arrived, engine, tokens: facts.tokens, predicted, ..Outcome::default() };
         let prompt = turn_of.prompt.clone();
-        self.flights.push(Flight { session, turn, replica, facts, entry, outcome });
+        self.flights.push(Flight { session, turn, replica, facts, entry, outcome, sent: now, is_lost: false });
         if let Some(step) = self.engines[engine].accept(id, prompt) {
-            self.at(now + step, What::Step(engine));
+            self.at(now + step, What::Step(engine, self.lives[engine]));
         }
     }
 
@@ -220,7 +242,7 @@ impl Run<'_> {
     fn step(&mut self, now: f64, engine: usize) {
         let mut events = Vec::new();
         if let Some(next) = self.engines[engine].end(&mut events) {
-            self.at(now + next, What::Step(engine));
+            self.at(now + next, What::Step(engine, self.lives[engine]));
         }
         for event in events {
             match event {
@@ -233,7 +255,7 @@ impl Run<'_> {
     fn first(&mut self, now: f64, id: usize, cached: u32) {
         let flight = &mut self.flights[id];
         (flight.outcome.first, flight.outcome.cached) = (now, cached);
-        let waited = now - flight.outcome.arrived;
+        let waited = now - flight.sent;
         let engine = flight.outcome.engine;
         self.known[flight.replica][engine].ledger.begin(&flight.entry, Duration::from_secs_f64(waited), true);
         observe(&mut self.latencies[engine].0, waited, 1);
@@ -260,7 +282,7 @@ impl Run<'_> {
 
     fn scrape(&mut self, now: f64) {
         for known in &mut self.known {
-            for (place, known) in known.iter_mut().enumerate() {
+            for (place, known) in known.iter_mut().enumerate().filter(|(place, _)| !self.down[*place]) {
                 let (waiting, running) = self.engines[place].load();
                 known.observation.metrics = Some(EndpointMetrics {
                     kv_cache_usage: Some(self.engines[place].usage()),

@@ -108,14 +108,14 @@ impl Policy for Random {
         candidates: Vec<Candidate<'_>>,
         rng: &mut SmallRng,
     ) -> usize {
-        rng.random_range(0..candidates.len())
+        candidates[rng.random_range(0..candidates.len())].position
     }
 }
 
 impl Policy for RoundRobin {
     fn pick(&mut self, _: &PickRequest<'_>, _: &PoolFacts, candidates: Vec<Candidate<'_>>, _: &mut SmallRng) -> usize {
         self.0 += 1;
-        self.0 % candidates.len()
+        candidates[self.0 % candidates.len()].position
     }
 }
 
@@ -127,7 +127,9 @@ impl Policy for BoundedHash {
         candidates: Vec<Candidate<'_>>,
         rng: &mut SmallRng,
     ) -> usize {
-        let Some(first) = request.prefix.first() else { return rng.random_range(0..candidates.len()) };
+        let Some(first) = request.prefix.first() else {
+            return candidates[rng.random_range(0..candidates.len())].position;
+        };
         let total: u32 = candidates.iter().map(|candidate| candidate.in_flight).sum();
         let bound = (f64::from(total + 1) * 1.25 / candidates.len() as f64).ceil();
         let mut ring: Vec<_> = candidates
@@ -137,7 +139,7 @@ impl Policy for BoundedHash {
         ring.sort_by_key(|(hash, _)| *hash);
         ring.iter()
             .find(|(_, candidate)| f64::from(candidate.in_flight) < bound)
-            .map_or(0, |(_, candidate)| candidate.position)
+            .map_or(candidates[0].position, |(_, candidate)| candidate.position)
     }
 }
 
@@ -149,7 +151,8 @@ impl Policy for PrefixCache {
         candidates: Vec<Candidate<'_>>,
         rng: &mut SmallRng,
     ) -> usize {
-        self.known.resize_with(candidates.len(), HashMap::new);
+        let most = candidates.iter().map(|candidate| candidate.position + 1).max().unwrap_or(0).max(self.known.len());
+        self.known.resize_with(most, HashMap::new);
         let highest = candidates.iter().map(|candidate| candidate.in_flight).max().unwrap_or(0);
         let blocks = &request.prefix[..request.prefix.len().min(32)];
         let score = |candidate: &Candidate<'_>| {
@@ -162,7 +165,7 @@ impl Policy for PrefixCache {
         let scores: Vec<_> = candidates.iter().map(score).collect();
         let best = scores.iter().max().copied().unwrap_or(0);
         let ties: Vec<_> = (0..scores.len()).filter(|place| scores[*place] == best).collect();
-        ties[rng.random_range(0..ties.len())]
+        candidates[ties[rng.random_range(0..ties.len())]].position
     }
 
     fn done(&mut self, engine: usize, facts: &RequestFacts) {

@@ -6,6 +6,7 @@ use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 
 use crate::engine::{BLOCK, LARGE, Prompt, SMALL, Spec};
+use crate::fleet::outage::Outage;
 use crate::fleet::prompt;
 
 /// A workload and the fleet that it is for.
@@ -18,6 +19,8 @@ pub struct Workload {
     pub sessions: Vec<Vec<Turn>>,
     /// When sessions begin.
     pub arrival: Arrival,
+    /// When engines are not there.
+    pub outages: Vec<Outage>,
 }
 
 /// When sessions begin.
@@ -78,6 +81,8 @@ impl Maker {
             self.zipf(),
             self.chats(),
             self.agents(),
+            self.crash(),
+            self.restarts(),
         ]
     }
 
@@ -121,7 +126,7 @@ impl Maker {
             sessions.extend((0..each).map(|_| vec![self.ask(&start, question, 128)]));
         }
         sessions.shuffle(&mut self.rng);
-        Workload { name, fleet: vec![SMALL; 3], sessions, arrival: Arrival::Closed(300) }
+        Workload { name, fleet: vec![SMALL; 3], sessions, arrival: Arrival::Closed(300), outages: Vec::new() }
     }
 
     /// llm-d's benchmark: 150 tenants with 5 users each, from 3 to 60 requests a second, 8 engines.
@@ -135,7 +140,13 @@ impl Maker {
         let arrival = self.poisson((31.5 * seconds) as usize, |now| 3.0 + 57.0 * (now / seconds).min(1.0));
         let turn = |_| vec![Turn { prompt: prompts[self.rng.random_range(0..prompts.len())].clone(), pause: 0.0 }];
         let sessions = arrival.iter().map(turn).collect();
-        Workload { name: "B tenants", fleet: vec![LARGE; 8], sessions, arrival: Arrival::Open(arrival) }
+        Workload {
+            name: "B tenants",
+            fleet: vec![LARGE; 8],
+            sessions,
+            arrival: Arrival::Open(arrival),
+            outages: Vec::new(),
+        }
     }
 
     /// Bursts of requests that all begin alike, with nothing in the caches.
@@ -148,7 +159,13 @@ impl Maker {
                 times.push(burst as f64 * 20.0 + f64::from(place) / 300.0);
             }
         }
-        Workload { name: "D bursts", fleet: vec![SMALL; 6], sessions, arrival: Arrival::Open(times) }
+        Workload {
+            name: "D bursts",
+            fleet: vec![SMALL; 6],
+            sessions,
+            arrival: Arrival::Open(times),
+            outages: Vec::new(),
+        }
     }
 
     fn unique(&mut self, name: &'static str, load: f64) -> Workload {
@@ -161,7 +178,7 @@ impl Maker {
         let sessions: Vec<_> = (0..count).map(turn).collect();
         // A request is 1,536 tokens of prompt and 208 of answer on average: about 0.165 s of an engine that is full.
         let arrival = self.poisson(count, |_| load * 8.0 / 0.165);
-        Workload { name, fleet: vec![SMALL; 8], sessions, arrival: Arrival::Open(arrival) }
+        Workload { name, fleet: vec![SMALL; 8], sessions, arrival: Arrival::Open(arrival), outages: Vec::new() }
     }
 
     /// 15 LoRA adapters, of which a few get most of the requests, on 4 engines with 4 slots each.
@@ -181,11 +198,17 @@ impl Maker {
             })
             .collect();
         let arrival = self.poisson(count, |_| 28.0);
-        Workload { name: "F adapters", fleet: vec![SMALL; 4], sessions, arrival: Arrival::Open(arrival) }
+        Workload {
+            name: "F adapters",
+            fleet: vec![SMALL; 4],
+            sessions,
+            arrival: Arrival::Open(arrival),
+            outages: Vec::new(),
+        }
     }
 
-    /// One of four engines takes four times as long.
-    fn slow_engine(&mut self) -> Workload {
+    /// 40 prefixes, 30 requests a second, and four engines.
+    fn prefixes(&mut self, name: &'static str, fleet: Vec<Spec>, outages: Vec<Outage>) -> Workload {
         let mut prefixes: Vec<Text> = Vec::new();
         prefixes.extend((0..40).map(|_| self.text(2048)));
         let count = self.count(6000);
@@ -195,9 +218,31 @@ impl Maker {
                 vec![self.ask(&start, 512, 150)]
             })
             .collect();
-        let slow = Spec { base: SMALL.base * 4.0, prefill: SMALL.prefill * 4.0, decode: SMALL.decode * 4.0, ..SMALL };
         let arrival = self.poisson(count, |_| 30.0);
-        Workload { name: "G slow", fleet: vec![SMALL, SMALL, SMALL, slow], sessions, arrival: Arrival::Open(arrival) }
+        Workload { name, fleet, sessions, arrival: Arrival::Open(arrival), outages }
+    }
+
+    /// One of four engines takes four times as long.
+    fn slow_engine(&mut self) -> Workload {
+        let slow = Spec { base: SMALL.base * 4.0, prefill: SMALL.prefill * 4.0, decode: SMALL.decode * 4.0, ..SMALL };
+        self.prefixes("G slow", vec![SMALL, SMALL, SMALL, slow], Vec::new())
+    }
+
+    /// One of four engines crashes, and is back a while later.
+    fn crash(&mut self) -> Workload {
+        let seconds = 200.0 * self.scale;
+        let outage = Outage { engine: 1, from: 0.3 * seconds, until: 0.5 * seconds };
+        self.prefixes("G crash", vec![SMALL; 4], vec![outage])
+    }
+
+    /// All engines are restarted one after the other.
+    fn restarts(&mut self) -> Workload {
+        let seconds = 200.0 * self.scale;
+        let outage = |engine: usize| {
+            let from = (0.2 + 0.15 * engine as f64) * seconds;
+            Outage { engine, from, until: from + 0.08 * seconds }
+        };
+        self.prefixes("G restarts", vec![SMALL; 4], (0..4).map(outage).collect())
     }
 
     /// Tenants of whom a few ask the most.
@@ -217,7 +262,13 @@ impl Maker {
         let ranks: Vec<_> = (0..count).map(|_| draw().unwrap_or(0)).collect();
         let sessions = ranks.into_iter().map(|rank| vec![self.ask(&prefixes[rank].clone(), 256, 150)]).collect();
         let arrival = self.poisson(count, |_| 60.0);
-        Workload { name: "H zipf", fleet: vec![SMALL; 8], sessions, arrival: Arrival::Open(arrival) }
+        Workload {
+            name: "H zipf",
+            fleet: vec![SMALL; 8],
+            sessions,
+            arrival: Arrival::Open(arrival),
+            outages: Vec::new(),
+        }
     }
 
     fn dialogue(
@@ -253,7 +304,13 @@ impl Maker {
             })
             .collect();
         let arrival = self.poisson(count, |_| 3.5);
-        Workload { name: "I chats", fleet: vec![SMALL; 4], sessions, arrival: Arrival::Open(arrival) }
+        Workload {
+            name: "I chats",
+            fleet: vec![SMALL; 4],
+            sessions,
+            arrival: Arrival::Open(arrival),
+            outages: Vec::new(),
+        }
     }
 
     /// Coding agents: system prompts of 55,000 tokens, then a loop of tools.
@@ -266,6 +323,12 @@ impl Maker {
                 self.dialogue(&start, 15, (256, 3072), (64, 512), 3.0)
             })
             .collect();
-        Workload { name: "J agents", fleet: vec![LARGE; 8], sessions, arrival: Arrival::Closed(60) }
+        Workload {
+            name: "J agents",
+            fleet: vec![LARGE; 8],
+            sessions,
+            arrival: Arrival::Closed(60),
+            outages: Vec::new(),
+        }
     }
 }

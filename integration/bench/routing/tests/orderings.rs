@@ -63,6 +63,19 @@ fn a_slow_engine_gets_less() {
 }
 
 #[test]
+fn an_outage_costs_no_request_and_no_more_than_by_least_request() {
+    for name in ["G crash", "G restarts"] {
+        let workload = workload(name);
+        let policies = vec![Rival::Default.policy()];
+        let outcomes = run(&workload, &workload.fleet, policies, SEED, Instant::now());
+        assert!(outcomes.iter().all(|outcome| outcome.last > 0.0), "{name}");
+        assert_eq!(outcomes.len(), workload.sessions.len(), "{name}");
+        let (ours, rival) = (figures(&workload, Rival::Default, 1), figures(&workload, Rival::LeastRequest, 1));
+        assert!(ours.ttft_p90 < rival.ttft_p90 && ours.latency < rival.latency, "{ours:?} {rival:?}");
+    }
+}
+
+#[test]
 fn replicas_that_know_nothing_of_each_other_agree() {
     for (name, least) in [("A long", 0.75), ("A short", 0.95), ("B tenants", 0.95), ("E unique", 0.95)] {
         let workload = workload(name);
