@@ -17,6 +17,9 @@ use serde_json::{Value, json};
 
 use crate::walk_through::is_programmed;
 
+/// A page that the engines of the tests have, and that the router neither answers nor knows.
+const ENGINE_PAGE: &str = "/simulate/faults";
+
 /// The model of the announcement.
 const MODEL: &str = "Qwen2.5-0.5B-Instruct";
 
@@ -281,10 +284,10 @@ pub(crate) async fn both_apis_serve_the_same_pods_at_once(rig: &Rig) -> Result<(
     is_served(rig, namespace, "g", "h", "a").await?;
     eventually("each Gateway serves its own route", async || {
         rig.http.ensure_answer(&pool_base, "a", "a").await?;
-        has_status(rig, &pool_base, "/health", 200).await?;
+        has_status(rig, &pool_base, ENGINE_PAGE, 200).await?;
         rig.http.ensure_answer(&native_base, &model, "a").await?;
         rig.http.ensure_refusal(&native_base, "a", 404).await?;
-        has_status(rig, &native_base, "/health", 404).await
+        has_status(rig, &native_base, ENGINE_PAGE, 404).await
     })
     .await?;
 
@@ -294,7 +297,7 @@ pub(crate) async fn both_apis_serve_the_same_pods_at_once(rig: &Rig) -> Result<(
     eventually("one Gateway serves both", async || {
         rig.http.ensure_answer(&native_base, &model, "a").await?;
         rig.http.ensure_answer(&native_base, "a", "a").await?;
-        has_status(rig, &native_base, "/health", 200).await
+        has_status(rig, &native_base, ENGINE_PAGE, 200).await
     })
     .await?;
     the_pool_forgets_a_gateway_without_routes(rig, &sandbox, &pool_base).await
