@@ -5,6 +5,7 @@ pub mod api;
 pub mod error_body;
 pub mod exposition;
 pub mod health;
+pub mod kv_events;
 pub mod management;
 pub mod model_names;
 pub mod model_rewrite;

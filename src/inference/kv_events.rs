@@ -1,0 +1,25 @@
+//! What engines tell of their KV caches: which blocks of tokens they store and remove.
+//!
+//! ```text
+//!  SUB frames ──> sequence: in order? ──> wire: decode ──> index: which chains are held ──> HeldBlocks, read by picks
+//!                   │ gap: replay wanted                      ^
+//!                   └ jump back: restart ─────── forget ──────┘
+//!  prompt ──> chain: token blocks ─────────────────────────────────────────────────────────────> HeldBlocks::held()
+//! ```
+//!
+//! | file | what it knows |
+//! |---|---|
+//! | [`wire`] | the messages of vLLM and SGLang, old and new |
+//! | [`sequence`] | what the numbers of messages tell: gaps, restarts, duplicates |
+//! | [`chain`] | a prompt of tokens as a chain of hashes that engines' tokens lead to as well |
+//! | [`table`] | a table of hashes that one writes and many read without locks |
+//! | [`index`] | which blocks an endpoint holds |
+//!
+//! Engines name blocks by hashes of their own, which depend on their version, settings and a seed. So the hashes are only
+//! used to find blocks again: what a block holds is told by the tokens in the event, and they are hashed here anew.
+
+pub mod chain;
+pub mod index;
+pub mod sequence;
+pub mod table;
+pub mod wire;
