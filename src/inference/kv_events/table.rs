@@ -45,7 +45,7 @@ impl Table {
             return true;
         }
         // Three quarters: searches stay short, and there is always an end to them.
-        if self.taken.load(Ordering::Relaxed) * 4 >= self.entries.len() as u64 * 3 {
+        if self.is_crowded(0) {
             return false;
         }
         for place in self.places(tag) {
@@ -76,6 +76,11 @@ impl Table {
             }
         }
         copy
+    }
+
+    /// Returns whether there may be no room for `count` further entries. Only the writer's answer is the present one.
+    pub fn is_crowded(&self, count: usize) -> bool {
+        (self.taken.load(Ordering::Relaxed) + count as u64) * 4 >= self.entries.len() as u64 * 3
     }
 
     /// Returns the memory that the table takes, in bytes.
