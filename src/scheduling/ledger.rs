@@ -14,6 +14,9 @@ use crate::inference::prompt::{BLOCK_TOKENS, BlockHash};
 const ROOM: usize = 32 * 1024;
 /// Prompts with fewer tokens to compute than this tell nothing of an engine's rate: the rest of the wait outweighs them.
 const TELLING: f32 = 768.0;
+/// Tokens that may be computed after a block was sent before its engine must have told that it stores it: what an engine
+/// computes in a few steps.
+const UNTOLD: u64 = 16 * 1024;
 /// What a new sample leaves of the older ones.
 const FADE: f32 = 0.9;
 /// What a new prompt leaves of the older ones in the part that is used again.
@@ -80,6 +83,17 @@ impl Ledger {
     pub fn cached(&self, blocks: &[BlockHash], capacity: Option<u64>) -> u32 {
         let held = self.prefixes.held(blocks, self.blocks(capacity));
         u32::try_from(held).unwrap_or(u32::MAX).saturating_mul(BLOCK_TOKENS)
+    }
+
+    /// Returns how many prompt tokens the endpoint is about to have cached: what it was sent so lately that its engine
+    /// may not have told of it yet.
+    pub fn untold(&self, blocks: &[BlockHash]) -> u32 {
+        self.cached(blocks, Some(self.backlog() + UNTOLD))
+    }
+
+    /// Forgets what the endpoint was sent: its cache is known to be empty.
+    pub fn forget_prompts(&self) {
+        self.prefixes.clear();
     }
 
     /// Opens an entry for a request that goes to the endpoint, of whose prompt `cached` tokens are in its cache.

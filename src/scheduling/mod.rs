@@ -13,6 +13,7 @@
 //! | [`ledger`], [`prefix`], [`recent`] | what this router has sent to an endpoint: work that waits, prompts and adapters that it has, the rate |
 //! | [`commons`] | which beginnings of prompts say nothing, because all have them |
 //! | [`homes`] | where replicas of the router send what none of them has sent before |
+//! | [`hits`] | how much of a prompt an endpoint has cached, by its own events where there are some |
 //! | [`request`] | what a request tells of itself before an endpoint is picked |
 //! | [`picker`] | the order of filters and scores, and how ties are broken |
 //! | [`plugins`] | the one table of filters and scores by name, and each of them in a file of its own |
@@ -27,6 +28,7 @@ pub mod commons;
 pub mod config;
 pub mod endpoint;
 pub mod homes;
+pub mod hits;
 pub mod ledger;
 pub mod objective;
 pub mod picker;

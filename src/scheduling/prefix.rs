@@ -98,6 +98,13 @@ impl PrefixTable {
         self.clock.fetch_add(blocks, Ordering::Relaxed);
     }
 
+    /// Forgets all blocks.
+    pub fn clear(&self) {
+        for entry in self.entries.get().into_iter().flatten() {
+            entry.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// Returns how old the block was, if it was there.
     fn note_block(&self, entries: &[AtomicU64], block: BlockHash, now: u32) -> Option<u32> {
         let (tag, set) = self.place(block);

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::inference::kv_events::known::Likeness;
 use crate::inference::prompt::BlockHash;
 
 /// The facts of a request that are the same for all of its attempts; the default says nothing.
@@ -22,6 +23,8 @@ pub struct RequestFacts {
     pub session: Option<Arc<str>>,
     /// What the client says that its requests with one prompt have in common.
     pub mark: Option<BlockHash>,
+    /// What its prompt has in common with one whose tokens are known; `None` where no endpoint tells of its cache.
+    pub likeness: Option<Likeness>,
 }
 
 /// One attempt of a request, which wants an endpoint.
@@ -41,6 +44,8 @@ pub struct PickRequest<'r> {
     pub session: Option<&'r str>,
     /// What the client says that its requests with one prompt have in common.
     pub mark: Option<BlockHash>,
+    /// What its prompt has in common with one whose tokens are known.
+    pub likeness: Option<&'r Likeness>,
     /// Where earlier attempts of the request failed.
     pub tried: &'r [SocketAddr],
 }
@@ -56,6 +61,7 @@ impl RequestFacts {
             priority: self.priority,
             session: self.session.as_deref(),
             mark: self.mark,
+            likeness: self.likeness.as_ref(),
             tried,
         }
     }
