@@ -193,6 +193,7 @@ fn pool(
         picker: PickerPolicy::BuiltIn,
         sessions: SessionKeys::default(),
         requests: None,
+        kv_events: None,
     };
     let key = PoolKey { kind: Kind::Service, object: service.clone(), port: Some(number) };
     PoolPlan { key, policy: Arc::new(policy), endpoints, selected: services.count(service) }

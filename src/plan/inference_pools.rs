@@ -236,6 +236,7 @@ fn pool(
         picker,
         sessions: SessionKeys::default(),
         requests,
+        kv_events: None,
     };
     PoolPlan {
         key: PoolKey { kind: Kind::InferencePool, object: key.clone(), port: None },

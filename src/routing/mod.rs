@@ -6,6 +6,7 @@ pub mod client_headers;
 pub mod decision;
 pub mod host_index;
 pub mod http;
+pub mod kv_events;
 pub mod model_list;
 pub mod models;
 pub mod path;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::inference::model_rewrite::ModelRewrites;
 use crate::kinds::model_server::InferenceEngine;
 use crate::object::ObjectKey;
+use crate::routing::kv_events::KvEvents;
 use crate::routing::retry::RetryPolicy;
 use crate::routing::session::SessionKeys;
 use crate::scheduling::objective::Objectives;
@@ -41,6 +42,8 @@ pub struct PoolPolicy {
     pub sessions: SessionKeys,
     /// How requests are changed before an endpoint is picked; `None` leaves them as they are.
     pub requests: Option<Arc<RequestPolicy>>,
+    /// Where the engines tell of their KV caches; `None` where they are not listened to.
+    pub kv_events: Option<KvEvents>,
 }
 
 /// How an InferencePool's own objects rate and change its requests.

@@ -155,11 +155,13 @@ impl Digest for ModelServer {
 
     fn digest(self) -> Self::Stored {
         let key = ObjectKey::of(&self.metadata);
-        Server::compile(key, Record::of(&self.metadata, self.status), self.spec)
+        let record = Record::of(&self.metadata, self.status);
+        Server::compile(key, record, self.spec, self.metadata.annotations.as_ref())
     }
 
     fn effect(before: &Self::Stored, after: &Self::Stored) -> Effect {
-        after.record.effect(&before.record)
+        // Annotations do not change an object's generation.
+        if before.policy == after.policy { after.record.effect(&before.record) } else { Effect::Plan }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Source: the ModelRoute API. The rules are tried in order, and the first whose predicates all hold applies. Regular
 //! expressions are searched for anywhere in the value, as the Go router does; `^` and `$` anchor them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::kinds::duration::DurationError;
@@ -11,6 +12,7 @@ use crate::kinds::model_route::{ModelMatch, ModelRouteSpec, RouteRule, StringMat
 use crate::kinds::model_server::{ModelServerSpec, WorkloadProtocol};
 use crate::object::ObjectKey;
 use crate::record::Record;
+use crate::routing::kv_events::{ANNOTATION, KvEvents};
 use crate::routing::pool::{BackendProtocol, PickerPolicy, PoolPolicy};
 use crate::routing::request::RequestHead;
 use crate::routing::retry::RetryPolicy;
@@ -92,10 +94,19 @@ impl Route {
 
 impl Server {
     /// Reads a ModelServer's policy; faults of its spec are kept, because they are reported by condition.
-    pub fn compile(key: ObjectKey, record: Record, spec: ModelServerSpec) -> Self {
-        let faults = model_server_faults(&spec);
+    pub fn compile(
+        key: ObjectKey,
+        record: Record,
+        spec: ModelServerSpec,
+        annotations: Option<&BTreeMap<String, String>>,
+    ) -> Self {
+        let mut faults = model_server_faults(&spec);
+        let kv_events = KvEvents::of(annotations).unwrap_or_else(|message| {
+            faults.push(Fault { path: format!("metadata.annotations[{ANNOTATION}]"), message });
+            None
+        });
         let policy = if faults.is_empty() {
-            pool_policy(&spec)
+            pool_policy(&spec, kv_events)
                 .map(Arc::new)
                 .map_err(|error| vec![Fault { path: "spec.trafficPolicy".to_owned(), message: error.to_string() }])
         } else {
@@ -159,7 +170,7 @@ impl RuleTarget {
     }
 }
 
-fn pool_policy(spec: &ModelServerSpec) -> Result<PoolPolicy, DurationError> {
+fn pool_policy(spec: &ModelServerSpec, kv_events: Option<KvEvents>) -> Result<PoolPolicy, DurationError> {
     let sticky = spec.traffic_policy.as_ref().and_then(|policy| policy.session_sticky.as_ref());
     Ok(PoolPolicy {
         served_model: spec.served_model().map(str::to_owned),
@@ -174,5 +185,6 @@ fn pool_policy(spec: &ModelServerSpec) -> Result<PoolPolicy, DurationError> {
         picker: PickerPolicy::BuiltIn,
         sessions: sticky.map(SessionKeys::of).unwrap_or_default(),
         requests: None,
+        kv_events,
     })
 }
