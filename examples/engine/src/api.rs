@@ -5,6 +5,7 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 
 mod answer;
+mod cache;
 mod completions;
 mod error;
 mod events;
@@ -67,6 +68,9 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         .route("/v1/models", web::get().to(management::models))
         .route("/v1/load_lora_adapter", web::post().to(management::load_adapter))
         .route("/v1/unload_lora_adapter", web::post().to(management::unload_adapter))
+        .route("/tokenize", web::post().to(cache::tokenize))
+        .route("/reset_prefix_cache", web::post().to(cache::reset))
+        .route("/kv_event_sources", web::get().to(cache::sources))
         .service(
             web::resource("/simulate/faults")
                 .route(web::get().to(management::faults))

@@ -60,6 +60,15 @@ pub struct EngineConfig {
     #[arg(long, value_name = "COUNT", default_value_t = 131_072)]
     pub kv_cache_tokens: u64,
 
+    /// Port on which changes of the KV cache are published (ZeroMQ), as vLLM and SGLang do; 0 lets the system choose. Only
+    /// an engine with it has a cache of prompts, which `usage.prompt_tokens_details` tells of.
+    #[arg(long, value_name = "PORT")]
+    pub kv_events_port: Option<u16>,
+
+    /// Port on which those messages are sent again to whoever asks.
+    #[arg(long, value_name = "PORT", requires = "kv_events_port")]
+    pub kv_events_replay_port: Option<u16>,
+
     /// Share of the inference requests that fail, from 0 to 1.
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     pub error_rate: f64,
@@ -95,6 +104,8 @@ impl EngineConfig {
             output_tokens: None,
             max_concurrency: 0,
             kv_cache_tokens: 131_072,
+            kv_events_port: None,
+            kv_events_replay_port: None,
             error_rate: 0.0,
             error_status: 500,
             loras: Vec::new(),
@@ -130,7 +141,7 @@ mod tests {
     fn every_flag_reaches_its_field() {
         let flags = "--address 127.0.0.2 --address ::1 --port 1 --port 2 --model m --dialect sglang \
             --time-to-first-token 150ms --time-per-output-token 2ms --output-tokens 7 \
-            --max-concurrency 3 --kv-cache-tokens 9 --error-rate 0.5 --error-status 503 \
+            --max-concurrency 3 --kv-cache-tokens 9 --kv-events-port 3 --kv-events-replay-port 4 --error-rate 0.5 --error-status 503 \
             --lora a --lora b --workers 2 --record";
         let expected = EngineConfig {
             addresses: vec!["127.0.0.2".parse().unwrap(), "::1".parse().unwrap()],
@@ -142,6 +153,8 @@ mod tests {
             output_tokens: Some(7),
             max_concurrency: 3,
             kv_cache_tokens: 9,
+            kv_events_port: Some(3),
+            kv_events_replay_port: Some(4),
             error_rate: 0.5,
             error_status: 503,
             loras: vec!["a".to_owned(), "b".to_owned()],

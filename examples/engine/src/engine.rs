@@ -17,14 +17,16 @@ use actix_web::{
     web,
 };
 use thiserror::Error;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use zeromq::ZmqError;
 
 use crate::{
     api,
+    cache::{Cache, Publisher},
     config::EngineConfig,
     connection::Connection,
     faults::{FaultError, Faults},
-    state::{EngineState, RecordedRequest},
+    state::{EngineState, RecordedRequest, ToldCache},
 };
 
 /// Connections that wait to be accepted, for load generators that open all theirs at once.
@@ -48,6 +50,9 @@ pub enum EngineError {
     /// A fault of the configuration is out of its bounds.
     #[error("faults of the engine are wrong")]
     Faults(#[from] FaultError),
+    /// The ports of KV events cannot be bound.
+    #[error("engine cannot publish its KV events")]
+    Events(#[from] ZmqError),
     /// An address cannot be bound.
     #[error("engine cannot bind `{address}`")]
     Bind {
@@ -69,6 +74,14 @@ pub struct Engine {
     serving: JoinHandle<io::Result<()>>,
     /// Ends when the last worker has dropped its services and connections.
     workers: mpsc::Receiver<Infallible>,
+    telling: Option<Telling>,
+}
+
+/// Who tells of the cache; it ends when `closing` is dropped.
+#[derive(Debug)]
+struct Telling {
+    closing: oneshot::Sender<Infallible>,
+    done: JoinHandle<()>,
 }
 
 impl Engine {
@@ -115,6 +128,12 @@ impl Engine {
         self.state.last_request()
     }
 
+    /// Returns how many prompts' tokens were asked for.
+    #[must_use]
+    pub fn tokenizations(&self) -> u64 {
+        self.state.gauges.tokenizations.value()
+    }
+
     /// Ends the engine once it has nothing left to do: it goes on serving for `grace`, because clients learn late that
     /// it leaves, and then until no request runs, or for `limit` at most.
     pub async fn drain(self, grace: Duration, limit: Duration) {
@@ -132,6 +151,10 @@ impl Engine {
         // An error of the accept loop has no meaning any more at this point.
         drop((&mut self.serving).await);
         while self.workers.recv().await.is_some() {}
+        if let Some(Telling { closing, done }) = self.telling.take() {
+            drop(closing);
+            drop(done.await);
+        }
     }
 }
 
@@ -148,7 +171,8 @@ impl Drop for Engine {
 /// # Errors
 /// When an address cannot be bound or the configuration contradicts itself.
 pub async fn start(config: EngineConfig) -> Result<Engine, EngineError> {
-    let state = Arc::new(EngineState::new(config)?);
+    let (cache, telling) = open_cache(&config).await?.unzip();
+    let state = Arc::new(EngineState::new(config, cache)?);
     let (alive, workers) = mpsc::channel::<Infallible>(1);
     let shared = web::Data::from(Arc::clone(&state));
     let mut server =
@@ -169,7 +193,20 @@ pub async fn start(config: EngineConfig) -> Result<Engine, EngineError> {
     let addresses = server.addrs();
     let server = server.run();
     let handle = server.handle();
-    Ok(Engine { addresses, state, server: handle, serving: rt::spawn(server), workers })
+    Ok(Engine { addresses, state, server: handle, serving: rt::spawn(server), workers, telling })
+}
+
+/// Makes the cache of an engine that tells of it, at its first address.
+async fn open_cache(config: &EngineConfig) -> Result<Option<(ToldCache, Telling)>, EngineError> {
+    let (Some(port), Some(address)) = (config.kv_events_port, config.addresses.first()) else { return Ok(None) };
+    let place = |port| SocketAddr::new(*address, port);
+    let (publisher, port, replay_port) =
+        Publisher::open(place(port), config.kv_events_replay_port.map(place), config.dialect).await?;
+    let (events, changes) = mpsc::unbounded_channel();
+    let (closing, closed) = oneshot::channel();
+    let done = rt::spawn(publisher.run(changes, closed));
+    let cache = Cache::new(config.kv_cache_tokens, events);
+    Ok(Some((ToldCache { cache, port, replay_port }, Telling { closing, done })))
 }
 
 fn listen_addresses(config: &EngineConfig) -> Result<Vec<SocketAddr>, EngineError> {

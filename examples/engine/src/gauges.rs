@@ -48,6 +48,8 @@ pub(crate) struct Gauges {
     pub running: Figure,
     /// Requests that wait for a place now.
     pub waiting: Figure,
+    /// Prompts whose tokens were asked for, since the start.
+    pub tokenizations: Figure,
     /// Tokens of running requests, prompt included.
     pub cached_tokens: Figure,
     /// Arrival to first token.
@@ -63,6 +65,7 @@ impl Default for Gauges {
             aborted: Figure::default(),
             running: Figure::default(),
             waiting: Figure::default(),
+            tokenizations: Figure::default(),
             cached_tokens: Figure::default(),
             time_to_first_token: Histogram::new(TIME_TO_FIRST_TOKEN_SECONDS),
             inter_token_latency: Histogram::new(INTER_TOKEN_SECONDS),

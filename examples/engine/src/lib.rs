@@ -11,14 +11,16 @@
 //! | [`Faults`] | what goes wrong, changeable while serving |
 //! | `admission` | who runs, who waits, whose client left |
 //! | `models` | the served model, its adapters, the text of each |
+//! | `cache` | which prompts are cached, and who is told of it |
 //! | `gauges`, `exposition` | live figures and their text form |
 //! | `api` | requests and answers |
 //!
-//! Nothing on the way of a request takes a lock unless the configuration asks for it (`max_concurrency`, `record`), so
+//! Nothing on the way of a request takes a lock unless the configuration asks for it (`max_concurrency`, `record`, `kv_events_port`), so
 //! that one process outruns the router that is measured in front of it.
 
 mod admission;
 mod api;
+mod cache;
 mod config;
 mod connection;
 mod engine;

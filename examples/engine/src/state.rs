@@ -9,6 +9,7 @@ use actix_web::{HttpRequest, web::Bytes};
 use tokio::sync::Semaphore;
 
 use crate::{
+    cache::Cache,
     config::EngineConfig,
     faults::{FaultError, Faults},
     gauges::Gauges,
@@ -41,12 +42,24 @@ pub(crate) struct EngineState {
     pub models: ModelSet,
     /// Places for running requests; none when their number is unlimited.
     pub places: Option<Arc<Semaphore>>,
+    /// The cache of prompts, where there is one.
+    pub cache: Option<ToldCache>,
     last_request: Mutex<Option<RecordedRequest>>,
+}
+
+/// A cache, and where its changes are told.
+#[derive(Debug)]
+pub(crate) struct ToldCache {
+    pub cache: Cache,
+    /// Port of the messages.
+    pub port: u16,
+    /// Port of their replays.
+    pub replay_port: Option<u16>,
 }
 
 impl EngineState {
     /// Makes the state of an idle engine with the adapters of the configuration.
-    pub(crate) fn new(config: EngineConfig) -> Result<Self, FaultError> {
+    pub(crate) fn new(config: EngineConfig, cache: Option<ToldCache>) -> Result<Self, FaultError> {
         let now = seconds_since_epoch();
         let models = ModelSet::new(Model::new(&config.model, &config.model, None, now));
         for name in &config.loras {
@@ -58,6 +71,7 @@ impl EngineState {
             faults: Faults::new(config.error_rate, config.error_status)?,
             models,
             places: (places > 0).then(|| Arc::new(Semaphore::new(places))),
+            cache,
             last_request: Mutex::new(None),
             config,
         })

@@ -44,6 +44,8 @@ pub(crate) struct Answer {
     pub number: u64,
     /// Tokens of the prompt.
     pub prompt_tokens: u64,
+    /// Tokens of the prompt that were cached; `None` of an engine without a cache.
+    pub cached_tokens: Option<u64>,
     /// Inputs to embed, rank or score.
     pub items: u64,
     /// Tokens of the text.
@@ -60,6 +62,7 @@ impl Answer {
         Self {
             number: 0,
             prompt_tokens,
+            cached_tokens: None,
             items,
             tokens: model.sentence_tokens(),
             finish_reason: FinishReason::Length,

@@ -3,9 +3,21 @@
 //! Whole answers have their keys in alphabetical order, so that they begin with the choices. Events have the keys and
 //! the order of vLLM: those of completions say `"usage":null` each, those of chat do not.
 
-use std::fmt::{Result, Write};
+use std::fmt::{self, Result, Write};
 
 use super::answer::Answer;
+
+/// What is said of a prompt's tokens, where there is a cache.
+struct Details(Option<u64>);
+
+impl fmt::Display for Details {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> Result {
+        match self.0 {
+            Some(cached) => write!(formatter, ",\"prompt_tokens_details\":{{\"cached_tokens\":{cached}}}"),
+            None => Ok(()),
+        }
+    }
+}
 
 /// Writes a whole completion.
 pub(crate) fn completion(answer: &Answer, json: &mut String) -> Result {
@@ -36,7 +48,8 @@ fn tail(answer: &Answer, json: &mut String, prefix: &str, object: &str) -> Resul
         json,
         "\"created\":{created},\"id\":\"{prefix}-{number:032x}\",\"model\":{model},\
          \"object\":\"{object}\",\"usage\":{{\"completion_tokens\":{tokens},\
-         \"prompt_tokens\":{prompt_tokens},\"total_tokens\":{total}}}}}"
+         \"prompt_tokens\":{prompt_tokens}{details},\"total_tokens\":{total}}}}}",
+        details = Details(answer.cached_tokens)
     )
 }
 
@@ -101,6 +114,7 @@ pub(crate) fn usage(answer: &Answer, event: &mut String) -> Result {
     write!(
         event,
         "],\"usage\":{{\"prompt_tokens\":{prompt_tokens},\"total_tokens\":{total},\
-         \"completion_tokens\":{tokens}}}}}\n\n"
+         \"completion_tokens\":{tokens}{details}}}}}\n\n",
+        details = Details(answer.cached_tokens)
     )
 }

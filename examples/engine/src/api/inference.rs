@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     admission::Visit,
+    cache,
     connection::Connection,
     faults::{Breakage, FAULT_HEADER, FaultPlan},
     state::EngineState,
@@ -83,6 +84,12 @@ fn prepare(api: Api, request: &HttpRequest, body: &[u8], engine: &EngineState) -
         return Err(ApiError::UnknownModel(wanted.model.into_owned()));
     };
     let mut answer = Answer::new(model, wanted.prompt_tokens(), wanted.items());
+    if let Some(told) = &engine.cache
+        && let Some(prompt) = cache::prompt(body, answer.model.parent.as_ref().map(|_| &*answer.model.name))
+    {
+        answer.prompt_tokens = prompt.tokens.len() as u64;
+        answer.cached_tokens = Some(told.cache.compute(&prompt));
+    }
     answer.limit(engine.config.output_tokens, wanted.max_tokens());
     Ok(Task { answer, plan, streams: wanted.streams() && api.generates(), includes_usage: wanted.includes_usage() })
 }
