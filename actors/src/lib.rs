@@ -9,6 +9,8 @@
 //!                                                                   └──────────────────────┼──────────┘ workers ──────┤
 //!                                                                                          └─> PoolKeeper (a pool)    │
 //!  engine /metrics ─────────────────> MetricsScraper ──Scraped──> PoolKeeper ──PoolView──────────┐                    │
+//!  engine KV events ────────────────> KvEventListener ──indexes──────────────────────────────────┤                    │
+//!  engine /tokenize <───────────────> Tokenizer ──known prompts──────────────────────────────────┤                    │
 //!                                                                                                v                    v
 //!  client ──────────────────────────> request handler ──PickEndpoint──> Scheduler (the worker's own) ──Lease──> engine
 //! ```
@@ -27,6 +29,8 @@
 //! | [`nursery::End`] | RouteRegistry, PoolKeeper, MetricsScraper | send | stop; whoever asks waits for it |
 //! | [`messages::WatchEndpoints`] | PoolKeeper, MetricsScraper | do_send | the endpoints to scrape, all of them |
 //! | [`messages::Scraped`] | MetricsScraper, PoolKeeper | try_send | an engine's figures; a lost one is replaced |
+//! | [`pools::kv_events::HearEndpoints`] | PoolKeeper, KvEventListener | do_send | the endpoints to listen to, all of them |
+//! | [`messages::LearnPrompt`] | request handler, Tokenizer | try_send, weak | a prompt whose tokens are not known; a lost one comes again |
 //! | [`messages::AttemptEnded`] | Lease, PoolKeeper | do_send, weak | an attempt that may eject an endpoint, or bring it back |
 //! | [`pools::scheduler::PickEndpoint`] | request handler, Scheduler | send, same thread | choose an endpoint and reserve it |
 //! | [`ops::access_logger::LogLines`] | HTTP worker, AccessLogger | do_send, bounded by bytes | lines to write |
@@ -54,6 +58,9 @@ pub mod workshop;
 /// The names of the actors that only a router in a cluster has.
 pub const CLUSTER_CAST: [&str; 2] =
     [control::cluster_writer::ClusterWriter::NAME, control::leadership::Leadership::NAME];
+
+/// The names of the actors that only pools have whose engines tell of their KV caches.
+pub const KV_EVENTS_CAST: [&str; 2] = [pools::kv_events::KvEventListener::NAME, pools::kv_events::Tokenizer::NAME];
 
 macro_rules! cast {
     ($($kind:ident $name:literal in $table:ident $facts:tt,)*) => {

@@ -4,12 +4,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use actix::Message;
+use bytes::Bytes;
 use kthena_router::inference::adapters::Adapters;
+use kthena_router::inference::api::Api;
 use kthena_router::inference::exposition::{EndpointMetrics, ExpositionError};
 use kthena_router::inference::health::{Cause, Outcome};
 use kthena_router::object::{Bind, BindState, PoolKey};
 use kthena_router::plan::BindPlan;
 use kthena_router::scheduling::endpoint::Endpoint;
+use kthena_router::scheduling::request::RequestFacts;
 use kthena_router::world::Ejected;
 use thiserror::Error;
 
@@ -73,6 +76,18 @@ pub enum ScrapeFault {
     /// The page is not the metrics of an engine.
     #[error("unreadable metrics")]
     Page(#[from] ExpositionError),
+}
+
+/// A prompt of which too little is known. From request handlers to the Tokenizer.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct LearnPrompt {
+    /// The API that the request is for.
+    pub api: Api,
+    /// The request's body.
+    pub body: Bytes,
+    /// What the request tells of itself.
+    pub facts: Arc<RequestFacts>,
 }
 
 /// The endpoints of a pool that are ejected: all of them, not a difference. From the PoolKeeper to the RouteRegistry.

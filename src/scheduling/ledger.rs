@@ -14,9 +14,8 @@ use crate::inference::prompt::{BLOCK_TOKENS, BlockHash};
 const ROOM: usize = 32 * 1024;
 /// Prompts with fewer tokens to compute than this tell nothing of an engine's rate: the rest of the wait outweighs them.
 const TELLING: f32 = 768.0;
-/// Tokens that may be computed after a block was sent before its engine must have told that it stores it: what an engine
-/// computes in a few steps.
-const UNTOLD: u64 = 16 * 1024;
+/// Tokens that are added to what is not computed yet, so that the blocks of a prompt which is are among it.
+const MARGIN: u64 = 1024;
 /// What a new sample leaves of the older ones.
 const FADE: f32 = 0.9;
 /// What a new prompt leaves of the older ones in the part that is used again.
@@ -29,6 +28,9 @@ pub struct Ledger {
     adapters: RecentAdapters,
     /// Prompt tokens to be computed for requests whose answers have not begun.
     backlog: AtomicU64,
+    /// Prompt tokens of all entries, and how many of them were taken for cached.
+    asked: AtomicU64,
+    foreseen: AtomicU64,
     /// The weighted sums of computed tokens and of the seconds that they took.
     pace: Pair,
     /// The weighted sums of cached and of all tokens of prompts that were cached in part.
@@ -68,10 +70,13 @@ pub struct Pace {
 
 impl Default for Ledger {
     fn default() -> Self {
+        let zero = || AtomicU64::new(0);
         Self {
             prefixes: PrefixTable::new(ROOM),
             adapters: RecentAdapters::default(),
-            backlog: AtomicU64::new(0),
+            backlog: zero(),
+            asked: zero(),
+            foreseen: zero(),
             pace: Pair::default(),
             reuse: Pair::default(),
         }
@@ -85,10 +90,13 @@ impl Ledger {
         u32::try_from(held).unwrap_or(u32::MAX).saturating_mul(BLOCK_TOKENS)
     }
 
-    /// Returns how many prompt tokens the endpoint is about to have cached: what it was sent so lately that its engine
-    /// may not have told of it yet.
+    /// Returns how many prompt tokens the endpoint is about to have cached: those that it was sent so lately that it may
+    /// not have computed them yet. An engine tells of blocks before the answer begins.
     pub fn untold(&self, blocks: &[BlockHash]) -> u32 {
-        self.cached(blocks, Some(self.backlog() + UNTOLD))
+        match self.backlog() {
+            0 => 0,
+            backlog => self.cached(blocks, Some(backlog + MARGIN)),
+        }
     }
 
     /// Forgets what the endpoint was sent: its cache is known to be empty.
@@ -106,6 +114,8 @@ impl Ledger {
             self.adapters.note(adapter);
         }
         let uncached = request.tokens.saturating_sub(cached);
+        self.asked.fetch_add(request.tokens.into(), Ordering::Relaxed);
+        self.foreseen.fetch_add((request.tokens - uncached).into(), Ordering::Relaxed);
         let ahead = self.backlog.fetch_add(uncached.into(), Ordering::Relaxed) + u64::from(uncached);
         Entry { ahead, uncached }
     }
@@ -155,6 +165,11 @@ impl Ledger {
     /// Returns how many prompt tokens are to be computed for requests whose answers have not begun.
     pub fn backlog(&self) -> u64 {
         self.backlog.load(Ordering::Relaxed)
+    }
+
+    /// Returns the prompt tokens that the endpoint was sent, and how many of them were taken for cached.
+    pub fn foreseen(&self) -> (u64, u64) {
+        (self.asked.load(Ordering::Relaxed), self.foreseen.load(Ordering::Relaxed))
     }
 
     /// Returns what is known of the engine's rate.

@@ -117,6 +117,11 @@ impl Upstream {
         if https { Transport::Tls(Arc::clone(&self.tls)) } else { Transport::Http1 }
     }
 
+    /// Returns how TLS is spoken to the engines of ModelServers, for a client of another kind.
+    pub fn engines_tls(&self) -> Arc<rustls::ClientConfig> {
+        Arc::clone(self.tls.config())
+    }
+
     /// Makes a client for the current thread; its connections are not shared with other clients.
     ///
     /// # Panics

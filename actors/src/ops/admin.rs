@@ -21,7 +21,7 @@ use crate::control::overseer::{Overseer, OverseerState};
 use crate::control::registry::{ConfigDump, RegistryState, RouteRegistry};
 use crate::ops::metrics::{Format, Metrics};
 use crate::ops::observe::Observe;
-use crate::{CAST, CLUSTER_CAST};
+use crate::{CAST, CLUSTER_CAST, KV_EVENTS_CAST};
 
 /// How long an actor may take to answer an admin page.
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -182,6 +182,7 @@ async fn actors(admin: web::Data<Admin>) -> HttpResponse {
         "Overseer": overseer.ok(),
         "RouteRegistry": registry.ok(),
         "cast": admin.metrics.running(CAST),
+        "kvEventsCast": admin.metrics.running(&KV_EVENTS_CAST),
     });
     if let Some(writer) = &admin.writer {
         let writer = writer.send(Observe::<WriterState>::new()).timeout(ASK_TIMEOUT).await;

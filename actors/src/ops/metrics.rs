@@ -19,12 +19,14 @@ use kthena_router::object::PoolKey;
 pub use age::Age;
 pub use edge::EdgeMetrics;
 pub use format::Format;
+pub use kv_events::KvEventMetrics;
 pub use labels::*;
 pub use ledger::{Books, Existing, Ledger, SeriesLabels, Used};
 
 mod age;
 mod edge;
 mod format;
+mod kv_events;
 mod labels;
 mod ledger;
 mod process;
@@ -102,6 +104,8 @@ pub struct Metrics {
     pub edge: EdgeMetrics,
     /// Seconds that a plugin of the scheduler takes for one pick.
     pub plugin_seconds: HistogramFamily<PluginLabels>,
+    /// The metrics of KV events.
+    pub kv_events: KvEventMetrics,
     /// The metrics of endpoint pickers.
     pub pickers: PickerMetrics,
     /// Faults in the manifests at this moment.
@@ -218,6 +222,7 @@ impl Metrics {
                 "Time that a plugin of the scheduler takes for one pick; one pick of sixteen is timed",
                 &PLUGIN_BUCKETS,
             ),
+            kv_events: KvEventMetrics::new(&mut families),
             pickers: PickerMetrics::new(&mut families),
             manifest_faults: families.add("manifest_faults", "Faults in the manifest files now", Gauge::default()),
             manifest_loads: families.add("manifest_loads", "Readings of the manifest directory", Counter::default()),
@@ -263,6 +268,7 @@ impl Metrics {
         for outcome in SCRAPE_OUTCOMES {
             self.scrapes.remove(&ScrapeLabels { pool: pool(), outcome });
         }
+        self.kv_events.forget_pool(key);
         self.pickers.seconds.remove(&PoolLabel { pool: pool() });
         for outcome in PICKER_OUTCOMES {
             self.pickers.requests.remove(&PickerLabels { pool: pool(), outcome });

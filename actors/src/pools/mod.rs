@@ -1,5 +1,6 @@
 //! Pools: what is known of endpoints, and which of them serves a request.
 
+pub mod kv_events;
 pub mod lease;
 pub mod load;
 pub mod pool_keeper;

@@ -10,7 +10,8 @@
 //!
 //! # Supervision
 //! Started by the RouteRegistry, which replaces a dead one, and ends it with its pool. It does the same for its own
-//! MetricsScraper, which it also replaces when the engines are spoken to in another way. A pool has one keeper at a time,
+//! MetricsScraper, which it also replaces when the engines are spoken to in another way, and for its KvEventListener and
+//! Tokenizer where the engines tell of their KV caches. A pool has one keeper at a time,
 //! and so one writer.
 
 use std::collections::{HashMap, HashSet};
@@ -36,9 +37,12 @@ use crate::messages::{AttemptEnded, HealthChanged, ScrapeFault, Scraped, WatchEn
 use crate::nursery::{Child, End, Tended};
 use crate::ops::metrics::{EndpointLabels, Metrics};
 use crate::ops::vitals::Vitals;
+use crate::pools::kv_events::{Engines, Listening};
 use crate::pools::published::{Member, Pool, PoolView};
 use crate::pools::scraper::{MetricsScraper, Scraping};
+use hearing::Hearing;
 
+mod hearing;
 mod tending;
 
 /// How many scrapes in a row may fail before the last figures are forgotten.
@@ -57,6 +61,7 @@ pub struct PoolKeeper {
     policy: Arc<PoolPolicy>,
     means: Means,
     scraper: Option<Child<MetricsScraper>>,
+    hearing: Option<Hearing>,
     publish_pending: bool,
     vitals: Vitals,
 }
@@ -100,6 +105,7 @@ impl PoolKeeper {
             policy,
             means,
             scraper: None,
+            hearing: None,
             publish_pending: false,
             vitals: Vitals::new(Self::NAME, metrics),
         }
@@ -133,6 +139,40 @@ impl PoolKeeper {
         });
         scraper.address().do_send(self.watched());
         self.scraper = Some(scraper);
+    }
+
+    /// Returns how the engines are listened to; `None` where they do not tell of their KV caches.
+    fn listening(&self) -> Option<Listening> {
+        let events = self.policy.kv_events?;
+        let (upstream, https) = (self.means.upstream.clone(), self.policy.https);
+        Some(Listening { engines: Engines { upstream, https, pool: self.pool.key.to_string().into() }, events })
+    }
+
+    fn start_hearing(&mut self) {
+        let Some(listening) = self.listening().filter(|_| self.hearing.is_none()) else { return };
+        let hearing = Hearing::start(&listening, &self.pool, &self.means, self.vitals.metrics());
+        hearing.tell(&self.members);
+        self.hearing = Some(hearing);
+    }
+
+    /// Listens to the engines as the present policy says.
+    fn hear_anew(&mut self, before: &PoolPolicy, context: &mut Context<Self>) {
+        if (before.kv_events, before.https) == (self.policy.kv_events, self.policy.https) {
+            if let Some(hearing) = &self.hearing {
+                hearing.tell(&self.members);
+            }
+            return;
+        }
+        match self.hearing.take() {
+            Some(hearing) => {
+                let ended = hearing.end().into_actor(self);
+                context.spawn(ended.map(|(), keeper, context| {
+                    keeper.start_hearing();
+                    keeper.publish(context);
+                }));
+            }
+            None => self.start_hearing(),
+        }
     }
 
     /// Replaces the scraper by one for the present policy, once the old one scrapes no more.
@@ -199,6 +239,10 @@ impl PoolKeeper {
         self.survey();
         self.advance(context);
         self.look_after_scraper();
+        let (pool, metrics) = (&self.pool.key, self.vitals.metrics());
+        if self.hearing.as_mut().is_some_and(|hearing| hearing.look(pool, &self.members, metrics)) {
+            self.publish(context);
+        }
     }
 
     /// Finds out where what is new is sent from now on; it is published with the next scrape.
@@ -221,7 +265,8 @@ impl PoolKeeper {
         let serving = self.members.iter().filter(|member| !member.observation.standing.is_ejected());
         self.room = self.room.after(serving.map(|member| member.observation.metrics.as_ref()));
         let homes = Arc::clone(&self.homes);
-        self.pool.publish(PoolView { members: self.members.clone(), room: self.room, homes, keeper });
+        let learner = self.hearing.as_ref().map(Hearing::learner);
+        self.pool.publish(PoolView { members: self.members.clone(), room: self.room, homes, keeper, learner });
         let ejected = self.members.iter().filter(|member| member.observation.standing.is_ejected()).count();
         self.show("ejected", ejected);
         self.show("ready", self.members.len() - ejected);
@@ -246,6 +291,7 @@ impl Actor for PoolKeeper {
         }
         self.vitals.metrics().introduce_pool(&self.pool.key, self.policy.engine.is_some());
         self.start_scraper(context);
+        self.start_hearing();
         context.run_interval(Duration::from_secs(1), Self::look);
         self.publish(context);
     }
@@ -254,6 +300,10 @@ impl Actor for PoolKeeper {
         // Of a keeper that died: the fresh one has a scraper of its own.
         if let Some(scraper) = &self.scraper {
             scraper.address().do_send(End);
+        }
+        if let Some(hearing) = &self.hearing {
+            hearing.listener.address().do_send(End);
+            hearing.tokenizer.address().do_send(End);
         }
     }
 }
@@ -279,6 +329,7 @@ impl Handler<SetPool> for PoolKeeper {
             }
             self.replace_scraper(context);
         }
+        self.hear_anew(&before, context);
         self.publish(context);
     }
 }
@@ -288,8 +339,11 @@ impl Handler<End> for PoolKeeper {
 
     fn handle(&mut self, _: End, _: &mut Self::Context) -> Self::Result {
         let _handling = self.vitals.handling("End");
-        let scraper = self.scraper.take();
+        let (scraper, hearing) = (self.scraper.take(), self.hearing.take());
         let ended = async move {
+            if let Some(hearing) = hearing {
+                hearing.end().await;
+            }
             if let Some(scraper) = scraper {
                 scraper.end().await;
             }
@@ -347,4 +401,8 @@ fn is_spoken_to_alike(first: &PoolPolicy, second: &PoolPolicy) -> bool {
 }
 
 #[cfg(test)]
-crate::supervision_tests::panics_in_tests!(PoolKeeper, vitals, |keeper| keeper.scraper.iter().map(Child::address));
+crate::supervision_tests::panics_in_tests!(PoolKeeper, vitals, |keeper| keeper
+    .scraper
+    .iter()
+    .map(|scraper| scraper.address().clone().recipient())
+    .chain(keeper.hearing.iter().flat_map(Hearing::children)));

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use actix::WeakRecipient;
 use arc_swap::ArcSwap;
 use http::uri::Authority;
+use kthena_router::inference::kv_events::index::HeldBlocks;
+use kthena_router::inference::kv_events::known::KnownPrompts;
 use kthena_router::object::PoolKey;
 use kthena_router::routing::backend::Availability;
 use kthena_router::routing::pool::PoolIndex;
@@ -17,7 +19,7 @@ use kthena_router::scheduling::homes::Homes;
 use kthena_router::scheduling::ledger::Ledger;
 use kthena_router::scheduling::room::Room;
 
-use crate::messages::AttemptEnded;
+use crate::messages::{AttemptEnded, LearnPrompt};
 use crate::pools::load::LoadCell;
 use kthena_router_upstream::ClientTls;
 
@@ -42,6 +44,8 @@ pub struct Pool {
     pub key: PoolKey,
     /// Which beginnings its prompts have in common.
     pub commons: Commons,
+    /// The prompts whose tokens are known, where engines tell of their KV caches.
+    pub prompts: Arc<KnownPrompts>,
     view: ArcSwap<PoolView>,
 }
 
@@ -56,6 +60,8 @@ pub struct PoolView {
     pub homes: Arc<Homes>,
     /// Who wants to know of failed attempts: the keeper of the pool.
     pub keeper: Option<WeakRecipient<AttemptEnded>>,
+    /// Who learns the tokens of prompts, where engines tell of their KV caches.
+    pub learner: Option<WeakRecipient<LearnPrompt>>,
 }
 
 /// One endpoint of a pool.
@@ -69,6 +75,8 @@ pub struct Member {
     pub cell: Arc<LoadCell>,
     /// What was sent there and learnt from the answers, which all views share as well.
     pub ledger: Arc<Ledger>,
+    /// What its engine tells of its KV cache, which all views share as well.
+    pub held: Arc<HeldBlocks>,
     /// What was observed of it.
     pub observation: Observation,
 }
@@ -134,7 +142,8 @@ impl Pool {
     pub fn new(key: PoolKey, endpoints: &[Endpoint]) -> Arc<Self> {
         let members = endpoints.iter().map(Member::new).collect();
         let view = PoolView { members, ..PoolView::default() };
-        Arc::new(Self { key, commons: Commons::default(), view: ArcSwap::from_pointee(view) })
+        let (commons, prompts) = Default::default();
+        Arc::new(Self { key, commons, prompts, view: ArcSwap::from_pointee(view) })
     }
 
     /// Returns what is known of the pool.
@@ -166,6 +175,7 @@ impl Member {
             endpoint: Arc::new(endpoint.clone()),
             cell: Arc::default(),
             ledger: Arc::default(),
+            held: Arc::default(),
             observation: Observation::default(),
         }
     }

@@ -18,6 +18,7 @@ use std::time::Instant;
 use actix::{Actor, Context, Handler, Message, MessageResult};
 use kthena_router::scheduling::config::SchedulerConfig;
 use kthena_router::scheduling::endpoint::{Candidate, PoolFacts};
+use kthena_router::scheduling::hits;
 use kthena_router::scheduling::homes::Homes;
 use kthena_router::scheduling::picker::{Legs, PickError, Picker};
 use kthena_router::scheduling::request::{PickRequest, RequestFacts};
@@ -100,7 +101,7 @@ impl Handler<PickEndpoint> for Scheduler {
 
 fn candidate<'m>(request: &PickRequest<'_>, homes: &Homes, position: usize, member: &'m Member) -> Candidate<'m> {
     let in_flight = member.cell.in_flight();
-    let cached = member.ledger.cached(request.prefix, member.observation.cache_tokens());
+    let cached = hits::cached(request, &member.ledger, &member.held, member.observation.cache_tokens());
     Candidate {
         endpoint: &member.endpoint,
         position,

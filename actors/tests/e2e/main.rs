@@ -17,6 +17,7 @@ mod harness;
 mod http2;
 mod http_routes;
 mod inference_pools;
+mod kv_events;
 mod limits;
 mod messages;
 mod one_road;

@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use foldhash::fast::FixedState;
@@ -30,6 +30,8 @@ const MOST_GROUPS: u32 = 8;
 pub struct HeldBlocks {
     known: ArcSwap<Known>,
     standing: AtomicU8,
+    /// How many blocks the writer has noted, for people.
+    count: AtomicUsize,
 }
 
 /// How far events can be trusted at this moment.
@@ -91,7 +93,7 @@ struct Known {
 
 impl Default for HeldBlocks {
     fn default() -> Self {
-        Self { known: ArcSwap::from_pointee(Known::empty()), standing: AtomicU8::new(0) }
+        Self { known: ArcSwap::from_pointee(Known::empty()), standing: AtomicU8::new(0), count: AtomicUsize::new(0) }
     }
 }
 
@@ -103,6 +105,11 @@ impl HeldBlocks {
             1 => Standing::Partial,
             _ => Standing::Whole,
         }
+    }
+
+    /// Returns how many blocks are noted.
+    pub fn blocks(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
     }
 
     /// Returns the tokens of a block; `None` before the first one was heard of.
@@ -144,6 +151,7 @@ impl Writer {
 
     /// Sets how far the events can be trusted from now on.
     pub fn trust(&self, standing: Standing) {
+        self.shared.count.store(self.names.len(), Ordering::Relaxed);
         self.shared.standing.store(standing as u8, Ordering::Relaxed);
     }
 

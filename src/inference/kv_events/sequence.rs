@@ -83,6 +83,11 @@ impl Sequence {
         (!self.waiting.is_empty()).then_some(self.expected)
     }
 
+    /// Returns the number of the next message; 0 while the beginning of what the engine sends was not seen.
+    pub fn expected(&self) -> u64 {
+        self.expected
+    }
+
     /// Gives up messages that are missing: nobody has them.
     pub fn give_up(&mut self) -> Vec<Step> {
         let mut steps = Vec::new();

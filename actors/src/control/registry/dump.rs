@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use kthena_router::inference::exposition::HistogramTotals;
 use kthena_router::inference::health::{Cause, Standing};
+use kthena_router::inference::kv_events::index::Standing as Heard;
 use kthena_router::kinds::model_server::InferenceEngine;
 use kthena_router::object::{Kind, ObjectKey, PoolKey};
 use kthena_router::plan::{AncestorReport, Reports};
@@ -170,6 +171,7 @@ fn health(pools: &Pools<'_>) -> Vec<Value> {
             "inFlight": member.cell.in_flight(),
             "penalty": member.cell.penalty(),
             "scraped": member.observation.metrics.is_some(),
+            "cache": cache(member),
         })
     };
     let pool = |(key, (pool, _)): (&&PoolKey, &(&Pool, _))| {
@@ -182,6 +184,22 @@ fn health(pools: &Pools<'_>) -> Vec<Value> {
         })
     };
     pools.iter().map(pool).collect()
+}
+
+/// Shows what is foreseen of an endpoint's cache, in tokens as they are estimated from texts, and what its events tell.
+fn cache(member: &Member) -> Value {
+    let (asked, foreseen) = member.ledger.foreseen();
+    json!({
+        "promptTokens": asked,
+        "foreseenTokens": foreseen,
+        "events": match member.held.standing() {
+            Heard::Deaf => "deaf",
+            Heard::Partial => "partial",
+            Heard::Whole => "whole",
+        },
+        "blocks": member.held.blocks(),
+        "blockSize": member.held.block_size(),
+    })
 }
 
 fn pods(world: &World, pools: &Pools<'_>) -> Vec<Value> {

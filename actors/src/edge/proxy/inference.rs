@@ -27,6 +27,7 @@ use super::call::Call;
 use super::error::ProxyError;
 use super::headers::{Received, text};
 use super::outbound::Outbound;
+use super::tokens;
 
 /// The longest time that a client is told to wait before it comes back to a saturated pool, in seconds.
 const LONGEST_WAIT: f64 = 60.0;
@@ -124,7 +125,8 @@ pub(super) fn shape(call: &mut Call<'_>, way: &Way<'_>, outbound: &mut Outbound)
     let known: Arc<str> = model.map_or_else(|| Arc::clone(&understood.model), Arc::from);
     let adapter = decision.steps.adapter.then(|| Arc::clone(&known));
     let prompt = if has_choice { Prompt::read(body, &known, adapter.as_deref()) } else { Prompt::default() };
-    call.request_facts = Some(Arc::new(RequestFacts {
+    let likeness = tokens::likeness(&backend.pool, &prompt.blocks);
+    let facts = Arc::new(RequestFacts {
         model: known,
         adapter,
         prefix: prompt.blocks,
@@ -132,10 +134,13 @@ pub(super) fn shape(call: &mut Call<'_>, way: &Way<'_>, outbound: &mut Outbound)
         priority: priority(policy, &outbound.headers),
         session: policy.sessions.find(&Received(&outbound.headers), call.head.uri.query().unwrap_or_default()),
         mark: prompt.key,
-    }));
+        likeness,
+    });
     if let Body::Whole(body) = &mut outbound.body {
         *body = understood.shape(std::mem::take(body), model);
+        tokens::learn(&backend.pool, understood.api, body, &facts);
     }
+    call.request_facts = Some(facts);
     call.understood = Some(Ok(understood));
     Ok(Passing { reading, names })
 }

@@ -90,6 +90,14 @@ pub struct PoolLabel {
     pub pool: String,
 }
 
+/// Labels of KV events.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[expect(missing_docs, reason = "the fields are the labels")]
+pub struct KvEventLabels {
+    pub pool: String,
+    pub what: &'static str,
+}
+
 /// Labels of endpoints.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 #[expect(missing_docs, reason = "the fields are the labels")]
