@@ -69,21 +69,26 @@ impl Subscription {
             let fault = match self.connect().await {
                 Ok((socket, source)) => {
                     (pause, is_told) = (FIRST_PAUSE, false);
-                    info!(pool = %self.listening.engines.pool, endpoint = %self.heard.endpoint, "KV events are heard");
+                    info!(pool = %self.listening.engines.pool, endpoint = %self.heard.endpoint, "hearing what the engine tells of its KV cache");
                     self.hear(socket, source).await
                 }
                 Err(fault) => fault,
             };
             self.writer.trust(Standing::Deaf);
-            let (pool, endpoint) = (&self.listening.engines.pool, &self.heard.endpoint);
-            if is_told {
-                debug!(%pool, %endpoint, %fault, "KV events are not heard");
-            } else {
-                info!(%pool, %endpoint, %fault, "KV events are not heard, trying again");
-            }
+            self.tell_deaf(&fault, is_told);
             is_told = true;
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Says that the endpoint is not heard, to the log's readers the first time only.
+    fn tell_deaf(&self, fault: &Fault, is_told: bool) {
+        let (pool, endpoint) = (&self.listening.engines.pool, &self.heard.endpoint);
+        if is_told {
+            debug!(%pool, %endpoint, %fault, "not hearing what the engine tells of its KV cache");
+        } else {
+            info!(%pool, %endpoint, %fault, "not hearing what the engine tells of its KV cache, trying again");
         }
     }
 
