@@ -117,16 +117,16 @@ impl HeldBlocks {
         Some(self.known.load().shape.block_size).filter(|size| *size > 0)
     }
 
-    /// Returns how much of a prompt the endpoint holds, in a number of steps that grows with the answer.
+    /// Returns how much of a prompt the endpoint holds, in a number of steps that grows with the
+    /// logarithm of the answer; with the answer itself where groups have windows.
     pub fn held(&self, chain: &TokenChain) -> Held {
         let known = self.known.load();
         if known.shape.block_size != chain.block_size {
             return Held::default();
         }
-        Held {
-            device: known.run(&chain.blocks, |groups| groups.to_le_bytes()[0]),
-            anywhere: known.run(&chain.blocks, |groups| groups.to_le_bytes()[0] | groups.to_le_bytes()[1]),
-        }
+        let device = known.run(&chain.blocks, 0, |groups| groups.to_le_bytes()[0]);
+        let anywhere = known.run(&chain.blocks, device, |groups| groups.to_le_bytes()[0] | groups.to_le_bytes()[1]);
+        Held { device, anywhere }
     }
 }
 
@@ -262,28 +262,49 @@ impl Known {
         Self { shape: Shape::default(), table: Table::with_room(0) }
     }
 
-    /// Returns how many leading blocks can be used, where `groups` says which groups of a block are there.
-    fn run(&self, blocks: &[BlockHash], groups: impl Fn(u16) -> u8) -> usize {
+    /// Returns how many leading blocks can be used, at least the `least` that are known to be, where `groups` says which
+    /// groups of a block are there.
+    fn run(&self, blocks: &[BlockHash], least: usize, groups: impl Fn(u16) -> u8) -> usize {
         let Shape { full, windows, .. } = &self.shape;
-        let mut usable = 0;
-        // Of each group with a window, the blocks that are there without a gap before this one.
-        let mut rows = vec![0; windows.len()];
-        for (place, block) in blocks.iter().enumerate() {
-            let Some(there) = self.table.get(*block).map(&groups) else { break };
-            if there & full != *full {
+        let there = |block: &BlockHash| self.table.get(*block).map(&groups).filter(|there| there & full == *full);
+        if !windows.is_empty() {
+            return usable(windows, blocks.iter().map_while(there));
+        }
+        // Engines evict the end of a prompt before its beginning, so that whoever holds a block holds those before it: all
+        // before `low` are held, and the one at `high` is not.
+        let (mut low, mut high, mut step) = (least, blocks.len(), 1);
+        while low + step <= blocks.len() {
+            if there(&blocks[low + step - 1]).is_none() {
+                high = low + step - 1;
                 break;
             }
-            let mut is_usable = true;
-            for ((group, window), row) in windows.iter().zip(&mut rows) {
-                *row = if there & group == 0 { 0 } else { *row + 1 };
-                is_usable &= *row >= (*window).min(place + 1);
-            }
-            if is_usable {
-                usable = place + 1;
-            }
+            low += step;
+            step *= 2;
         }
-        usable
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            if there(&blocks[middle]).is_some() { low = middle + 1 } else { high = middle }
+        }
+        low
     }
+}
+
+/// Returns how many leading blocks can be used, given the groups that hold each of them, where some have windows.
+fn usable(windows: &[(u8, usize)], blocks: impl Iterator<Item = u8>) -> usize {
+    let mut usable = 0;
+    // Of each group with a window, the blocks that are there without a gap before this one.
+    let mut rows = vec![0; windows.len()];
+    for (place, there) in blocks.enumerate() {
+        let mut is_usable = true;
+        for ((group, window), row) in windows.iter().zip(&mut rows) {
+            *row = if there & group == 0 { 0 } else { *row + 1 };
+            is_usable &= *row >= (*window).min(place + 1);
+        }
+        if is_usable {
+            usable = place + 1;
+        }
+    }
+    usable
 }
 
 /// Returns the bit of a place; `None` for a group that is not told apart.
