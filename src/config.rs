@@ -16,9 +16,11 @@ use crate::controller::SERVICE_NAME;
 use crate::kinds::duration::{DurationError, parse_duration};
 
 pub use addresses::{AddressConfig, AddressProviderName};
+pub use redis::RedisConfig;
 pub use unserved::unserved;
 
 mod addresses;
+mod redis;
 mod unserved;
 
 /// The port of `/metrics` and the probes unless `--metrics-port` says otherwise.
@@ -65,6 +67,10 @@ pub struct Config {
     /// How engines are reached and observed.
     #[command(flatten)]
     pub engines: EngineConfig,
+
+    /// Where routers and sidecars share what they know.
+    #[command(flatten)]
+    pub redis: RedisConfig,
 
     /// The access log.
     #[command(flatten)]

@@ -25,7 +25,8 @@ use thiserror::Error;
 
 use super::picker::{Picker, WhenNoneIsLeft};
 use super::plugins::arguments::{Arguments, BadArgument};
-use super::plugins::{ELSEWHERE, FILTERS, SCORES};
+use super::plugins::kvcache_aware::KvcacheAware;
+use super::plugins::{FILTERS, SCORES};
 
 /// How a scheduler chooses endpoints.
 #[derive(Clone, Debug, PartialEq)]
@@ -186,13 +187,16 @@ impl SchedulerConfig {
         Picker::new(filters.collect(), scores.collect())
     }
 
+    /// Returns how the plugin kvcache-aware looks blocks up, if it is in use.
+    pub fn kvcache_aware(&self) -> Option<KvcacheAware> {
+        let name = KvcacheAware::NAME;
+        self.scores.iter().find(|(score, _)| *score == name)?;
+        KvcacheAware::of(&mut self.arguments.get(name).cloned().unwrap_or_default()).ok()
+    }
+
     /// Takes in the arguments of a plugin, once it was made of them to see whether that can be done.
     fn configure(&mut self, PluginConfig { name, args }: PluginConfig) -> Result<(), SchedulerConfigError> {
         let line = name.referenced.line();
-        if let Some(warning) = elsewhere(&name) {
-            self.warnings.push(warning);
-            return Ok(());
-        }
         let known: Vec<_> = SCORES.iter().map(|(known, _)| *known).collect();
         let Some(make) = maker(SCORES, &name.value) else {
             let key = "scheduler.pluginConfig";
@@ -225,10 +229,6 @@ impl SchedulerConfig {
         if let Some((found, _)) = table.iter().find(|(known, _)| *known == name.value) {
             return Ok(Some(found));
         }
-        if let Some(warning) = elsewhere(name) {
-            self.warnings.push(warning);
-            return Ok(None);
-        }
         Err(SchedulerConfigError::UnknownPlugin {
             line: name.referenced.line(),
             key,
@@ -258,12 +258,6 @@ impl<T> Chosen<T> {
 
 fn maker<M: Copy>(table: &[(&str, M)], name: &str) -> Option<M> {
     table.iter().find(|(known, _)| *known == name).map(|(_, make)| *make)
-}
-
-/// Returns why a plugin is left out that only the Go router has.
-fn elsewhere(name: &Spanned<String>) -> Option<String> {
-    let (known, why) = ELSEWHERE.iter().find(|(known, _)| *known == name.value)?;
-    Some(format!("line {}: the plugin `{known}` is left out: {why}", name.referenced.line()))
 }
 
 fn list(names: &[&str]) -> String {

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
+use k8s_openapi::jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use super::ledger::Ledger;
@@ -31,7 +32,7 @@ pub struct Endpoint {
     /// The group whose prefill and decode endpoints work together, where a ModelServer has such groups.
     #[serde(serialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub group: Option<Arc<str>>,
-    /// Which life of the Pod this is. An engine that was started anew has an empty cache, and is another endpoint.
+    /// Which life of the Pod this is: its UID and, after a space, when its newest container started. An engine that was started anew has an empty cache, and is another endpoint.
     #[serde(serialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub incarnation: Option<Arc<str>>,
 }
@@ -103,6 +104,12 @@ impl Endpoint {
     /// Makes an endpoint of which no more is known than where it is.
     pub fn new(pod: ObjectKey, address: IpAddr, port: u16) -> Self {
         Self { pod, address, port, rank: 0, role: Role::Whole, group: None, incarnation: None }
+    }
+
+    /// Returns when the newest container of this life of the Pod started, in seconds since 1970, if that is known.
+    pub fn started(&self) -> Option<i64> {
+        let (_, started) = self.incarnation.as_deref()?.split_once(' ')?;
+        started.parse::<Timestamp>().ok().map(Timestamp::as_second)
     }
 
     /// Returns the socket to connect to.

@@ -15,6 +15,7 @@
 //! | [`homes`] | where replicas of the router send what none of them has sent before |
 //! | [`hits`] | how much of a prompt an endpoint has cached, by its own events where there are some |
 //! | [`request`] | what a request tells of itself before an endpoint is picked |
+//! | [`owners`] | which Pods hold a prompt, as Redis has it |
 //! | [`picker`] | the order of filters and scores, and how ties are broken |
 //! | [`plugins`] | the one table of filters and scores by name, and each of them in a file of its own |
 //! | [`config`] | which plugins are used, as the Go router's configuration file says it |
@@ -31,6 +32,7 @@ pub mod homes;
 pub mod hits;
 pub mod ledger;
 pub mod objective;
+pub mod owners;
 pub mod picker;
 pub mod plugins;
 pub mod prefix;

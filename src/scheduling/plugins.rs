@@ -8,6 +8,7 @@ use arguments::{Arguments, BadArgument};
 pub mod arguments;
 pub mod expected_wait;
 pub mod gpu_usage;
+pub mod kvcache_aware;
 pub mod least_latency;
 pub mod least_request;
 pub mod lora_affinity;
@@ -26,6 +27,7 @@ pub type MakeFilter = fn(&mut Arguments) -> Result<Box<dyn Filter>, BadArgument>
 pub const SCORES: &[(&str, MakeScore)] = &[
     ("expected-wait", |_| Ok(Box::new(expected_wait::ExpectedWait))),
     ("gpu-usage", |_| Ok(Box::new(gpu_usage::GpuUsage))),
+    (kvcache_aware::KvcacheAware::NAME, |arguments| Ok(Box::new(kvcache_aware::KvcacheAware::of(arguments)?))),
     ("least-latency", |arguments| Ok(Box::new(least_latency::LeastLatency::of(arguments)?))),
     ("least-request", |arguments| Ok(Box::new(least_request::LeastRequest::of(arguments)?))),
     ("prefix-cache", |arguments| Ok(Box::new(prefix_cache::PrefixCache::of(arguments)?))),
@@ -37,9 +39,6 @@ pub const FILTERS: &[(&str, MakeFilter)] = &[
     ("least-request", |arguments| Ok(Box::new(least_request::FewWaiting::of(arguments)?))),
     ("lora-affinity", |_| Ok(Box::new(lora_affinity::LoraAffinity))),
 ];
-
-/// The plugins of the Go router that this one does not have yet; a file that names them still means something.
-pub const ELSEWHERE: &[(&str, &str)] = &[("kvcache-aware", "it needs Redis, which this router does not speak yet")];
 
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::owners::Owners;
 use crate::inference::kv_events::known::Likeness;
 use crate::inference::prompt::BlockHash;
 
@@ -25,6 +26,8 @@ pub struct RequestFacts {
     pub mark: Option<BlockHash>,
     /// What its prompt has in common with one whose tokens are known; `None` where no endpoint tells of its cache.
     pub likeness: Option<Likeness>,
+    /// Which Pods hold its prompt, as Redis has it; `None` where nobody has looked, or nothing was told in time.
+    pub owners: Option<Owners>,
 }
 
 /// One attempt of a request, which wants an endpoint.
@@ -46,6 +49,8 @@ pub struct PickRequest<'r> {
     pub mark: Option<BlockHash>,
     /// What its prompt has in common with one whose tokens are known.
     pub likeness: Option<&'r Likeness>,
+    /// Which Pods hold its prompt, as Redis has it.
+    pub owners: Option<&'r Owners>,
     /// Where earlier attempts of the request failed.
     pub tried: &'r [SocketAddr],
 }
@@ -62,6 +67,7 @@ impl RequestFacts {
             session: self.session.as_deref(),
             mark: self.mark,
             likeness: self.likeness.as_ref(),
+            owners: self.owners.as_ref(),
             tried,
         }
     }

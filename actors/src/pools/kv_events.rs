@@ -27,14 +27,14 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Asks engines questions, in HTTP/1.1.
 #[derive(Clone)]
-struct Questions {
+pub(crate) struct Questions {
     client: Client,
     scheme: &'static str,
 }
 
 impl Questions {
     /// Makes it for the current thread.
-    fn new(upstream: &Upstream, https: bool) -> Self {
+    pub(crate) fn new(upstream: &Upstream, https: bool) -> Self {
         let connector = Connector::new().rustls_0_23(upstream.engines_tls()).timeout(ANSWER_TIMEOUT);
         let client = Client::builder().connector(connector).timeout(ANSWER_TIMEOUT).disable_redirects().finish();
         Self { client, scheme: if https { "https" } else { "http" } }
@@ -42,7 +42,13 @@ impl Questions {
 
     /// Asks an engine: with a body by POST, without by GET. Returns the answer if it is a good one and not larger than
     /// `most` bytes.
-    async fn ask(&self, engine: SocketAddr, path: &str, body: Option<String>, most: usize) -> Option<Vec<u8>> {
+    pub(crate) async fn ask(
+        &self,
+        engine: SocketAddr,
+        path: &str,
+        body: Option<String>,
+        most: usize,
+    ) -> Option<Vec<u8>> {
         let url = format!("{}://{engine}{path}", self.scheme);
         let sent = match body {
             Some(body) => self.client.post(url).insert_header(("content-type", "application/json")).send_body(body),

@@ -18,6 +18,7 @@ mod http2;
 mod http_routes;
 mod inference_pools;
 mod kv_events;
+mod kvcache_aware;
 mod limits;
 mod messages;
 mod one_road;

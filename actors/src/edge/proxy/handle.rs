@@ -12,7 +12,7 @@ use super::outbound::Outbound;
 use super::pick::pick;
 use super::reply::{Early, Reply, ReplyBody};
 use super::worker::Worker;
-use super::{early_answer, inference, mirrors, models, response_filters};
+use super::{early_answer, inference, mirrors, models, response_filters, shared_cache};
 
 /// Handles one request.
 ///
@@ -48,6 +48,7 @@ async fn answer(call: &mut Call<'_>, incoming: Incoming) -> Result<Reply, Early>
     let upgrade = outbound.take(call, &way, body, !mirrors.is_empty()).await?;
     mirrors::send(call, mirrors, &outbound);
     let passing = inference::shape(call, &way, &mut outbound)?;
+    shared_cache::look_up(call, &way.backend, &outbound.body).await;
     let picked = pick(call, &way, &mut outbound).await?;
     let mut answer = deliver(call, &way, &mut outbound, &picked).await?;
     picked.report(call, &way, &mut answer).await;

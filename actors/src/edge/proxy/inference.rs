@@ -135,6 +135,7 @@ pub(super) fn shape(call: &mut Call<'_>, way: &Way<'_>, outbound: &mut Outbound)
         session: policy.sessions.find(&Received(&outbound.headers), call.head.uri.query().unwrap_or_default()),
         mark: prompt.key,
         likeness,
+        owners: None,
     });
     if let Body::Whole(body) = &mut outbound.body {
         *body = understood.shape(std::mem::take(body), model);

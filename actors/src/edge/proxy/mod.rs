@@ -24,6 +24,7 @@ mod reply;
 mod response_filters;
 mod segments;
 mod service;
+mod shared_cache;
 mod tokens;
 mod tunnel;
 mod worker;

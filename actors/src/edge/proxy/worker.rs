@@ -23,6 +23,7 @@ use tokio::sync::Semaphore;
 use super::admission::PortPlaces;
 use super::error::{NoEndpoint, ProxyError};
 use super::mirrors;
+use super::shared_cache::SharedCache;
 use crate::edge::ext_proc::Channels;
 use crate::edge::tls::TlsReader;
 use crate::nursery::{Child, Tended};
@@ -82,6 +83,8 @@ pub struct Worker {
     pub(super) mirrors: Arc<Semaphore>,
     /// Connections to endpoint pickers.
     pub(super) pickers: Channels,
+    /// Lookups of prompts in Redis, where the scheduler wants them.
+    pub(super) shared_cache: Option<SharedCache>,
     /// When the worker started, in seconds since the epoch.
     pub(super) started: i64,
     scheduler: RefCell<Child<Scheduler>>,
@@ -116,6 +119,10 @@ impl Worker {
             mirrors: mirrors::room(),
             observer,
             pickers: Channels::new(engines.connect_timeout, engines.endpoint_picker_timeout),
+            shared_cache: serving
+                .scheduler
+                .kvcache_aware()
+                .and_then(|plugin| SharedCache::new(plugin, &serving.config.redis, &serving.upstream).ok()),
             started: i64::try_from(since_epoch.as_secs()).unwrap_or_default(),
             scheduler: RefCell::new(Child::start(Scheduler::NAME, start)),
             asks,

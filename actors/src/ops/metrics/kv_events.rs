@@ -12,6 +12,9 @@ const EVENTS: [&str; 9] =
 /// What comes of prompts whose tokens are not known.
 const TOKENIZATIONS: [&str; 7] = ["not_heard", "not_told", "named", "too_many", "asked", "answered", "not_answered"];
 
+/// What comes of lookups in Redis.
+const LOOKUPS: [&str; 6] = ["found", "not_found", "not_told", "no_tokens", "no_redis", "late"];
+
 /// The metrics of KV events.
 #[derive(Debug)]
 pub struct KvEventMetrics {
@@ -22,6 +25,8 @@ pub struct KvEventMetrics {
     pub lag_seconds: HistogramFamily<PoolLabel>,
     /// Prompts whose tokens were not known, by what came of it.
     pub tokenizations: Family<KvEventLabels, Counter>,
+    /// Prompts that were looked up in Redis, by what came of it.
+    pub lookups: Family<KvEventLabels, Counter>,
 }
 
 impl KvEventMetrics {
@@ -42,6 +47,11 @@ impl KvEventMetrics {
                 "Prompts whose tokens were not known, by what came of it",
                 Family::default(),
             ),
+            lookups: families.add(
+                "kvcache_lookups",
+                "Prompts that were looked up in Redis for kvcache-aware, by what came of it",
+                Family::default(),
+            ),
         }
     }
 
@@ -50,6 +60,9 @@ impl KvEventMetrics {
         let labels = |what| KvEventLabels { pool: key.to_string(), what };
         for what in EVENTS {
             self.events.remove(&labels(what));
+        }
+        for what in LOOKUPS {
+            self.lookups.remove(&labels(what));
         }
         for what in TOKENIZATIONS {
             self.tokenizations.remove(&labels(what));

@@ -1,0 +1,149 @@
+//! Looks up which Pods hold a prompt, for the plugin kvcache-aware, before an endpoint is picked.
+//!
+//! Source: the Go kthena-router. An engine of the pool tells the prompt's tokens, and Redis which Pods hold its blocks. All
+//! of it takes 150 ms at most, and then the request goes on without; so it does at once while Redis is away, which is
+//! tried again once a second.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use kthena_router::config::RedisConfig;
+use kthena_router::inference::api::{Api, Call as Asks};
+use kthena_router::inference::kv_events::tokenize::{Asked, Question, TOKENIZE, tokens};
+use kthena_router::kinds::model_server::InferenceEngine;
+use kthena_router::scheduling::endpoint::Endpoint;
+use kthena_router::scheduling::owners::{Entries, Owners, keys};
+use kthena_router::scheduling::plugins::kvcache_aware::KvcacheAware;
+use kthena_router_upstream::{Body, Upstream};
+use redis::aio::MultiplexedConnection;
+use redis::{Client, ConnectionAddr, IntoConnectionInfo, RedisResult};
+use tokio::time::timeout;
+use tracing::warn;
+
+use super::backend::Backend;
+use super::call::Call;
+use crate::ops::metrics::KvEventLabels;
+use crate::pools::kv_events::Questions;
+
+/// How long a request waits for its tokens, and then for Redis.
+const TOKENS_LIMIT: Duration = Duration::from_millis(100);
+const REDIS_LIMIT: Duration = Duration::from_millis(50);
+/// How long Redis is left alone after it could not be reached.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The longest answer of an engine that is read, in bytes: a million tokens.
+const MOST_ANSWER: usize = 16 << 20;
+
+/// The lookups of one worker thread.
+pub(super) struct SharedCache {
+    plugin: KvcacheAware,
+    client: Client,
+    connection: RefCell<Option<MultiplexedConnection>>,
+    /// When Redis was last found away.
+    away: Cell<Option<Instant>>,
+    /// For engines that speak http, and for those that speak https.
+    questions: [Questions; 2],
+}
+
+/// A prompt to look up.
+struct Lookup<'l> {
+    api: Api,
+    body: &'l Bytes,
+    model: &'l str,
+    /// The engine that is asked for tokens.
+    engine: SocketAddr,
+    https: bool,
+}
+
+impl SharedCache {
+    /// Makes the lookups of the plugin on the current thread; nothing is connected yet.
+    pub(super) fn new(plugin: KvcacheAware, redis: &RedisConfig, upstream: &Upstream) -> RedisResult<Self> {
+        let info = ConnectionAddr::Tcp(redis.redis_host.clone(), redis.redis_port).into_connection_info()?;
+        let mut settings = info.redis_settings().clone().set_skip_set_lib_name();
+        if let Some(password) = &redis.redis_password {
+            settings = settings.set_password(password);
+        }
+        let client = Client::open(info.set_redis_settings(settings))?;
+        let questions = [false, true].map(|https| Questions::new(upstream, https));
+        Ok(Self { plugin, client, connection: RefCell::default(), away: Cell::default(), questions })
+    }
+
+    /// Asks what Redis has for the blocks of a prompt; says what came of it.
+    async fn look_up(&self, lookup: Lookup<'_>) -> Result<Vec<Entries>, &'static str> {
+        if self.away.get().is_some_and(|since| since.elapsed() < PAUSE) {
+            return Err("no_redis");
+        }
+        let asked = Asked::about(lookup.api, lookup.body, lookup.model).ok_or("not_told")?;
+        let tokens = match asked.question {
+            Question::Known(tokens) => tokens,
+            Question::Ask(question) => {
+                let questions = &self.questions[usize::from(lookup.https)];
+                let answer = questions.ask(lookup.engine, TOKENIZE, Some(question), MOST_ANSWER);
+                let answer = timeout(TOKENS_LIMIT, answer).await.map_err(|_| "late")?;
+                answer.and_then(|answer| tokens(&answer)).ok_or("no_tokens")?
+            }
+        };
+        let keys = keys(lookup.model, &tokens, self.plugin.block_size, self.plugin.most_blocks);
+        let answer = timeout(REDIS_LIMIT, self.fetch(&keys)).await;
+        let answer = answer.map_err(|_| "no answer in time".to_owned());
+        answer.and_then(|answer| answer.map_err(|error| error.to_string())).map_err(|error| {
+            // A connection that fails or takes too long is not used again.
+            self.connection.take();
+            if self.away.replace(Some(Instant::now())).is_none() {
+                warn!(error, "redis does not answer, kvcache-aware is neutral until it does");
+            }
+            "no_redis"
+        })
+    }
+
+    async fn fetch(&self, keys: &[String]) -> RedisResult<Vec<Entries>> {
+        let open = self.connection.borrow().clone();
+        let mut connection = match open {
+            Some(connection) => connection,
+            None => self.client.get_multiplexed_async_connection().await?,
+        };
+        let mut questions = redis::pipe();
+        for key in keys {
+            questions.hgetall(key);
+        }
+        let answer = questions.query_async(&mut connection).await?;
+        *self.connection.borrow_mut() = Some(connection);
+        self.away.set(None);
+        Ok(answer)
+    }
+}
+
+/// Finds out which Pods hold a request's prompt, where the plugin is in use.
+pub(super) async fn look_up(call: &mut Call<'_>, backend: &Backend, body: &Body) {
+    let (Some(cache), Asks::Inference(api), Body::Whole(body), Some(facts)) =
+        (&call.worker.shared_cache, call.asks, body, &mut call.request_facts)
+    else {
+        return;
+    };
+    let view = backend.pool.view().clone();
+    if view.members.len() < 2 {
+        return;
+    }
+    let place = usize::try_from(call.worker.draw(view.members.len() as u64)).unwrap_or_default();
+    let port = match backend.policy.engine {
+        Some(InferenceEngine::Sglang) => cache.plugin.sglang_port,
+        Some(InferenceEngine::Vllm) | None => cache.plugin.vllm_port,
+    };
+    let engine = &view.members[place].endpoint;
+    let engine = SocketAddr::new(engine.address, port.unwrap_or(engine.port));
+    let lookup = Lookup { api, body, model: &facts.model, engine, https: backend.policy.https };
+    let outcome = match cache.look_up(lookup).await {
+        Ok(entries) => {
+            let endpoints = view.members.iter().map(|member| -> &Endpoint { &member.endpoint });
+            let owners = Owners::of(&entries, endpoints);
+            let outcome = if owners.held.is_empty() { "not_found" } else { "found" };
+            Arc::make_mut(facts).owners = Some(owners);
+            outcome
+        }
+        Err(outcome) => outcome,
+    };
+    let labels = KvEventLabels { pool: backend.pool.key.to_string(), what: outcome };
+    call.worker.door.serving.metrics.kv_events.lookups.get_or_create(&labels).inc();
+}

@@ -1,0 +1,130 @@
+//! The plugin kvcache-aware with a Redis of its own, into which the test writes what the Go router's sidecars do.
+
+use std::net::Ipv4Addr;
+use std::process::{Child, Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use kthena_router::scheduling::owners::keys;
+use redis::aio::MultiplexedConnection;
+use serde_json::{Value, json};
+use simulated_engine::EngineConfig;
+
+use crate::harness::{ENGINE_PORT, Harness, Network, PORT, client, free_port, read, route_yaml, until};
+
+const SCHEDULER: &str = "scheduler: {plugins: {Score: {enabled: [{name: kvcache-aware, weight: 1}]}}}";
+const PROBES: u32 = 200;
+
+/// A Redis server that ends with its test.
+struct Redis {
+    server: Child,
+    port: u16,
+}
+
+impl Redis {
+    async fn start() -> (Self, MultiplexedConnection) {
+        let port = free_port(Ipv4Addr::LOCALHOST.into());
+        let (server, connection) = Self::start_on(port).await;
+        (Self { server, port }, connection)
+    }
+
+    async fn start_on(port: u16) -> (Child, MultiplexedConnection) {
+        let server = Command::new("redis-server")
+            .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port", &port.to_string()])
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("Debian's package redis-server is installed");
+        let client = redis::Client::open(("127.0.0.1", port)).unwrap();
+        until("redis answers", async || client.get_multiplexed_async_connection().await.is_ok()).await;
+        (server, client.get_multiplexed_async_connection().await.unwrap())
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        drop(self.server.kill());
+        drop(self.server.wait());
+    }
+}
+
+fn prompt(name: &str) -> Value {
+    let words: Vec<_> = (0..100).map(|place| format!("{name}{place}")).collect();
+    json!({"model": "m", "prompt": words.join(" "), "max_tokens": 1})
+}
+
+/// Notes, as a sidecar does, that a Pod holds the first blocks of a prompt.
+async fn note(redis: &mut MultiplexedConnection, harness: &Harness, prompt: &Value, pod: &str, blocks: usize) {
+    let url = format!("http://{}:{ENGINE_PORT}/tokenize", harness.host(10));
+    let answer = read(client().post(url).send_body(prompt.to_string()).await.unwrap()).await.json();
+    let tokens: Vec<u32> = serde_json::from_value(answer["tokens"].clone()).unwrap();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let keys = keys("m", &tokens, 16, 128);
+    assert_eq!(keys.len(), 7, "the last four tokens are a block as well");
+    let mut notes = redis::pipe();
+    for key in &keys[..blocks] {
+        notes.hset(key, format!("{pod}.default"), now).ignore();
+    }
+    notes.exec_async(redis).await.unwrap();
+}
+
+async fn send(harness: &Harness, prompt: &Value) -> u16 {
+    read(harness.post_to(PORT, "/v1/completions").send_body(prompt.to_string()).await.unwrap()).await.status
+}
+
+async fn lookups(harness: &Harness, outcome: &str) -> f64 {
+    harness.metric("kthena_router_kvcache_lookups_total", &[&format!("what=\"{outcome}\"")]).await
+}
+
+/// Sends a prompt until so many further lookups had this outcome.
+async fn send_until(harness: &Harness, prompt: &Value, outcome: &str, count: u32) {
+    let wanted = lookups(harness, outcome).await + f64::from(count);
+    harness
+        .until(outcome, async || {
+            assert_eq!(send(harness, prompt).await, 200);
+            lookups(harness, outcome).await >= wanted
+        })
+        .await;
+}
+
+#[actix_web::test]
+async fn the_pod_that_holds_a_prompt_gets_it_and_redis_may_go_away() {
+    let (mut redis, mut connection) = Redis::start().await;
+    let network = Network::new();
+    let mut engines = Vec::new();
+    for host in 10..13 {
+        engines.push(network.engine_with(host, EngineConfig::new("m")).await);
+    }
+    network.model_server("s", "m", &[10, 11, 12]);
+    network.write("route.yaml", &route_yaml("r", "m", "s"));
+    let file = network.directory().join("scheduler.conf");
+    std::fs::write(&file, SCHEDULER).unwrap();
+    let flags = [
+        format!("--scheduler-config={}", file.display()),
+        "--redis-host=127.0.0.1".to_owned(),
+        format!("--redis-port={}", redis.port),
+    ];
+    let harness = network.start(&[&flags[0], &flags[1], &flags[2]]).await;
+
+    let (held, cold) = (prompt("held"), prompt("cold"));
+    note(&mut connection, &harness, &held, "s-11", 7).await;
+    note(&mut connection, &harness, &held, "s-12", 3).await;
+    // On a busy machine some lookups are late, and those requests go anywhere.
+    send_until(&harness, &held, "found", PROBES).await;
+    assert!(engines[1].requests() >= u64::from(PROBES), "all that were found, not only 90 %");
+
+    // A prompt that nobody holds is neutral, and so is every prompt while Redis is away.
+    send_until(&harness, &cold, "not_found", 30).await;
+    assert!(engines.iter().all(|engine| engine.requests() > 0), "spread");
+    let found = lookups(&harness, "found").await;
+    redis.server.kill().unwrap();
+    redis.server.wait().unwrap();
+    for _ in 0..5 {
+        assert_eq!(send(&harness, &held).await, 200);
+    }
+    assert_eq!(lookups(&harness, "found").await, found);
+
+    // It is found again.
+    let (server, mut connection) = Redis::start_on(redis.port).await;
+    redis.server = server;
+    note(&mut connection, &harness, &held, "s-12", 7).await;
+    send_until(&harness, &held, "found", 1).await;
+}
