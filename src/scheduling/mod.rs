@@ -28,8 +28,8 @@
 pub mod commons;
 pub mod config;
 pub mod endpoint;
-pub mod homes;
 pub mod hits;
+pub mod homes;
 pub mod ledger;
 pub mod objective;
 pub mod owners;

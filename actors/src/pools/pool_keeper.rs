@@ -37,7 +37,6 @@ use crate::messages::{AttemptEnded, HealthChanged, ScrapeFault, Scraped, WatchEn
 use crate::nursery::{Child, End, Tended};
 use crate::ops::metrics::{EndpointLabels, Metrics};
 use crate::ops::vitals::Vitals;
-use crate::pools::kv_events::{Engines, Listening};
 use crate::pools::published::{Member, Pool, PoolView};
 use crate::pools::scraper::{MetricsScraper, Scraping};
 use hearing::Hearing;
@@ -139,40 +138,6 @@ impl PoolKeeper {
         });
         scraper.address().do_send(self.watched());
         self.scraper = Some(scraper);
-    }
-
-    /// Returns how the engines are listened to; `None` where they do not tell of their KV caches.
-    fn listening(&self) -> Option<Listening> {
-        let events = self.policy.kv_events?;
-        let (upstream, https) = (self.means.upstream.clone(), self.policy.https);
-        Some(Listening { engines: Engines { upstream, https, pool: self.pool.key.to_string().into() }, events })
-    }
-
-    fn start_hearing(&mut self) {
-        let Some(listening) = self.listening().filter(|_| self.hearing.is_none()) else { return };
-        let hearing = Hearing::start(&listening, &self.pool, &self.means, self.vitals.metrics());
-        hearing.tell(&self.members);
-        self.hearing = Some(hearing);
-    }
-
-    /// Listens to the engines as the present policy says.
-    fn hear_anew(&mut self, before: &PoolPolicy, context: &mut Context<Self>) {
-        if (before.kv_events, before.https) == (self.policy.kv_events, self.policy.https) {
-            if let Some(hearing) = &self.hearing {
-                hearing.tell(&self.members);
-            }
-            return;
-        }
-        match self.hearing.take() {
-            Some(hearing) => {
-                let ended = hearing.end().into_actor(self);
-                context.spawn(ended.map(|(), keeper, context| {
-                    keeper.start_hearing();
-                    keeper.publish(context);
-                }));
-            }
-            None => self.start_hearing(),
-        }
     }
 
     /// Replaces the scraper by one for the present policy, once the old one scrapes no more.

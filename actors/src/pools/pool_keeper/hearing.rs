@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use actix::{Actor, WeakRecipient};
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, WeakRecipient, WrapFuture};
 use kthena_router::object::PoolKey;
+use kthena_router::routing::pool::PoolPolicy;
 
-use super::Means;
+use super::{Means, PoolKeeper};
 use crate::messages::LearnPrompt;
 use crate::nursery::{Child, Tended};
 use crate::ops::metrics::Metrics;
@@ -58,6 +59,42 @@ impl Hearing {
     pub(super) async fn end(self) {
         self.listener.end().await;
         self.tokenizer.end().await;
+    }
+}
+
+impl PoolKeeper {
+    /// Returns how the engines are listened to; `None` where they do not tell of their KV caches.
+    fn listening(&self) -> Option<Listening> {
+        let events = self.policy.kv_events?;
+        let (upstream, https) = (self.means.upstream.clone(), self.policy.https);
+        Some(Listening { engines: Engines { upstream, https, pool: self.pool.key.to_string().into() }, events })
+    }
+
+    pub(super) fn start_hearing(&mut self) {
+        let Some(listening) = self.listening().filter(|_| self.hearing.is_none()) else { return };
+        let hearing = Hearing::start(&listening, &self.pool, &self.means, self.vitals.metrics());
+        hearing.tell(&self.members);
+        self.hearing = Some(hearing);
+    }
+
+    /// Listens to the engines as the present policy says.
+    pub(super) fn hear_anew(&mut self, before: &PoolPolicy, context: &mut Context<Self>) {
+        if (before.kv_events, before.https) == (self.policy.kv_events, self.policy.https) {
+            if let Some(hearing) = &self.hearing {
+                hearing.tell(&self.members);
+            }
+            return;
+        }
+        match self.hearing.take() {
+            Some(hearing) => {
+                let ended = hearing.end().into_actor(self);
+                context.spawn(ended.map(|(), keeper, context| {
+                    keeper.start_hearing();
+                    keeper.publish(context);
+                }));
+            }
+            None => self.start_hearing(),
+        }
     }
 }
 
