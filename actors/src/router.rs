@@ -135,6 +135,7 @@ impl Router {
     /// Returns a [`StartError`] for what would also be wrong at every other try; ports of Gateways are tried again.
     pub fn start(config: &Config, origin: &Origin) -> Result<Self, StartError> {
         let access_log = access_log(config)?;
+        let picker = Arc::new(scheduler(config)?.picker());
         let metrics = Metrics::new();
         let engine_tls = tls::client(config.engines.engine_ca_cert.as_deref())?;
         let upstream = Upstream::new(config.engines.connect_timeout, Arc::clone(&engine_tls));
@@ -158,7 +159,7 @@ impl Router {
         let workers = InferenceWorkers::start(serving.workers);
         fleet_context.run(ListenerFleet::new(serving, workers.clone(), registry.downgrade().recipient()));
         let sources = origin.start(config, &registry, &metrics)?;
-        let keeping = Keeping { scheduling, means };
+        let keeping = Keeping { scheduling, means, picker };
         registry_context.run(RouteRegistry::new(
             (World::expecting(sources.lists), controller(config)),
             Publishers { snapshot, tls: tls_publisher },
@@ -233,7 +234,6 @@ fn serving(
     metrics.edge.watch(&budget);
     let cpus = || available_parallelism().map_or(1, usize::from);
     Ok(Serving {
-        scheduler: scheduler(config)?,
         stopping: Stopping::default(),
         workers: config.listen.workers.map_or_else(cpus, usize::from),
         budget,

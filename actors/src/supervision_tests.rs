@@ -18,7 +18,6 @@ use kthena_router::manifest::{Object, read};
 use kthena_router::object::{Bind, BindState};
 use kthena_router::plan::BindPlan;
 use kthena_router::routing::table::{ListenerIdentity, ListenerTable};
-use kthena_router::scheduling::config::SchedulerConfig;
 use kthena_router::world::{Fact, Listing, World};
 use kthena_router_downstream::Budget;
 use simulated_engine::EngineConfig;
@@ -128,7 +127,6 @@ pub(crate) fn config(flags: &[&str]) -> Config {
 pub(crate) fn serving(config: Config, reader: Reader, metrics: &Arc<Metrics>) -> Serving {
     Serving {
         stopping: Stopping::default(),
-        scheduler: SchedulerConfig::default(),
         upstream: Upstream::new(config.engines.connect_timeout, tls::client(None).unwrap()),
         workers: 1,
         budget: Budget::new(64 << 20),
@@ -165,7 +163,7 @@ pub(crate) fn empty_registry(metrics: &Arc<Metrics>) -> (Addr<RouteRegistry>, Re
     let controller = Controller { bind_address: IpAddr::V4(Ipv4Addr::LOCALHOST), ..Controller::default() };
     let upstream = kthena_router_upstream::Upstream::new(config.engines.connect_timeout, tls::client(None).unwrap());
     let means = Means { scraping: Arbiter::current(), upstream, engines: config.engines, reports: None };
-    let keeping = Keeping { scheduling: Arbiter::current(), means };
+    let keeping = Keeping { scheduling: Arbiter::current(), means, picker: Arc::default() };
     let fleet = Bystander.start().recipient();
     let publishers = Publishers { snapshot, tls: tls::channel().0 };
     let registry =
@@ -286,7 +284,7 @@ async fn a_ward_is_replaced_by_the_overseer() {
     let latest = Rc::new(RefCell::new(None));
     let (started, ward_metrics) = (Rc::clone(&latest), Arc::clone(&metrics));
     let ward = Ward::replaceable(Scheduler::NAME, move || {
-        let ward = Scheduler::new(&SchedulerConfig::default(), &ward_metrics).start();
+        let ward = Scheduler::new(&ward_metrics).start();
         *started.borrow_mut() = Some(ward.clone());
         ward
     });

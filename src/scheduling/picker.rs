@@ -4,6 +4,8 @@
 //! are equally good share the traffic at random, because a fixed order would send all of it to one of them whenever
 //! the pool is idle.
 
+use std::fmt;
+
 use rand::{Rng, RngExt};
 use thiserror::Error;
 
@@ -17,7 +19,7 @@ use super::witness::Witness;
 pub const NEUTRAL: f32 = 0.5;
 
 /// Removes candidates that should not serve a request.
-pub trait Filter: Send {
+pub trait Filter: Send + Sync {
     /// The filter's name in errors, metrics and explanations.
     fn name(&self) -> &'static str;
     /// Returns whether the candidate may serve the request.
@@ -25,7 +27,7 @@ pub trait Filter: Send {
 }
 
 /// Rates candidates against each other.
-pub trait Score: Send {
+pub trait Score: Send + Sync {
     /// The score's name in metrics and explanations.
     fn name(&self) -> &'static str;
     /// Rates each candidate from 0 (worst) to 1 (best), in the order of `candidates`.
@@ -67,7 +69,7 @@ pub enum PickError {
     },
 }
 
-/// The filters and scores that a scheduler applies, in order.
+/// The filters and scores that a scheduler applies, in order. It remembers nothing, so that threads share it.
 pub struct Picker {
     filters: Vec<(Box<dyn Filter>, WhenNoneIsLeft)>,
     scores: Vec<(Box<dyn Score>, f32)>,
@@ -159,6 +161,21 @@ impl Picker {
             }
         }
         totals
+    }
+}
+
+impl Default for Picker {
+    /// Makes a picker without any score, which picks at random.
+    fn default() -> Self {
+        Self::new(Vec::new(), Vec::new())
+    }
+}
+
+impl fmt::Debug for Picker {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let filters: Vec<_> = self.filters.iter().map(|(filter, _)| filter.name()).collect();
+        let scores: Vec<_> = self.scores.iter().map(|(score, weight)| (score.name(), weight)).collect();
+        formatter.debug_struct("Picker").field("filters", &filters).field("scores", &scores).finish()
     }
 }
 

@@ -209,7 +209,8 @@ impl RouteRegistry {
         let listeners = tls.iter().flat_map(|(bind, listeners)| listeners.iter().map(|(name, tls)| (*bind, name, tls)));
         self.publishers.tls.publish(listeners);
         let backend_tls = self.backend_tls.make(upstream_tls);
-        let snapshot = Snapshot { generation: self.generation, table, pools: handles, backend_tls };
+        let pickers = pools.iter().map(|_| Arc::clone(&self.keeping.picker)).collect();
+        let snapshot = Snapshot { generation: self.generation, table, pools: handles, pickers, backend_tls };
         self.publishers.snapshot.publish(snapshot);
         self.existing = existing(&reports, &pools);
         self.books.note_change();

@@ -18,6 +18,7 @@ use kthena_router::scheduling::endpoint::{Endpoint, Observation};
 use kthena_router::scheduling::homes::Homes;
 use kthena_router::scheduling::ledger::Ledger;
 use kthena_router::scheduling::room::Room;
+use kthena_router::scheduling::picker::Picker;
 
 use crate::messages::{AttemptEnded, LearnPrompt};
 use crate::pools::load::LoadCell;
@@ -32,6 +33,8 @@ pub struct Snapshot {
     pub table: RouteTable,
     /// The pools, in the order of [`RouteTable::pools`].
     pub pools: Vec<Arc<Pool>>,
+    /// How endpoints of the pools are picked, in the same order.
+    pub pickers: Vec<Arc<Picker>>,
     /// How TLS is spoken to backends, by [`TlsIndex`](kthena_router::routing::pool::TlsIndex); `None` where it cannot
     /// be spoken as a policy asks for, so that nothing may be sent.
     pub backend_tls: Vec<Option<Arc<ClientTls>>>,

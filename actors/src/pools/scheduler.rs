@@ -1,8 +1,8 @@
 //! Scheduler: answers which endpoint serves a request.
 //!
 //! # State
-//! The picker, and a random number generator that breaks ties; nothing that would be missed. What it knows of pools is
-//! in the snapshots and load cells that it is asked with.
+//! A random number generator that breaks ties; nothing that would be missed. What it knows of pools, and how it picks,
+//! is in the snapshots and load cells that it is asked with.
 //!
 //! # Messages
 //! In: [`PickEndpoint`], asked by request handlers of the same worker thread. The handler is synchronous, so that an
@@ -16,7 +16,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use actix::{Actor, Context, Handler, Message, MessageResult};
-use kthena_router::scheduling::config::SchedulerConfig;
 use kthena_router::scheduling::endpoint::{Candidate, PoolFacts};
 use kthena_router::scheduling::hits;
 use kthena_router::scheduling::homes::Homes;
@@ -33,7 +32,6 @@ use crate::pools::published::{Member, Pool};
 
 /// Picks endpoints for the requests of one worker thread.
 pub struct Scheduler {
-    picker: Picker,
     /// What is said of a request that tells nothing of itself.
     nothing: RequestFacts,
     rng: SmallRng,
@@ -47,6 +45,8 @@ pub struct Scheduler {
 pub struct PickEndpoint {
     /// The pool.
     pub pool: Arc<Pool>,
+    /// How its endpoints are picked.
+    pub picker: Arc<Picker>,
     /// What the request tells of itself; `None` for one that is no inference request.
     pub facts: Option<Arc<RequestFacts>>,
     /// The endpoints that failed this request already.
@@ -57,11 +57,10 @@ impl Scheduler {
     /// The actor's name.
     pub const NAME: &str = "Scheduler";
 
-    /// Makes a scheduler that picks as `config` says.
-    pub fn new(config: &SchedulerConfig, metrics: &Arc<Metrics>) -> Self {
+    /// Makes a scheduler.
+    pub fn new(metrics: &Arc<Metrics>) -> Self {
         let vitals = Vitals::new(Self::NAME, metrics);
         Self {
-            picker: config.picker(),
             nothing: RequestFacts::default(),
             rng: SmallRng::from_rng(&mut rand::rng()),
             picks: vitals.message("PickEndpoint"),
@@ -77,8 +76,9 @@ impl Actor for Scheduler {
 impl Handler<PickEndpoint> for Scheduler {
     type Result = MessageResult<PickEndpoint>;
 
-    fn handle(&mut self, PickEndpoint { pool, facts, tried }: PickEndpoint, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, asked: PickEndpoint, _: &mut Self::Context) -> Self::Result {
         let handling = self.picks.handling();
+        let PickEndpoint { pool, picker, facts, tried } = asked;
         let view = pool.view();
         let request = facts.as_deref().unwrap_or(&self.nothing).attempt(&tried);
         let members = view.members.iter().enumerate();
@@ -88,9 +88,9 @@ impl Handler<PickEndpoint> for Scheduler {
         let moment = PoolFacts { now: Instant::now(), is_shared: view.homes.is_shared() };
         let picked = if handling.is_timed() {
             let mut timing = Timing { metrics: self.vitals.metrics(), began: moment.now };
-            self.picker.pick(&request, &moment, &mut candidates, &mut self.rng, &mut timing)
+            picker.pick(&request, &moment, &mut candidates, &mut self.rng, &mut timing)
         } else {
-            self.picker.pick(&request, &moment, &mut candidates, &mut self.rng, &mut ())
+            picker.pick(&request, &moment, &mut candidates, &mut self.rng, &mut ())
         };
         MessageResult(picked.map(|Legs::One(picked)| {
             let member = view.members[picked.position].clone();

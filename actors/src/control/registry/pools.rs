@@ -8,6 +8,7 @@ use kthena_router::object::{Kind, PoolKey};
 use kthena_router::plan::PoolPlan;
 use kthena_router::routing::pool::PoolPolicy;
 use kthena_router::scheduling::endpoint::Endpoint;
+use kthena_router::scheduling::picker::Picker;
 
 use super::RouteRegistry;
 use crate::control::cluster_writer::ReportTrouble;
@@ -22,6 +23,8 @@ pub struct Keeping {
     pub scheduling: ArbiterHandle,
     /// What they work with.
     pub means: Means,
+    /// How endpoints are picked.
+    pub picker: Arc<Picker>,
 }
 
 /// A pool of the last plan.

@@ -8,6 +8,7 @@ use kthena_router::object::Kind;
 use kthena_router::routing::decision::{Decision, Destination, Target};
 use kthena_router::routing::pool::{BackendProtocol, PickerPolicy, PoolPolicy};
 use kthena_router::routing::retry::{Attempts, Repeatable};
+use kthena_router::scheduling::picker::Picker;
 use kthena_router_upstream::Transport;
 
 use super::call::Call;
@@ -18,6 +19,8 @@ use crate::pools::published::{Pool, Snapshot};
 pub(super) struct Backend {
     /// The pool.
     pub pool: Arc<Pool>,
+    /// How its endpoints are picked.
+    pub picker: Arc<Picker>,
     /// How requests are sent to it.
     pub policy: Arc<PoolPolicy>,
     /// How its endpoints are spoken to.
@@ -56,13 +59,14 @@ impl Backend {
     /// Finds a destination; `None` if its TLS settings cannot be used, so that nothing may be sent.
     pub(super) fn find(worker: &Worker, snapshot: &Snapshot, destination: Destination) -> Option<Self> {
         let pool = Arc::clone(snapshot.pools.get(destination.pool.0)?);
+        let picker = Arc::clone(snapshot.pickers.get(destination.pool.0)?);
         let policy = Arc::clone(&snapshot.table.pools.get(destination.pool.0)?.policy);
         let transport = match (destination.tls, policy.protocol) {
             (Some(tls), _) => Transport::Tls(snapshot.backend_tls.get(tls.0)?.clone()?),
             (None, BackendProtocol::H2c) => Transport::H2c,
             (None, BackendProtocol::Http1) => worker.door.serving.upstream.engines(policy.https),
         };
-        Some(Self { pool, policy, transport })
+        Some(Self { pool, picker, policy, transport })
     }
 
     /// Returns whether the endpoints are inference engines.

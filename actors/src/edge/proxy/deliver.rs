@@ -17,7 +17,7 @@ use kthena_router_upstream::{AttemptError, Failure, Processed, Stage};
 use tokio::time::sleep;
 
 use super::answer::Answer;
-use super::backend::Way;
+use super::backend::{Backend, Way};
 use super::body;
 use super::call::Call;
 use super::error::{AttemptFailure, NoEndpoint, ProxyError};
@@ -104,11 +104,11 @@ pub(super) async fn deliver(
 impl Course<'_> {
     /// Picks an endpoint, one that was not tried yet if there is any; `None` if none may be tried.
     async fn pick(&mut self) -> Result<Option<Lease>, ProxyError> {
-        let pool = &self.way.backend.pool;
+        let Backend { pool, picker, .. } = &self.way.backend;
         loop {
             let lease = match self.named {
                 Some(named) => Lease::first_of(pool, named, &self.tried),
-                None => self.worker.pick(pool, self.facts.as_ref(), &self.tried).await?,
+                None => self.worker.pick((pool, picker), self.facts.as_ref(), &self.tried).await?,
             };
             match lease {
                 Ok(lease) => return Ok(Some(lease)),

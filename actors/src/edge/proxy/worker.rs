@@ -9,8 +9,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use actix::{Actor, Addr, MailboxError};
 use kthena_router::config::{Config, LimitConfig};
 use kthena_router::object::Bind;
-use kthena_router::scheduling::config::SchedulerConfig;
-use kthena_router::scheduling::picker::{Legs, PickError};
+use kthena_router::scheduling::picker::{Legs, PickError, Picker};
 use kthena_router::scheduling::request::RequestFacts;
 use kthena_router_downstream::Budget;
 use kthena_router_upstream::{Client, Upstream};
@@ -45,8 +44,6 @@ pub struct Serving {
     pub budget: Budget,
     /// Whether the router is stopping.
     pub stopping: Stopping,
-    /// How endpoints are rated.
-    pub scheduler: SchedulerConfig,
     /// The routes and pools.
     pub reader: Reader,
     /// How engines are reached.
@@ -111,8 +108,8 @@ impl Worker {
         let (metrics, format) = (&serving.metrics, serving.config.access_log.access_log_format);
         let log = serving.access_log.clone().map(|log| LogBuffer::start(log, format, Arc::clone(metrics)));
         let observer = Observer::start(Arc::clone(metrics), log, serving.reader.clone());
-        let scheduled = Arc::clone(serving);
-        let start = move || Scheduler::new(&scheduled.scheduler, &scheduled.metrics).start();
+        let scheduled = Arc::clone(metrics);
+        let start = move || Scheduler::new(&scheduled).start();
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Rc::new(Self {
             client: serving.upstream.client(),
@@ -150,11 +147,16 @@ impl Worker {
     /// what the request tells of itself, and `tried` the endpoints that it was sent to.
     pub(super) async fn pick(
         &self,
-        pool: &Arc<Pool>,
+        (pool, picker): (&Arc<Pool>, &Arc<Picker>),
         facts: Option<&Arc<RequestFacts>>,
         tried: &[SocketAddr],
     ) -> Result<Result<Lease, PickError>, ProxyError> {
-        let ask = || PickEndpoint { pool: Arc::clone(pool), facts: facts.cloned(), tried: tried.to_vec() };
+        let ask = || PickEndpoint {
+            pool: Arc::clone(pool),
+            picker: Arc::clone(picker),
+            facts: facts.cloned(),
+            tried: tried.to_vec(),
+        };
         let started = Instant::now();
         let scheduler = self.scheduler.borrow().address().clone();
         let answer = match scheduler.send(ask()).await {
