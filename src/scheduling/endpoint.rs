@@ -55,6 +55,8 @@ pub enum Role {
 pub struct Observation {
     /// The engine's own figures, while they are fresh.
     pub metrics: Option<EndpointMetrics>,
+    /// When the engine was last scraped with success.
+    pub scraped: Option<Instant>,
     /// Requests of this router that were in flight when the metrics were scraped.
     pub in_flight_at_scrape: u32,
     /// Whether the endpoint gets requests, by how the last ones ended.
@@ -132,7 +134,8 @@ impl Endpoint {
 
 impl Observation {
     /// Takes in what a scrape tells, at which this router had so many requests in flight.
-    pub fn absorb(&mut self, metrics: EndpointMetrics, adapters: Option<Adapters>, in_flight: u32) {
+    pub fn absorb(&mut self, metrics: EndpointMetrics, adapters: Option<Adapters>, in_flight: u32, now: Instant) {
+        self.scraped = Some(now);
         // What has not changed is kept, so that views share it.
         if self.adapters.as_deref() != adapters.as_ref() {
             self.adapters = adapters.map(Arc::new);

@@ -21,7 +21,7 @@
 //! | [`config`] | which plugins are used, as the Go router's configuration file says it |
 //! | [`objective`] | priorities, and which requests a saturated pool refuses |
 //! | [`room`] | whether a pool has room, so that a rule's shares go to those that have |
-//! | [`witness`] | how a decision is read back |
+//! | [`witness`], [`record`] | how a decision is read back, and what is remembered of it |
 //!
 //! Nothing here knows a clock or a source of randomness: the time and random draws are passed in.
 
@@ -37,6 +37,7 @@ pub mod picker;
 pub mod plugins;
 pub mod prefix;
 pub mod recent;
+pub mod record;
 pub mod request;
 pub mod room;
 pub mod witness;

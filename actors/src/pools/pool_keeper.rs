@@ -326,13 +326,12 @@ impl Handler<Scraped> for PoolKeeper {
         *missed = if outcome.is_ok() { 0 } else { missed.saturating_add(1) };
         let missed = *missed;
         let Some(member) = self.member(address) else { return };
-        let cell = Arc::clone(&member.cell);
+        let (cell, now) = (Arc::clone(&member.cell), Instant::now());
         match &outcome {
-            Ok(metrics) => member.observation.absorb(*metrics, adapters, in_flight),
+            Ok(metrics) => member.observation.absorb(*metrics, adapters, in_flight, now),
             Err(_) if missed >= STALE_AFTER => member.observation.forget(),
             Err(_) => {}
         }
-        let now = Instant::now();
         let change = match outcome {
             Err(ScrapeFault::Connect) => {
                 let in_a_row = cell.note(Outcome::Refused);
