@@ -3,6 +3,8 @@
 pub mod admission;
 pub mod backend;
 pub mod client_headers;
+pub mod contender;
+pub mod contenders;
 pub mod decision;
 pub mod host_index;
 pub mod http;

@@ -2,6 +2,7 @@
 
 mod backend_reference;
 mod candidates;
+mod contenders;
 pub mod cors;
 pub mod entry;
 mod faults;

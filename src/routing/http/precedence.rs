@@ -27,27 +27,27 @@ pub(super) struct Candidate {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank<'c> {
     /// "Exact" path match, then the others.
-    path: PathClass,
+    pub(super) path: PathClass,
     /// "Prefix" path match with largest number of characters.
-    prefix: Reverse<usize>,
+    pub(super) prefix: Reverse<usize>,
     /// Method match.
-    method: Reverse<bool>,
+    pub(super) method: Reverse<bool>,
     /// Largest number of header matches.
-    headers: Reverse<usize>,
+    pub(super) headers: Reverse<usize>,
     /// Largest number of query param matches.
-    query: Reverse<usize>,
+    pub(super) query: Reverse<usize>,
     /// The oldest Route based on creation timestamp.
-    created: i64,
+    pub(super) created: i64,
     /// The Route appearing first in alphabetical order by "{namespace}/{name}".
-    route: RouteName<'c>,
+    pub(super) route: RouteName<'c>,
     /// The first matching rule, in list order.
-    rule: usize,
+    pub(super) rule: usize,
     /// The API leaves open which match of a rule counts; it only tells what prefix a rewrite replaces.
-    place: usize,
+    pub(super) place: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum PathClass {
+pub(super) enum PathClass {
     Exact,
     Regex,
     Prefix,
@@ -55,7 +55,7 @@ enum PathClass {
 
 /// A route's name, in the order of the text `{namespace}/{name}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct RouteName<'c>(&'c ObjectKey);
+pub(super) struct RouteName<'c>(&'c ObjectKey);
 
 impl Candidate {
     /// Returns all matches of all rules of a route.

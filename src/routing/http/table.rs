@@ -21,7 +21,9 @@ use crate::routing::request::RequestHead;
 #[derive(Debug, Default)]
 pub struct HttpTable {
     hosts: HostIndex<PathIndex>,
-    routes: usize,
+    /// The hostname of the listener, and its routes in any order.
+    pub(super) hostname: Hostname,
+    pub(super) entries: Vec<Arc<HttpEntry>>,
 }
 
 /// The rule that a request falls under.
@@ -42,19 +44,18 @@ impl HttpTable {
     /// the listener only.
     pub fn new<'e>(listener: &Hostname, entries: impl IntoIterator<Item = &'e Arc<HttpEntry>>) -> Self {
         let mut hosts: HostIndex<Vec<Candidate>> = HostIndex::default();
-        let mut routes = 0;
-        for entry in entries {
-            routes += 1;
+        let entries: Vec<_> = entries.into_iter().cloned().collect();
+        for entry in &entries {
             for hostname in entry.route().hostnames_on(listener) {
                 hosts.entry(&hostname).extend(Candidate::all_of(entry));
             }
         }
-        Self { hosts: hosts.map(PathIndex::new), routes }
+        Self { hosts: hosts.map(PathIndex::new), hostname: listener.clone(), entries }
     }
 
     /// Returns whether there are no routes.
     pub fn is_empty(&self) -> bool {
-        self.routes == 0
+        self.entries.is_empty()
     }
 
     /// Returns the rule that a request falls under.

@@ -41,9 +41,9 @@ pub struct Route {
 /// One rule of a ModelRoute.
 #[derive(Clone, Debug)]
 pub struct CompiledRule {
-    headers: Vec<(String, TextMatcher)>,
-    uri: Option<TextMatcher>,
-    body_model: Option<String>,
+    pub(super) headers: Vec<(String, TextMatcher)>,
+    pub(super) uri: Option<TextMatcher>,
+    pub(super) body_model: Option<String>,
     /// The rule's targets in the order of the spec.
     pub targets: Vec<RuleTarget>,
 }

@@ -77,13 +77,18 @@ impl ModelTable {
 
     /// Finds the first route for `model` that has a rule for the request.
     pub fn find(&self, head: &RequestHead<'_>, model: &str) -> Option<Found<'_>> {
-        let (routes, adapter) = match self.models.get(model) {
-            Some(routes) => (routes, false),
-            None => (self.adapters.get(model)?, true),
-        };
+        let (routes, adapter) = self.routes_of(model)?;
         routes.iter().find_map(|route| {
             let targets = route.find(head, model)?;
             Some(Found { route, targets, adapter })
         })
+    }
+
+    /// Returns the routes for `model` in the order in which they are asked, and whether it is an adapter.
+    pub(super) fn routes_of(&self, model: &str) -> Option<(&[Arc<RouteEntry>], bool)> {
+        match self.models.get(model) {
+            Some(routes) => Some((routes, false)),
+            None => self.adapters.get(model).map(|routes| (routes.as_slice(), true)),
+        }
     }
 }

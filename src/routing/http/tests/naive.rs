@@ -16,6 +16,7 @@ use crate::kinds::HttpRouteSpec;
 use crate::kinds::http_route::{HttpPathMatch, HttpRouteMatch, HttpRouteRule, HttpValueMatch};
 use crate::object::ObjectKey;
 use crate::record::Record;
+use crate::routing::contender::Matching;
 use crate::routing::http::precedence::Candidate;
 use crate::routing::http::route::HttpRoute;
 use crate::routing::http::table::HttpTable;
@@ -187,6 +188,16 @@ fn decide(table: &HttpTable, asked: &Asked) -> Option<(ObjectKey, usize)> {
     table.find(&head).map(|found| (found.entry.key().clone(), found.place))
 }
 
+/// Returns the first rule that matches, going through them in the order that is told to people.
+fn read_back(table: &HttpTable, asked: &Asked) -> Option<(String, usize)> {
+    let headers: Vec<_> = asked.headers.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    let (host, method) = (asked.host, asked.method);
+    let head = RequestHead { method, host, path: &asked.path, query: &asked.query, headers: &Pairs(&headers) };
+    let mut standings = table.standings(&head, false).into_iter();
+    let first = standings.find(|standing| standing.matching == Matching::Yes)?.contender;
+    Some((first.route, first.rule))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(192))]
 
@@ -200,7 +211,10 @@ proptest! {
         let entries: Vec<_> = routes.iter().map(entry).collect();
         let table = HttpTable::new(&listener, &entries);
         for asked in requests.iter().filter(|asked| listener.matches(asked.host)) {
-            prop_assert_eq!(decide(&table, asked), scan(&routes, &listener, asked), "{:?}", asked);
+            let decided = decide(&table, asked);
+            let told = decided.as_ref().map(|(route, rule)| (route.to_string(), *rule));
+            prop_assert_eq!(read_back(&table, asked), told, "{:?}", asked);
+            prop_assert_eq!(decided, scan(&routes, &listener, asked), "{:?}", asked);
         }
     }
 
