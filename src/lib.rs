@@ -16,6 +16,7 @@ pub mod conditions;
 pub mod config;
 pub mod controller;
 pub mod desired;
+pub mod explain;
 #[cfg(test)]
 mod fixtures;
 pub mod gateway;

@@ -61,6 +61,8 @@ pub struct Decision<'t> {
     pub listener: &'t ListenerTable,
     /// The route that matched.
     pub route: Matched<'t>,
+    /// The place of the rule in the route.
+    pub rule: usize,
     /// What is done with the request on its way.
     pub steps: Steps<'t>,
     /// Where it goes, unless a filter of the rule answers it.
@@ -150,7 +152,7 @@ impl RouteTable {
 
 impl<'t> Decision<'t> {
     fn by_model(listener: &'t ListenerTable, found: Found<'t>, moment: &impl Moment) -> Self {
-        let Found { route, targets, adapter } = found;
+        let Found { route, targets, adapter, rule } = found;
         let available =
             |target: &ModelTarget| target.pool.map_or(Availability::Empty, |pool| moment.availability(pool));
         let chosen = choose(targets, |target| target.weight, available, |bound| moment.draw(bound));
@@ -160,11 +162,11 @@ impl<'t> Decision<'t> {
             mirrors: &[],
         });
         let steps = Steps { filters: &NO_FILTERS, timeouts: Timeouts::default(), retry: None, prefix: None, adapter };
-        Self { listener, route: Matched::Model(route), steps, target: target.ok_or(Unreachable::NoEndpoints) }
+        Self { listener, route: Matched::Model(route), rule, steps, target: target.ok_or(Unreachable::NoEndpoints) }
     }
 
     fn by_rule(listener: &'t ListenerTable, matched: HttpMatch<'t>, moment: &impl Moment) -> Self {
-        let rule = matched.rule;
+        let (rule, place) = (matched.rule, matched.place);
         let target = matched.choose(|bound| moment.draw(bound));
         let steps = Steps {
             filters: &rule.filters,
@@ -173,7 +175,7 @@ impl<'t> Decision<'t> {
             prefix: matched.prefix(),
             adapter: false,
         };
-        Self { listener, route: Matched::Http(matched), steps, target }
+        Self { listener, route: Matched::Http(matched), rule: place, steps, target }
     }
 
     /// Returns the backends that get copies of the request.

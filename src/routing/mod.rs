@@ -19,3 +19,4 @@ pub mod retry;
 pub mod session;
 pub mod table;
 mod text_matcher;
+pub mod told;

@@ -53,10 +53,10 @@ impl RouteEntry {
         self.targets.iter().flatten().find_map(|target| target.pool)
     }
 
-    /// Returns the targets of the first rule that matches.
-    pub(super) fn find(&self, head: &RequestHead<'_>, model: &str) -> Option<&[Target]> {
-        let mut rules = rules(&self.route).iter().zip(&self.targets);
-        rules.find(|(rule, _)| rule.matches(head, model)).map(|(_, targets)| targets.as_slice())
+    /// Returns the place and the targets of the first rule that matches.
+    pub(super) fn find(&self, head: &RequestHead<'_>, model: &str) -> Option<(usize, &[Target])> {
+        let place = rules(&self.route).iter().position(|rule| rule.matches(head, model))?;
+        Some((place, self.targets.get(place)?.as_slice()))
     }
 }
 

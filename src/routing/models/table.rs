@@ -37,6 +37,8 @@ pub struct Found<'t> {
     pub targets: &'t [Target],
     /// Whether the name is a LoRA adapter's.
     pub adapter: bool,
+    /// The place of the rule in its route.
+    pub rule: usize,
 }
 
 impl<'t> Served<'t> {
@@ -79,8 +81,8 @@ impl ModelTable {
     pub fn find(&self, head: &RequestHead<'_>, model: &str) -> Option<Found<'_>> {
         let (routes, adapter) = self.routes_of(model)?;
         routes.iter().find_map(|route| {
-            let targets = route.find(head, model)?;
-            Some(Found { route, targets, adapter })
+            let (rule, targets) = route.find(head, model)?;
+            Some(Found { route, targets, adapter, rule })
         })
     }
 
