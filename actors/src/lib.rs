@@ -42,6 +42,7 @@
 //! snapshot, or not at all.
 
 pub mod control;
+pub mod dry_run;
 pub mod edge;
 pub mod memory;
 pub mod messages;

@@ -140,7 +140,7 @@ impl Router {
         let engine_tls = tls::client(config.engines.engine_ca_cert.as_deref())?;
         let upstream = Upstream::new(config.engines.connect_timeout, Arc::clone(&engine_tls));
         let ((snapshot, reader), (tls_publisher, tls_reader)) = (published::channel(), tls::channel());
-        let connections = Stopping::default();
+        let (connections, pages_reader) = (Stopping::default(), reader.clone());
         let serving = Arc::new(Serving {
             stopping: connections.clone(),
             ..serving(config, (reader, tls_reader), upstream, access_log.clone(), &metrics)?
@@ -177,7 +177,15 @@ impl Router {
         let reload = Reload { access_log: access_log.clone(), manifests: sources.manifests };
         let overseer = Overseer::new(wards, drain, fleet.recipient(), access_log, farewell, &metrics).start();
         let (writer, asked) = (sources.writer, registry.clone());
-        let admin = Admin { metrics: Arc::clone(&metrics), overseer: overseer.clone(), registry: asked, writer };
+        let admin = Admin {
+            metrics: Arc::clone(&metrics),
+            overseer: overseer.clone(),
+            registry: asked,
+            writer,
+            workers: workers.clone(),
+            reader: pages_reader,
+            bind_address: config.listen.bind_address,
+        };
         let pages = sockets.serve(&admin)?;
         Ok(Self { overseer, registry, metrics, reload, arbiters, workers, pages })
     }

@@ -32,7 +32,8 @@ impl Told<'_> {
             prefix: prompt.blocks,
             tokens: prompt.tokens,
             priority: self.priority,
-            session: None,
+            mark: prompt.key,
+            ..RequestFacts::default()
         }
     }
 }

@@ -75,11 +75,15 @@ struct Worker<P: Port> {
     connections: Arc<AtomicUsize>,
 }
 
+type Question<P> = Box<dyn FnOnce(&<P as Port>::Context) + Send>;
+
 enum Order<P: Port> {
     /// Serve a connection.
     Attend { port: Arc<P>, socket: Socket, peer: SocketAddr, counted: Counted },
     /// Let a port's connections end, within a time; tell when they have.
     Leave { port: Arc<P>, patience: Duration, left: oneshot::Sender<()> },
+    /// Answer a question about what the ports of the thread have in common.
+    Ask(Question<P>),
 }
 
 /// One connection in a worker's count.
@@ -105,6 +109,21 @@ impl<P: Port> Workers<P> {
             done.send(()).ok();
         });
         open
+    }
+
+    /// Asks each thread a question, and returns the answers of those that give one.
+    pub(crate) async fn ask<T: Send + 'static>(
+        &self,
+        question: impl Fn(&P::Context) -> T + Clone + Send + 'static,
+    ) -> Vec<T> {
+        let asked = self.0.workers.iter().map(|worker| {
+            let (question, (answer, answered)) = (question.clone(), oneshot::channel());
+            // Whoever asks may have gone, and so may the worker.
+            let question: Question<P> = Box::new(move |context| drop(answer.send(question(context))));
+            worker.orders.send(Order::Ask(question)).ok();
+            answered
+        });
+        join_all(asked).await.into_iter().filter_map(Result::ok).collect()
     }
 
     /// Ends the threads at once, with all that they serve.
@@ -217,6 +236,7 @@ async fn work<P: Port>(mut orders: mpsc::UnboundedReceiver<Order<P>>) {
         };
         let Some(order) = order else { return };
         match order {
+            Order::Ask(question) => question(&context),
             Order::Attend { port, socket, peer, counted } => {
                 let (_, served) = ports.entry(Arc::as_ptr(&port)).or_insert_with(|| {
                     let server = port.server(&context);

@@ -19,9 +19,13 @@ use serde_json::json;
 use crate::control::cluster_writer::{ClusterWriter, WriterState};
 use crate::control::overseer::{Overseer, OverseerState};
 use crate::control::registry::{ConfigDump, RegistryState, RouteRegistry};
+use crate::edge::listener::InferenceWorkers;
 use crate::ops::metrics::{Format, Metrics};
 use crate::ops::observe::Observe;
+use crate::pools::published::Reader;
 use crate::{CAST, CLUSTER_CAST, KV_EVENTS_CAST};
+
+mod decisions;
 
 /// How long an actor may take to answer an admin page.
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -37,6 +41,12 @@ pub struct Admin {
     pub registry: Addr<RouteRegistry>,
     /// Who writes to the API server, in a cluster.
     pub writer: Option<Addr<ClusterWriter>>,
+    /// Who remembers decisions.
+    pub workers: InferenceWorkers,
+    /// The routes and pools.
+    pub reader: Reader,
+    /// The address that inference ports are opened on.
+    pub bind_address: IpAddr,
 }
 
 /// One line of the readiness page.
@@ -79,6 +89,7 @@ impl Admin {
             App::new()
                 .wrap(from_fn(refuse_names))
                 .app_data(web::Data::new(admin.clone()))
+                .configure(decisions::add)
                 .route("/debug/actors", web::get().to(actors))
                 .route("/debug/config_dump/namespaces/{namespace}/{kind}/{name}", web::get().to(dump_one))
                 .route("/debug/config_dump/{kind}", web::get().to(dump_all))

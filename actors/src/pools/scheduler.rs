@@ -20,6 +20,7 @@ use kthena_router::scheduling::endpoint::{Candidate, PoolFacts};
 use kthena_router::scheduling::hits;
 use kthena_router::scheduling::homes::Homes;
 use kthena_router::scheduling::picker::{Legs, PickError, Picker};
+use kthena_router::scheduling::record::PickRecord;
 use kthena_router::scheduling::request::{PickRequest, RequestFacts};
 use kthena_router::scheduling::witness::Witness;
 use rand::SeedableRng;
@@ -28,7 +29,7 @@ use rand::rngs::SmallRng;
 use crate::ops::metrics::{Metrics, PluginLabels};
 use crate::ops::vitals::{MessageVitals, Vitals};
 use crate::pools::lease::Lease;
-use crate::pools::published::{Member, Pool};
+use crate::pools::published::{Member, Pool, PoolView};
 
 /// Picks endpoints for the requests of one worker thread.
 pub struct Scheduler {
@@ -41,7 +42,7 @@ pub struct Scheduler {
 
 /// Asks for the endpoints that work on a request, and reserves them in the same step.
 #[derive(Message)]
-#[rtype(result = "Result<Legs<Lease>, PickError>")]
+#[rtype(result = "(Result<Legs<Lease>, PickError>, Option<Box<PickRecord>>)")]
 pub struct PickEndpoint {
     /// The pool.
     pub pool: Arc<Pool>,
@@ -51,6 +52,8 @@ pub struct PickEndpoint {
     pub facts: Option<Arc<RequestFacts>>,
     /// The endpoints that failed this request already.
     pub tried: Vec<SocketAddr>,
+    /// Where the pick is written down; it comes back with the answer.
+    pub record: Option<Box<PickRecord>>,
 }
 
 impl Scheduler {
@@ -78,25 +81,36 @@ impl Handler<PickEndpoint> for Scheduler {
 
     fn handle(&mut self, asked: PickEndpoint, _: &mut Self::Context) -> Self::Result {
         let handling = self.picks.handling();
-        let PickEndpoint { pool, picker, facts, tried } = asked;
+        let PickEndpoint { pool, picker, facts, tried, mut record } = asked;
         let view = pool.view();
         let request = facts.as_deref().unwrap_or(&self.nothing).attempt(&tried);
-        let members = view.members.iter().enumerate();
-        let mut candidates =
-            members.map(|(position, member)| candidate(&request, &view.homes, position, member)).collect::<Vec<_>>();
-        view.homes.presume(&pool.commons, &request, &mut candidates);
-        let moment = PoolFacts { now: Instant::now(), is_shared: view.homes.is_shared() };
-        let picked = if handling.is_timed() {
-            let mut timing = Timing { metrics: self.vitals.metrics(), began: moment.now };
-            picker.pick(&request, &moment, &mut candidates, &mut self.rng, &mut timing)
-        } else {
-            picker.pick(&request, &moment, &mut candidates, &mut self.rng, &mut ())
-        };
-        MessageResult(picked.map(|Legs::One(picked)| {
+        let timing = handling.is_timed().then(|| Timing { metrics: self.vitals.metrics(), began: Instant::now() });
+        let picked = pick((&pool, &view), &picker, &request, &mut self.rng, (timing, record.as_deref_mut()));
+        let legs = picked.map(|Legs::One(picked)| {
             let member = view.members[picked.position].clone();
             Legs::One(Lease::opened(Arc::clone(&pool), member, &request, picked.cached))
-        }))
+        });
+        MessageResult((legs, record))
     }
+}
+
+/// Picks among the endpoints of a pool, and reserves nothing.
+pub(crate) fn pick<'v>(
+    (pool, view): (&Pool, &'v PoolView),
+    picker: &Picker,
+    request: &PickRequest<'_>,
+    rng: &mut SmallRng,
+    (timing, mut record): (impl Witness, Option<&mut PickRecord>),
+) -> Result<Legs<Candidate<'v>>, PickError> {
+    let members = view.members.iter().enumerate();
+    let mut candidates: Vec<_> =
+        members.map(|(position, member)| candidate(request, &view.homes, position, member)).collect();
+    view.homes.presume(&pool.commons, request, &mut candidates);
+    let moment = PoolFacts { now: Instant::now(), is_shared: view.homes.is_shared() };
+    if let Some(record) = &mut record {
+        record.begin(request, &moment, &candidates);
+    }
+    picker.pick(request, &moment, &mut candidates, rng, &mut (timing, record))
 }
 
 fn candidate<'m>(request: &PickRequest<'_>, homes: &Homes, position: usize, member: &'m Member) -> Candidate<'m> {

@@ -12,6 +12,7 @@ use kthena_router_downstream::{CancellationToken, ChooseTls, Chosen, Limits, Ser
 use crate::edge::proxy::{Door, InferenceService, Serving, Worker};
 use crate::edge::tls::PORT_IDENTITY;
 use crate::edge::workers::Port;
+use crate::ops::requests::decisions::Recent;
 
 /// One inference port, as all threads share it.
 pub struct InferencePort {
@@ -29,15 +30,17 @@ impl InferencePort {
 
 impl Port for InferencePort {
     type Service = InferenceService;
-    type Context = ();
+    type Context = Rc<Recent>;
 
-    fn context() -> Self::Context {}
+    fn context() -> Self::Context {
+        Rc::default()
+    }
 
-    fn server(self: &Arc<Self>, (): &Self::Context) -> Rc<Server<InferenceService>> {
+    fn server(self: &Arc<Self>, recent: &Self::Context) -> Rc<Server<InferenceService>> {
         let serving = &self.door.serving;
         let tls = self.tls.then(|| Rc::new(Chooser { bind: self.door.bind, serving: Arc::clone(serving) }) as Rc<_>);
         Rc::new(Server {
-            service: Rc::new(InferenceService(Worker::new(Arc::clone(&self.door)))),
+            service: Rc::new(InferenceService(Worker::new(Arc::clone(&self.door), Rc::clone(recent)))),
             limits: limits(&serving.config.limits),
             budget: serving.budget.clone(),
             tls,

@@ -142,6 +142,8 @@ impl<'w> Call<'w> {
             (_, Some(Err(_))) => Asked::Unread,
             (_, None) => Asked::Other,
         };
+        let bind = self.worker.door.bind;
+        self.exchange.decides(bind, self.snapshot.generation, matches!(asked, Asked::Model(_)));
         let host = self.host();
         let head = RequestHead {
             method: self.head.method.as_str(),
@@ -150,7 +152,7 @@ impl<'w> Call<'w> {
             query: self.head.uri.query().unwrap_or_default(),
             headers: &Received(&self.head.headers),
         };
-        match self.snapshot.table.decide(self.worker.door.bind, &head, asked, &*self) {
+        match self.snapshot.table.decide(bind, &head, asked, &*self) {
             Ok(verdict) => Ok(verdict),
             Err(Refusal::NoListener) => Err(ProxyError::NoListener { host: host.into_owned() }),
             Err(Refusal::NoRoute { listener }) => {
@@ -192,6 +194,9 @@ impl<'w> Call<'w> {
     /// Counts the request for its route, and for the pool if one was chosen.
     pub(super) fn attribute_to(&mut self, decision: &Decision<'_>, pool: Option<PoolIndex>) {
         self.exchange.set_gateway(decision.listener);
+        if let Some(record) = self.exchange.decision() {
+            record.rule = decision.rule;
+        }
         let model = match (decision.route, &self.understood) {
             (Matched::Model(entry), Some(Ok(understood))) => entry.name_of(&understood.model),
             _ => None,

@@ -25,6 +25,7 @@ use super::exchange::Exchange;
 use super::outbound::Outbound;
 use super::pick::Picked;
 use super::worker::Worker;
+use crate::ops::requests::decisions::DecisionRecord;
 use crate::pools::lease::Lease;
 
 /// The attempts to have one request answered.
@@ -70,7 +71,7 @@ pub(super) async fn deliver(
         failure: None,
     };
     let exchange = &mut call.exchange;
-    while let Some(lease) = course.pick().await? {
+    while let Some(lease) = course.pick(exchange).await? {
         course.tried.push(lease.endpoint().socket());
         exchange.endpoint = Some(Arc::clone(lease.endpoint()));
         exchange.marks.sent.get_or_insert_with(Instant::now);
@@ -103,13 +104,17 @@ pub(super) async fn deliver(
 
 impl Course<'_> {
     /// Picks an endpoint, one that was not tried yet if there is any; `None` if none may be tried.
-    async fn pick(&mut self) -> Result<Option<Lease>, ProxyError> {
+    async fn pick(&mut self, exchange: &mut Exchange) -> Result<Option<Lease>, ProxyError> {
         let Backend { pool, picker, .. } = &self.way.backend;
         loop {
+            let mut record = exchange.decision().filter(|_| self.named.is_none()).map(DecisionRecord::pick);
             let lease = match self.named {
                 Some(named) => Lease::first_of(pool, named, &self.tried),
-                None => self.worker.pick((pool, picker), self.facts.as_ref(), &self.tried).await?,
+                None => self.worker.pick((pool, picker), self.facts.as_ref(), &self.tried, &mut record).await?,
             };
+            if let Some(decision) = exchange.decision() {
+                decision.add(record, lease.as_ref().ok().map(|lease| lease.endpoint().socket()));
+            }
             match lease {
                 Ok(lease) => return Ok(Some(lease)),
                 Err(PickError::AllTried) if self.may_return => self.tried.clear(),

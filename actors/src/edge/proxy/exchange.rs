@@ -4,9 +4,11 @@ use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 use std::time::Instant;
 
+use kthena_router::object::Bind;
 use kthena_router::routing::table::ListenerTable;
 
 use super::error::ProxyError;
+use crate::ops::requests::decisions::DecisionRecord;
 use crate::ops::requests::facts::{End, Facts};
 use crate::ops::requests::names::Subject;
 use crate::ops::requests::observer::Observer;
@@ -22,6 +24,8 @@ pub(super) struct Exchange {
     series: Rc<Series>,
     facts: Facts,
     end: End,
+    /// How it was decided on, until that is told.
+    decision: Option<Box<DecisionRecord>>,
 }
 
 impl Exchange {
@@ -31,7 +35,27 @@ impl Exchange {
         let end = End { status: CLIENT_CLOSED_REQUEST, reason: "client_closed", error: None };
         let series = observer.unrouted();
         series.enter();
-        Self { observer: Rc::clone(observer), series, facts, end }
+        Self { observer: Rc::clone(observer), series, facts, end, decision: None }
+    }
+
+    /// Notes that it is being decided on, with the routes of this generation.
+    pub(super) fn decides(&mut self, bind: Bind, generation: u64, by_model: bool) {
+        let mut decision = self.observer.recent.blank(bind, generation);
+        decision.by_model = by_model;
+        self.decision = Some(decision);
+    }
+
+    /// Returns how it is decided on, to be added to.
+    pub(super) fn decision(&mut self) -> Option<&mut DecisionRecord> {
+        self.decision.as_deref_mut()
+    }
+
+    /// Tells how it was decided on: nothing is added to that any more.
+    pub(super) fn tell_decision(&mut self, status: u16, reason: &'static str) {
+        if let Some(mut decision) = self.decision.take() {
+            decision.complete(&self.facts, &self.series.names, End { status, reason, error: None });
+            self.observer.recent.keep(decision);
+        }
     }
 
     /// Notes the listener that took the request.
@@ -47,7 +71,10 @@ impl Exchange {
     }
 
     /// Counts an attempt, by how it ended.
-    pub(super) fn note_attempt(&self, outcome: &'static str) {
+    pub(super) fn note_attempt(&mut self, outcome: &'static str) {
+        if let Some(decision) = &mut self.decision {
+            decision.note_outcome(outcome);
+        }
         self.series.note_attempt(&self.observer.metrics, outcome);
     }
 
@@ -87,6 +114,7 @@ impl DerefMut for Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        self.tell_decision(self.end.status, self.end.reason);
         let now = Instant::now();
         let (facts, metrics) = (&self.facts, &self.observer.metrics);
         metrics.active_requests.dec();

@@ -12,12 +12,10 @@ use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue}
 use kthena_router::inference::api::Call as Asks;
 use kthena_router::inference::management::is_management;
 use kthena_router::inference::model_names::ModelNames;
-use kthena_router::inference::prompt::Prompt;
 use kthena_router::inference::tap::Reading;
 use kthena_router::inference::understood::{Understood, check_type};
-use kthena_router::routing::pool::PoolPolicy;
-use kthena_router::scheduling::objective::{OBJECTIVE_HEADERS, is_refused, saturation};
-use kthena_router::scheduling::request::RequestFacts;
+use kthena_router::routing::told::{Told, model_for, priority};
+use kthena_router::scheduling::objective::{is_refused, saturation};
 use kthena_router_upstream::Body;
 
 use super::answer::Passing;
@@ -109,34 +107,21 @@ pub(super) fn shape(call: &mut Call<'_>, way: &Way<'_>, outbound: &mut Outbound)
         // What the router does not understand may still be for the engine.
         Some(Err(_)) | None => return Ok(unread),
     };
-    let rewritten =
-        || rewrites.and_then(|rewrites| rewrites.rewrite(&understood.model, |bound| call.worker.draw(bound)));
-    // An engine knows an adapter by the name that the client uses, and a model by the name it was started with.
-    let model = if decision.steps.adapter { None } else { policy.served_model.as_deref().or_else(rewritten) };
-    let model = model.filter(|model| *model != &*understood.model);
+    let adapter = decision.steps.adapter;
+    let model = model_for(policy, adapter, &understood.model, |bound| call.worker.draw(bound));
     let reading = understood.reading();
     let names = model.map(|model| ModelNames::new(model, &understood.model));
     if names.is_some() || reading == Reading::StreamWithAddedUsage {
         // What is changed in an answer must be readable.
         outbound.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
-    // A prompt is of no use where there is nothing to choose.
     let has_choice = backend.pool.view().members.len() > 1;
-    let known: Arc<str> = model.map_or_else(|| Arc::clone(&understood.model), Arc::from);
-    let adapter = decision.steps.adapter.then(|| Arc::clone(&known));
-    let prompt = if has_choice { Prompt::read(body, &known, adapter.as_deref()) } else { Prompt::default() };
-    let likeness = tokens::likeness(&backend.pool, &prompt.blocks);
-    let facts = Arc::new(RequestFacts {
-        model: known,
-        adapter,
-        prefix: prompt.blocks,
-        tokens: prompt.tokens,
-        priority: priority(policy, &outbound.headers),
-        session: policy.sessions.find(&Received(&outbound.headers), call.head.uri.query().unwrap_or_default()),
-        mark: prompt.key,
-        likeness,
-        owners: None,
-    });
+    let priority = priority(policy, |name| text(&outbound.headers, name));
+    let told = Told { asked: &understood.model, model, adapter, priority };
+    let mut facts = told.facts(body, has_choice);
+    facts.session = policy.sessions.find(&Received(&outbound.headers), call.head.uri.query().unwrap_or_default());
+    facts.likeness = tokens::likeness(&backend.pool, &facts.prefix);
+    let facts = Arc::new(facts);
     if let Body::Whole(body) = &mut outbound.body {
         *body = understood.shape(std::mem::take(body), model);
         tokens::learn(&backend.pool, understood.api, body, &facts);
@@ -148,7 +133,7 @@ pub(super) fn shape(call: &mut Call<'_>, way: &Way<'_>, outbound: &mut Outbound)
 
 /// Refuses a request that can be refused while the pool has too much to do.
 fn shed(backend: &Backend, headers: &HeaderMap) -> Result<(), ProxyError> {
-    let priority = priority(&backend.policy, headers);
+    let priority = priority(&backend.policy, |name| text(headers, name));
     if priority >= 0 {
         return Ok(());
     }
@@ -158,13 +143,6 @@ fn shed(backend: &Backend, headers: &HeaderMap) -> Result<(), ProxyError> {
         return Ok(());
     }
     Err(ProxyError::Saturated { pool: backend.pool.key.clone(), retry_after: wait(saturation) })
-}
-
-/// Returns how important a request is, by the objective that it names.
-fn priority(policy: &PoolPolicy, headers: &HeaderMap) -> i32 {
-    let Some(requests) = policy.requests.as_ref().filter(|requests| !requests.objectives.is_empty()) else { return 0 };
-    let named = OBJECTIVE_HEADERS.iter().find_map(|name| text(headers, *name));
-    named.map_or(0, |name| requests.objectives.priority(name))
 }
 
 /// Returns after how many seconds a pool that is so full may have room: the longer its queues, the later.

@@ -47,6 +47,12 @@ impl Reply {
     /// Makes the response to a client. What is said of the request, and what it holds, end with the response.
     pub(super) fn complete(reply: Result<Self, Early>, call: Call<'_>) -> Response<ReplyBody> {
         let Call { worker, head, mut exchange, mut held, .. } = call;
+        let (status, reason) = match &reply {
+            Ok(Self { answer, .. }) => (answer.upstream.head.status, "answered"),
+            Err(Early::Answer(response)) => (response.status(), "answered by the router"),
+            Err(Early::Error(error)) => (error.status(), error.reason()),
+        };
+        exchange.tell_decision(status.as_u16(), reason);
         let mut response = match reply {
             Ok(Self { answer: Answer { upstream, lease }, passing, upgrade }) => {
                 held.lease = Some(lease);

@@ -10,6 +10,7 @@ use actix::{Actor, Addr, MailboxError};
 use kthena_router::config::{Config, LimitConfig};
 use kthena_router::object::Bind;
 use kthena_router::scheduling::picker::{Legs, PickError, Picker};
+use kthena_router::scheduling::record::PickRecord;
 use kthena_router::scheduling::request::RequestFacts;
 use kthena_router_downstream::Budget;
 use kthena_router_upstream::{Client, Upstream};
@@ -29,6 +30,7 @@ use crate::nursery::{Child, Tended};
 use crate::ops::access_logger::AccessLog;
 use crate::ops::metrics::{ActorLabel, BindLabel, Metrics};
 use crate::ops::requests::access_log::LogBuffer;
+use crate::ops::requests::decisions::Recent;
 use crate::ops::requests::observer::Observer;
 use crate::pools::lease::Lease;
 use crate::pools::published::{Pool, Reader, Stopping};
@@ -101,13 +103,13 @@ impl Door {
 
 impl Worker {
     /// Makes the worker of the current thread.
-    pub fn new(door: Arc<Door>) -> Rc<Self> {
+    pub(crate) fn new(door: Arc<Door>, recent: Rc<Recent>) -> Rc<Self> {
         let serving = &door.serving;
         let engines = &serving.config.engines;
         let asks = serving.metrics.actors.ask_seconds.get_or_create_owned(&ActorLabel { actor: Scheduler::NAME });
         let (metrics, format) = (&serving.metrics, serving.config.access_log.access_log_format);
         let log = serving.access_log.clone().map(|log| LogBuffer::start(log, format, Arc::clone(metrics)));
-        let observer = Observer::start(Arc::clone(metrics), log, serving.reader.clone());
+        let observer = Observer::start(Arc::clone(metrics), log, recent, serving.reader.clone());
         let scheduled = Arc::clone(metrics);
         let start = move || Scheduler::new(&scheduled).start();
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -144,27 +146,32 @@ impl Worker {
     }
 
     /// Asks the thread's scheduler for an endpoint of a pool; one that died is replaced and asked again. `facts` are
-    /// what the request tells of itself, and `tried` the endpoints that it was sent to.
+    /// what the request tells of itself, and `tried` the endpoints that it was sent to. Where there is a `record`, the
+    /// pick is written down in it.
     pub(super) async fn pick(
         &self,
         (pool, picker): (&Arc<Pool>, &Arc<Picker>),
         facts: Option<&Arc<RequestFacts>>,
         tried: &[SocketAddr],
+        record: &mut Option<Box<PickRecord>>,
     ) -> Result<Result<Lease, PickError>, ProxyError> {
-        let ask = || PickEndpoint {
+        let ask = |record| PickEndpoint {
             pool: Arc::clone(pool),
             picker: Arc::clone(picker),
             facts: facts.cloned(),
             tried: tried.to_vec(),
+            record,
         };
         let started = Instant::now();
         let scheduler = self.scheduler.borrow().address().clone();
-        let answer = match scheduler.send(ask()).await {
-            Err(MailboxError::Closed) => self.fresh_scheduler().send(ask()).await,
+        let answer = match scheduler.send(ask(record.take())).await {
+            Err(MailboxError::Closed) => self.fresh_scheduler().send(ask(None)).await,
             answer => answer,
         };
         self.asks.observe(started.elapsed().as_secs_f64());
-        answer.map(|legs| legs.map(|Legs::One(lease)| lease)).map_err(|_| NoEndpoint::Scheduler.into())
+        let (legs, written) = answer.map_err(|_| NoEndpoint::Scheduler)?;
+        *record = written;
+        Ok(legs.map(|Legs::One(lease)| lease))
     }
 
     fn fresh_scheduler(&self) -> Addr<Scheduler> {

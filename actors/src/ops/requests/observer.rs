@@ -11,6 +11,7 @@ use std::time::Duration;
 use foldhash::{HashMap, HashMapExt};
 
 use super::access_log::LogBuffer;
+use super::decisions::Recent;
 use super::names::{Identity, Subject};
 use super::series::Series;
 use crate::ops::metrics::Metrics;
@@ -25,6 +26,8 @@ pub(crate) struct Observer {
     pub metrics: Arc<Metrics>,
     /// Access log lines that were not sent yet; `None` when there is no access log.
     pub log: Option<Rc<LogBuffer>>,
+    /// The latest decisions of the thread.
+    pub recent: Rc<Recent>,
     /// The handles that were used before.
     known: RefCell<Known>,
     unrouted: Rc<Series>,
@@ -38,9 +41,14 @@ struct Known {
 
 impl Observer {
     /// Makes an observer that knows no handles, and that forgets those that are not of the snapshot of the moment.
-    pub(crate) fn start(metrics: Arc<Metrics>, log: Option<Rc<LogBuffer>>, reader: Reader) -> Rc<Self> {
+    pub(crate) fn start(
+        metrics: Arc<Metrics>,
+        log: Option<Rc<LogBuffer>>,
+        recent: Rc<Recent>,
+        reader: Reader,
+    ) -> Rc<Self> {
         let unrouted = Rc::new(Series::new(&metrics, &Snapshot::default(), Subject::default()));
-        let observer = Rc::new(Self { metrics, log, known: RefCell::default(), unrouted });
+        let observer = Rc::new(Self { metrics, log, recent, known: RefCell::default(), unrouted });
         let weak = Rc::downgrade(&observer);
         tokio::task::spawn_local(async move {
             let mut ticks = tokio::time::interval(SWEEP_INTERVAL);

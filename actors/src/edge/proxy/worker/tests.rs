@@ -14,18 +14,18 @@ async fn a_scheduler_that_panics_costs_no_request() {
     let metrics = Metrics::new();
     let (_publisher, reader) = published::channel();
     let serving = Arc::new(serving(config(&[]), reader, &metrics));
-    let worker = Worker::new(Door::new(Bind { address: ADDRESS, port: 8080 }, serving));
+    let worker = Worker::new(Door::new(Bind { address: ADDRESS, port: 8080 }, serving), Rc::default());
     let key = PoolKey { kind: Kind::ModelServer, object: ObjectKey::new("default", "s"), port: None };
     let endpoint = Endpoint::new(ObjectKey::new("default", "p"), ADDRESS, 8000);
     let pool = Pool::new(key, &[endpoint]);
     let picker = Arc::default();
     let in_flight = || pool.view().members[0].cell.in_flight();
 
-    let before = worker.pick((&pool, &picker), None, &[]).await.unwrap().unwrap();
+    let before = worker.pick((&pool, &picker), None, &[], &mut None).await.unwrap().unwrap();
     for deaths in 1..=2 {
         // The next question waits behind what makes the scheduler panic.
         worker.scheduler.borrow().address().do_send(Panic(Scheduler::NAME));
-        let after = worker.pick((&pool, &picker), None, &[]).await.unwrap().unwrap();
+        let after = worker.pick((&pool, &picker), None, &[], &mut None).await.unwrap().unwrap();
         assert_eq!(casualties(&metrics, Scheduler::NAME), (deaths, deaths));
         assert_eq!(in_flight(), 2, "both reservations are held");
         assert_eq!(after.endpoint().port, 8000);
