@@ -3,14 +3,16 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use kthena_router::explain::Explanation;
 use kthena_router::explain::dry_run::{Fleet, Question, dry_run};
 use kthena_router::object::{Bind, PoolKey};
+use kthena_router::plan::Plan;
 use kthena_router::routing::backend::Availability;
 use kthena_router::routing::decision::Moment;
 use kthena_router::routing::pool::{PoolIndex, PoolPolicy};
-use kthena_router::scheduling::picker::PickError;
+use kthena_router::scheduling::picker::{PickError, Picker};
 use kthena_router::scheduling::record::{PickRecord, PickWords};
 use kthena_router::scheduling::request::RequestFacts;
 use rand::rngs::SmallRng;
@@ -95,4 +97,11 @@ impl Fleet for Moments<'_> {
 pub(crate) fn names(pool: &Pool) -> BTreeMap<SocketAddr, String> {
     let view = pool.view();
     view.members.iter().map(|member| (member.endpoint.socket(), member.endpoint.pod.to_string())).collect()
+}
+
+/// Makes a snapshot of a plan that nobody serves: nothing is known of its endpoints.
+pub(crate) fn snapshot_of(plan: Plan, picker: &Arc<Picker>) -> Snapshot {
+    let pools = plan.pools.iter().map(|pool| Pool::new(pool.key.clone(), &pool.endpoints)).collect();
+    let pickers = plan.pools.iter().map(|_| Arc::clone(picker)).collect();
+    Snapshot { generation: 0, table: plan.table, pools, pickers, backend_tls: Vec::new() }
 }

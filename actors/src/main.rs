@@ -9,6 +9,7 @@ use kthena_router_actors::memory::refuse_huge_pages;
 use kthena_router_actors::serve::{EXIT_USAGE, complain, serve};
 use kthena_router_actors::workshop::check::check;
 use kthena_router_actors::workshop::cli::{Cli, Command};
+use kthena_router_actors::workshop::explain::explain;
 #[cfg(feature = "demo")]
 use kthena_router_actors::workshop::{demo::demo, engine::engine};
 use mimalloc::MiMalloc;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         #[cfg(feature = "demo")]
         Some(Command::Engine(config)) => engine(config),
         Some(Command::Check(options)) => check(&options),
+        Some(Command::Explain(options)) => explain(&options),
         Some(Command::Crds(options)) => match write_crds(options.write_to.as_deref()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {

@@ -19,7 +19,9 @@ use kthena_router::scheduling::config::SchedulerConfig;
 use kthena_router::world::World;
 
 use crate::control::manifest_directory::list;
+use crate::serve::complain;
 use crate::workshop::cli::Check;
+use crate::workshop::explain::explain_offline;
 
 /// The path that stands for the standard input.
 const STANDARD_INPUT: &str = "-";
@@ -62,11 +64,21 @@ pub fn check(options: &Check) -> ExitCode {
             }
         }
     }
-    if let Some(path) = &options.scheduler_config {
-        findings.absorb_scheduler(path);
-    }
-    findings.judge(&mut world, &places, options);
-    match findings.print(&mut io::stdout().lock()) {
+    let scheduler = options.scheduler_config.as_ref().and_then(|path| findings.absorb_scheduler(path));
+    let plan = findings.judge(&mut world, &places, options);
+    let explained = options.request.as_ref().map(|body| {
+        let scheduler = scheduler.unwrap_or_default();
+        explain_offline(plan, &scheduler, body, &options.explained)
+    });
+    let explained = match explained.transpose() {
+        Ok(explained) => explained.map_or_else(String::new, |explanation| format!("{explanation}\n")),
+        Err(error) => {
+            complain(&error);
+            return ExitCode::FAILURE;
+        }
+    };
+    let out = &mut io::stdout().lock();
+    match out.write_all(explained.as_bytes()).and_then(|()| findings.print(out)) {
         Ok(()) if findings.faults.is_empty() => ExitCode::SUCCESS,
         Ok(()) | Err(_) => ExitCode::FAILURE,
     }
@@ -74,14 +86,23 @@ pub fn check(options: &Check) -> ExitCode {
 
 impl Findings {
     /// Looks at the file that says how endpoints are rated.
-    fn absorb_scheduler(&mut self, path: &Path) {
+    fn absorb_scheduler(&mut self, path: &Path) -> Option<SchedulerConfig> {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
-            Err(error) => return self.unreadable(path, &error),
+            Err(error) => {
+                self.unreadable(path, &error);
+                return None;
+            }
         };
         match SchedulerConfig::parse(&text) {
-            Ok(config) => self.warnings.extend(config.warnings.into_iter().map(|text| (path.to_owned(), None, text))),
-            Err(error) => drop(self.faults.insert((path.to_owned(), None, error.to_string()))),
+            Ok(config) => {
+                self.warnings.extend(config.warnings.iter().map(|text| (path.to_owned(), None, text.clone())));
+                Some(config)
+            }
+            Err(error) => {
+                self.faults.insert((path.to_owned(), None, error.to_string()));
+                None
+            }
         }
     }
 
@@ -136,7 +157,7 @@ impl Findings {
     }
 
     /// Adds what a router would report of all objects together, and what cannot be meant.
-    fn judge(&mut self, world: &mut World, places: &Places, options: &Check) {
+    fn judge(&mut self, world: &mut World, places: &Places, options: &Check) -> Plan {
         let controller = Controller {
             gateway_api: options.enable_gateway_api,
             inference_extension: options.enable_gateway_api && options.enable_gateway_api_inference_extension,
@@ -153,6 +174,7 @@ impl Findings {
             self.advise(places, advice);
         }
         self.report(places, &plan, &advised);
+        plan
     }
 
     fn advise(&mut self, places: &Places, advice: &Advice) {

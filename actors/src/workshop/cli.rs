@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use kthena_router::config::{Config, DEFAULT_NAMESPACE};
+use kthena_router::config::{Config, DEFAULT_DEBUG_PORT, DEFAULT_NAMESPACE};
 #[cfg(feature = "demo")]
 use simulated_engine::EngineConfig;
 
@@ -32,6 +32,8 @@ pub enum Command {
     Engine(EngineConfig),
     /// Check manifests without serving them: report every fault with its file and line
     Check(Check),
+    /// Ask a running router where a request would go, and why, without sending it
+    Explain(Explain),
     /// Print the CustomResourceDefinitions of ModelRoute and ModelServer
     Crds(Crds),
 }
@@ -57,6 +59,51 @@ pub struct Crds {
     pub write_to: Option<PathBuf>,
 }
 
+/// The options of an explanation.
+#[derive(Args, Debug)]
+pub struct Explain {
+    /// File with the request's body; `-` is the standard input
+    #[arg(long, value_name = "FILE")]
+    pub body: Option<PathBuf>,
+
+    /// The request beside its body.
+    #[command(flatten)]
+    pub request: RequestOptions,
+
+    /// Debug port of the router, on this machine
+    #[arg(long, env = "KTHENA_DEBUG_PORT", default_value_t = DEFAULT_DEBUG_PORT, value_name = "N")]
+    pub debug_port: u16,
+
+    /// Print JSON, as the page /debug/decisions has it
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A request that is not sent, beside its body.
+#[derive(Args, Clone, Debug)]
+#[group(skip)]
+pub struct RequestOptions {
+    /// Path of the request that is explained, and its query if it has one
+    #[arg(long, default_value = "/v1/chat/completions", value_name = "PATH")]
+    pub path: String,
+
+    /// Port that the request would come in on
+    #[arg(long, default_value_t = 8080, value_name = "N")]
+    pub port: u16,
+
+    /// Host that the request names
+    #[arg(long, default_value = "localhost", value_name = "HOST")]
+    pub host: String,
+
+    /// Method of the request
+    #[arg(long, default_value = "POST", value_name = "METHOD")]
+    pub method: String,
+
+    /// Header of the request; may be given several times
+    #[arg(long = "header", value_name = "NAME:VALUE", value_parser = header)]
+    pub headers: Vec<(String, String)>,
+}
+
 /// The options of the check.
 #[derive(Args, Debug)]
 pub struct Check {
@@ -67,6 +114,14 @@ pub struct Check {
     /// Check the file that says how endpoints are rated as well
     #[arg(long, env = "KTHENA_SCHEDULER_CONFIG", value_name = "FILE")]
     pub scheduler_config: Option<PathBuf>,
+
+    /// Also explain where a request with the body in this file would go, which is not sent
+    #[arg(long, value_name = "FILE")]
+    pub request: Option<PathBuf>,
+
+    /// The request beside its body.
+    #[command(flatten)]
+    pub explained: RequestOptions,
 
     /// Check for a router whose Gateway API is on
     #[arg(
@@ -85,6 +140,11 @@ pub struct Check {
     /// Namespace of the router, and so of the default Gateway
     #[arg(long, env = "POD_NAMESPACE", default_value = DEFAULT_NAMESPACE, value_name = "NAMESPACE")]
     pub pod_namespace: String,
+}
+
+fn header(text: &str) -> Result<(String, String), &'static str> {
+    let (name, value) = text.split_once(':').ok_or("a header has the form NAME:VALUE")?;
+    Ok((name.trim().to_ascii_lowercase(), value.trim().to_owned()))
 }
 
 impl Cli {

@@ -6,3 +6,4 @@ pub mod cli;
 pub mod demo;
 #[cfg(feature = "demo")]
 pub mod engine;
+pub mod explain;

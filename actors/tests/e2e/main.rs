@@ -12,6 +12,7 @@ mod checks;
 mod cluster;
 mod disturbances;
 mod edge;
+mod explanations;
 mod failures;
 mod harness;
 mod http2;
