@@ -1,6 +1,8 @@
 //! The router's own settings, and its names in the cluster.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use crate::addresses::AddressProvider;
 use crate::object::{Bind, ObjectKey};
@@ -13,6 +15,10 @@ pub const CLASS_NAME: &str = "kthena-router";
 
 /// The name that the router's own Service has unless it was told another.
 pub const SERVICE_NAME: &str = "kthena-router";
+
+/// The annotation of a ModelServer or an InferencePool that names the scheduler's profile by which its endpoints are
+/// picked.
+pub const SCHEDULER_PROFILE: &str = "networking.serving.volcano.sh/scheduler-profile";
 
 /// The name of the default Gateway.
 pub const DEFAULT_GATEWAY: &str = "default";
@@ -42,6 +48,8 @@ pub struct Controller {
     pub service: ObjectKey,
     /// Whether the ports of that Service are kept in step with the listeners.
     pub sync_service_ports: bool,
+    /// The names of the scheduler's profiles.
+    pub profiles: BTreeSet<Arc<str>>,
     /// Whether the GatewayClass and the default Gateway are created where they are missing.
     pub provides: bool,
 }
@@ -61,6 +69,7 @@ impl Default for Controller {
             trust_pods_without_conditions: true,
             service: ObjectKey::new("default", SERVICE_NAME),
             sync_service_ports: false,
+            profiles: BTreeSet::new(),
             provides: false,
         }
     }
@@ -70,6 +79,15 @@ impl Controller {
     /// Returns the key of the default Gateway.
     pub fn default_gateway(&self) -> ObjectKey {
         ObjectKey::new(&*self.namespace, DEFAULT_GATEWAY)
+    }
+
+    /// Says that a pool names a profile that the scheduler does not have; nothing for one that it has.
+    pub fn unknown_profile(&self, name: Option<&str>) -> Option<String> {
+        let name = name.filter(|name| !self.profiles.contains(*name))?;
+        Some(format!(
+            "the annotation `{SCHEDULER_PROFILE}` names the profile `{name}`, which `--scheduler-config` does not have: \
+             endpoints are picked as for pools without it"
+        ))
     }
 
     /// Returns whether a socket speaks TLS whatever the listeners on it say: the inference port with a certificate.

@@ -118,7 +118,7 @@ pub fn plan(world: &World, controller: &Controller) -> Plan {
         policies: policies.reports(&uses, &gateways),
         inference_pools: inference_pools.reports(&pool_uses, &gateways),
         routes: models.reports,
-        servers: report::servers(world, &pools),
+        servers: report::servers(world, controller, &pools),
     };
     let Outline { table, binds, tls } = outline;
     Plan { table, binds: binds.into_iter().collect(), tls, upstream_tls: uses.tls, pools, reports, allocations }

@@ -12,7 +12,8 @@ use kthena_router::plan::Plan;
 use kthena_router::routing::backend::Availability;
 use kthena_router::routing::decision::Moment;
 use kthena_router::routing::pool::{PoolIndex, PoolPolicy};
-use kthena_router::scheduling::picker::{PickError, Picker};
+use kthena_router::scheduling::picker::PickError;
+use kthena_router::scheduling::profiles::Profiles;
 use kthena_router::scheduling::record::{PickRecord, PickWords};
 use kthena_router::scheduling::request::RequestFacts;
 use rand::rngs::SmallRng;
@@ -100,8 +101,8 @@ pub(crate) fn names(pool: &Pool) -> BTreeMap<SocketAddr, String> {
 }
 
 /// Makes a snapshot of a plan that nobody serves: nothing is known of its endpoints.
-pub(crate) fn snapshot_of(plan: Plan, picker: &Arc<Picker>) -> Snapshot {
+pub(crate) fn snapshot_of(plan: Plan, profiles: &Profiles) -> Snapshot {
     let pools = plan.pools.iter().map(|pool| Pool::new(pool.key.clone(), &pool.endpoints)).collect();
-    let pickers = plan.pools.iter().map(|_| Arc::clone(picker)).collect();
+    let pickers = plan.pools.iter().map(|pool| Arc::clone(profiles.picker(pool.profile.as_deref()))).collect();
     Snapshot { generation: 0, table: plan.table, pools, pickers, backend_tls: Vec::new() }
 }

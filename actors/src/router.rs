@@ -1,5 +1,6 @@
 //! The router as a whole: makes the cast and introduces its members to each other.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -10,7 +11,8 @@ use actix_web::dev::ServerHandle;
 use kthena_router::config::Config;
 use kthena_router::controller::Controller;
 use kthena_router::object::ObjectKey;
-use kthena_router::scheduling::config::{SchedulerConfig, SchedulerConfigError};
+use kthena_router::scheduling::config::SchedulerConfigError;
+use kthena_router::scheduling::profiles::Profiles;
 use kthena_router::world::World;
 use kthena_router_downstream::Budget;
 use thiserror::Error;
@@ -135,7 +137,7 @@ impl Router {
     /// Returns a [`StartError`] for what would also be wrong at every other try; ports of Gateways are tried again.
     pub fn start(config: &Config, origin: &Origin) -> Result<Self, StartError> {
         let access_log = access_log(config)?;
-        let picker = Arc::new(scheduler(config)?.picker());
+        let profiles = Arc::new(profiles(config)?);
         let metrics = Metrics::new();
         let engine_tls = tls::client(config.engines.engine_ca_cert.as_deref())?;
         let upstream = Upstream::new(config.engines.connect_timeout, Arc::clone(&engine_tls));
@@ -159,7 +161,7 @@ impl Router {
         let workers = InferenceWorkers::start(serving.workers);
         fleet_context.run(ListenerFleet::new(serving, workers.clone(), registry.downgrade().recipient()));
         let sources = origin.start(config, &registry, &metrics)?;
-        let keeping = Keeping { scheduling, means, picker };
+        let keeping = Keeping { scheduling, means, profiles };
         registry_context.run(RouteRegistry::new(
             (World::expecting(sources.lists), controller(config)),
             Publishers { snapshot, tls: tls_publisher },
@@ -256,17 +258,16 @@ fn serving(
 }
 
 /// Reads how endpoints are rated, and warns of what the file asks for and does not get.
-fn scheduler(config: &Config) -> Result<SchedulerConfig, StartError> {
-    let Some(path) = &config.engines.scheduler_config else { return Ok(SchedulerConfig::default()) };
+fn profiles(config: &Config) -> Result<Profiles, StartError> {
+    let Some(path) = &config.engines.scheduler_config else { return Ok(Profiles::default()) };
     let file = || path.display().to_string();
     let text =
         std::fs::read_to_string(path).map_err(|source| StartError::SchedulerConfigFile { path: file(), source })?;
-    let scheduler =
-        SchedulerConfig::parse(&text).map_err(|source| StartError::SchedulerConfig { path: file(), source })?;
-    for warning in &scheduler.warnings {
+    let profiles = Profiles::parse(&text).map_err(|source| StartError::SchedulerConfig { path: file(), source })?;
+    for warning in profiles.warnings() {
         warn!(file = file(), warning, "scheduler configuration is not followed in full");
     }
-    Ok(scheduler)
+    Ok(profiles)
 }
 
 /// Returns what plans depend on of the router's options.
@@ -282,6 +283,7 @@ pub(crate) fn controller(config: &Config) -> Controller {
         tls: config.listen.tls_cert.is_some(),
         trust_pods_without_conditions: config.manifests.is_some(),
         service: ObjectKey::new(&*config.apis.pod_namespace, &*config.cluster.service_name),
+        profiles: BTreeSet::new(),
         sync_service_ports: config.cluster.sync_service_ports,
         provides: config.manifests.is_none(),
     }

@@ -163,7 +163,7 @@ pub(crate) fn empty_registry(metrics: &Arc<Metrics>) -> (Addr<RouteRegistry>, Re
     let controller = Controller { bind_address: IpAddr::V4(Ipv4Addr::LOCALHOST), ..Controller::default() };
     let upstream = kthena_router_upstream::Upstream::new(config.engines.connect_timeout, tls::client(None).unwrap());
     let means = Means { scraping: Arbiter::current(), upstream, engines: config.engines, reports: None };
-    let keeping = Keeping { scheduling: Arbiter::current(), means, picker: Arc::default() };
+    let keeping = Keeping { scheduling: Arbiter::current(), means, profiles: Arc::default() };
     let fleet = Bystander.start().recipient();
     let publishers = Publishers { snapshot, tls: tls::channel().0 };
     let registry =

@@ -196,7 +196,7 @@ fn pool(
         kv_events: None,
     };
     let key = PoolKey { kind: Kind::Service, object: service.clone(), port: Some(number) };
-    PoolPlan { key, policy: Arc::new(policy), endpoints, selected: services.count(service) }
+    PoolPlan { key, policy: Arc::new(policy), profile: None, endpoints, selected: services.count(service) }
 }
 
 /// Makes an endpoint; one without a Pod is called by its address.

@@ -58,6 +58,8 @@ struct Known {
     index: Option<PoolIndex>,
     faults: Vec<Problem>,
     unresolved: Option<Problem>,
+    /// What it asks for and does not get.
+    unserved: Option<Condition>,
 }
 
 /// Returns the Services of the pickers that InferencePools refer to.
@@ -105,7 +107,7 @@ impl InferencePools {
             if let Some(known) = known.get_mut(key) {
                 known.index = Some(PoolIndex(pools.len()));
             }
-            pools.push(pool(key, &facts.spec, picker, requests.remove(key), selected));
+            pools.push(pool(key, facts, picker, requests.remove(key), selected));
         }
         Self { are_served: true, pools: known }
     }
@@ -138,10 +140,13 @@ impl InferencePools {
         gateways: &[OwnGateway<'_>],
     ) -> BTreeMap<ObjectKey, InferencePoolReport> {
         let report = |(key, pool): (&ObjectKey, &Known)| {
-            let verdict = Verdict::new(
-                Condition::judge(kind::ACCEPTED, reason::ACCEPTED, &pool.faults),
-                Condition::judge(kind::RESOLVED_REFS, reason::RESOLVED_REFS, &pool.unresolved),
-            );
+            let verdict = Verdict {
+                occasional: pool.unserved.clone(),
+                ..Verdict::new(
+                    Condition::judge(kind::ACCEPTED, reason::ACCEPTED, &pool.faults),
+                    Condition::judge(kind::RESOLVED_REFS, reason::RESOLVED_REFS, &pool.unresolved),
+                )
+            };
             let users = uses.get(key).into_iter().flatten().take(MAX_PARENTS);
             let parent =
                 |gateway: &usize| AncestorReport { gateway: gateways[*gateway].key.clone(), verdict: verdict.clone() };
@@ -172,7 +177,9 @@ impl Known {
         };
         // A reference that leads nowhere is reported, whoever picks, but it harms nobody who does not follow it.
         let picker = if controller.prefer_builtin_picker { PickerPolicy::BuiltIn } else { picker };
-        (Self { generation: facts.record.generation, index: None, faults, unresolved }, picker)
+        let unknown = controller.unknown_profile(facts.profile.as_deref());
+        let unserved = Condition::unserved(&unknown.as_deref().into_iter().collect::<Vec<_>>());
+        (Self { generation: facts.record.generation, index: None, faults, unresolved, unserved }, picker)
     }
 }
 
@@ -214,7 +221,7 @@ fn selection<'w>(key: &'w ObjectKey, spec: &'w InferencePoolSpec) -> Selection<'
 
 fn pool(
     key: &ObjectKey,
-    spec: &InferencePoolSpec,
+    InferencePoolFacts { spec, profile, .. }: &InferencePoolFacts,
     picker: PickerPolicy,
     requests: Option<RequestPolicy>,
     selected: Selected<'_>,
@@ -241,6 +248,7 @@ fn pool(
     PoolPlan {
         key: PoolKey { kind: Kind::InferencePool, object: key.clone(), port: None },
         policy: Arc::new(policy),
+        profile: profile.clone(),
         endpoints: selected.endpoints,
         selected: selected.pods.len(),
     }

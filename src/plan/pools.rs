@@ -23,6 +23,8 @@ pub struct PoolPlan {
     pub key: PoolKey,
     /// How requests are sent to it.
     pub policy: Arc<PoolPolicy>,
+    /// The scheduler's profile that it names; `None` for the scheduler's own.
+    pub profile: Option<Arc<str>>,
     /// Its ready endpoints, in the order of their Pods.
     pub endpoints: Vec<Endpoint>,
     /// How many Pods it selects, ready or not.
@@ -58,6 +60,7 @@ pub(super) fn pools(world: &World, controller: &Controller) -> Vec<PoolPlan> {
     let pool = |((server, policy), selected): ((&Server, &Arc<PoolPolicy>), Selected<'_>)| PoolPlan {
         key: PoolKey::of_server(&server.key),
         policy: Arc::clone(policy),
+        profile: server.profile.clone(),
         endpoints: selected.endpoints,
         selected: selected.pods.len(),
     };

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use foldhash::HashMap;
 
+use super::Controller;
 use super::{HttpRouteReport, InferencePoolReport, PolicyReport, PoolPlan};
 use crate::conditions::{Condition, Verdict, kind, reason};
 use crate::for_each_kind;
@@ -14,7 +15,7 @@ use crate::gateway::listeners::Listener;
 use crate::kinds::ModelServerSpec;
 use crate::kinds::faults::Fault;
 use crate::object::{Bind, BindState, Kind, ObjectKey, PoolKey};
-use crate::routing::models::route::Route;
+use crate::routing::models::route::{Route, Server};
 use crate::world::{Ejected, World};
 
 /// The reports of all objects that a plan has something to say about.
@@ -313,10 +314,10 @@ fn listener_report(listener: &Listener<'_>, routes: usize, binds: &HashMap<Bind,
 }
 
 /// Reports the ModelServers.
-pub(super) fn servers(world: &World, pools: &[PoolPlan]) -> BTreeMap<ObjectKey, ServerReport> {
+pub(super) fn servers(world: &World, controller: &Controller, pools: &[PoolPlan]) -> BTreeMap<ObjectKey, ServerReport> {
     let pools = pools.iter().filter(|pool| pool.key.kind == Kind::ModelServer);
     let pools: HashMap<&ObjectKey, &PoolPlan> = pools.map(|pool| (&pool.key.object, pool)).collect();
-    let report = |server: &crate::routing::models::route::Server| {
+    let report = |server: &Server| {
         let pool = pools.get(&server.key);
         let ready_endpoints = pool.map_or(0, |pool| pool.endpoints.len());
         let ready = match &server.policy {
@@ -330,7 +331,7 @@ pub(super) fn servers(world: &World, pools: &[PoolPlan]) -> BTreeMap<ObjectKey, 
         ServerReport {
             generation: server.record.generation,
             ready,
-            unserved: Condition::unserved(&unserved_fields(&server.spec)),
+            unserved: unserved(server, controller),
             endpoints: pool.map_or(0, |pool| pool.selected),
             ready_endpoints,
         }
@@ -338,7 +339,14 @@ pub(super) fn servers(world: &World, pools: &[PoolPlan]) -> BTreeMap<ObjectKey, 
     world.model_servers.iter().map(|(key, server)| (key.clone(), report(server))).collect()
 }
 
-/// Returns what a ModelServer asks for and does not get.
+/// Returns the condition of a ModelServer that asks for something and does not get it.
+fn unserved(server: &Server, controller: &Controller) -> Option<Condition> {
+    let profile = controller.unknown_profile(server.profile.as_deref());
+    let fields = unserved_fields(&server.spec).into_iter().chain(profile.as_deref());
+    Condition::unserved(&fields.collect::<Vec<_>>())
+}
+
+/// Returns what the spec of a ModelServer asks for and does not get.
 fn unserved_fields(spec: &ModelServerSpec) -> Vec<&'static str> {
     let prefill = spec.workload_selector.pd_group.as_ref();
     let prefill =

@@ -15,6 +15,7 @@ mod gateways;
 mod http;
 mod inference_pools;
 mod policies;
+mod profiles;
 
 /// Two ModelServers, `small` with a ready Pod and `large` with one, and `empty` without any.
 const SERVERS: &str = "

@@ -21,6 +21,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_saphyr::Spanned;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use thiserror::Error;
 
 use super::picker::{Picker, WhenNoneIsLeft};
@@ -90,6 +91,7 @@ pub enum SchedulerConfigError {
 #[serde(deny_unknown_fields)]
 struct File {
     scheduler: Option<Scheduler>,
+    profiles: Option<BTreeMap<String, Scheduler>>,
     auth: Option<Spanned<IgnoredAny>>,
 }
 
@@ -140,11 +142,21 @@ impl SchedulerConfig {
     /// Returns a [`SchedulerConfigError`] for a file of another shape, an unknown key, plugin or argument, a value out of
     /// bounds, and for `auth`.
     pub fn parse(text: &str) -> Result<Self, SchedulerConfigError> {
+        Self::parse_all(text).map(|(own, _)| own)
+    }
+
+    /// Reads a configuration file with its profiles.
+    pub(super) fn parse_all(text: &str) -> Result<(Self, BTreeMap<Arc<str>, Self>), SchedulerConfigError> {
         let file: File = serde_saphyr::from_str(text).map_err(|error| SchedulerConfigError::Shape(Box::new(error)))?;
         if let Some(auth) = file.auth {
             return Err(SchedulerConfigError::Auth { line: auth.referenced.line() });
         }
-        let scheduler = file.scheduler.unwrap_or_default();
+        let named = file.profiles.unwrap_or_default().into_iter();
+        let named = named.map(|(name, profile)| Ok((name.into(), Self::of(profile)?))).collect::<Result<_, _>>()?;
+        Ok((Self::of(file.scheduler.unwrap_or_default())?, named))
+    }
+
+    fn of(scheduler: Scheduler) -> Result<Self, SchedulerConfigError> {
         let mut config = Self::default();
         for plugin in scheduler.plugin_config.unwrap_or_default() {
             config.configure(plugin)?;

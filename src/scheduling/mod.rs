@@ -18,7 +18,7 @@
 //! | [`owners`] | which Pods hold a prompt, as Redis has it |
 //! | [`picker`] | the order of filters and scores, and how ties are broken |
 //! | [`plugins`] | the one table of filters and scores by name, and each of them in a file of its own |
-//! | [`config`] | which plugins are used, as the Go router's configuration file says it |
+//! | [`config`], [`profiles`] | which plugins are used, as the Go router's configuration file says it, and for which pools |
 //! | [`objective`] | priorities, and which requests a saturated pool refuses |
 //! | [`room`] | whether a pool has room, so that a rule's shares go to those that have |
 //! | [`witness`], [`record`] | how a decision is read back, and what is remembered of it |
@@ -36,6 +36,7 @@ pub mod owners;
 pub mod picker;
 pub mod plugins;
 pub mod prefix;
+pub mod profiles;
 pub mod recent;
 pub mod record;
 pub mod request;

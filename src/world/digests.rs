@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 
 use super::Digest;
+use crate::controller::SCHEDULER_PROFILE;
 use crate::kinds::{
     BackendTlsPolicy, BackendTlsPolicySpec, Gateway, GatewayClass, GatewaySpec, HttpRoute, InferenceModelRewrite,
     InferenceModelRewriteSpec, InferenceObjective, InferenceObjectiveSpec, InferencePool, InferencePoolSpec,
@@ -42,6 +44,8 @@ pub struct SpecFacts<S> {
     pub record: Record,
     /// The object's spec.
     pub spec: Arc<S>,
+    /// The scheduler's profile that its annotation names.
+    pub profile: Option<Arc<str>>,
 }
 
 /// What is kept of a Gateway.
@@ -63,12 +67,8 @@ pub type InferenceObjectiveFacts = SpecFacts<InferenceObjectiveSpec>;
 pub type ModelRewriteFacts = SpecFacts<InferenceModelRewriteSpec>;
 
 impl<S> SpecFacts<S> {
-    fn of(
-        metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
-        status: Option<impl Serialize>,
-        spec: S,
-    ) -> Self {
-        Self { record: Record::of(metadata, status), spec: Arc::new(spec) }
+    fn of(metadata: &ObjectMeta, status: Option<impl Serialize>, spec: S) -> Self {
+        Self { record: Record::of(metadata, status), spec: Arc::new(spec), profile: profile(metadata) }
     }
 }
 
@@ -95,7 +95,7 @@ macro_rules! spec_facts {
             }
 
             fn effect(before: &Self::Stored, after: &Self::Stored) -> Effect {
-                after.record.effect(&before.record)
+                effect_of_profile(&before.profile, &after.profile).max(after.record.effect(&before.record))
             }
         })*
     };
@@ -155,14 +155,26 @@ impl Digest for ModelServer {
 
     fn digest(self) -> Self::Stored {
         let key = ObjectKey::of(&self.metadata);
-        let record = Record::of(&self.metadata, self.status);
-        Server::compile(key, record, self.spec, self.metadata.annotations.as_ref())
+        let (record, profile) = (Record::of(&self.metadata, self.status), profile(&self.metadata));
+        Server { profile, ..Server::compile(key, record, self.spec, self.metadata.annotations.as_ref()) }
     }
 
     fn effect(before: &Self::Stored, after: &Self::Stored) -> Effect {
         // Annotations do not change an object's generation.
-        if before.policy == after.policy { after.record.effect(&before.record) } else { Effect::Plan }
+        let of_policy = if before.policy == after.policy { Effect::Nothing } else { Effect::Plan };
+        let of_profile = effect_of_profile(&before.profile, &after.profile);
+        of_policy.max(of_profile).max(after.record.effect(&before.record))
     }
+}
+
+/// Returns the scheduler's profile that an object names.
+fn profile(metadata: &ObjectMeta) -> Option<Arc<str>> {
+    metadata.annotations.as_ref()?.get(SCHEDULER_PROFILE).map(|name| name.as_str().into())
+}
+
+/// Returns what it changes that an object names another profile, which its generation does not tell.
+fn effect_of_profile(before: &Option<Arc<str>>, after: &Option<Arc<str>>) -> Effect {
+    if before == after { Effect::Nothing } else { Effect::Plan }
 }
 
 /// Returns what it changes that an object of which only facts about plans are kept is no longer `before` but `after`.

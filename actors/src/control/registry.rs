@@ -135,6 +135,7 @@ impl RouteRegistry {
         keeping: Keeping,
         metrics: &Arc<Metrics>,
     ) -> Self {
+        let controller = Controller { profiles: keeping.profiles.names(), ..controller };
         Self {
             world,
             controller,
@@ -209,7 +210,8 @@ impl RouteRegistry {
         let listeners = tls.iter().flat_map(|(bind, listeners)| listeners.iter().map(|(name, tls)| (*bind, name, tls)));
         self.publishers.tls.publish(listeners);
         let backend_tls = self.backend_tls.make(upstream_tls);
-        let pickers = pools.iter().map(|_| Arc::clone(&self.keeping.picker)).collect();
+        let picker = |pool: &PoolPlan| Arc::clone(self.keeping.profiles.picker(pool.profile.as_deref()));
+        let pickers = pools.iter().map(picker).collect();
         let snapshot = Snapshot { generation: self.generation, table, pools: handles, pickers, backend_tls };
         self.publishers.snapshot.publish(snapshot);
         self.existing = existing(&reports, &pools);

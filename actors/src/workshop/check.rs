@@ -15,7 +15,7 @@ use kthena_router::controller::Controller;
 use kthena_router::manifest::{Located, Manifest, read};
 use kthena_router::object::{BindState, Kind, ObjectKey};
 use kthena_router::plan::{Complaint, Plan, plan};
-use kthena_router::scheduling::config::SchedulerConfig;
+use kthena_router::scheduling::profiles::Profiles;
 use kthena_router::world::World;
 
 use crate::control::manifest_directory::list;
@@ -64,12 +64,10 @@ pub fn check(options: &Check) -> ExitCode {
             }
         }
     }
-    let scheduler = options.scheduler_config.as_ref().and_then(|path| findings.absorb_scheduler(path));
-    let plan = findings.judge(&mut world, &places, options);
-    let explained = options.request.as_ref().map(|body| {
-        let scheduler = scheduler.unwrap_or_default();
-        explain_offline(plan, &scheduler, body, &options.explained)
-    });
+    let profiles = options.scheduler_config.as_ref().and_then(|path| findings.absorb_scheduler(path));
+    let profiles = profiles.unwrap_or_default();
+    let plan = findings.judge(&mut world, &places, &profiles, options);
+    let explained = options.request.as_ref().map(|body| explain_offline(plan, &profiles, body, &options.explained));
     let explained = match explained.transpose() {
         Ok(explained) => explained.map_or_else(String::new, |explanation| format!("{explanation}\n")),
         Err(error) => {
@@ -86,7 +84,7 @@ pub fn check(options: &Check) -> ExitCode {
 
 impl Findings {
     /// Looks at the file that says how endpoints are rated.
-    fn absorb_scheduler(&mut self, path: &Path) -> Option<SchedulerConfig> {
+    fn absorb_scheduler(&mut self, path: &Path) -> Option<Profiles> {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) => {
@@ -94,9 +92,9 @@ impl Findings {
                 return None;
             }
         };
-        match SchedulerConfig::parse(&text) {
+        match Profiles::parse(&text) {
             Ok(config) => {
-                self.warnings.extend(config.warnings.iter().map(|text| (path.to_owned(), None, text.clone())));
+                self.warnings.extend(config.warnings().map(|text| (path.to_owned(), None, text.clone())));
                 Some(config)
             }
             Err(error) => {
@@ -157,11 +155,12 @@ impl Findings {
     }
 
     /// Adds what a router would report of all objects together, and what cannot be meant.
-    fn judge(&mut self, world: &mut World, places: &Places, options: &Check) -> Plan {
+    fn judge(&mut self, world: &mut World, places: &Places, profiles: &Profiles, options: &Check) -> Plan {
         let controller = Controller {
             gateway_api: options.enable_gateway_api,
             inference_extension: options.enable_gateway_api && options.enable_gateway_api_inference_extension,
             namespace: options.pod_namespace.clone(),
+            profiles: profiles.names(),
             ..Controller::default()
         };
         // Whether a port can be opened is not for a check to find out.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use kthena_router::explain::Explanation;
 use kthena_router::plan::Plan;
-use kthena_router::scheduling::config::SchedulerConfig;
+use kthena_router::scheduling::profiles::Profiles;
 use thiserror::Error;
 
 use crate::dry_run::{Asked, snapshot_of};
@@ -69,11 +69,11 @@ pub fn explain(options: &Explain) -> ExitCode {
 /// Says where a request would go if these objects were served, as far as that can be said without engines.
 pub(super) fn explain_offline(
     plan: Plan,
-    scheduler: &SchedulerConfig,
+    profiles: &Profiles,
     body: &Path,
     request: &RequestOptions,
 ) -> Result<Explanation, ExplainError> {
-    let snapshot = snapshot_of(plan, &scheduler.picker().into());
+    let snapshot = snapshot_of(plan, profiles);
     Ok(asked(request, Some(body))?.explain(&snapshot, IpAddr::V4(Ipv4Addr::UNSPECIFIED)))
 }
 

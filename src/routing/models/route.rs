@@ -77,6 +77,8 @@ pub struct Server {
     pub spec: Arc<ModelServerSpec>,
     /// What its traffic policy says, or why the spec cannot be used.
     pub policy: Result<Arc<PoolPolicy>, Vec<Fault>>,
+    /// The scheduler's profile that its annotation names.
+    pub profile: Option<Arc<str>>,
 }
 
 impl Route {
@@ -112,7 +114,7 @@ impl Server {
         } else {
             Err(faults)
         };
-        Self { key, record, spec: Arc::new(spec), policy }
+        Self { key, record, spec: Arc::new(spec), policy, profile: None }
     }
 }
 

@@ -8,7 +8,7 @@ use kthena_router::object::{Kind, PoolKey};
 use kthena_router::plan::PoolPlan;
 use kthena_router::routing::pool::PoolPolicy;
 use kthena_router::scheduling::endpoint::Endpoint;
-use kthena_router::scheduling::picker::Picker;
+use kthena_router::scheduling::profiles::Profiles;
 
 use super::RouteRegistry;
 use crate::control::cluster_writer::ReportTrouble;
@@ -24,7 +24,7 @@ pub struct Keeping {
     /// What they work with.
     pub means: Means,
     /// How endpoints are picked.
-    pub picker: Arc<Picker>,
+    pub profiles: Arc<Profiles>,
 }
 
 /// A pool of the last plan.
