@@ -34,7 +34,8 @@
 //! | [`messages::AttemptEnded`] | Lease, PoolKeeper | do_send, weak | an attempt that may eject an endpoint, or bring it back |
 //! | [`pools::scheduler::PickEndpoint`] | request handler, Scheduler | send, same thread | choose an endpoint and reserve it |
 //! | [`ops::access_logger::LogLines`] | HTTP worker, AccessLogger | do_send, bounded by bytes | lines to write |
-//! | [`control::manifest_directory::FilesChanged`] | file system, ManifestDirectory | do_send, weak | look again |
+//! | [`control::manifest_directory::FilesChanged`] | file system, ManifestDirectory and SchedulerFile | do_send, weak | look again |
+//! | [`control::registry::SetProfiles`] | SchedulerFile, RouteRegistry | do_send | how endpoints are picked, or why a file says nothing of it |
 //! | [`control::overseer::Shutdown`] | signals, Overseer | do_send | drain, then end |
 //! | [`ops::observe::Observe`] | admin pages, anyone | send, with timeout | a snapshot of a state |
 //!
@@ -70,6 +71,7 @@ macro_rules! cast {
             control::overseer::Overseer::NAME,
             control::manifest_directory::ManifestDirectory::NAME,
             control::registry::RouteRegistry::NAME,
+            control::scheduler_file::SchedulerFile::NAME,
             control::fleet::ListenerFleet::NAME,
             edge::listener::Listener::NAME,
             pools::scheduler::Scheduler::NAME,

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
@@ -23,6 +24,7 @@ use crate::control::fleet::ListenerFleet;
 use crate::control::manifest_directory::ManifestAddress;
 use crate::control::overseer::{Farewell, Overseer, Ward};
 use crate::control::registry::{Keeping, Publishers, RouteRegistry};
+use crate::control::scheduler_file::{SchedulerFile, SchedulerFileAddress};
 use crate::edge::listener::InferenceWorkers;
 use crate::edge::proxy::Serving;
 use crate::edge::tls::{self, TlsError, TlsReader};
@@ -55,6 +57,7 @@ pub struct Router {
 pub struct Reload {
     access_log: Option<AccessLog>,
     manifests: Option<ManifestAddress>,
+    scheduler: Option<SchedulerFileAddress>,
 }
 
 /// Why a router cannot start.
@@ -174,9 +177,12 @@ impl Router {
         let mut wards =
             vec![Ward::spine(RouteRegistry::NAME, registry.clone()), Ward::spine(ListenerFleet::NAME, fleet.clone())];
         wards.extend(sources.wards);
+        let scheduler = config.engines.scheduler_config.clone().map(|path| (path, SchedulerFileAddress::default()));
+        wards.extend(scheduler.clone().map(|file| scheduler_file(file, &registry, &metrics)));
         wards.extend(access_log.clone().map(|log| access_logger(log, config, logging, &metrics)));
         let (drain, farewell) = (config.drain.clone(), Farewell { lease: sources.stopping, connections });
-        let reload = Reload { access_log: access_log.clone(), manifests: sources.manifests };
+        let scheduler = scheduler.map(|(_, address)| address);
+        let reload = Reload { access_log: access_log.clone(), manifests: sources.manifests, scheduler };
         let overseer = Overseer::new(wards, drain, fleet.recipient(), access_log, farewell, &metrics).start();
         let (writer, asked) = (sources.writer, registry.clone());
         let admin = Admin {
@@ -226,6 +232,19 @@ fn access_logger(log: AccessLog, config: &Config, arbiter: ArbiterHandle, metric
         let logger = AccessLogger::start_in_arbiter(&arbiter, move |_| AccessLogger::new(output, &metrics));
         log.lead_to(logger.clone());
         logger
+    })
+}
+
+fn scheduler_file(
+    (path, address): (PathBuf, SchedulerFileAddress),
+    registry: &Addr<RouteRegistry>,
+    metrics: &Arc<Metrics>,
+) -> Ward {
+    let (registry, metrics) = (registry.clone().recipient(), Arc::clone(metrics));
+    Ward::replaceable(SchedulerFile::NAME, move || {
+        let reader = SchedulerFile::new(path.clone(), registry.clone(), &metrics).start();
+        address.lead_to(reader.clone());
+        reader
     })
 }
 
@@ -314,14 +333,17 @@ impl PageSockets {
 }
 
 impl Reload {
-    /// Opens the access log's file again, and reads the manifests again.
+    /// Opens the access log's file again, and reads the manifests and the scheduler's configuration again.
     pub fn reload(&self) {
-        info!("told to open the access log and to read manifests again");
+        info!("told to open the access log and to read files again");
         if let Some(log) = &self.access_log {
             log.reopen();
         }
         if let Some(manifests) = &self.manifests {
             manifests.read_again();
+        }
+        if let Some(scheduler) = &self.scheduler {
+            scheduler.read_again();
         }
     }
 }

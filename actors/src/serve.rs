@@ -94,8 +94,8 @@ pub fn complain(error: &dyn std::error::Error) {
     drop(writeln!(io::stderr(), "{text}"));
 }
 
-/// SIGTERM and SIGINT stop the router, SIGHUP lets it open its log and read its manifests again. The other signals by
-/// which people mean something to a program have no meaning here, and do not end it.
+/// SIGTERM and SIGINT stop the router, SIGHUP lets it open its log and read its files again. The other signals by which
+/// people mean something to a program have no meaning here, and do not end it.
 fn listen_to_signals(router: &Router) -> io::Result<()> {
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
         let overseer = router.overseer.clone();

@@ -73,7 +73,7 @@ macro_rules! panics_in_tests {
 pub(crate) use panics_in_tests;
 
 /// Stands for the actors that a test does without.
-struct Bystander;
+pub(crate) struct Bystander;
 
 impl Actor for Bystander {
     type Context = Context<Self>;

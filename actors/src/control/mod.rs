@@ -7,4 +7,5 @@ pub mod leadership;
 pub mod manifest_directory;
 pub mod overseer;
 pub mod registry;
+pub mod scheduler_file;
 pub mod watcher;

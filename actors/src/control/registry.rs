@@ -5,8 +5,8 @@
 //! from the watchers' lists when the process starts anew.
 //!
 //! # Messages
-//! In: [`Observed`] from the watchers, [`BindReported`] from listeners, [`HealthChanged`] from pool keepers, [`Observe`]
-//! from the admin pages.
+//! In: [`Observed`] from the watchers, [`BindReported`] from listeners, [`HealthChanged`] from pool keepers,
+//! [`SetProfiles`] from the SchedulerFile, [`Observe`] from the admin pages.
 //! Out: [`EnsureBinds`] to the ListenerFleet, [`SetPool`](crate::pools::pool_keeper::SetPool) and [`End`](crate::nursery::End) to the pool keepers, [`DesireWrites`] to the
 //! ClusterWriter where there is one; the snapshot, to everyone.
 //!
@@ -31,6 +31,7 @@ use kthena_router::desired::Reconciler;
 use kthena_router::object::{Bind, BindState, Kind, PoolKey};
 use kthena_router::plan::{BindPlan, Complaint, Plan, PoolPlan, Reports, plan};
 use kthena_router::record::Effect;
+use kthena_router::scheduling::profiles::Profiles;
 use kthena_router::world::{Fact, World, WorldKind};
 use serde::Serialize;
 use tracing::{info, warn};
@@ -86,6 +87,8 @@ pub struct RouteRegistry {
     /// Who writes to the API server, where there is one.
     writer: Option<Addr<ClusterWriter>>,
     keeping: Keeping,
+    /// What is wrong with the scheduler's configuration file, of which the last good text is in use.
+    scheduler_fault: Option<String>,
     vitals: Vitals,
 }
 
@@ -102,6 +105,11 @@ pub struct Publishers {
 #[rtype(result = "()")]
 pub struct Observed<K: WorldKind>(pub Fact<K::Stored>);
 
+/// How endpoints are picked from now on, or why the file that says it cannot be used.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct SetProfiles(pub Result<Arc<Profiles>, String>);
+
 /// The registry's state, for readiness and for operators.
 #[derive(Clone, Debug, Serialize)]
 pub struct RegistryState {
@@ -115,6 +123,10 @@ pub struct RegistryState {
     pub objects: BTreeMap<&'static str, usize>,
     /// The number of pools.
     pub pools: usize,
+    /// How endpoints are picked, by the name of the profile; the scheduler's own has none.
+    pub profiles: BTreeMap<String, String>,
+    /// What is wrong with the scheduler's configuration file now, so that the last good one stays in use.
+    pub scheduler_fault: Option<String>,
 }
 
 struct Debounce {
@@ -156,6 +168,7 @@ impl RouteRegistry {
             fleet,
             writer,
             keeping,
+            scheduler_fault: None,
             vitals: Vitals::new(Self::NAME, metrics),
         }
     }
@@ -315,6 +328,27 @@ impl Handler<HealthChanged> for RouteRegistry {
     }
 }
 
+impl Handler<SetProfiles> for RouteRegistry {
+    type Result = ();
+
+    fn handle(&mut self, SetProfiles(read): SetProfiles, context: &mut Self::Context) {
+        let _handling = self.vitals.handling("SetProfiles");
+        let profiles = match read {
+            Ok(profiles) => profiles,
+            Err(fault) => {
+                self.scheduler_fault = Some(fault);
+                return;
+            }
+        };
+        self.scheduler_fault = None;
+        if profiles != self.keeping.profiles {
+            self.controller.profiles = profiles.names();
+            self.keeping.profiles = profiles;
+            self.schedule(Effect::Plan, context);
+        }
+    }
+}
+
 impl Handler<Observe<RegistryState>> for RouteRegistry {
     type Result = MessageResult<Observe<RegistryState>>;
 
@@ -333,6 +367,8 @@ impl Handler<Observe<RegistryState>> for RouteRegistry {
             binds: self.binds.iter().map(|plan| (plan.bind.to_string(), state(&plan.bind))).collect(),
             objects: world.counts().into_iter().map(|(kind, count)| (kind.label(), count)).collect(),
             pools: self.pools.len(),
+            profiles: self.keeping.profiles.words(),
+            scheduler_fault: self.scheduler_fault.clone(),
         })
     }
 }

@@ -112,6 +112,8 @@ pub struct Metrics {
     pub manifest_faults: Gauge,
     /// Readings of the manifest directory.
     pub manifest_loads: Counter,
+    /// Readings of the scheduler's configuration file while the router runs.
+    pub scheduler_config_loads: Family<LoadLabels, Counter>,
     /// Plans made.
     pub plans: Counter,
     /// Seconds to make a plan.
@@ -226,6 +228,7 @@ impl Metrics {
             pickers: PickerMetrics::new(&mut families),
             manifest_faults: families.add("manifest_faults", "Faults in the manifest files now", Gauge::default()),
             manifest_loads: families.add("manifest_loads", "Readings of the manifest directory", Counter::default()),
+            scheduler_config_loads: families.add("scheduler_config_loads", "Scheduler files read", Family::default()),
             plans: families.add("plans", "Plans made", Counter::default()),
             plan_seconds: families.add("plan_seconds", "Time to make a plan", Histogram::new(OVERHEAD_BUCKETS)),
             access_log_dropped: families.add("access_log_dropped_lines", "Access log lines lost", Counter::default()),

@@ -26,6 +26,7 @@ mod one_road;
 mod pages;
 mod pickers;
 mod process;
+mod profiles;
 mod routing;
 mod signals;
 mod streaming;

@@ -169,7 +169,9 @@ async fn requests_are_counted_by_what_became_of_them() {
 
 #[actix_web::test]
 async fn every_actor_of_the_cast_shows_itself() {
-    let (harness, _engine) = one_model(&[]).await;
+    let scheduler = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(scheduler.path(), "scheduler: {}\n").unwrap();
+    let (harness, _engine) = one_model(&[&format!("--scheduler-config={}", scheduler.path().display())]).await;
     assert_eq!(harness.complete("m").await.status, 200);
     let shows = async |metric: &str, actor: &str| {
         harness.metric(&format!("kthena_router_{metric}"), &[&format!("actor=\"{actor}\"")]).await > 0.0

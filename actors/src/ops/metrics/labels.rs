@@ -129,6 +129,13 @@ pub struct EjectionLabels {
     pub cause: &'static str,
 }
 
+/// Labels of readings of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[expect(missing_docs, reason = "the fields are the labels")]
+pub struct LoadLabels {
+    pub outcome: &'static str,
+}
+
 /// Labels of scrapes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 #[expect(missing_docs, reason = "the fields are the labels")]
