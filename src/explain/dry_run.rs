@@ -165,7 +165,9 @@ fn send(
             let model = model_for(policy, decision.steps.adapter, &understood.model, |bound| fleet.draw(bound));
             let priority = priority(policy, |name| headers.first(name));
             let told = Told { asked: &understood.model, model, adapter: decision.steps.adapter, priority };
-            told.facts(without_mark(&question.body), endpoints > 1)
+            let mut facts = told.facts(without_mark(&question.body), endpoints > 1);
+            facts.session = policy.sessions.find(&headers, query(&question.target));
+            facts
         }
         Some(_) | None => RequestFacts::default(),
     };
@@ -173,4 +175,8 @@ fn send(
     let endpoint = words.picked.clone();
     explanation.attempts = vec![AttemptWords { endpoint, outcome: None, pick: Some(words) }];
     explanation.outcome = picked.err().map(|error| error.to_string());
+}
+/// Returns the query of a target; empty if it has none.
+fn query(target: &str) -> &str {
+    target.split_once('?').map_or("", |(_, query)| query)
 }

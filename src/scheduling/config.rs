@@ -196,11 +196,11 @@ impl SchedulerConfig {
             let make = maker(SCORES, name)?;
             Some((make(&mut arguments(name)).ok()?, *weight))
         });
-        Picker::new(filters.collect(), scores.collect())
+        Picker::new(filters.collect(), scores.collect()).with_lookups(self.kvcache_aware())
     }
 
     /// Returns how the plugin kvcache-aware looks blocks up, if it is in use.
-    pub fn kvcache_aware(&self) -> Option<KvcacheAware> {
+    fn kvcache_aware(&self) -> Option<KvcacheAware> {
         let name = KvcacheAware::NAME;
         self.scores.iter().find(|(score, _)| *score == name)?;
         KvcacheAware::of(&mut self.arguments.get(name).cloned().unwrap_or_default()).ok()

@@ -10,6 +10,7 @@ use rand::{Rng, RngExt};
 use thiserror::Error;
 
 use super::endpoint::{Candidate, PoolFacts};
+use super::plugins::kvcache_aware::KvcacheAware;
 use super::plugins::serving::Serving;
 use super::plugins::session;
 use super::request::PickRequest;
@@ -73,6 +74,8 @@ pub enum PickError {
 pub struct Picker {
     filters: Vec<(Box<dyn Filter>, WhenNoneIsLeft)>,
     scores: Vec<(Box<dyn Score>, f32)>,
+    /// How blocks are looked up before a pick, if a score goes by what is found.
+    lookups: Option<KvcacheAware>,
 }
 
 impl Picker {
@@ -81,7 +84,18 @@ impl Picker {
     /// Endpoints that are ejected are always a last resort.
     pub fn new(filters: Vec<(Box<dyn Filter>, WhenNoneIsLeft)>, scores: Vec<(Box<dyn Score>, f32)>) -> Self {
         let serving: (Box<dyn Filter>, _) = (Box::new(Serving), WhenNoneIsLeft::KeepAll);
-        Self { filters: std::iter::once(serving).chain(filters).collect(), scores }
+        Self { filters: std::iter::once(serving).chain(filters).collect(), scores, lookups: None }
+    }
+
+    /// Has blocks looked up before each pick, for the score kvcache-aware.
+    #[must_use]
+    pub fn with_lookups(self, lookups: Option<KvcacheAware>) -> Self {
+        Self { lookups, ..self }
+    }
+
+    /// Returns how blocks are looked up before a pick, if they are.
+    pub fn lookups(&self) -> Option<&KvcacheAware> {
+        self.lookups.as_ref()
     }
 
     /// Picks among `candidates` those that work on the request; `candidates` is left with those that were in the final

@@ -149,7 +149,7 @@ impl Row {
             passed_over: None,
             standing: observation.standing,
             in_flight: candidate.in_flight,
-            elsewhere: candidate.elsewhere(),
+            elsewhere: candidate.elsewhere,
             penalty: candidate.penalty,
             cached: candidate.cached,
             backlog: candidate.ledger.backlog(),

@@ -17,8 +17,8 @@ use kthena_router::scheduling::commons::Commons;
 use kthena_router::scheduling::endpoint::{Endpoint, Observation};
 use kthena_router::scheduling::homes::Homes;
 use kthena_router::scheduling::ledger::Ledger;
-use kthena_router::scheduling::room::Room;
 use kthena_router::scheduling::picker::Picker;
+use kthena_router::scheduling::room::Room;
 
 use crate::messages::{AttemptEnded, LearnPrompt};
 use crate::pools::load::LoadCell;

@@ -20,7 +20,7 @@ const CONFIG: &str = "scheduler: {plugins: {Filter: {enabled: [least-request]}, 
 #[expect(clippy::disallowed_methods, reason = "the library is given a time, and a test is who gives it")]
 fn pick(record: &mut PickRecord) {
     let scraped = Instant::now();
-    let pool = PoolFacts { now: scraped + Duration::from_millis(250) };
+    let pool = PoolFacts { now: scraped + Duration::from_millis(250), is_shared: false };
     let endpoints: Vec<_> = (0..4)
         .map(|port| Endpoint::new(ObjectKey::new("default", "p"), IpAddr::V4(Ipv4Addr::LOCALHOST), 8000 + port))
         .collect();
@@ -36,10 +36,12 @@ fn pick(record: &mut PickRecord) {
         endpoint,
         position,
         in_flight: 1,
+        elsewhere: observations[position].elsewhere(),
         observation: &observations[position],
         penalty: 0,
         ledger: &ledger,
         cached: 64,
+        counted: 64,
     };
     let mut candidates: Vec<_> = endpoints.iter().enumerate().map(candidate).collect();
     let tried = [endpoints[0].socket()];

@@ -38,7 +38,6 @@ const MOST_ANSWER: usize = 16 << 20;
 
 /// The lookups of one worker thread.
 pub(super) struct SharedCache {
-    plugin: KvcacheAware,
     client: Client,
     connection: RefCell<Option<MultiplexedConnection>>,
     /// When Redis was last found away.
@@ -49,6 +48,7 @@ pub(super) struct SharedCache {
 
 /// A prompt to look up.
 struct Lookup<'l> {
+    plugin: &'l KvcacheAware,
     api: Api,
     body: &'l Bytes,
     model: &'l str,
@@ -58,8 +58,8 @@ struct Lookup<'l> {
 }
 
 impl SharedCache {
-    /// Makes the lookups of the plugin on the current thread; nothing is connected yet.
-    pub(super) fn new(plugin: KvcacheAware, redis: &RedisConfig, upstream: &Upstream) -> RedisResult<Self> {
+    /// Makes the lookups of the current thread; nothing is connected yet.
+    pub(super) fn new(redis: &RedisConfig, upstream: &Upstream) -> RedisResult<Self> {
         let info = ConnectionAddr::Tcp(redis.redis_host.clone(), redis.redis_port).into_connection_info()?;
         let mut settings = info.redis_settings().clone().set_skip_set_lib_name();
         if let Some(password) = &redis.redis_password {
@@ -67,7 +67,7 @@ impl SharedCache {
         }
         let client = Client::open(info.set_redis_settings(settings))?;
         let questions = [false, true].map(|https| Questions::new(upstream, https));
-        Ok(Self { plugin, client, connection: RefCell::default(), away: Cell::default(), questions })
+        Ok(Self { client, connection: RefCell::default(), away: Cell::default(), questions })
     }
 
     /// Asks what Redis has for the blocks of a prompt; says what came of it.
@@ -85,7 +85,7 @@ impl SharedCache {
                 answer.and_then(|answer| tokens(&answer)).ok_or("no_tokens")?
             }
         };
-        let keys = keys(lookup.model, &tokens, self.plugin.block_size, self.plugin.most_blocks);
+        let keys = keys(lookup.model, &tokens, lookup.plugin.block_size, lookup.plugin.most_blocks);
         let answer = timeout(REDIS_LIMIT, self.fetch(&keys)).await;
         let answer = answer.map_err(|_| "no answer in time".to_owned());
         answer.and_then(|answer| answer.map_err(|error| error.to_string())).map_err(|error| {
@@ -117,6 +117,7 @@ impl SharedCache {
 
 /// Finds out which Pods hold a request's prompt, where the plugin is in use.
 pub(super) async fn look_up(call: &mut Call<'_>, backend: &Backend, body: &Body) {
+    let Some(plugin) = backend.picker.lookups() else { return };
     let (Some(cache), Asks::Inference(api), Body::Whole(body), Some(facts)) =
         (&call.worker.shared_cache, call.asks, body, &mut call.request_facts)
     else {
@@ -128,12 +129,12 @@ pub(super) async fn look_up(call: &mut Call<'_>, backend: &Backend, body: &Body)
     }
     let place = usize::try_from(call.worker.draw(view.members.len() as u64)).unwrap_or_default();
     let port = match backend.policy.engine {
-        Some(InferenceEngine::Sglang) => cache.plugin.sglang_port,
-        Some(InferenceEngine::Vllm) | None => cache.plugin.vllm_port,
+        Some(InferenceEngine::Sglang) => plugin.sglang_port,
+        Some(InferenceEngine::Vllm) | None => plugin.vllm_port,
     };
     let engine = &view.members[place].endpoint;
     let engine = SocketAddr::new(engine.address, port.unwrap_or(engine.port));
-    let lookup = Lookup { api, body, model: &facts.model, engine, https: backend.policy.https };
+    let lookup = Lookup { plugin, api, body, model: &facts.model, engine, https: backend.policy.https };
     let outcome = match cache.look_up(lookup).await {
         Ok(entries) => {
             let endpoints = view.members.iter().map(|member| -> &Endpoint { &member.endpoint });

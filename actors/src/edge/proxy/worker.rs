@@ -118,10 +118,7 @@ impl Worker {
             mirrors: mirrors::room(),
             observer,
             pickers: Channels::new(engines.connect_timeout, engines.endpoint_picker_timeout),
-            shared_cache: serving
-                .scheduler
-                .kvcache_aware()
-                .and_then(|plugin| SharedCache::new(plugin, &serving.config.redis, &serving.upstream).ok()),
+            shared_cache: SharedCache::new(&serving.config.redis, &serving.upstream).ok(),
             started: i64::try_from(since_epoch.as_secs()).unwrap_or_default(),
             scheduler: RefCell::new(Child::start(Scheduler::NAME, start)),
             asks,
