@@ -71,7 +71,7 @@ impl fmt::Display for Hostname {
 pub fn request_host(authority: &str) -> Cow<'_, str> {
     let host = match authority.strip_prefix('[') {
         Some(rest) => rest.split_once(']').map_or(rest, |(address, _)| address),
-        None => authority.split_once(':').map_or(authority, |(host, _)| host),
+        None => &authority[..memchr::memchr(b':', authority.as_bytes()).unwrap_or(authority.len())],
     };
     let host = host.strip_suffix('.').unwrap_or(host);
     if host.bytes().any(|byte| byte.is_ascii_uppercase()) {

@@ -4,6 +4,8 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use http::HeaderValue;
+
 use crate::budget::{Budget, Charge, Exhausted};
 use crate::progress::Progress;
 use crate::tls::Tls;
@@ -17,6 +19,8 @@ pub struct Connection {
     pub local: SocketAddr,
     /// What was agreed on in the handshake; `None` without TLS.
     pub tls: Option<Tls>,
+    /// The client's address as text.
+    client: HeaderValue,
     pub(crate) progress: Rc<Progress>,
     budget: Budget,
     limit: usize,
@@ -30,7 +34,16 @@ impl Connection {
         progress: Rc<Progress>,
         (budget, limit): (Budget, usize),
     ) -> Rc<Self> {
-        Rc::new(Self { peer, local, tls, progress, budget, limit, held: Cell::new(0) })
+        // Digits, colons and dots are a header's value.
+        let client = HeaderValue::try_from(peer.ip().to_canonical().to_string());
+        let client = client.unwrap_or(HeaderValue::from_static("unknown"));
+        Rc::new(Self { peer, local, tls, client, progress, budget, limit, held: Cell::new(0) })
+    }
+
+    /// Returns the client's IP address as text, in its shortest form: it is written into requests and logs.
+    #[must_use]
+    pub fn client(&self) -> &HeaderValue {
+        &self.client
     }
 
     /// Returns whether the connection is encrypted.
@@ -72,5 +85,20 @@ impl Connection {
 
     pub(crate) fn give_back(&self, bytes: usize) {
         self.held.set(self.held.get().saturating_sub(bytes));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_of_version_4_is_told_as_one_whatever_the_socket_says() {
+        let budget = Budget::new(0);
+        for (peer, client) in [("[::ffff:10.0.0.7]:1", "10.0.0.7"), ("10.0.0.7:1", "10.0.0.7"), ("[::1]:1", "::1")] {
+            let addresses = (peer.parse().unwrap(), "127.0.0.1:80".parse().unwrap());
+            let connection = Connection::new(addresses, None, Progress::new(&budget), (budget.clone(), 0));
+            assert_eq!(connection.client(), client, "{peer}");
+        }
     }
 }

@@ -4,11 +4,16 @@
 //! chunk, or inside of the event that begins or ends an answer, so that the field is looked for at any depth. Text that
 //! an engine generates cannot be taken for one, because quotes within it are escaped. All other bytes stay as they are.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
-use memchr::memmem;
+use memchr::memchr2;
+use memchr::memmem::Finder;
 
 /// The field.
 const FIELD: &[u8] = b"\"model\"";
+
+static FIND: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(FIELD));
 
 /// The longest piece that is held back, from the field to the end of its value, in bytes.
 const MAX_HELD: usize = 4 << 10;
@@ -39,7 +44,7 @@ enum Value {
 impl ModelNames {
     /// Makes what changes the name `from` to the name `to`.
     pub fn new(from: &str, to: &str) -> Self {
-        let to = serde_json::Value::from(to).to_string().into_bytes();
+        let to = serde_json::to_vec(to).expect("a text can be written to memory");
         Self { from: from.to_owned(), to, held: Vec::new(), last: 0 }
     }
 
@@ -55,7 +60,7 @@ impl ModelNames {
         let mut output = Vec::new();
         let (mut passed, mut next) = (0, 0);
         let mut end = None;
-        while let Some(found) = memmem::find(&input[next..], FIELD) {
+        while let Some(found) = FIND.find(&input[next..]) {
             let begin = next + found;
             next = begin + FIELD.len();
             let before = if begin == 0 { self.last } else { input[begin - 1] };
@@ -67,7 +72,10 @@ impl ModelNames {
                 Value::Text(from, to) => {
                     next = to;
                     if self.is_changed(&input[from..to]) {
-                        output.reserve(input.len() + self.to.len());
+                        if output.is_empty() {
+                            // As much as one change needs, which is all of them in most pieces.
+                            output.reserve_exact(input.len() - (to - from) + self.to.len());
+                        }
                         output.extend_from_slice(&input[passed..from]);
                         output.extend_from_slice(&self.to);
                         passed = to;
@@ -105,6 +113,9 @@ impl ModelNames {
 
 /// Returns how many bytes at the end of a text may be the beginning of the field.
 fn begun(text: &[u8]) -> usize {
+    if text.last().is_none_or(|last| !FIELD.contains(last)) {
+        return 0;
+    }
     (1..FIELD.len()).rev().find(|length| text.ends_with(&FIELD[..*length])).unwrap_or_default()
 }
 
@@ -120,14 +131,13 @@ fn value(input: &[u8], place: usize) -> Value {
     if input[begin] != b'"' {
         return Value::Other;
     }
-    let mut escaped = false;
-    for (offset, byte) in input[begin + 1..].iter().enumerate() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => return Value::Text(begin, begin + offset + 2),
-            _ => {}
+    let mut place = begin + 1;
+    while let Some(found) = input.get(place..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
+        if input[place + found] == b'"' {
+            return Value::Text(begin, place + found + 1);
         }
+        // A backslash, and what it stands before.
+        place += found + 2;
     }
     Value::Incomplete
 }

@@ -87,7 +87,9 @@ impl AnswerHead<'_> {
     }
 
     fn shape(&self) -> Shape {
-        let media = self.content_type.map(|value| value.split(';').next().unwrap_or_default().trim());
+        let media = self
+            .content_type
+            .map(|value| value[..memchr::memchr(b';', value.as_bytes()).unwrap_or(value.len())].trim());
         match media {
             None | Some("") => Shape::Unknown,
             Some(media) if media.eq_ignore_ascii_case("text/event-stream") => Shape::Events,

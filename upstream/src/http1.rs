@@ -177,7 +177,7 @@ impl Incoming {
         connection.poll_send(context).map_err(BodyError::RequestBody)?;
         loop {
             match self.framing.decode(&mut connection.input).map_err(BodyError::Malformed)? {
-                Decoded::Piece(bytes) => return Poll::Ready(Ok(Some(bytes))),
+                Decoded::Piece(piece) => return Poll::Ready(Ok(Some(self.framing.join(piece, &mut connection.input)))),
                 Decoded::End => return Poll::Ready(Ok(None)),
                 Decoded::Nothing => {}
             }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use awc::{Client, ClientRequest, Connector};
@@ -24,13 +24,16 @@ pub(crate) const PORT: u16 = 8080;
 /// The port of every engine under test.
 pub(crate) const ENGINE_PORT: u16 = 8000;
 
-static NETWORKS: AtomicU8 = AtomicU8::new(1);
+/// Networks whose addresses differ in one octet.
+const PER_RANGE: u16 = 250;
+
+static NETWORKS: AtomicU16 = AtomicU16::new(1);
 
 /// A router under test.
 pub(crate) struct Harness {
     pub(crate) router: Router,
     pub(crate) manifests: TempDir,
-    network: u8,
+    network: u16,
     metrics_port: u16,
     pub(crate) debug_port: u16,
     client: Client,
@@ -46,14 +49,14 @@ pub(crate) struct Answer {
 
 /// A test's network before its router is started: engines are started here, and manifests written.
 pub(crate) struct Network {
-    number: u8,
+    number: u16,
     manifests: TempDir,
 }
 
 impl Network {
     pub(crate) fn new() -> Self {
         let number = NETWORKS.fetch_add(1, Ordering::Relaxed);
-        assert!(number < 250, "every test has a network of its own, and there are no more");
+        assert!(number < 2 * PER_RANGE, "every test has a network of its own, and there are no more");
         Self { number, manifests: TempDir::new().unwrap() }
     }
 
@@ -334,9 +337,11 @@ fn write(directory: &TempDir, name: &str, text: &str) {
 }
 
 /// Returns the address of a host of a network; test processes that run at the same time have different ones.
-fn address(network: u8, host: u8) -> IpAddr {
-    let process = u8::try_from(std::process::id() % 200).unwrap();
-    IpAddr::V4(Ipv4Addr::new(127, 32 + process, network, host))
+fn address(network: u16, host: u8) -> IpAddr {
+    // Each process has two ranges of its own.
+    let range = 32 + 2 * (std::process::id() % 100) + u32::from(network / PER_RANGE);
+    let [range, network] = [range, u32::from(network % PER_RANGE)].map(|octet| u8::try_from(octet).unwrap());
+    IpAddr::V4(Ipv4Addr::new(127, range, network, host))
 }
 
 pub(crate) fn client() -> Client {

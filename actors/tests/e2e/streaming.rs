@@ -123,19 +123,16 @@ async fn an_engine_stands_still_while_its_reader_does() {
         })
         .await;
     // What is under way then lies in the system's socket buffers, which hold some megabytes each.
-    let (in_flight, whole) = (produced.get() * first.len(), usize::try_from(tokens).unwrap() * first.len());
+    let event = first.windows(2).position(|pair| pair == b"\n\n").unwrap() + 2;
+    let (in_flight, whole) = (produced.get() * event, usize::try_from(tokens).unwrap() * event);
     assert!(whole > 80 << 20, "the answer is longer than all buffers: {whole}");
     assert!(in_flight < whole / 2, "{in_flight} of {whole} bytes left the engine, and nobody read them");
     assert_eq!((engine.running(), engine.aborted()), (1, 0));
 
-    let (mut events, mut last) = (1, first);
-    loop {
-        let chunk = client.chunk().await.unwrap();
-        if chunk.is_empty() {
-            break;
-        }
+    let (mut events, mut last, mut chunk) = (0, Vec::new(), first);
+    while !chunk.is_empty() {
         events += chunk.windows(2).filter(|pair| pair == b"\n\n").count();
-        last = chunk;
+        last = std::mem::replace(&mut chunk, client.chunk().await.unwrap());
     }
     assert_eq!(events, usize::try_from(tokens).unwrap() + 3, "the role, the tokens, the reason, and the end");
     assert!(last.ends_with(b"data: [DONE]\n\n"));

@@ -2,12 +2,17 @@
 //!
 //! Source: RFC 9112, sections 6.3 and 7.1.
 
-use bytes::{Bytes, BytesMut};
+use std::ops::Range;
+
+use bytes::{Buf, Bytes, BytesMut};
 
 /// The longest line that begins a chunk, with its extensions, in bytes.
 const MAX_SIZE_LINE: usize = 1 << 10;
 /// The longest trailer, in bytes.
 const MAX_TRAILER: usize = 16 << 10;
+
+/// Pieces of this length are not added to, in bytes: copying them would cost more than passing them on.
+const MOST_JOINED: usize = 16 << 10;
 
 /// Where a body ends, and what of it is still to come.
 #[derive(Debug, PartialEq, Eq)]
@@ -79,6 +84,47 @@ impl Framing {
             }
         }
     }
+}
+
+impl Framing {
+    /// Adds to a piece the whole chunks that have arrived behind it. Each piece that is passed on costs some thousand
+    /// instructions, so that small chunks which are there together go on together.
+    pub(super) fn join(&self, piece: Bytes, input: &mut BytesMut) -> Bytes {
+        if *self != Self::Chunked(Chunk::LineBreak) || piece.len() >= MOST_JOINED {
+            return piece;
+        }
+        let (mut joined, mut taken) = (Vec::new(), 0);
+        while let Some(content) = plain_chunk(&input[taken..]) {
+            if joined.is_empty() {
+                joined.reserve(piece.len() + input.len());
+                joined.extend_from_slice(&piece);
+            }
+            joined.extend_from_slice(&input[taken..][content.clone()]);
+            taken += content.end;
+            if joined.len() >= MOST_JOINED {
+                break;
+            }
+        }
+        if joined.is_empty() {
+            return piece;
+        }
+        input.advance(taken);
+        joined.into()
+    }
+}
+
+/// Returns where the content of the chunk is that stands behind the end of another one, if it is there as a whole and
+/// written as plainly as nearly all are. Everything else is for [`Framing::decode`].
+fn plain_chunk(input: &[u8]) -> Option<Range<usize>> {
+    /// Digits of a size whose chunk could be there as a whole.
+    const MOST_DIGITS: usize = 5;
+    let rest = input.strip_prefix(b"\r\n")?;
+    let digits = rest.iter().take(MOST_DIGITS).take_while(|byte| byte.is_ascii_hexdigit()).count();
+    let size =
+        rest[..digits].iter().fold(0, |size, digit| size << 4 | usize::from(digit & 15) + usize::from(digit >> 6) * 9);
+    let begin = 2 + digits + 2;
+    let is_there = rest[digits..].starts_with(b"\r\n") && size > 0 && input.len() - begin >= size;
+    is_there.then_some(begin..begin + size)
 }
 
 impl Chunk {

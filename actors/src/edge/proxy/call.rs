@@ -62,7 +62,7 @@ impl<'w> Call<'w> {
     ) -> (Self, Incoming) {
         let (mut head, body) = request.into_parts();
         headers::purge(&mut head.headers);
-        let exchange = Exchange::begin(&worker.observer, Facts::of(connection.peer, &head));
+        let exchange = Exchange::begin(&worker.observer, Facts::of(connection.client(), &head));
         let asks = api::Call::of(head.method.as_str(), head.uri.path());
         let call = Self {
             worker,

@@ -1,7 +1,5 @@
 //! The headers that the proxy reads and sets itself.
 
-use std::net::IpAddr;
-
 use http::HeaderMap;
 use http::header::{CONNECTION, HeaderName, HeaderValue};
 use kthena_router::routing::client_headers::is_reserved;
@@ -77,16 +75,14 @@ fn remove(headers: &mut HeaderMap, names: &[HeaderName]) {
 }
 
 /// Tells a backend of the client, as the router sees it.
-pub(super) fn set_forwarded(headers: &mut HeaderMap, scheme: Scheme, host: &str, client: IpAddr) {
+pub(super) fn set_forwarded(headers: &mut HeaderMap, scheme: Scheme, host: &str, client: &HeaderValue) {
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme.as_str()));
     if let Ok(host) = HeaderValue::from_str(host)
         && !host.is_empty()
     {
         headers.insert(FORWARDED_HOST, host);
     }
-    if let Ok(client) = HeaderValue::try_from(client.to_canonical().to_string()) {
-        headers.insert(FORWARDED_FOR, client);
-    }
+    headers.insert(FORWARDED_FOR, client.clone());
 }
 
 /// Returns the value of a header, if it is text.
@@ -116,7 +112,7 @@ mod tests {
         let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["upgrade", "x-kept"]);
-        set_forwarded(&mut headers, Scheme::Https, "a.org", "::ffff:10.0.0.7".parse().unwrap());
+        set_forwarded(&mut headers, Scheme::Https, "a.org", &HeaderValue::from_static("10.0.0.7"));
         assert_eq!(headers["x-forwarded-for"], "10.0.0.7");
         assert_eq!(headers["x-forwarded-proto"], "https");
         assert_eq!(headers["x-forwarded-host"], "a.org");

@@ -75,7 +75,8 @@ pub(super) async fn admit(
         call.exchange.api = None;
         return Ok(());
     }
-    if is_management(outbound.path()) && !decision.names_path(call.head.uri.path()) {
+    let is_inference = matches!(call.asks, Asks::Inference(_)) && outbound.path() == call.head.uri.path();
+    if !is_inference && is_management(outbound.path()) && !decision.names_path(call.head.uri.path()) {
         return Err(call.not_served(true));
     }
     let Asks::Inference(api) = call.asks else { return Ok(()) };
@@ -152,7 +153,6 @@ fn wait(saturation: f64) -> u32 {
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    headers
-        .get(CONTENT_TYPE)
-        .is_none_or(|content_type| content_type.to_str().is_ok_and(|text| text.to_ascii_lowercase().contains("json")))
+    let names_json = |media: &HeaderValue| media.as_bytes().windows(4).any(|name| name.eq_ignore_ascii_case(b"json"));
+    headers.get(CONTENT_TYPE).is_none_or(names_json)
 }

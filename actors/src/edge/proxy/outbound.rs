@@ -48,9 +48,8 @@ impl Outbound {
         let mut headers = std::mem::take(&mut call.head.headers);
         let (origin, upgrade) = (headers.get(ORIGIN).cloned(), headers.remove(UPGRADE));
         // What the router adds comes first: filters have the last word.
-        let client = call.connection.peer.ip();
         let authority = uri.authority().map_or("", Authority::as_str);
-        set_forwarded(&mut headers, decision.listener.identity.scheme, authority, client);
+        set_forwarded(&mut headers, decision.listener.identity.scheme, authority, call.connection.client());
         for edits in [&rule.request_headers, &backend.request_headers] {
             if !edits.is_empty() {
                 edits.apply(&mut Edited(&mut headers));
@@ -132,7 +131,7 @@ impl Outbound {
     /// Returns the path.
     pub(super) fn path(&self) -> &str {
         let target = self.target();
-        target.split_once('?').map_or(target, |(path, _)| path)
+        &target[..memchr::memchr(b'?', target.as_bytes()).unwrap_or(target.len())]
     }
 
     /// Returns the host and port; empty leaves them to be those of the endpoint.

@@ -33,7 +33,7 @@ impl Service for InferenceService {
         let labels = RefusedLabels { reason: refused.why.reason() };
         self.0.door.serving.metrics.edge.refused.get_or_create(&labels).inc();
         let nothing = Request::new(()).into_parts().0;
-        let facts = Facts::of(connection.peer, refused.head.unwrap_or(&nothing));
+        let facts = Facts::of(connection.client(), refused.head.unwrap_or(&nothing));
         let mut exchange = Exchange::begin(&self.0.observer, facts);
         failed(&error, &mut exchange)
     }

@@ -1,6 +1,5 @@
 //! What is said of a request at its end, in the access log and the metrics.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -21,7 +20,7 @@ const MAX_REQUEST_ID: usize = 256;
 /// What is known of a request.
 pub(crate) struct Facts {
     /// The client's address.
-    pub client: SocketAddr,
+    pub client: HeaderValue,
     /// The method.
     pub method: Method,
     /// The authority, the path and the query.
@@ -76,9 +75,9 @@ pub(crate) struct End {
 
 impl Facts {
     /// Notes what the head of a request says.
-    pub(crate) fn of(client: SocketAddr, head: &Parts) -> Self {
+    pub(crate) fn of(client: &HeaderValue, head: &Parts) -> Self {
         Self {
-            client,
+            client: client.clone(),
             method: head.method.clone(),
             uri: head.uri.clone(),
             version: head.version,

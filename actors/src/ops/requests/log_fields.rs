@@ -32,6 +32,10 @@ pub(super) fn write_plain(line: &mut Vec<u8>, text: &str) {
     let is_plain = |plain: bool, byte: u8| plain & (byte > b' ') & (byte < 0x7f) & (byte != b'"') & (byte != b'\\');
     if text.bytes().fold(true, is_plain) {
         line.extend_from_slice(text.as_bytes());
+    } else if text.bytes().fold(true, |plain, byte| plain & (byte == b' ' || is_plain(true, byte))) {
+        line.push(b'"');
+        line.extend_from_slice(text.as_bytes());
+        line.push(b'"');
     } else {
         line.extend_from_slice(format!("{text:?}").as_bytes());
     }

@@ -11,7 +11,9 @@ fn decode(mut framing: Framing, arrivals: &[&[u8]]) -> Result<(Vec<u8>, Vec<u8>)
             match framing.decode(&mut input)? {
                 Decoded::Piece(piece) => {
                     assert!(!piece.is_empty());
-                    body.extend_from_slice(&piece);
+                    let joined = framing.join(piece.clone(), &mut input);
+                    assert!(joined.starts_with(&piece));
+                    body.extend_from_slice(&joined);
                 }
                 Decoded::Nothing => break,
                 Decoded::End => return Ok((body, input.to_vec())),
@@ -54,6 +56,28 @@ fn a_body_ends_where_its_framing_says() {
     assert_eq!(whole, Ok((b"hello".to_vec(), b" and more".to_vec())));
     assert_eq!(decode(Framing::Length(5), &[b"hell"]), Err("incomplete"));
     assert_eq!(decode(Framing::UntilClose, &[b"hello"]), Err("incomplete"), "only the connection's end is an end");
+}
+
+#[test]
+fn chunks_that_are_there_together_are_taken_together() {
+    for (case, arrived, joined, rest) in [
+        ("two whole ones", "1\r\na\r\n2\r\nbc\r\n", "abc", "\r\n"),
+        (
+            "a size in capitals, and one in small letters",
+            "1\r\na\r\nB\r\n12345678901\r\nc\r\n123456789012",
+            "a12345678901123456789012",
+            "",
+        ),
+        ("half of the next", "1\r\na\r\n2\r\nb", "a", "\r\n2\r\nb"),
+        ("the end", "1\r\na\r\n0\r\n\r\n", "a", "\r\n0\r\n\r\n"),
+        ("an extension", "1\r\na\r\n1;x\r\nb\r\n", "a", "\r\n1;x\r\nb\r\n"),
+        ("what is no chunk", "1\r\na\r\ng\r\n", "a", "\r\ng\r\n"),
+        ("no line break", "1\r\na1\r\nb", "a", "1\r\nb"),
+    ] {
+        let (mut framing, mut input) = (Framing::chunked(), BytesMut::from(arrived));
+        let Ok(Decoded::Piece(piece)) = framing.decode(&mut input) else { panic!("{case}: there is a piece") };
+        assert_eq!((&framing.join(piece, &mut input)[..], &input[..]), (joined.as_bytes(), rest.as_bytes()), "{case}");
+    }
 }
 
 proptest! {

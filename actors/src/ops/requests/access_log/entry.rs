@@ -14,8 +14,6 @@ use crate::ops::requests::names::Names;
 /// What a line says about one request.
 pub(super) struct Entry<'e> {
     facts: &'e Facts,
-    /// The client's address.
-    client: String,
     end: End,
     names: &'e Names,
     start: Duration,
@@ -40,7 +38,6 @@ impl<'e> Entry<'e> {
         };
         Self {
             facts,
-            client: facts.client.ip().to_canonical().to_string(),
             end,
             names,
             start,
@@ -122,7 +119,7 @@ impl<'e> Entry<'e> {
         let facts = self.facts;
         let user_agent = facts.user_agent.as_ref().and_then(|value| value.to_str().ok());
         [
-            ("client", Some(Field::Text(&self.client))),
+            ("client", facts.client.to_str().ok().map(Field::Text)),
             ("host", facts.uri.authority().map(|authority| Field::Text(authority.as_str()))),
             ("user_agent", user_agent.map(Field::Text)),
             ("stream", facts.stream.then_some(Field::Text("true"))),
