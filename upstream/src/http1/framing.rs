@@ -120,8 +120,7 @@ fn plain_chunk(input: &[u8]) -> Option<Range<usize>> {
     const MOST_DIGITS: usize = 5;
     let rest = input.strip_prefix(b"\r\n")?;
     let digits = rest.iter().take(MOST_DIGITS).take_while(|byte| byte.is_ascii_hexdigit()).count();
-    let size =
-        rest[..digits].iter().fold(0, |size, digit| size << 4 | usize::from(digit & 15) + usize::from(digit >> 6) * 9);
+    let size = usize::from_str_radix(str::from_utf8(&rest[..digits]).ok()?, 16).ok()?;
     let begin = 2 + digits + 2;
     let is_there = rest[digits..].starts_with(b"\r\n") && size > 0 && input.len() - begin >= size;
     is_there.then_some(begin..begin + size)
