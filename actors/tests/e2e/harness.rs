@@ -113,7 +113,10 @@ impl Network {
 
     /// Starts the router on the objects of a cluster, or on whatever `flags` say, and does not wait for anything.
     pub(crate) async fn launch(self, cluster: Option<kube::Config>, flags: &[&str]) -> Harness {
-        let (metrics_port, debug_port) = (free_port(self.host(1)), free_port(Ipv4Addr::LOCALHOST.into()));
+        let metrics_port = free_port(self.host(1));
+        // The same number may be free at another address.
+        let mut others = std::iter::repeat_with(|| free_port(Ipv4Addr::LOCALHOST.into()));
+        let debug_port = others.find(|port| *port != metrics_port).unwrap();
         let own = [
             "kthena-router".to_owned(),
             format!("--bind-address={}", self.host(1)),
