@@ -16,7 +16,7 @@ use crate::controller::SERVICE_NAME;
 use crate::kinds::duration::{DurationError, parse_duration};
 
 pub use addresses::{AddressConfig, AddressProviderName};
-pub use redis::RedisConfig;
+pub use redis::{RedisConfig, Secret};
 pub use unserved::unserved;
 
 mod addresses;

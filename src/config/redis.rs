@@ -1,5 +1,9 @@
 //! Where the Redis is that routers and the engines' sidecars share.
 
+use std::convert::Infallible;
+use std::fmt;
+use std::str::FromStr;
+
 use clap::Args;
 
 /// A Redis server; it is only asked where the scheduler's file names the plugin kvcache-aware.
@@ -16,7 +20,32 @@ pub struct RedisConfig {
 
     /// Password of that Redis
     #[arg(long, env = "REDIS_PASSWORD", hide_env_values = true, value_name = "PASSWORD")]
-    pub redis_password: Option<String>,
+    pub redis_password: Option<Secret>,
+}
+
+/// A text that is not shown where options are logged.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Returns the text, for whom it is meant.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("(hidden)")
+    }
+}
+
+impl FromStr for Secret {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(text.to_owned()))
+    }
 }
 
 /// Reads a port. In a Pod beside a Service called `redis`, Kubernetes sets `REDIS_PORT=tcp://ADDRESS:PORT`.
@@ -28,6 +57,14 @@ fn port(text: &str) -> Result<u16, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_password_is_not_in_a_log_of_the_options() {
+        let redis_password = Some("hunter2".parse().unwrap());
+        let config = RedisConfig { redis_host: "h".to_owned(), redis_port: 1, redis_password };
+        let told = format!("{config:?}");
+        assert!(told.contains("hidden") && !told.contains("hunter2"), "{told}");
+    }
 
     #[test]
     fn a_port_may_be_what_kubernetes_makes_of_it() {

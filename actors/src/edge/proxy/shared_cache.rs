@@ -63,7 +63,7 @@ impl SharedCache {
         let info = ConnectionAddr::Tcp(redis.redis_host.clone(), redis.redis_port).into_connection_info()?;
         let mut settings = info.redis_settings().clone().set_skip_set_lib_name();
         if let Some(password) = &redis.redis_password {
-            settings = settings.set_password(password);
+            settings = settings.set_password(password.expose());
         }
         let client = Client::open(info.set_redis_settings(settings))?;
         let questions = [false, true].map(|https| Questions::new(upstream, https));
