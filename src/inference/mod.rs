@@ -2,6 +2,7 @@
 
 pub mod adapters;
 pub mod api;
+pub mod disaggregation;
 pub mod error_body;
 pub mod exposition;
 pub mod health;

@@ -113,7 +113,8 @@ enum StreamOption {
     Other,
 }
 
-struct FieldsVisitor;
+/// Notes the fields of an object.
+struct FieldsVisitor<F>(F);
 
 struct StreamOptionsVisitor;
 
@@ -162,20 +163,19 @@ impl<'a> Fields<'a> {
     }
 }
 
-impl<'de> Visitor<'de> for FieldsVisitor {
-    type Value = Fields<'de>;
+impl<'de, F: FnMut(&str, &'de str)> Visitor<'de> for FieldsVisitor<F> {
+    type Value = ();
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
-        let mut fields = Fields::default();
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
         while let Some(Key(key)) = map.next_key()? {
             let value: &RawValue = map.next_value()?;
-            fields.note(&key, value.get());
+            self.0(&key, value.get());
         }
-        Ok(fields)
+        Ok(())
     }
 }
 
@@ -214,8 +214,7 @@ impl<'de> Visitor<'de> for StreamOptionsVisitor {
 /// Everything but exactly one JSON object with a non-blank string `model` is refused, and so is a body that names a
 /// field twice which the router reads. Nesting may be of any depth.
 pub fn parse(body: &[u8]) -> Result<InferenceRequest<'_>, ParseError> {
-    let text = str::from_utf8(body).map_err(|error| fault_at(body, error.valid_up_to(), "invalid UTF-8".to_owned()))?;
-    let fields = scan::top_level(text).map_or_else(|| read_fields(text), Ok)?;
+    let fields = read_fields(body, Fields::note)?;
     if let Some(field) = fields.duplicate {
         return Err(ParseError::DuplicateField { field });
     }
@@ -232,14 +231,31 @@ pub fn parse(body: &[u8]) -> Result<InferenceRequest<'_>, ParseError> {
     Ok(InferenceRequest { model, stream, model_value, wants_usage, usage_splice })
 }
 
-/// Reads any body, and says what is wrong with it.
-fn read_fields(text: &str) -> Result<Fields<'_>, ParseError> {
+/// Collects the fields of a body that is one JSON object: `note` is given each with its value, as it is written.
+///
+/// # Errors
+///
+/// Returns what is wrong with any other body.
+pub(super) fn read_fields<'a, T: Default>(
+    body: &'a [u8],
+    note: impl Fn(&mut T, &str, &'a str),
+) -> Result<T, ParseError> {
+    let text = str::from_utf8(body).map_err(|error| fault_at(body, error.valid_up_to(), "invalid UTF-8".to_owned()))?;
+    let mut fields = T::default();
+    if scan::top_level(text, |key, value| note(&mut fields, key, value)).is_some() {
+        return Ok(fields);
+    }
+    parse_fields(text, note)
+}
+
+/// The same by the general parser, which says what is wrong.
+fn parse_fields<'a, T: Default>(text: &'a str, note: impl Fn(&mut T, &str, &'a str)) -> Result<T, ParseError> {
+    let mut fields = T::default();
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let fields = (&mut deserializer).deserialize_map(FieldsVisitor).and_then(|fields| {
-        deserializer.end()?;
-        Ok(fields)
-    });
-    fields.map_err(|error| body_error(&error))
+    let visitor = FieldsVisitor(|key: &str, value| note(&mut fields, key, value));
+    let parsed = (&mut deserializer).deserialize_map(visitor).and_then(|()| deserializer.end());
+    parsed.map_err(|error| body_error(&error))?;
+    Ok(fields)
 }
 
 fn read_model<'a>(body: &[u8], value: Option<&'a str>) -> Result<(Range<usize>, Cow<'a, str>), ParseError> {
@@ -293,7 +309,7 @@ fn read_stream_options(body: &[u8], raw: &str) -> Result<(bool, Option<UsageEdit
 }
 
 /// The place of `part`, which is borrowed from `body`.
-fn range_in(body: &[u8], part: &str) -> Range<usize> {
+pub(super) fn range_in(body: &[u8], part: &str) -> Range<usize> {
     let start = part.as_ptr().addr() - body.as_ptr().addr();
     start..start + part.len()
 }

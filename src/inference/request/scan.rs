@@ -3,15 +3,12 @@
 //! Prompts are long strings, over which the general parser goes eight bytes at a time. Here they are passed by vector
 //! instructions. Whatever is not plainly a valid object is left to the general parser, which then also words the error.
 
-use super::Fields;
-
 /// The deepest nesting that is followed.
 const MAX_DEPTH: u32 = 63;
 
-/// Returns the values of the fields that the router reads; `None` leaves the body to the general parser.
-pub(super) fn top_level(text: &str) -> Option<Fields<'_>> {
+/// Notes each field with its value, as it is written, in their order; `None` leaves the body to the general parser.
+pub(super) fn top_level<'t>(text: &'t str, mut note: impl FnMut(&str, &'t str)) -> Option<()> {
     let mut scanner = Scanner { text, at: 0 };
-    let mut fields = Fields::default();
     scanner.space();
     scanner.expect(b'{')?;
     scanner.space();
@@ -23,7 +20,7 @@ pub(super) fn top_level(text: &str) -> Option<Fields<'_>> {
             scanner.space();
             let start = scanner.at;
             scanner.value()?;
-            fields.note(key, &text[start..scanner.at]);
+            note(key, &text[start..scanner.at]);
             scanner.space();
             match scanner.next()? {
                 b',' => scanner.space(),
@@ -33,7 +30,7 @@ pub(super) fn top_level(text: &str) -> Option<Fields<'_>> {
         }
     }
     scanner.space();
-    (scanner.at == text.len()).then_some(fields)
+    (scanner.at == text.len()).then_some(())
 }
 
 /// A text, and how far it was read.
