@@ -58,14 +58,14 @@ impl Drop for Visit {
     }
 }
 
-/// A request in the queue.
-struct Waiting<'engine> {
+/// A request in the queue, or whose prompt is on its way from another engine.
+pub(crate) struct Waiting<'engine> {
     engine: &'engine EngineState,
     model: &'engine Model,
 }
 
 impl<'engine> Waiting<'engine> {
-    fn new(engine: &'engine EngineState, model: &'engine Model) -> Self {
+    pub(crate) fn new(engine: &'engine EngineState, model: &'engine Model) -> Self {
         engine.gauges.waiting.add(1);
         model.waiting.add(1);
         Self { engine, model }
@@ -87,6 +87,8 @@ pub(crate) struct Slot {
     held_tokens: u64,
     produced: u32,
     admitted: Instant,
+    /// From admission to the first token.
+    prompt_time: Duration,
     last_token: Instant,
     /// Declared last: the next request may only run when this one is uncounted.
     _place: Option<OwnedSemaphorePermit>,
@@ -103,12 +105,24 @@ impl Slot {
         engine.gauges.running.add(1);
         engine.gauges.cached_tokens.add(prompt_tokens);
         model.running.add(1);
-        Self { engine, model, held_tokens: prompt_tokens, produced: 0, admitted, last_token: admitted, _place: place }
+        Self {
+            prompt_time: engine.config.time_to_first_token,
+            engine,
+            model,
+            held_tokens: prompt_tokens,
+            produced: 0,
+            admitted,
+            last_token: admitted,
+            _place: place,
+        }
     }
 
-    /// Waits until the prompt is processed and the first token is there.
-    pub(crate) async fn first_token(&mut self, visit: &Visit) {
-        self.wait_for(self.engine.config.time_to_first_token).await;
+    /// Waits until the prompt is processed and the first token is there; a prompt that is there takes one step more.
+    pub(crate) async fn first_token(&mut self, visit: &Visit, is_prefilled: bool) {
+        if is_prefilled {
+            self.prompt_time = self.engine.config.time_per_output_token;
+        }
+        self.wait_for(self.prompt_time).await;
         self.last_token = Instant::now();
         let latency = self.last_token - visit.arrived;
         self.engine.gauges.time_to_first_token.observe(latency, 1);
@@ -120,7 +134,7 @@ impl Slot {
         let config = &self.engine.config;
         self.produced = self.produced.saturating_add(1);
         let decoding = config.time_per_output_token.saturating_mul(self.produced);
-        self.wait_for(config.time_to_first_token.saturating_add(decoding)).await;
+        self.wait_for(self.prompt_time.saturating_add(decoding)).await;
         let now = Instant::now();
         let latency = now - self.last_token;
         self.last_token = now;

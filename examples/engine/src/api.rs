@@ -4,18 +4,22 @@
 
 use actix_web::{HttpRequest, HttpResponse, web};
 
+use crate::transfer::peer;
+
 mod answer;
 mod cache;
 mod completions;
 mod error;
 mod events;
 mod inference;
+mod legs;
 mod management;
 mod messages;
 mod pooling;
 mod request;
 mod responses;
 mod stream;
+mod transfers;
 
 pub(crate) use error::ApiError;
 
@@ -71,6 +75,10 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         .route("/tokenize", web::post().to(cache::tokenize))
         .route("/reset_prefix_cache", web::post().to(cache::reset))
         .route("/kv_event_sources", web::get().to(cache::sources))
+        .route("/query", web::get().to(transfers::engines))
+        .route(peer::BLOCKS, web::post().to(transfers::blocks))
+        .route(peer::ROOM, web::post().to(transfers::room))
+        .route(peer::STORE, web::post().to(transfers::store))
         .service(
             web::resource("/simulate/faults")
                 .route(web::get().to(management::faults))

@@ -4,11 +4,13 @@
 //! [`EngineConfig::new`] gives the defaults of the flags.
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
 use clap::{Args, ValueEnum};
+
+use crate::transfer::{KvConnector, KvRole};
 
 /// Names under which an engine publishes its metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -69,6 +71,35 @@ pub struct EngineConfig {
     #[arg(long, value_name = "PORT", requires = "kv_events_port")]
     pub kv_events_replay_port: Option<u16>,
 
+    /// How the KV cache of prompts goes from engine to engine; without it, requests are never split.
+    #[arg(long, value_enum, value_name = "CONNECTOR")]
+    pub kv_connector: Option<KvConnector>,
+
+    /// What this engine does of split requests.
+    #[arg(long, value_enum, value_name = "ROLE", default_value = "both", requires = "kv_connector")]
+    pub kv_role: KvRole,
+
+    /// Port on which decode engines meet this one, on every address, beside the ports that it serves on: 8998 for `mooncake`
+    /// and `sglang`.
+    #[arg(long, value_name = "PORT", requires = "kv_connector")]
+    pub kv_bootstrap_port: Option<u16>,
+
+    /// Engine that stands for the shared store of `http` and `lmcache`.
+    #[arg(long, value_name = "ADDRESS", requires = "kv_connector")]
+    pub kv_store: Option<SocketAddr>,
+
+    /// How long a prefill's blocks are held for a decode engine, and one leg waits for the other.
+    #[arg(long, value_name = "DURATION", default_value = "480s", value_parser = humantime::parse_duration)]
+    pub kv_hold_timeout: Duration,
+
+    /// KV cache of one token in bytes.
+    #[arg(long, value_name = "BYTES", default_value_t = 131_072)]
+    pub kv_bytes_per_token: u64,
+
+    /// Rate of transfers between engines; 0 is no limit.
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    pub kv_bytes_per_second: u64,
+
     /// Share of the inference requests that fail, from 0 to 1.
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     pub error_rate: f64,
@@ -106,6 +137,13 @@ impl EngineConfig {
             kv_cache_tokens: 131_072,
             kv_events_port: None,
             kv_events_replay_port: None,
+            kv_connector: None,
+            kv_role: KvRole::Both,
+            kv_bootstrap_port: None,
+            kv_store: None,
+            kv_hold_timeout: Duration::from_secs(480),
+            kv_bytes_per_token: 131_072,
+            kv_bytes_per_second: 0,
             error_rate: 0.0,
             error_status: 500,
             loras: Vec::new(),
@@ -141,7 +179,9 @@ mod tests {
     fn every_flag_reaches_its_field() {
         let flags = "--address 127.0.0.2 --address ::1 --port 1 --port 2 --model m --dialect sglang \
             --time-to-first-token 150ms --time-per-output-token 2ms --output-tokens 7 \
-            --max-concurrency 3 --kv-cache-tokens 9 --kv-events-port 3 --kv-events-replay-port 4 --error-rate 0.5 --error-status 503 \
+            --max-concurrency 3 --kv-cache-tokens 9 --kv-events-port 3 --kv-events-replay-port 4 \
+            --kv-connector mooncake-ascend --kv-role decode --kv-bootstrap-port 8998 --kv-store 127.0.0.3:80 \
+            --kv-hold-timeout 3s --kv-bytes-per-token 5 --kv-bytes-per-second 6 --error-rate 0.5 --error-status 503 \
             --lora a --lora b --workers 2 --record";
         let expected = EngineConfig {
             addresses: vec!["127.0.0.2".parse().unwrap(), "::1".parse().unwrap()],
@@ -155,6 +195,13 @@ mod tests {
             kv_cache_tokens: 9,
             kv_events_port: Some(3),
             kv_events_replay_port: Some(4),
+            kv_connector: Some(KvConnector::MooncakeAscend),
+            kv_role: KvRole::Decode,
+            kv_bootstrap_port: Some(8998),
+            kv_store: Some("127.0.0.3:80".parse().unwrap()),
+            kv_hold_timeout: Duration::from_secs(3),
+            kv_bytes_per_token: 5,
+            kv_bytes_per_second: 6,
             error_rate: 0.5,
             error_status: 503,
             loras: vec!["a".to_owned(), "b".to_owned()],

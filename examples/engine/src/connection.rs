@@ -7,7 +7,7 @@
 use std::{
     any::Any,
     io,
-    net::{Shutdown, TcpStream},
+    net::{Shutdown, SocketAddr, TcpStream},
     os::fd::AsFd,
 };
 
@@ -33,6 +33,11 @@ impl Connection {
     /// Duplicates the handle, for a body that outlives the request.
     pub(crate) fn duplicate(&self) -> io::Result<Self> {
         self.socket.try_clone().map(|socket| Self { socket })
+    }
+
+    /// Returns the engine's own address, as the client of the connection reached it.
+    pub(crate) fn own_address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
     }
 
     /// Makes the next close of the socket a reset.

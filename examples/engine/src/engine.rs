@@ -27,6 +27,7 @@ use crate::{
     connection::Connection,
     faults::{FaultError, Faults},
     state::{EngineState, RecordedRequest, ToldCache},
+    transfer::TransferCounts,
 };
 
 /// Connections that wait to be accepted, for load generators that open all theirs at once.
@@ -86,7 +87,7 @@ struct Telling {
 
 impl Engine {
     /// Returns the bound addresses: every address of the configuration with its first
-    /// port, then with its second, and so on.
+    /// port, then with its second, and so on, and at last with the port where engines meet.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
@@ -126,6 +127,12 @@ impl Engine {
     #[must_use]
     pub fn last_request(&self) -> Option<RecordedRequest> {
         self.state.last_request()
+    }
+
+    /// Returns what the engine has seen of transfers between engines.
+    #[must_use]
+    pub fn transfers(&self) -> TransferCounts {
+        self.state.transfers.counts.read()
     }
 
     /// Returns how many prompts' tokens were asked for.
@@ -210,7 +217,7 @@ async fn open_cache(config: &EngineConfig) -> Result<Option<(ToldCache, Telling)
 }
 
 fn listen_addresses(config: &EngineConfig) -> Result<Vec<SocketAddr>, EngineError> {
-    let pairs = config.ports.iter().flat_map(|port| {
+    let pairs = config.ports.iter().chain(&config.kv_bootstrap_port).flat_map(|port| {
         let addresses = config.addresses.iter();
         addresses.map(move |address| SocketAddr::new(*address, *port))
     });

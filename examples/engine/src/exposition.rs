@@ -57,6 +57,12 @@ pub(crate) fn render(engine: &EngineState) -> String {
     if engine.config.dialect == Dialect::Vllm {
         page.adapters(engine);
     }
+    if engine.config.kv_connector.is_some() {
+        for (name, value) in engine.transfers.counts.read().named() {
+            let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
+            page.figure(name, kind, value as f64);
+        }
+    }
     page.text
 }
 
@@ -73,8 +79,12 @@ struct Page {
 
 impl Page {
     fn gauge(&mut self, name: &str, value: f64) {
+        self.figure(name, "gauge", value);
+    }
+
+    fn figure(&mut self, name: &str, kind: &str, value: f64) {
         let labels = self.labels.clone();
-        self.write(format_args!("# TYPE {name} gauge\n{name}{{{labels}}} {value:?}\n"));
+        self.write(format_args!("# TYPE {name} {kind}\n{name}{{{labels}}} {value:?}\n"));
     }
 
     fn histogram(&mut self, name: &str, histogram: &Histogram) {

@@ -3,7 +3,7 @@
 //! The settings of an engine can be changed while it serves, from its own process or over HTTP; a request header of one
 //! directive replaces them for that request.
 
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, Ordering::Relaxed};
 
 use actix_web::http::StatusCode;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -40,6 +40,23 @@ pub struct Faults {
     reset: AtomicBool,
     reset_after: AtomicU64,
     unready: AtomicBool,
+    handover: AtomicU8,
+    stall_transfers: AtomicBool,
+}
+
+/// What is wrong with the answers of a prefill.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HandoverFault {
+    /// Nothing.
+    #[default]
+    None,
+    /// They have no `kv_transfer_params`.
+    Missing,
+    /// They are not JSON.
+    Malformed,
+    /// They have 10 MB.
+    Huge,
 }
 
 /// A copy of the settings at one moment.
@@ -59,6 +76,10 @@ pub struct FaultSettings {
     pub reset_after: Option<u64>,
     /// Whether `/health` answers 503.
     pub unready: bool,
+    /// What is wrong with the answers of a prefill.
+    pub handover: HandoverFault,
+    /// Whether transfers from this engine stand still.
+    pub stall_transfers: bool,
 }
 
 /// New values of some settings, as JSON; what is absent stays as it is.
@@ -74,6 +95,12 @@ pub(crate) struct FaultUpdate {
     #[serde(deserialize_with = "present")]
     reset_after: Option<Option<u64>>,
     unready: Option<bool>,
+    handover: Option<HandoverFault>,
+    stall_transfers: Option<bool>,
+}
+
+impl HandoverFault {
+    const ALL: [Self; 4] = [Self::None, Self::Missing, Self::Malformed, Self::Huge];
 }
 
 impl Faults {
@@ -90,6 +117,8 @@ impl Faults {
             reset: AtomicBool::new(false),
             reset_after: AtomicU64::new(NEVER),
             unready: AtomicBool::new(false),
+            handover: AtomicU8::new(0),
+            stall_transfers: AtomicBool::new(false),
         };
         faults.set_error_rate(error_rate)?;
         faults.set_error_status(error_status)?;
@@ -143,6 +172,16 @@ impl Faults {
         self.unready.store(unready, Relaxed);
     }
 
+    /// Sets what is wrong with the answers of a prefill.
+    pub fn set_handover(&self, fault: HandoverFault) {
+        self.handover.store(fault as u8, Relaxed);
+    }
+
+    /// Sets whether transfers from this engine stand still.
+    pub fn set_stall_transfers(&self, stall: bool) {
+        self.stall_transfers.store(stall, Relaxed);
+    }
+
     /// Lets everything go right again; the error status stays.
     pub fn clear(&self) {
         self.error_rate.store(0, Relaxed);
@@ -151,6 +190,8 @@ impl Faults {
         self.set_reset(false);
         self.set_reset_after(None);
         self.set_unready(false);
+        self.set_handover(HandoverFault::None);
+        self.set_stall_transfers(false);
     }
 
     /// Returns a copy of the settings.
@@ -164,6 +205,8 @@ impl Faults {
             reset: self.reset.load(Relaxed),
             reset_after: chunks(&self.reset_after),
             unready: self.unready.load(Relaxed),
+            handover: HandoverFault::ALL[usize::from(self.handover.load(Relaxed))],
+            stall_transfers: self.stall_transfers.load(Relaxed),
         }
     }
 
@@ -190,6 +233,12 @@ impl Faults {
         }
         if let Some(unready) = update.unready {
             self.set_unready(unready);
+        }
+        if let Some(handover) = update.handover {
+            self.set_handover(handover);
+        }
+        if let Some(stall) = update.stall_transfers {
+            self.set_stall_transfers(stall);
         }
         Ok(())
     }
@@ -256,6 +305,8 @@ mod tests {
             reset: false,
             reset_after: Some(4),
             unready: false,
+            handover: HandoverFault::None,
+            stall_transfers: false,
         };
         assert_eq!(faults.settings(), expected);
     }

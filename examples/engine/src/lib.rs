@@ -11,6 +11,7 @@
 //! | [`Faults`] | what goes wrong, changeable while serving |
 //! | `admission` | who runs, who waits, whose client left |
 //! | `models` | the served model, its adapters, the text of each |
+//! | `transfer` | what engines hold for each other, when prefill and decode are split |
 //! | `cache` | which prompts are cached, and who is told of it |
 //! | `gauges`, `exposition` | live figures and their text form |
 //! | `api` | requests and answers |
@@ -29,8 +30,10 @@ mod faults;
 mod gauges;
 mod models;
 mod state;
+mod transfer;
 
 pub use config::{Dialect, EngineConfig};
 pub use engine::{Engine, EngineError, start};
-pub use faults::{FaultError, FaultSettings, Faults};
+pub use faults::{FaultError, FaultSettings, Faults, HandoverFault};
 pub use state::RecordedRequest;
+pub use transfer::{KvConnector, KvRole, TransferCounts};

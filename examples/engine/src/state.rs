@@ -14,6 +14,7 @@ use crate::{
     faults::{FaultError, Faults},
     gauges::Gauges,
     models::{Model, ModelSet},
+    transfer::Transfers,
 };
 
 /// An inference request as it arrived.
@@ -44,6 +45,8 @@ pub(crate) struct EngineState {
     pub places: Option<Arc<Semaphore>>,
     /// The cache of prompts, where there is one.
     pub cache: Option<ToldCache>,
+    /// What is held for other engines.
+    pub transfers: Transfers,
     last_request: Mutex<Option<RecordedRequest>>,
 }
 
@@ -72,6 +75,7 @@ impl EngineState {
             models,
             places: (places > 0).then(|| Arc::new(Semaphore::new(places))),
             cache,
+            transfers: Transfers::new(),
             last_request: Mutex::new(None),
             config,
         })

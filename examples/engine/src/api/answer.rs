@@ -46,6 +46,8 @@ pub(crate) struct Answer {
     pub prompt_tokens: u64,
     /// Tokens of the prompt that were cached; `None` of an engine without a cache.
     pub cached_tokens: Option<u64>,
+    /// Whether another engine has computed the prompt.
+    pub prefilled: bool,
     /// Inputs to embed, rank or score.
     pub items: u64,
     /// Tokens of the text.
@@ -63,6 +65,7 @@ impl Answer {
             number: 0,
             prompt_tokens,
             cached_tokens: None,
+            prefilled: false,
             items,
             tokens: model.sentence_tokens(),
             finish_reason: FinishReason::Length,

@@ -4,7 +4,10 @@ use actix_web::{HttpResponse, ResponseError, body::BoxBody, error::PayloadError,
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::faults::FaultError;
+use crate::{
+    faults::FaultError,
+    transfer::{leg::Refusal, peer::NotFetched, rooms::Alone},
+};
 
 /// Why a request is not served.
 #[derive(Debug, Error)]
@@ -30,6 +33,18 @@ pub(crate) enum ApiError {
     /// A fault cannot be set.
     #[error("fault cannot be set: {0}")]
     Fault(#[from] FaultError),
+    /// A request is not for an engine of this role and connector.
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    /// A decode could not have its prompt.
+    #[error("{0}")]
+    NotFetched(#[from] NotFetched),
+    /// One leg of two was in vain.
+    #[error("KV transfer failed: {0}")]
+    Alone(#[from] Alone),
+    /// Nothing is held under an id.
+    #[error("no blocks are held for request `{0}`")]
+    NotHeld(String),
     /// A fault on demand.
     #[error("simulated fault")]
     Simulated(StatusCode),
@@ -51,10 +66,13 @@ struct ErrorDetail<'error> {
 impl ResponseError for ApiError {
     fn status_code(&self) -> StatusCode {
         match self {
-            Self::UnknownModel(_) | Self::AdapterUnknown(_) => StatusCode::NOT_FOUND,
+            Self::UnknownModel(_) | Self::AdapterUnknown(_) | Self::NotHeld(_) => StatusCode::NOT_FOUND,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Simulated(status) => *status,
-            Self::Payload(_) | Self::Body(_) | Self::AdapterLoaded(_) | Self::Fault(_) => StatusCode::BAD_REQUEST,
+            Self::NotFetched(_) | Self::Alone(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Refused(_) | Self::Payload(_) | Self::Body(_) | Self::AdapterLoaded(_) | Self::Fault(_) => {
+                StatusCode::BAD_REQUEST
+            }
         }
     }
 
@@ -64,6 +82,7 @@ impl ResponseError for ApiError {
             Self::UnknownModel(_) => ("NotFoundError", Some("model")),
             Self::AdapterUnknown(_) => ("NotFoundError", Some("lora_name")),
             Self::AdapterLoaded(_) => ("InvalidUserInput", Some("lora_name")),
+            Self::NotFetched(_) | Self::Alone(_) => ("InternalServerError", None),
             Self::Simulated(status) if status.is_server_error() => ("InternalServerError", None),
             _ => ("BadRequestError", None),
         };

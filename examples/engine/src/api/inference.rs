@@ -13,17 +13,19 @@ use actix_web::{
 
 use super::{
     Api, ApiError,
-    answer::Answer,
+    answer::{Answer, FinishReason},
     events::Transcript,
+    legs::{self, Prefill},
     request::{InferenceRequest, read_body},
     stream::{Cut, TokenStream, broken_body},
 };
 use crate::{
-    admission::Visit,
+    admission::{Visit, Waiting},
     cache,
     connection::Connection,
     faults::{Breakage, FAULT_HEADER, FaultPlan},
     state::EngineState,
+    transfer::leg::Leg,
 };
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -34,6 +36,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// What is decided before anything waits.
 struct Task {
     answer: Answer,
+    leg: Leg,
     plan: FaultPlan,
     streams: bool,
     includes_usage: bool,
@@ -62,7 +65,7 @@ pub(crate) async fn serve(
     match prepare(api, &request, &body, &engine) {
         Ok(mut task) => {
             task.answer.number = visit.number;
-            run(api, &request, visit, task).await
+            run(api, &request, &engine, visit, task).await
         }
         Err(error) => {
             visit.finish();
@@ -91,10 +94,26 @@ fn prepare(api: Api, request: &HttpRequest, body: &[u8], engine: &EngineState) -
         answer.cached_tokens = Some(told.cache.compute(&prompt));
     }
     answer.limit(engine.config.output_tokens, wanted.max_tokens());
-    Ok(Task { answer, plan, streams: wanted.streams() && api.generates(), includes_usage: wanted.includes_usage() })
+    let leg = if api.generates() { legs::read(engine, body)? } else { Leg::Whole };
+    if let Leg::Prefill(_) = leg {
+        (answer.tokens, answer.finish_reason) = (1, FinishReason::Length);
+    }
+    Ok(Task {
+        answer,
+        leg,
+        plan,
+        streams: wanted.streams() && api.generates(),
+        includes_usage: wanted.includes_usage(),
+    })
 }
 
-async fn run(api: Api, request: &HttpRequest, visit: Visit, task: Task) -> HttpResponse {
+async fn run(
+    api: Api,
+    request: &HttpRequest,
+    engine: &Arc<EngineState>,
+    mut visit: Visit,
+    mut task: Task,
+) -> HttpResponse {
     match task.plan.refusal {
         Some(Breakage::Reset) => return reset(request, visit).await,
         Some(Breakage::Hang) => {
@@ -104,6 +123,13 @@ async fn run(api: Api, request: &HttpRequest, visit: Visit, task: Task) -> HttpR
         }
         None => {}
     }
+    let model = Arc::clone(&task.answer.model);
+    let waiting = matches!(task.leg, Leg::Decode(_)).then(|| Waiting::new(engine, &model));
+    if let Err(error) = legs::fetch(engine, &task.leg, &mut task.answer).await {
+        visit.finish();
+        return refuse(request, &error);
+    }
+    drop(waiting);
     let connection = request.conn_data::<Connection>();
     let cut = task.plan.cut.map(|(after, breakage)| Cut {
         after,
@@ -113,7 +139,8 @@ async fn run(api: Api, request: &HttpRequest, visit: Visit, task: Task) -> HttpR
     if task.streams {
         return stream(api, request, visit, task, cut);
     }
-    answer_whole(api, request, visit, task.answer, cut).await
+    let prefill = Prefill::begin(engine, task.leg);
+    answer_whole(api, request, engine, (visit, task.answer, prefill), cut).await
 }
 
 /// Breaks the connection without an answer.
@@ -129,17 +156,26 @@ async fn reset(request: &HttpRequest, mut visit: Visit) -> HttpResponse {
 async fn answer_whole(
     api: Api,
     request: &HttpRequest,
-    mut visit: Visit,
-    answer: Answer,
+    engine: &Arc<EngineState>,
+    (mut visit, answer, prefill): (Visit, Answer, Option<Prefill>),
     cut: Option<Cut>,
 ) -> HttpResponse {
     let model = Arc::clone(&answer.model);
     let mut slot = visit.admit(model, answer.prompt_tokens).await;
-    slot.first_token(&visit).await;
+    slot.first_token(&visit, answer.prefilled).await;
     if api.generates() {
         slot.further_tokens(answer.tokens.saturating_sub(1)).await;
     }
-    let body = answer.render(api);
+    let mut body = answer.render(api);
+    if let Some(prefill) = prefill {
+        body = match prefill.hand_over(engine, request, &answer, body).await {
+            Ok(body) => body,
+            Err(error) => {
+                visit.finish();
+                return refuse(request, &error);
+            }
+        };
+    }
     let mut response = begin(request, StatusCode::OK);
     response.insert_header((CONTENT_TYPE, JSON));
     if let Some(cut) = cut {

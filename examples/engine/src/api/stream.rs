@@ -84,7 +84,7 @@ impl TokenStream {
             let answer = &self.transcript.answer;
             let model = Arc::clone(&answer.model);
             let mut slot = self.visit.admit(model, answer.prompt_tokens).await;
-            slot.first_token(&self.visit).await;
+            slot.first_token(&self.visit, self.transcript.answer.prefilled).await;
             self.slot = Some(slot);
         } else if let (Part::Token(1..), Some(slot)) = (part, &mut self.slot) {
             slot.next_token().await;

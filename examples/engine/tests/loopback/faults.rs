@@ -51,7 +51,7 @@ async fn faults_are_set_and_read_over_http() {
     let path = "/simulate/faults";
     let answer = ask(&engine, path, r#"{"error_rate":1,"reset_after":3}"#).await;
     assert_eq!(answer.status, 200);
-    let expected = r#"{"error_rate":1.0,"error_status":500,"hang":false,"hang_after":null,"reset":false,"reset_after":3,"unready":false}"#;
+    let expected = r#"{"error_rate":1.0,"error_status":500,"hang":false,"hang_after":null,"reset":false,"reset_after":3,"unready":false,"handover":"none","stall_transfers":false}"#;
     assert_eq!(read(&engine, path).await.body, expected);
     assert_eq!(ask(&engine, CHAT, PLAIN).await.status, 500);
     for body in [r#"{"error_rate":2}"#, r#"{"eror_rate":1}"#, "x"] {

@@ -5,3 +5,4 @@ mod generation;
 mod life;
 mod queueing;
 mod support;
+mod transfers;
