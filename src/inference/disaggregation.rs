@@ -15,6 +15,7 @@
 //! [`alone`](SplitRequest::alone) is what the decode engine gets. Else, for each attempt, a new [`Transfer`], whose
 //! [`prefill`](SplitRequest::prefill) body goes first, and whose [`decode`](SplitRequest::decode) body is made with the
 //! [`Handover`] that was [read](Handover::read) from the prefill's answer, or at the same time with [`Handover::default`].
+//! What the client reads of cached tokens is the prefill's to say: [`PromptCounts`].
 //!
 //! Sources: vLLM, "Disaggregated Prefilling", "NixlConnector Usage Guide", "MooncakeConnector Usage Guide"; vLLM
 //! Ascend, "Prefill-Decode Disaggregation"; LMCache, "Disaggregated Prefill"; SGLang, "PD Disaggregation".
@@ -22,12 +23,14 @@
 pub use connector::{BOOTSTRAP_PORT, Connector, Order, Protocol, Transfer};
 pub use handover::{Handover, HandoverError, MAX_ANSWER};
 pub use mooncake::engine_ids;
+pub use prompt_counts::PromptCounts;
 pub use split::{SplitRequest, Whole};
 
 mod connector;
 mod handover;
 mod mooncake;
 mod nixl;
+mod prompt_counts;
 mod sglang;
 mod shared;
 mod split;

@@ -5,6 +5,7 @@ pub mod api;
 pub mod disaggregation;
 pub mod error_body;
 pub mod exposition;
+mod field_values;
 pub mod health;
 pub mod kv_events;
 pub mod management;

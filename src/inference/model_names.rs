@@ -1,145 +1,37 @@
 //! Gives an answer the model name back that the client asked for, where its request got another model.
 //!
 //! Source: InferenceModelRewrite. Every API names the model in a field `model`, at the top of a whole answer and of a
-//! chunk, or inside of the event that begins or ends an answer, so that the field is looked for at any depth. Text that
-//! an engine generates cannot be taken for one, because quotes within it are escaped. All other bytes stay as they are.
+//! chunk, or inside of the event that begins or ends an answer.
 
 use std::sync::LazyLock;
 
 use bytes::Bytes;
-use memchr::memchr2;
 use memchr::memmem::Finder;
 
-/// The field.
-const FIELD: &[u8] = b"\"model\"";
+use super::field_values::{Change, FieldValues};
 
-static FIND: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(FIELD));
-
-/// The longest piece that is held back, from the field to the end of its value, in bytes.
-const MAX_HELD: usize = 4 << 10;
+static MODEL: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"model\""));
 
 /// Changes one model name to another in an answer that arrives in pieces.
 #[derive(Debug)]
-pub struct ModelNames {
-    /// The name that is changed.
-    from: String,
-    /// The name that takes its place, as JSON.
-    to: Vec<u8>,
-    /// The end of what arrived, while it may be the beginning of the field.
-    held: Vec<u8>,
-    /// The last byte that was passed on.
-    last: u8,
-}
-
-/// The value that follows the name of a field.
-enum Value {
-    /// A text; it begins and ends at these places.
-    Text(usize, usize),
-    /// Anything else.
-    Other,
-    /// It has not arrived yet.
-    Incomplete,
-}
+pub struct ModelNames(FieldValues);
 
 impl ModelNames {
     /// Makes what changes the name `from` to the name `to`.
     pub fn new(from: &str, to: &str) -> Self {
         let to = serde_json::to_vec(to).expect("a text can be written to memory");
-        Self { from: from.to_owned(), to, held: Vec::new(), last: 0 }
+        Self(FieldValues::new(&MODEL, Change::Text { from: from.to_owned(), to }))
     }
 
     /// Takes in a piece, and returns what is to be passed on by now; a piece in which nothing changes is not copied.
     pub fn feed(&mut self, piece: Bytes) -> Bytes {
-        let input = if self.held.is_empty() {
-            piece
-        } else {
-            let mut input = std::mem::take(&mut self.held);
-            input.extend_from_slice(&piece);
-            input.into()
-        };
-        let mut output = Vec::new();
-        let (mut passed, mut next) = (0, 0);
-        let mut end = None;
-        while let Some(found) = FIND.find(&input[next..]) {
-            let begin = next + found;
-            next = begin + FIELD.len();
-            let before = if begin == 0 { self.last } else { input[begin - 1] };
-            // A quote that is escaped belongs to a text.
-            if before == b'\\' {
-                continue;
-            }
-            match value(&input, next) {
-                Value::Text(from, to) => {
-                    next = to;
-                    if self.is_changed(&input[from..to]) {
-                        if output.is_empty() {
-                            // As much as one change needs, which is all of them in most pieces.
-                            output.reserve_exact(input.len() - (to - from) + self.to.len());
-                        }
-                        output.extend_from_slice(&input[passed..from]);
-                        output.extend_from_slice(&self.to);
-                        passed = to;
-                    }
-                }
-                Value::Incomplete if input.len() - begin < MAX_HELD => {
-                    end = Some(begin);
-                    break;
-                }
-                Value::Incomplete | Value::Other => {}
-            }
-        }
-        let end = end.unwrap_or_else(|| input.len() - begun(&input[next.max(passed)..]));
-        self.last = end.checked_sub(1).map_or(self.last, |last| input[last]);
-        self.held.extend_from_slice(&input[end..]);
-        if output.is_empty() {
-            return input.slice(..end);
-        }
-        output.extend_from_slice(&input[passed..end]);
-        output.into()
+        self.0.feed(piece)
     }
 
     /// Returns what was held back, at the end of the answer.
     pub fn finish(&mut self) -> Bytes {
-        std::mem::take(&mut self.held).into()
+        self.0.finish()
     }
-
-    /// Returns whether a text, with its quotes, is the name that is changed.
-    fn is_changed(&self, text: &[u8]) -> bool {
-        let inside = text.get(1..text.len() - 1).unwrap_or_default();
-        inside == self.from.as_bytes()
-            || (inside.contains(&b'\\') && serde_json::from_slice::<String>(text).is_ok_and(|name| name == self.from))
-    }
-}
-
-/// Returns how many bytes at the end of a text may be the beginning of the field.
-fn begun(text: &[u8]) -> usize {
-    if text.last().is_none_or(|last| !FIELD.contains(last)) {
-        return 0;
-    }
-    (1..FIELD.len()).rev().find(|length| text.ends_with(&FIELD[..*length])).unwrap_or_default()
-}
-
-/// Reads what follows the name of a field that ends at `place`.
-fn value(input: &[u8], place: usize) -> Value {
-    let skip =
-        |from: usize| input[from..].iter().position(|byte| !byte.is_ascii_whitespace()).map(|blanks| from + blanks);
-    let Some(colon) = skip(place) else { return Value::Incomplete };
-    if input[colon] != b':' {
-        return Value::Other;
-    }
-    let Some(begin) = skip(colon + 1) else { return Value::Incomplete };
-    if input[begin] != b'"' {
-        return Value::Other;
-    }
-    let mut place = begin + 1;
-    while let Some(found) = input.get(place..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
-        if input[place + found] == b'"' {
-            return Value::Text(begin, place + found + 1);
-        }
-        // A backslash, and what it stands before.
-        place += found + 2;
-    }
-    Value::Incomplete
 }
 
 #[cfg(test)]
@@ -147,6 +39,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::inference::field_values::MAX_HELD;
 
     fn renamed(pieces: &[&[u8]]) -> String {
         let mut names = ModelNames::new("food-v1", "food \"x\"");

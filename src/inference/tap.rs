@@ -3,6 +3,7 @@
 //! | stage | where | what it does |
 //! |---|---|---|
 //! | usage | every inference | counts tokens; takes the usage event out where only the router asked for it |
+//! | prompt counts | where another engine has computed the prompt | says what that engine found in its cache |
 //! | names | where the engine knows the model by another name | gives the model the name back that the client asked for |
 //! | error event | streams of events | tells the client that the answer broke off |
 //!
@@ -14,6 +15,7 @@
 use bytes::Bytes;
 
 use super::api::Api;
+use super::disaggregation::PromptCounts;
 use super::error_body::ApiError;
 use super::model_names::ModelNames;
 use super::usage::{Fed, Finished, Usage, UsageTap};
@@ -45,6 +47,8 @@ pub struct AnswerHead<'h> {
 #[derive(Debug, Default)]
 pub struct Tap {
     usage: UsageStage,
+    /// Boxed, because few answers have it.
+    prompt: Option<Box<PromptCounts>>,
     names: Option<ModelNames>,
     /// The API whose error events the answer may have; `None` if it is not a stream of events.
     events_of: Option<Api>,
@@ -121,7 +125,16 @@ impl Tap {
             // Errors, and answers of engines that do not stream, are whole bodies whatever was asked for.
             (Reading::Whole, _) | (_, Shape::Whole) => UsageStage::On(UsageTap::whole_body()),
         };
-        Self { usage, names, events_of: api.filter(|_| head.is_event_stream()), within_event: false }
+        let events_of = api.filter(|_| head.is_event_stream());
+        Self { usage, prompt: None, names, events_of, within_event: false }
+    }
+
+    /// Has the answer say of its prompt what another engine has said that computed it. An answer that cannot be read
+    /// stays as it is.
+    #[must_use]
+    pub fn with_prompt(self, prompt: Option<PromptCounts>) -> Self {
+        let prompt = prompt.filter(|_| !matches!(self.usage, UsageStage::Off)).map(Box::new);
+        Self { prompt, ..self }
     }
 
     /// Returns whether the answer may get another length than the engine announced.
@@ -131,7 +144,7 @@ impl Tap {
             UsageStage::Unknown { strip } => *strip,
             UsageStage::On(tap) => tap.strips(),
         };
-        strips || self.names.is_some()
+        strips || self.prompt.is_some() || self.names.is_some()
     }
 
     /// Takes in a piece of the answer, and returns what of it is passed on now.
@@ -147,6 +160,10 @@ impl Tap {
                 Fed::Replaced(bytes) => bytes.into(),
                 Fed::Nothing => return None,
             },
+        };
+        let piece = match &mut self.prompt {
+            None => piece,
+            Some(prompt) => prompt.feed(piece),
         };
         let piece = match &mut self.names {
             None => piece,
@@ -188,7 +205,10 @@ impl Tap {
 
     /// Returns what all stages held back; `held` is from the first one.
     fn last(&mut self, held: Option<Vec<u8>>) -> Option<Bytes> {
-        let held = Bytes::from(held.unwrap_or_default());
+        let mut held = Bytes::from(held.unwrap_or_default());
+        if let Some(prompt) = &mut self.prompt {
+            held = [prompt.feed(held), prompt.finish()].concat().into();
+        }
         let Some(names) = &mut self.names else { return Some(held).filter(|held| !held.is_empty()) };
         let all = [names.feed(held), names.finish()].concat();
         Some(Bytes::from(all)).filter(|held| !held.is_empty())

@@ -107,3 +107,62 @@ fn a_piece_that_is_not_changed_is_not_copied() {
         assert_eq!(passed.as_ptr(), piece.as_ptr(), "{reading:?}");
     }
 }
+
+#[test]
+fn an_answer_says_of_its_prompt_what_the_engine_said_that_computed_it() {
+    let prefilled = |usage: &str| format!(r#"{{"id":"a","usage":{usage},"kv_transfer_params":{{}}}}"#);
+    let openai = prefilled(r#"{"prompt_tokens":90,"prompt_tokens_details":{"cached_tokens":16}}"#);
+    let responses = prefilled(r#"{"input_tokens":90,"input_tokens_details":{"cached_tokens":0}}"#);
+    let messages = prefilled(r#"{"input_tokens":74,"cache_read_input_tokens":16}"#);
+    for (case, api, prefill, answer, expected) in [
+        (
+            "a whole answer",
+            Api::ChatCompletions,
+            &openai,
+            r#"{"usage":{"prompt_tokens":90,"prompt_tokens_details":{"cached_tokens": 89}}}"#,
+            r#"{"usage":{"prompt_tokens":90,"prompt_tokens_details":{"cached_tokens": 16}}}"#,
+        ),
+        (
+            "a stream",
+            Api::Completions,
+            &openai,
+            "data: {\"choices\":[{\"text\":\"\\\"cached_tokens\\\":7}\"}]}\n\ndata: {\"usage\":{\"cached_tokens\":89}}\n\ndata: [DONE]\n\n",
+            "data: {\"choices\":[{\"text\":\"\\\"cached_tokens\\\":7}\"}]}\n\ndata: {\"usage\":{\"cached_tokens\":16}}\n\ndata: [DONE]\n\n",
+        ),
+        (
+            "a response",
+            Api::Responses,
+            &responses,
+            r#"{"metadata":{"cached_tokens":"5"},"usage":{"input_tokens":90,"input_tokens_details":{"cached_tokens":89}}}"#,
+            r#"{"metadata":{"cached_tokens":"5"},"usage":{"input_tokens":90,"input_tokens_details":{"cached_tokens":0}}}"#,
+        ),
+        (
+            "a message",
+            Api::Messages,
+            &messages,
+            r#"{"usage":{"input_tokens":1,"cache_read_input_tokens":89,"cache_creation_input_tokens":2,"output_tokens":4}}"#,
+            r#"{"usage":{"input_tokens":74,"cache_read_input_tokens":16,"cache_creation_input_tokens":2,"output_tokens":4}}"#,
+        ),
+        ("no number", Api::Completions, &openai, r#"{"cached_tokens":null}"#, r#"{"cached_tokens":null}"#),
+        ("no count", Api::Completions, &openai, r#"{"cached_tokens":1.5}"#, r#"{"cached_tokens":1.5}"#),
+        ("a cut answer", Api::Completions, &openai, r#"{"cached_tokens":8"#, r#"{"cached_tokens":8"#),
+    ] {
+        for cut in 0..=answer.len() {
+            let is_stream = answer.starts_with("data");
+            let (reading, head) =
+                if is_stream { (Reading::Stream, EVENTS) } else { (Reading::Whole, AnswerHead::default()) };
+            let prompt = PromptCounts::read(api, prefill.as_bytes());
+            let mut tap = Tap::new(reading, None, Some(api), head).with_prompt(prompt);
+            assert!(tap.changes_length());
+            let mut got = passed(&mut tap, &[&answer[..cut], &answer[cut..]]);
+            got.push_str(&text(tap.end().leftover));
+            assert_eq!(got, expected, "{case}, cut at {cut}");
+        }
+    }
+    for nothing in ["", "{}", r#"{"usage":null}"#, r#"{"usage":{"prompt_tokens":7,"prompt_tokens_details":null}}"#] {
+        assert!(PromptCounts::read(Api::Completions, nothing.as_bytes()).is_none(), "{nothing}");
+    }
+    let head = AnswerHead { content_encoding: Some("gzip"), ..EVENTS };
+    let prompt = PromptCounts::read(Api::Completions, openai.as_bytes());
+    assert!(!Tap::new(Reading::Stream, None, CHAT, head).with_prompt(prompt).changes_length(), "it cannot be read");
+}
