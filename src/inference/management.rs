@@ -10,8 +10,9 @@
 use std::borrow::Cow;
 
 /// The paths, in order, without the slash at their beginning. SGLang and vLLM have some of them below `v1` as well.
-const PATHS: [&str; 58] = [
+const PATHS: [&str; 67] = [
     "abort_request",                               // SGLang: ends requests of others
+    "abort_requests",                              // vLLM, development mode
     "add_worker",                                  // SGLang router
     "clear_hicache_storage_backend",               // SGLang
     "close_session",                               // SGLang
@@ -22,18 +23,22 @@ const PATHS: [&str; 58] = [
     "destroy_weights_update_group",                // SGLang
     "docs",                                        // both: FastAPI
     "dump_expert_distribution_record",             // SGLang
+    "finish_weight_update",                        // vLLM, development mode
     "flush_cache",                                 // SGLang
     "freeze_gc",                                   // SGLang
     "get_internal_state",                          // SGLang
     "get_load",                                    // SGLang
     "get_server_info",                             // SGLang: its command line
     "get_weights_by_name",                         // SGLang
+    "get_world_size",                              // vLLM, development mode
+    "hicache",                                     // SGLang
     "init_weight_transfer_engine",                 // vLLM
     "init_weights_send_group_for_remote_instance", // SGLang
     "init_weights_update_group",                   // both
     "is_paused",                                   // vLLM
     "is_scaling_elastic_ep",                       // vLLM
     "is_sleeping",                                 // vLLM, development mode
+    "kv_event_sources",                            // vLLM: addresses within the cluster
     "list_workers",                                // SGLang router
     "load",                                        // vLLM
     "load_lora_adapter",                           // both
@@ -59,8 +64,10 @@ const PATHS: [&str; 58] = [
     "set_trace_level",                             // SGLang
     "sleep",                                       // vLLM, development mode
     "slow_down",                                   // SGLang
+    "start_draft_weight_update",                   // vLLM, development mode
     "start_expert_distribution_record",            // SGLang
     "start_profile",                               // both
+    "start_weight_update",                         // vLLM, development mode
     "stop_expert_distribution_record",             // SGLang
     "stop_profile",                                // both
     "unload_lora_adapter",                         // both
@@ -69,11 +76,13 @@ const PATHS: [&str; 58] = [
     "update_weights_from_disk",                    // SGLang
     "update_weights_from_tensor",                  // SGLang
     "wake_up",                                     // vLLM, development mode
+    "weight_checker",                              // vLLM, development mode
+    "weight_info",                                 // vLLM, development mode
 ];
 
 /// Beginnings of paths all of which are for the operator: `update_weights_from_distributed`, `…_from_ipc` and what else
 /// there will be.
-const FAMILIES: [&str; 3] = ["update_weights_", "debug/", "workers/"];
+const FAMILIES: [&str; 5] = ["debug/", "fault_tolerance/", "hicache/", "update_weights_", "workers/"];
 
 /// How often a path is decoded: a proxy between this router and the engine may decode it once, and the engine again.
 const DECODINGS: usize = 3;
@@ -140,6 +149,9 @@ mod tests {
             "/update_weights_from_distributed",
             "/v1/update_weights_from_tensor",
             "/v1/pause",
+            "/abort_requests",
+            "/fault_tolerance/apply",
+            "/hicache/storage-backend",
             "/v1/release_memory_occupation",
             "/debug/pprof",
             "/openapi.json",
