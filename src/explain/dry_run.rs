@@ -3,7 +3,8 @@
 use super::{AttemptWords, Explanation, RequestWords};
 use crate::hostname::request_host;
 use crate::inference::api::Call;
-use crate::inference::understood::{NotUnderstood, Understood, check_type, without_mark};
+use crate::inference::coding::codings;
+use crate::inference::understood::{NotUnderstood, Understood, shape, without_mark};
 use crate::object::{Bind, Kind, PoolKey};
 use crate::routing::decision::{Asked, Decision, Matched, Moment, Refusal, Unreachable, Verdict};
 use crate::routing::path;
@@ -111,8 +112,15 @@ pub fn dry_run(table: &RouteTable, question: &Question, fleet: &impl Fleet) -> E
 fn understand(calls: Call, question: &Question) -> Option<Result<Understood, NotUnderstood>> {
     let Call::Inference(api) = calls else { return None };
     let headers = Pairs(&question.headers);
-    let checked = check_type(headers.first("content-type"), headers.first("content-encoding"));
-    Some(checked.and_then(|()| Understood::read(api, without_mark(&question.body))))
+    let query = question.target.split_once('?').map_or("", |(_, query)| query);
+    let understood = codings(headers.first("content-encoding")).and_then(|codings| match codings.first() {
+        None => Understood::of(api, shape(api, headers.first("content-type"))?, query, &question.body),
+        Some(coding) => {
+            let fault = "an explanation takes bodies without a coding".to_owned();
+            Err(NotUnderstood::Undecodable { encoding: coding.name().to_owned(), fault })
+        }
+    });
+    Some(understood)
 }
 
 fn no_route(understood: Option<&Result<Understood, NotUnderstood>>) -> String {

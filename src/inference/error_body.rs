@@ -25,7 +25,7 @@ impl ApiError<'_> {
     /// Returns the body of an answer to a request of an API, if it is one.
     pub fn body(&self, api: Option<Api>) -> String {
         let Self { status, code, param, message } = *self;
-        if api == Some(Api::Messages) {
+        if api.is_some_and(Api::is_of_anthropic) {
             let kind = match status {
                 401 => "authentication_error",
                 403 => "permission_error",
@@ -50,7 +50,7 @@ impl ApiError<'_> {
 
     /// Returns the event that tells the error within a stream of an API.
     pub fn event(&self, api: Option<Api>) -> String {
-        let name = if api == Some(Api::Messages) { "event: error\n" } else { "" };
+        let name = if api.is_some_and(Api::is_of_anthropic) { "event: error\n" } else { "" };
         format!("{name}data: {}\n\n", self.body(api))
     }
 }
@@ -76,7 +76,7 @@ mod tests {
             let (chat, messages) = (read(Some(Api::ChatCompletions)), read(Some(Api::Messages)));
             assert_eq!((&chat["error"]["type"], &chat["error"]["code"]), (&json!(openai), &json!("c")), "{status}");
             let said = json!({"type": "error", "error": {"type": anthropic, "message": "say \"m\""}});
-            assert_eq!(messages, said, "{status}");
+            assert_eq!((&messages, &read(Some(Api::CountTokens))), (&said, &said), "{status}");
             assert_eq!(read(None), chat, "{status}: what is no call of an API");
         }
     }

@@ -2,16 +2,20 @@
 
 pub mod adapters;
 pub mod api;
+pub mod coding;
 pub mod disaggregation;
 pub mod error_body;
 pub mod exposition;
 mod field_values;
+pub mod form;
 pub mod health;
 pub mod kv_events;
 pub mod management;
 pub mod model_names;
 pub mod model_rewrite;
+mod parameters;
 pub mod prompt;
+mod query;
 pub mod request;
 pub mod tap;
 pub mod understood;

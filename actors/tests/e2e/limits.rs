@@ -91,7 +91,7 @@ async fn what_is_not_inference_is_never_forwarded() {
         ("PUT", PATH),
         ("DELETE", "/v1/models/public"),
         ("OPTIONS", PATH),
-        ("POST", "/tokenize"),
+        ("POST", "/tokenize/"),
         ("POST", "/simulate/faults"),
         ("POST", "/sleep"),
         ("POST", "/wake_up"),

@@ -7,9 +7,11 @@
 
 mod api_server;
 mod black_holes;
+mod calls;
 mod changes;
 mod checks;
 mod cluster;
+mod codings;
 mod disturbances;
 mod edge;
 mod explanations;

@@ -198,7 +198,7 @@ async fn a_body_that_is_not_served_is_refused_in_plain_words() {
     let (harness, engine) = behind(EngineConfig::new("m"), &[]).await;
     let long = format!(r#"{{"model":"{}"}}"#, "m".repeat(300));
     for (case, headers, body, status, word) in [
-        ("gzip", "content-encoding: gzip\r\n", "\u{1f}\u{8b}", 415, "encoding `gzip`"),
+        ("a coding", "content-encoding: compress\r\n", "\u{1f}\u{9d}", 415, "encoding `compress`"),
         ("a form", "content-type: multipart/form-data; boundary=x\r\n", "--x--", 415, "multipart/form-data"),
         ("a long name", "", &*long, 400, "longer than 256 bytes"),
     ] {

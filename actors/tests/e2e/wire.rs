@@ -50,11 +50,16 @@ pub(crate) async fn behind(config: EngineConfig, flags: &[&str]) -> (Harness, En
 
 /// Starts a router in front of an engine on host 10 that replies as it is told.
 pub(crate) async fn behind_script(replies: &[Reply]) -> (Harness, ScriptedEngine) {
+    behind_script_with(replies, &[]).await
+}
+
+/// Starts the same with flags of the router.
+pub(crate) async fn behind_script_with(replies: &[Reply], flags: &[&str]) -> (Harness, ScriptedEngine) {
     let network = Network::new();
-    let engine = ScriptedEngine::start(SocketAddr::new(network.host(10), ENGINE_PORT), replies).await;
+    let engine = ScriptedEngine::on(&network, 10, replies).await;
     network.model_server("m", "m", &[10]);
     network.write("route.yaml", &route_yaml("route", "public", "m"));
-    (network.start(&[]).await, engine)
+    (network.start(flags).await, engine)
 }
 
 /// Returns a POST request with a body of known length; `headers` end with a line break each.
@@ -165,6 +170,11 @@ impl Wire {
 }
 
 impl ScriptedEngine {
+    /// Starts an engine on a host.
+    pub(crate) async fn on(network: &Network, host: u8, replies: &[Reply]) -> Self {
+        Self::start(SocketAddr::new(network.host(host), ENGINE_PORT), replies).await
+    }
+
     async fn start(address: SocketAddr, replies: &[Reply]) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let received = Rc::new(RefCell::new(Vec::new()));

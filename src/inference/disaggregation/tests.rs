@@ -204,7 +204,7 @@ fn what_one_engine_has_to_do_alone_is_not_split() {
         (Api::Responses, r#"{"previous_response_id":"r"}"#, Some("stored"), Some("stored"), None),
         (Api::Responses, r#"{"background":true}"#, Some("stored"), Some("stored"), None),
         (Api::Embeddings, "{}", Some("api"), Some("api"), Some("api")),
-        (Api::Other, "{}", Some("api"), Some("api"), Some("api")),
+        (Api::Speech, "{}", Some("api"), Some("api"), Some("api")),
     ] {
         let found = [Http, Nixl, Sglang].map(|connector| reason(connector, api, body));
         assert_eq!(found, [shared, paired, alone], "{body}");

@@ -7,12 +7,16 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use futures::Stream;
-use kthena_router::inference::understood::without_mark;
+use kthena_router::inference::coding::Coding;
+use kthena_router::inference::form::Form;
+use kthena_router::inference::understood::{NotUnderstood, without_mark};
 use kthena_router_downstream::{Charge, Connection, Incoming, ReadError, Upgrade};
 use kthena_router_upstream::{Body, BodyFault, BodyStream};
 use thiserror::Error;
 
+use super::decoding::decode;
 use super::error::ProxyError;
+use super::forms::Checked;
 use super::segments::Segments;
 
 /// Bodies of up to this length are read before they are sent: whoever takes them later may then be another endpoint.
@@ -24,9 +28,18 @@ pub(super) struct Inbound {
     incoming: Incoming,
     /// The whole of it, once it was read.
     read: Option<Bytes>,
+    /// A form that was read as far as its model.
+    begun: Option<Box<Begun>>,
     limit: usize,
     /// What it takes of the memory for requests.
     charge: Charge,
+}
+
+/// A form of which a part was read.
+struct Begun {
+    segments: Segments,
+    /// How the rest is looked through; `None` if it is no form that is understood.
+    form: Option<Box<Form>>,
 }
 
 /// A body that is passed on as it arrives.
@@ -52,7 +65,7 @@ impl Inbound {
         if incoming.announced_length().is_some_and(|length| length > limit as u64) {
             return Err(ProxyError::BodyTooLarge { limit });
         }
-        Ok(Self { incoming, read: None, limit, charge: connection.charge() })
+        Ok(Self { incoming, read: None, begun: None, limit, charge: connection.charge() })
     }
 
     /// Takes out the connection of a request that asks to change the protocol, which has no body.
@@ -60,19 +73,73 @@ impl Inbound {
         if self.incoming.is_empty() { self.incoming.upgrade() } else { None }
     }
 
-    /// Returns the whole body, which is read if nobody has done so.
-    pub(super) async fn read(&mut self) -> Result<&Bytes, ProxyError> {
+    /// Returns the whole body without these codings; it is read if nobody has done so.
+    pub(super) async fn read(&mut self, codings: &[Coding]) -> Result<&Bytes, ProxyError> {
+        let (incoming, limit, charge) = (&mut self.incoming, self.limit, &mut self.charge);
         let body = match self.read.take() {
             Some(body) => body,
-            None => unmarked(collect(&mut self.incoming, self.limit, &mut self.charge).await?),
+            None if codings.is_empty() => unmarked(collect(incoming, limit, charge).await?),
+            None => unmarked(Box::pin(decode(incoming, codings, limit, charge)).await?),
         };
         Ok(self.read.insert(body))
+    }
+
+    /// Reads a form as far as its model; what was read of one that is not understood is passed on all the same.
+    pub(super) async fn read_form(
+        &mut self,
+        mut form: Box<Form>,
+    ) -> Result<Result<Box<Form>, NotUnderstood>, ProxyError> {
+        let mut segments = Segments::begin(self.incoming.announced_length());
+        let mut understood = Ok(());
+        while understood.is_ok() && form.model().is_none() {
+            let Some(bytes) = next(&mut self.incoming).await? else {
+                understood = form.end().map_err(Into::into);
+                self.read = Some(segments.join());
+                return Ok(understood.map(|()| form));
+            };
+            self.take_in(&mut segments, &bytes)?;
+            understood = form.feed(&bytes);
+        }
+        let rest = understood.is_ok().then(|| form.clone());
+        self.begun = Some(Box::new(Begun { segments, form: rest }));
+        Ok(understood.map(|()| form))
+    }
+
+    fn take_in(&mut self, segments: &mut Segments, bytes: &[u8]) -> Result<(), ProxyError> {
+        if segments.length() + bytes.len() > self.limit {
+            return Err(ProxyError::BodyTooLarge { limit: self.limit });
+        }
+        self.charge.grow(bytes.len())?;
+        segments.push(bytes);
+        Ok(())
+    }
+
+    /// Reads the rest of a form.
+    async fn read_on(&mut self, begun: Begun) -> Result<(), ProxyError> {
+        let Begun { mut segments, mut form } = begun;
+        while let Some(bytes) = next(&mut self.incoming).await? {
+            self.take_in(&mut segments, &bytes)?;
+            if let Some(form) = &mut form {
+                form.feed(&bytes)?;
+            }
+        }
+        if let Some(form) = &form {
+            form.end().map_err(NotUnderstood::from)?;
+        }
+        self.read = Some(segments.join());
+        Ok(())
     }
 
     /// Returns the body to send: all of it where it is to be kept, or is small. What it takes of the memory is given
     /// back when the charge is dropped.
     pub(super) async fn outbound(mut self, keep: bool) -> Result<(Body, Charge), ProxyError> {
         let length = self.incoming.announced_length();
+        if let Some(begun) = self.begun.take() {
+            if !keep && length.is_none_or(|length| length > SMALL) {
+                return Ok(self.passed_on(*begun, length));
+            }
+            self.read_on(*begun).await?;
+        }
         if self.read.is_none() && self.incoming.is_empty() {
             return Ok((Body::Empty, self.charge));
         }
@@ -80,8 +147,19 @@ impl Inbound {
             let source = Box::pin(Passed { incoming: self.incoming, room: self.limit, limit: self.limit });
             return Ok((Body::Stream(BodyStream { source, length }), self.charge));
         }
-        let body = Body::Whole(self.read().await?.clone());
+        let body = Body::Whole(self.read(&[]).await?.clone());
         Ok((body, self.charge))
+    }
+}
+
+impl Inbound {
+    /// Returns a form as it is passed on: what was read of it, and what is still to come.
+    fn passed_on(self, begun: Begun, length: Option<u64>) -> (Body, Charge) {
+        let Begun { segments, form } = begun;
+        let room = self.limit - segments.length();
+        let rest = Passed { incoming: self.incoming, room, limit: self.limit };
+        let source = Box::pin(Checked { held: Some(segments.join()), rest, form });
+        (Body::Stream(BodyStream { source, length }), self.charge)
     }
 }
 
@@ -144,7 +222,10 @@ pub(super) fn fault(fault: BodyFault) -> ProxyError {
             Ok(error) => ProxyError::Body(*error),
             Err(source) => match source.downcast::<TooLarge>() {
                 Ok(too_large) => ProxyError::BodyTooLarge { limit: too_large.0 },
-                Err(source) => ReadError::Broken(source).into(),
+                Err(source) => match source.downcast::<NotUnderstood>() {
+                    Ok(fault) => ProxyError::NotUnderstood(*fault),
+                    Err(source) => ReadError::Broken(source).into(),
+                },
             },
         },
     }

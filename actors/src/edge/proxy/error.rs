@@ -6,9 +6,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 use kthena_router::inference::api::Api;
+use kthena_router::inference::coding::ACCEPTED;
 use kthena_router::inference::error_body::ApiError;
 use kthena_router::inference::understood::NotUnderstood;
 use kthena_router::object::{ObjectKey, PoolKey};
@@ -253,6 +254,9 @@ impl ProxyError {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(seconds) = self.retry_after() {
             headers.insert(RETRY_AFTER, seconds.into());
+        }
+        if matches!(self, Self::NotUnderstood(NotUnderstood::Encoded { .. })) {
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(ACCEPTED));
         }
         if matches!(self, Self::Saturated { .. }) {
             let name = HeaderName::from_static(DROPPED_REASON);

@@ -43,7 +43,7 @@ async fn answer(call: &mut Call<'_>, incoming: Incoming) -> Result<Reply, Early>
     let way = call.find(decision)?;
     early_answer::of_backend(call, &way)?;
     let mut outbound = Outbound::new(call, &way);
-    inference::admit(call, &way, &outbound, &mut body).await?;
+    inference::admit(call, &way, &mut outbound, &mut body).await?;
     let mirrors = mirrors::draw(call, &way);
     let upgrade = outbound.take(call, &way, body, !mirrors.is_empty()).await?;
     mirrors::send(call, mirrors, &outbound);

@@ -1,7 +1,7 @@
 //! The headers that the proxy reads and sets itself.
 
 use http::HeaderMap;
-use http::header::{CONNECTION, HeaderName, HeaderValue};
+use http::header::{CONNECTION, CONTENT_ENCODING, HeaderName, HeaderValue};
 use kthena_router::routing::client_headers::is_reserved;
 use kthena_router::routing::http::headers::HeaderList;
 use kthena_router::routing::http::redirect::Scheme;
@@ -83,6 +83,13 @@ pub(super) fn set_forwarded(headers: &mut HeaderMap, scheme: Scheme, host: &str,
         headers.insert(FORWARDED_HOST, host);
     }
     headers.insert(FORWARDED_FOR, client.clone());
+}
+
+/// Takes out what is not true any more of a body that was decoded (RFC 9110, section 8.4; RFC 9530).
+pub(super) fn decoded(headers: &mut HeaderMap) {
+    for name in [CONTENT_ENCODING.as_str(), "content-digest", "content-md5", "repr-digest"] {
+        headers.remove(name);
+    }
 }
 
 /// Returns the value of a header, if it is text.

@@ -9,11 +9,12 @@ use std::time::Instant;
 
 use http::HeaderMap;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
-use kthena_router::inference::api::Call as Asks;
+use kthena_router::inference::api::{self, Call as Asks};
+use kthena_router::inference::coding::{Coding, codings};
 use kthena_router::inference::management::is_management;
 use kthena_router::inference::model_names::ModelNames;
 use kthena_router::inference::tap::Reading;
-use kthena_router::inference::understood::{Understood, check_type};
+use kthena_router::inference::understood::{NotUnderstood, Shape, Understood, shape as shape_of};
 use kthena_router::routing::told::{Told, model_for, priority};
 use kthena_router::scheduling::objective::{is_refused, saturation};
 use kthena_router_upstream::Body;
@@ -23,9 +24,9 @@ use super::backend::{Backend, Way};
 use super::body::Inbound;
 use super::call::Call;
 use super::error::ProxyError;
-use super::headers::{Received, text};
+use super::headers::{self, Received, text};
 use super::outbound::Outbound;
-use super::tokens;
+use super::{forms, tokens};
 
 /// The longest time that a client is told to wait before it comes back to a saturated pool, in seconds.
 const LONGEST_WAIT: f64 = 60.0;
@@ -36,24 +37,34 @@ pub(super) async fn understand_to_decide(call: &mut Call<'_>, body: &mut Inbound
         return Ok(());
     }
     call.admit()?;
-    understand(call, body).await
+    let mut headers = std::mem::take(&mut call.head.headers);
+    let outcome = understand(call, &mut headers, body).await;
+    call.head.headers = headers;
+    outcome
 }
 
 /// Reads the body of an inference call, unless that was done already. A body that cannot be understood is no error
-/// here: it may be for somebody who understands it.
-async fn understand(call: &mut Call<'_>, body: &mut Inbound) -> Result<(), ProxyError> {
+/// here: it may be for somebody who understands it. One that was decoded to be read stays so.
+async fn understand(call: &mut Call<'_>, headers: &mut HeaderMap, body: &mut Inbound) -> Result<(), ProxyError> {
     let (Asks::Inference(api), None) = (call.asks, &call.understood) else { return Ok(()) };
-    let headers = &call.head.headers;
-    let checked = check_type(text(headers, CONTENT_TYPE), text(headers, CONTENT_ENCODING));
     call.exchange.api = Some(api);
-    let understood = match checked {
+    let shaped = shape_of(api, text(headers, CONTENT_TYPE)).and_then(|shape| Ok((shape, codings_of(headers)?)));
+    let understood = match shaped {
         Err(fault) => Err(fault),
-        Ok(()) => {
-            let bytes = body.read().await?;
-            call.exchange.marks.body_read = Some(Instant::now());
-            Understood::read(api, bytes)
+        Ok((Shape::Query, _)) => Understood::of_query(api, call.head.uri.query().unwrap_or_default()),
+        Ok((Shape::Form(form), codings)) if codings.is_empty() => {
+            let form = Box::pin(body.read_form(form)).await?;
+            form.and_then(|form| Understood::of_form(api, &form))
+        }
+        Ok((shape, codings)) => {
+            let bytes = body.read(&codings).await?;
+            if !codings.is_empty() {
+                headers::decoded(headers);
+            }
+            Understood::of(api, shape, "", bytes)
         }
     };
+    call.exchange.marks.body_read = Some(Instant::now());
     if let Ok(understood) = &understood {
         call.exchange.model = Some(Arc::clone(&understood.model));
         call.exchange.stream = understood.is_streamed();
@@ -67,7 +78,7 @@ async fn understand(call: &mut Call<'_>, body: &mut Inbound) -> Result<(), Proxy
 pub(super) async fn admit(
     call: &mut Call<'_>,
     way: &Way<'_>,
-    outbound: &Outbound,
+    outbound: &mut Outbound,
     body: &mut Inbound,
 ) -> Result<(), ProxyError> {
     let Way { decision, backend, .. } = way;
@@ -82,8 +93,10 @@ pub(super) async fn admit(
     let Asks::Inference(api) = call.asks else { return Ok(()) };
     call.exchange.api = Some(api);
     shed(backend, &outbound.headers)?;
-    if backend.is_picked_here() && is_json(&outbound.headers) {
-        understand(call, body).await?;
+    // A picker reads bodies as well, and decodes none.
+    let is_read = backend.is_picked_here() || outbound.headers.contains_key(CONTENT_ENCODING);
+    if is_read && (api.traits().body != api::Body::Json || is_json(&outbound.headers)) {
+        understand(call, &mut outbound.headers, body).await?;
     }
     Ok(())
 }
@@ -101,17 +114,21 @@ pub(super) fn shape(call: &mut Call<'_>, way: &Way<'_>, outbound: &mut Outbound)
     let policy = &backend.policy;
     let rewrites = policy.requests.as_ref().map(|requests| &requests.rewrites).filter(|rewrites| !rewrites.is_empty());
     let unread = Passing { reading: Reading::Stream, names: None };
-    let (Body::Whole(body), true) = (&outbound.body, backend.is_picked_here()) else { return Ok(unread) };
+    if !backend.is_picked_here() {
+        return Ok(unread);
+    }
     let understood = match call.understood.take() {
         Some(Ok(understood)) => understood,
-        Some(Err(fault)) if rewrites.is_some() => return Err(fault.into()),
+        Some(Err(fault)) if rewrites.is_some() && matches!(outbound.body, Body::Whole(_)) => return Err(fault.into()),
         // What the router does not understand may still be for the engine.
         Some(Err(_)) | None => return Ok(unread),
     };
     let adapter = decision.steps.adapter;
     let model = model_for(policy, adapter, &understood.model, |bound| call.worker.draw(bound));
     let reading = understood.reading();
-    let names = model.map(|model| ModelNames::new(model, &understood.model));
+    // What looks like a name in the bytes of a medium is none.
+    let names = model.filter(|_| understood.api.traits().answer == api::Answer::Json);
+    let names = names.map(|model| ModelNames::new(model, &understood.model));
     if names.is_some() || reading == Reading::StreamWithAddedUsage {
         // What is changed in an answer must be readable.
         outbound.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -119,6 +136,7 @@ pub(super) fn shape(call: &mut Call<'_>, way: &Way<'_>, outbound: &mut Outbound)
     let has_choice = backend.pool.view().members.len() > 1;
     let priority = priority(policy, |name| text(&outbound.headers, name));
     let told = Told { asked: &understood.model, model, adapter, priority };
+    let body = if let Body::Whole(body) = &outbound.body { understood.prompt(body) } else { &[] };
     let mut facts = told.facts(body, has_choice);
     facts.session = policy.sessions.find(&Received(&outbound.headers), call.head.uri.query().unwrap_or_default());
     facts.likeness = tokens::likeness(&backend.pool, &facts.prefix);
@@ -126,10 +144,24 @@ pub(super) fn shape(call: &mut Call<'_>, way: &Way<'_>, outbound: &mut Outbound)
     if let Body::Whole(body) = &mut outbound.body {
         *body = understood.shape(std::mem::take(body), model);
         tokens::learn(&backend.pool, understood.api, body, &facts);
+    } else if let Some(model) = model {
+        rename(outbound, &understood, model);
     }
     call.request_facts = Some(facts);
     call.understood = Some(Ok(understood));
     Ok(Passing { reading, names })
+}
+
+/// Gives the model the engine's name in a call whose body is not there whole.
+fn rename(outbound: &mut Outbound, understood: &Understood, model: &str) {
+    if let Some(place) = understood.place() {
+        outbound.body = forms::replace(std::mem::replace(&mut outbound.body, Body::Gone), place, model);
+    } else if let Some((path, query)) = outbound.target().split_once('?')
+        && let Some(query) = understood.query(query, model)
+    {
+        let target = format!("{path}?{query}");
+        outbound.set_target(target);
+    }
 }
 
 /// Refuses a request that can be refused while the pool has too much to do.
@@ -150,6 +182,11 @@ fn shed(backend: &Backend, headers: &HeaderMap) -> Result<(), ProxyError> {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the value is between 1 and 60")]
 fn wait(saturation: f64) -> u32 {
     saturation.ceil().clamp(1.0, LONGEST_WAIT) as u32
+}
+
+fn codings_of(headers: &HeaderMap) -> Result<Vec<Coding>, NotUnderstood> {
+    let unread = |_| "a value that is no text";
+    codings(headers.get_all(CONTENT_ENCODING).iter().map(|value| value.to_str().unwrap_or_else(unread)))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

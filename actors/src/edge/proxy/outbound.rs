@@ -128,6 +128,11 @@ impl Outbound {
         }
     }
 
+    /// Sets the path and the query.
+    pub(super) fn set_target(&mut self, target: String) {
+        self.rewritten = Some(target);
+    }
+
     /// Returns the path.
     pub(super) fn path(&self) -> &str {
         let target = self.target();

@@ -4,7 +4,10 @@
 //! of the network are no better: one of a byte costs more for itself than for its byte. So bytes are copied into segments
 //! of one size, and the segments into the whole, each of which goes as soon as it is copied.
 
+use std::io;
+
 use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// The size of a segment in bytes, and the longest body that needs one only.
 const SEGMENT: usize = 64 << 10;
@@ -45,6 +48,16 @@ impl Segments {
                 self.full.push(std::mem::replace(&mut self.last, BytesMut::with_capacity(SEGMENT)));
             }
         }
+    }
+
+    /// Adds what a reader has at once, and returns how many bytes that were: 0 at its end.
+    pub(super) async fn fill(&mut self, reader: &mut (impl AsyncRead + Unpin)) -> io::Result<usize> {
+        if self.last.len() == self.last.capacity() {
+            self.full.push(std::mem::replace(&mut self.last, BytesMut::with_capacity(SEGMENT)));
+        }
+        let read = reader.read_buf(&mut self.last).await?;
+        self.length += read;
+        Ok(read)
     }
 
     /// Returns all bytes in one piece.

@@ -1,0 +1,198 @@
+//! Request bodies with a content coding: what is read is decoded, and nothing is decoded that nobody reads.
+
+use async_compression::tokio::write::{BrotliEncoder, DeflateEncoder, GzipEncoder, ZlibEncoder, ZstdEncoder};
+use serde_json::Value;
+use simulated_engine::EngineConfig;
+use tokio::io::AsyncWriteExt;
+
+use crate::harness::{Answer, Harness, Network, PORT, gateway_yaml, pod_yaml};
+use crate::http_routes::scene::{route_yaml, rule, scene};
+use crate::wire::{Reply, Wire, behind, behind_script};
+
+const PATH: &str = "/v1/chat/completions";
+const REQUEST: &str =
+    r#"{"model":"public", "messages":[{"role":"user","content":"größer \u00e9"}], "seed":9007199254740993}"#;
+const ANSWER: Reply = Reply::Keep("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
+
+/// Makes functions that encode bytes.
+macro_rules! encoders {
+    ($($name:ident: $encoder:ident,)*) => {$(
+        async fn $name(bytes: impl AsRef<[u8]>) -> Vec<u8> {
+            let mut encoder = $encoder::new(Vec::new());
+            encoder.write_all(bytes.as_ref()).await.unwrap();
+            encoder.shutdown().await.unwrap();
+            encoder.into_inner()
+        }
+    )*};
+}
+
+encoders! {
+    gzip: GzipEncoder,
+    zlib: ZlibEncoder,
+    deflate: DeflateEncoder,
+    brotli: BrotliEncoder,
+    zstd: ZstdEncoder,
+}
+
+fn sized(path: &str, coding: &str, body: &[u8]) -> Vec<u8> {
+    let length = body.len();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: router\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\
+         content-digest: sha-256=:AAAA:\r\nx-kept: 1\r\ncontent-encoding: {coding}\r\n\r\n"
+    );
+    [head.as_bytes(), body].concat()
+}
+
+fn in_chunks(path: &str, coding: &str, body: &[u8], size: usize) -> Vec<u8> {
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: router\r\ntransfer-encoding: chunked\r\ncontent-encoding: {coding}\r\n\r\n"
+    );
+    let mut request = head.into_bytes();
+    for chunk in body.chunks(size) {
+        request.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+        request.extend_from_slice(chunk);
+        request.extend_from_slice(b"\r\n");
+    }
+    request.extend_from_slice(b"0\r\n\r\n");
+    request
+}
+
+async fn send(harness: &Harness, request: &[u8]) -> Answer {
+    Wire::open(harness).await.ask(request).await
+}
+
+/// Returns the request in every coding that is known, with what `Content-Encoding` calls it.
+async fn codings(body: &str) -> Vec<(&'static str, &'static str, Vec<u8>)> {
+    let (first, second) = body.as_bytes().split_at(body.len() / 2);
+    let zipped = gzip(body).await;
+    let members = [gzip(first).await, gzip(second).await].concat();
+    let frames = [zstd(first).await, zstd(second).await].concat();
+    vec![
+        ("gzip", "gzip", zipped.clone()),
+        ("another name of gzip", "x-gzip", zipped.clone()),
+        ("capitals and blanks", "  GZip ", zipped.clone()),
+        ("two members", "gzip", members),
+        ("zlib", "deflate", zlib(body).await),
+        ("bare deflate", "deflate", deflate(body).await),
+        ("brotli", "br", brotli(body).await),
+        ("zstd", "zstd", zstd(body).await),
+        ("two frames", "zstd", frames),
+        ("one within the other", "gzip, zstd", zstd(zipped).await),
+        ("none", "identity", body.as_bytes().to_vec()),
+    ]
+}
+
+#[actix_web::test]
+async fn a_coded_body_reaches_its_engine_decoded_and_otherwise_as_it_was() {
+    let (harness, engine) = behind_script(&[ANSWER]).await;
+    let large = REQUEST.replace("größer", &"größer ".repeat(100_000));
+    for text in [REQUEST, &large] {
+        let expected = text.replace("\"public\"", "\"m\"");
+        for (case, coding, body) in codings(text).await {
+            for request in [sized(PATH, coding, &body), in_chunks(PATH, coding, &body, 1 + body.len() / 7)] {
+                let answer = send(&harness, &request).await;
+                assert_eq!(answer.status, 200, "{case}: {}", answer.text());
+                let seen = engine.received().pop().unwrap();
+                assert!(seen.body == expected.as_bytes(), "{case}: {}", String::from_utf8_lossy(&seen.body));
+                assert_eq!(seen.header("content-length"), [expected.len().to_string()], "{case}");
+                let is_plain = coding == "identity";
+                assert_eq!(seen.header("content-encoding").len(), usize::from(is_plain), "{case}");
+                let has_digest = is_plain && !seen.header("x-kept").is_empty();
+                assert_eq!(seen.header("content-digest").len(), usize::from(has_digest), "{case}");
+            }
+        }
+    }
+    assert_eq!(harness.metric("kthena_router_buffered_bytes", &[]).await, 0.0, "all was given back");
+}
+
+#[actix_web::test]
+async fn a_body_that_is_not_what_its_coding_says_is_refused_in_words() {
+    let (harness, engine) = behind(EngineConfig::new("m"), &["--max-body-bytes=1000000"]).await;
+    let cut = |body: &[u8]| body[..body.len() - 9].to_vec();
+    let followed = |body: &[u8]| [body, b"and more"].concat();
+    let zipped = gzip(REQUEST).await;
+    let zeros = vec![b' '; 10_000_000];
+    let bomb = gzip(&zeros).await;
+    let zstd_bomb = zstd(&zeros).await;
+    // A frame whose window is 16 MiB: `--long` of the command line does that.
+    let wide_window = [&[0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x70][..], &[0x01, 0x00, 0x00]].concat();
+    for (case, coding, body, status, said) in [
+        ("half of gzip", "gzip", cut(&zipped), 400, "no valid `gzip`: it is cut off"),
+        ("half of zlib", "deflate", cut(&zlib(REQUEST).await), 400, "no valid `deflate`"),
+        ("half of brotli", "br", cut(&brotli(REQUEST).await), 400, "no valid `br`"),
+        ("half of zstd", "zstd", cut(&zstd(REQUEST).await), 400, "no valid `zstd`"),
+        ("plain text", "gzip", REQUEST.into(), 400, "no valid `gzip`"),
+        ("another coding", "br", zipped.clone(), 400, "no valid `br`"),
+        ("gzip and something", "gzip", followed(&zipped), 400, "no valid `gzip`"),
+        ("zlib and something", "deflate", followed(&zlib(REQUEST).await), 400, "no valid `deflate`"),
+        ("brotli and something", "br", followed(&brotli(REQUEST).await), 400, "no valid `br`"),
+        ("zstd and something", "zstd", followed(&zstd(REQUEST).await), 400, "no valid `zstd`"),
+        ("a window beyond the standard", "zstd", wide_window, 400, "no valid `zstd`"),
+        ("not JSON when decoded", "gzip", gzip("{").await, 400, "not valid JSON"),
+        ("once more than it is", "gzip, gzip", zipped.clone(), 400, "no valid `gzip, gzip`"),
+        ("a bomb", "gzip", bomb.clone(), 413, "larger than 1000000 bytes"),
+        ("a bomb of zstd", "zstd", zstd_bomb, 413, "larger than 1000000 bytes"),
+        ("a bomb within", "gzip, gzip", gzip(bomb).await, 413, "larger than 1000000 bytes"),
+        ("unknown", "foo", REQUEST.into(), 415, "the encoding `foo`"),
+        ("too deep", "gzip, gzip, gzip, gzip", zipped.clone(), 415, "the encoding `gzip`"),
+    ] {
+        for path in [PATH, "/v1/messages"] {
+            for request in [sized(path, coding, &body), in_chunks(path, coding, &body, 1000)] {
+                let answer = send(&harness, &request).await;
+                let error = answer.json();
+                let message = error["error"]["message"].as_str().unwrap_or_default().to_owned();
+                assert!(answer.status == status && message.contains(said), "{case}: {error}");
+                assert_eq!(error["type"] == "error", path == "/v1/messages", "{case}: Anthropic's shape: {error}");
+                let accepted = (status == 415).then_some("gzip, deflate, br, zstd");
+                assert_eq!(answer.header("accept-encoding"), accepted, "{case}");
+            }
+        }
+    }
+    assert_eq!(engine.requests(), 0);
+    assert_eq!(send(&harness, &sized(PATH, "gzip", &zipped)).await.status, 200, "who comes later is served");
+}
+
+#[actix_web::test]
+async fn what_is_decoded_counts_in_the_budget_of_bytes() {
+    let (harness, engine) = behind(EngineConfig::new("m"), &["--max-buffered-bytes=2000000"]).await;
+    let large = format!("{{\"model\":\"public\",\"prompt\":\"{}\"}}", "a".repeat(3_000_000));
+    let body = gzip(large).await;
+    assert!(body.len() < 10_000, "what arrives is small");
+    let answer = send(&harness, &sized("/v1/completions", "gzip", &body)).await;
+    assert_eq!((answer.status, &answer.json()["error"]["code"]), (503, &"memory".into()), "{}", answer.text());
+    assert_eq!(engine.requests(), 0);
+    let small = gzip(REQUEST).await;
+    assert_eq!(send(&harness, &sized(PATH, "gzip", &small)).await.status, 200);
+}
+
+#[actix_web::test]
+async fn a_body_that_nobody_reads_keeps_its_coding() {
+    let scene = scene(&route_yaml("r", &rule(&[], "v1"))).await;
+    let body = gzip(REQUEST).await;
+    for coding in ["gzip", "foo"] {
+        let seen = send(&scene.harness, &sized(PATH, coding, &body)).await.json();
+        assert_eq!(seen["headers"]["content-encoding"][0], *coding, "{seen}");
+        assert_eq!(seen["headers"]["content-length"][0], *body.len().to_string(), "{seen}");
+    }
+}
+
+#[actix_web::test]
+async fn an_inference_pool_gets_a_coded_body_decoded_and_one_of_an_unknown_coding_as_it_is() {
+    let network = Network::new();
+    let engine = network.engine(10, "public").await;
+    network.write("pods.yaml", &pod_yaml("p", "p", network.host(10)));
+    let pool = "apiVersion: inference.networking.k8s.io/v1\nkind: InferencePool\nmetadata: {name: p}\nspec: \
+                {targetPorts: [{number: 8000}], selector: {matchLabels: {app: p}}}\n---\n\
+                apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: p}\nspec:\n  \
+                parentRefs: [{name: g}]\n  rules:\n    - backendRefs: [{group: inference.networking.k8s.io, kind: \
+                InferencePool, name: p}]\n---\n";
+    network.write("pool.yaml", &(gateway_yaml("g", &[(PORT, None)]) + pool));
+    let harness = network.start(&["--enable-gateway-api-inference-extension"]).await;
+    for (case, coding, body) in codings(REQUEST).await {
+        let answer = send(&harness, &sized(PATH, coding, &body)).await;
+        assert_eq!(answer.status, 200, "{case}: {}", answer.text());
+        let seen = engine.last_request().unwrap();
+        assert_eq!(serde_json::from_slice::<Value>(&seen.body).unwrap()["seed"], 9_007_199_254_740_993_u64, "{case}");
+    }
+    assert_eq!(send(&harness, &sized(PATH, "foo", b"{")).await.status, 400, "the engine's own words");
+}
