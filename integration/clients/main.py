@@ -17,6 +17,7 @@ from pathlib import Path
 
 import clients
 import codings
+import fidelity
 from clients import Case
 from rig import ROADS, Rig, Road
 
@@ -69,6 +70,12 @@ def _fault(case: Case, road: Road) -> str:
     return ""
 
 
+def fidelity_faults(rig: Rig, road: Road, count: int) -> list[str]:
+    """Returns what changes of generated messages."""
+    host, _, port = road.base.removeprefix("http://").rpartition(":")
+    return fidelity.faults(rig.echo, (host, int(port)), road.echo, count, road.name)
+
+
 def table(results: list[Result]) -> str:
     """Returns the results as Markdown: a row for each client."""
     rows: dict[str, list[list[str]]] = {}
@@ -92,6 +99,7 @@ def main() -> int:
     parser.add_argument("--router", type=Path, default=default, metavar="BINARY", help="the router, with its engine")
     parser.add_argument("--node", type=Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--write", action="store_true", help="write the table to docs/clients.md")
+    parser.add_argument("--messages", type=int, default=5000, metavar="COUNT", help="generated messages for each road")
     options = parser.parse_args()
     begun = time.monotonic()
     rig = Rig(options.router.resolve())
@@ -100,6 +108,7 @@ def main() -> int:
             sound.write(clients.SOUND)
             sound.flush()
             results = node_results(options.node, Path(sound.name)) + python_results()
+        changed = [fault for road in ROADS for fault in fidelity_faults(rig, road, options.messages)]
     finally:
         rig.close()
     text = table(results)
@@ -116,7 +125,8 @@ def main() -> int:
         document = ROOT / "docs" / "clients.md"
         before, _, rest = document.read_text().partition(BEGIN)
         document.write_text(before + BEGIN + text + END + rest.partition(END)[2])
-    return 1 if failed else 0
+    print(f"{len(ROADS) * options.messages} generated messages, {len(changed)} changed\n" + "\n".join(changed[:20]))
+    return 1 if failed or changed else 0
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
+import fidelity
 import media_engine
 
 NETWORK = "127.91.0"
@@ -29,11 +30,12 @@ class Road:
     base: str
     model: str
     media: str
+    echo: str
 
 
 ROADS = (
-    Road("ModelRoute", f"http://{NETWORK}.1:8080", "public", "public-media"),
-    Road("HTTPRoute", f"http://{NETWORK}.1:8081", TEXT_MODEL, media_engine.MODEL),
+    Road("ModelRoute", f"http://{NETWORK}.1:8080", "public", "public-media", "public-echo"),
+    Road("HTTPRoute", f"http://{NETWORK}.1:8081", TEXT_MODEL, media_engine.MODEL, fidelity.MODEL),
 )
 
 
@@ -46,6 +48,7 @@ class Rig:
         self._processes: list[subprocess.Popen[bytes]] = []
         self._output = (directory / "output.log").open("wb")
         self._media = media_engine.MediaEngine(f"{NETWORK}.11", 8000)
+        self.echo = fidelity.Engine(f"{NETWORK}.12", 8000)
         manifests = directory / "manifests"
         manifests.mkdir()
         (manifests / "all.json").write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": _objects()}))
@@ -75,6 +78,7 @@ class Rig:
         for process in self._processes:
             process.wait(20.0)
         self._media.close()
+        self.echo.close()
         self._output.close()
         self._directory.cleanup()
 
@@ -93,10 +97,13 @@ class Rig:
 
 def _objects() -> list[dict[str, object]]:
     objects: list[dict[str, object]] = []
-    for app, model, host, public, paths in (
-        ("text", TEXT_MODEL, 10, ROADS[0].model, ["/"]),
-        ("media", media_engine.MODEL, 11, ROADS[0].media, ["/v1/audio", "/v1/realtime", "/v1/messages/count_tokens"]),
+    media_paths = ["/v1/audio", "/v1/realtime", "/v1/messages/count_tokens"]
+    for app, model, host, public, paths, names in (
+        ("text", TEXT_MODEL, 10, ROADS[0].model, ["/"], []),
+        ("media", media_engine.MODEL, 11, ROADS[0].media, media_paths, []),
+        ("echo", fidelity.MODEL, 12, ROADS[0].echo, ["/"], [fidelity.HOST]),
     ):
+        hostnames = {"hostnames": names} if names else {}
         labels = {"app": app}
         pool = {"group": POOL_API, "kind": "InferencePool", "name": app}
         matches = [{"path": {"type": "PathPrefix", "value": path}} for path in paths]
@@ -133,7 +140,11 @@ def _objects() -> list[dict[str, object]]:
                 GATEWAY_API,
                 "HTTPRoute",
                 app,
-                spec={"parentRefs": [{"name": "pools"}], "rules": [{"matches": matches, "backendRefs": [pool]}]},
+                spec={
+                    "parentRefs": [{"name": "pools"}],
+                    "rules": [{"matches": matches, "backendRefs": [pool]}],
+                    **hostnames,
+                },
             ),
         ]
     listener = {"name": "http", "port": 8081, "protocol": "HTTP"}
