@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use percent_encoding::percent_decode_str;
+
 /// Returns the value of the first parameter with this name, decoded; empty where it has none.
 pub fn first<'q>(query: &'q str, name: &str) -> Option<Cow<'q, str>> {
     query.split('&').find_map(|parameter| {
@@ -19,21 +21,9 @@ fn decode(text: &str) -> Cow<'_, str> {
     if memchr::memchr2(b'%', b'+', text.as_bytes()).is_none() {
         return Cow::Borrowed(text);
     }
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut place = 0;
-    while let Some(byte) = bytes.get(place).copied() {
-        let escaped = if byte == b'%' { escape(&bytes[place + 1..]) } else { None };
-        decoded.push(escaped.unwrap_or(if byte == b'+' { b' ' } else { byte }));
-        place += if escaped.is_some() { 3 } else { 1 };
-    }
-    String::from_utf8(decoded).map_or(Cow::Borrowed(text), Cow::Owned)
-}
-
-/// Returns the byte that the two hexadecimal digits at the start mean.
-fn escape(digits: &[u8]) -> Option<u8> {
-    let digit = |place: usize| digits.get(place).and_then(|byte| char::from(*byte).to_digit(16));
-    u8::try_from(digit(0)? * 16 + digit(1)?).ok()
+    let spaced = text.replace('+', " ");
+    let decoded = percent_decode_str(&spaced).decode_utf8();
+    decoded.map_or(Cow::Borrowed(text), |decoded| Cow::Owned(decoded.into_owned()))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use serde_json::Value;
 
 use super::query;
@@ -68,34 +69,13 @@ fn cookie(cookies: &str, name: &str) -> Option<String> {
 fn claim(authorization: &str, name: &str) -> Option<String> {
     let (scheme, token) = authorization.split_once(' ')?;
     let payload = scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().split('.').nth(1))??;
-    let claims: Value = serde_json::from_slice(&base64url(payload)?).ok()?;
+    let decoded = BASE64_URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
+    let claims: Value = serde_json::from_slice(&decoded).ok()?;
     match claims.get(name)? {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     }
-}
-
-/// Decodes base64 with the alphabet for URLs and without padding: RFC 4648, section 5.
-fn base64url(text: &str) -> Option<Vec<u8>> {
-    let (mut bytes, mut bits, mut held) = (Vec::with_capacity(text.len() * 3 / 4), 0_u32, 0);
-    for byte in text.trim_end_matches('=').bytes() {
-        let digit = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'-' => 62,
-            b'_' => 63,
-            _ => return None,
-        };
-        bits = bits << 6 | u32::from(digit);
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            bytes.push(u8::try_from(bits >> held & 0xff).unwrap_or_default());
-        }
-    }
-    Some(bytes)
 }
 
 #[cfg(test)]
