@@ -36,8 +36,8 @@ pub struct Prompt {
     pub key: Option<BlockHash>,
 }
 
-/// The fields that make a prompt, in the order of their texts in it.
-const FIELDS: [&[u8]; 6] = [b"tools", b"system", b"instructions", b"prompt", b"messages", b"input"];
+/// How many fields make a prompt.
+const FIELDS: usize = 6;
 /// Blocks that are remembered of a prompt: a million tokens.
 const MOST_BLOCKS: usize = 16 * 1024;
 /// Strings from this length on that have no white space near their beginning are no texts.
@@ -50,25 +50,28 @@ impl Prompt {
     ///
     /// Prompts of different models or adapters have no block in common, nor do those of different `cache_salt`s.
     pub fn read(body: &[u8], model: &str, adapter: Option<&str>) -> Self {
-        let mut values: [&[u8]; FIELDS.len()] = [&[]; FIELDS.len()];
+        let mut values: [&[u8]; FIELDS] = [&[]; FIELDS];
         let (mut salt, mut prompt_key, mut previous): (&[u8], &[u8], &[u8]) = (&[], &[], &[]);
         let mut walk = Walk { text: body, at: 0 };
         walk.find(b'{');
         while let Some((key, value)) = walk.field() {
-            if let Some(place) = FIELDS.iter().position(|field| *field == key) {
-                values[place] = value;
-            } else {
-                match key {
-                    b"cache_salt" => salt = value,
-                    b"prompt_cache_key" => prompt_key = value,
-                    b"previous_response_id" => previous = value,
-                    _ => {}
-                }
+            match key {
+                // Those that make a prompt, in the order of their texts in it.
+                b"tools" => values[0] = value,
+                b"system" => values[1] = value,
+                b"instructions" => values[2] = value,
+                b"prompt" => values[3] = value,
+                b"messages" => values[4] = value,
+                b"input" => values[5] = value,
+                b"cache_salt" => salt = value,
+                b"prompt_cache_key" => prompt_key = value,
+                b"previous_response_id" => previous = value,
+                _ => {}
             }
         }
         let root = BlockHash(0).followed_by(model.as_bytes()).followed_by(adapter.unwrap_or_default().as_bytes());
         let root = root.followed_by(salt);
-        let mut chain = Chain::new(root);
+        let mut chain = Chain::new(root, values.iter().map(|value| value.len()).sum());
         for value in values {
             chain.add_value(value);
         }
@@ -159,8 +162,10 @@ struct Chain {
 }
 
 impl Chain {
-    fn new(root: BlockHash) -> Self {
-        Self { blocks: Vec::new(), last: root, rest: [0; BLOCK_BYTES], filled: 0, bytes: 0 }
+    /// Begins a chain of texts that have at most so many bytes.
+    fn new(root: BlockHash, bytes: usize) -> Self {
+        let blocks = Vec::with_capacity((bytes / BLOCK_BYTES).min(MOST_BLOCKS));
+        Self { blocks, last: root, rest: [0; BLOCK_BYTES], filled: 0, bytes: 0 }
     }
 
     /// Adds the texts of a value.
@@ -170,6 +175,7 @@ impl Chain {
             walk.at += 1;
             match byte {
                 b'"' => {
+                    let start = walk.at;
                     let Some(text) = walk.string() else { return };
                     if text == b"cache_control" && walk.is_key() {
                         walk.find(b':');
@@ -177,7 +183,7 @@ impl Chain {
                             return;
                         }
                     } else {
-                        self.add_text(text);
+                        self.add_text(text, &value[start..walk.at]);
                     }
                 }
                 b'-' | b'0'..=b'9' | b'a'..=b'z' => {
@@ -192,15 +198,15 @@ impl Chain {
         }
     }
 
-    fn add_text(&mut self, text: &[u8]) {
+    /// Adds a text; `quoted` is the same with the quote at its end.
+    fn add_text(&mut self, text: &[u8], quoted: &[u8]) {
         let is_text = |text: &[u8]| text[..BINARY / 4].iter().any(|byte| matches!(byte, b' ' | b'\\'));
         if text.len() < BINARY || is_text(text) {
-            self.add(text);
-        } else {
-            let digest = BlockHash(0).followed_by(text).0.to_le_bytes();
-            for _ in 0..IMAGE_BYTES / digest.len() {
-                self.add(&digest);
-            }
+            return self.add(quoted);
+        }
+        let digest = BlockHash(0).followed_by(text).0.to_le_bytes();
+        for _ in 0..IMAGE_BYTES / digest.len() {
+            self.add(&digest);
         }
         self.add(b"\"");
     }

@@ -10,7 +10,6 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
-use std::str;
 
 use serde::Deserialize;
 use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
@@ -240,7 +239,8 @@ pub(super) fn read_fields<'a, T: Default>(
     body: &'a [u8],
     note: impl Fn(&mut T, &str, &'a str),
 ) -> Result<T, ParseError> {
-    let text = str::from_utf8(body).map_err(|error| fault_at(body, error.valid_up_to(), "invalid UTF-8".to_owned()))?;
+    let text = simdutf8::compat::from_utf8(body)
+        .map_err(|error| fault_at(body, error.valid_up_to(), "invalid UTF-8".to_owned()))?;
     let mut fields = T::default();
     if scan::top_level(text, |key, value| note(&mut fields, key, value)).is_some() {
         return Ok(fields);
