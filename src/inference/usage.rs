@@ -181,10 +181,11 @@ impl UsageTap {
     }
 
     fn feed_events(&mut self, piece: &[u8]) -> Fed {
-        let suspect = report::may_hold_counts(piece);
+        // No event that ends before this place has counts, unless it began in an earlier piece.
+        let suspect = report::first_suspect(piece).unwrap_or(usize::MAX);
         let between = self.length == 0;
         let mut start = usize::from(between && self.boundary.owns_line_feed(piece));
-        if !suspect && between && start == 0 && self.boundary.pass_whole_events(piece) {
+        if suspect == usize::MAX && between && start == 0 && self.boundary.pass_whole_events(piece) {
             return Fed::Unchanged;
         }
         let mut output = Output { piece, range: 0..0, owned: Vec::new() };
@@ -201,12 +202,12 @@ impl UsageTap {
         output.finish()
     }
 
-    /// Handles an event that ends with `part`, or is that part, and returns whether it was taken out. If the piece is
-    /// not suspect, an event that lies wholly in it has no counts.
-    fn end_event(&mut self, part: Range<usize>, suspect: bool, output: &mut Output<'_>) -> bool {
+    /// Handles an event that ends with `part`, or is that part, and returns whether it was taken out. One that lies wholly
+    /// in the piece, before the place that is `suspect`, has no counts.
+    fn end_event(&mut self, part: Range<usize>, suspect: usize, output: &mut Output<'_>) -> bool {
         if self.length == 0 {
             self.length = part.len();
-            let removed = suspect && self.examine(&output.piece[part.clone()]);
+            let removed = suspect < part.end && self.examine(&output.piece[part.clone()]);
             if !removed {
                 output.push(part);
             }
@@ -253,7 +254,7 @@ impl UsageTap {
             self.counts.absorb(self.scanner.finish(EVENT_DEPTH));
             return false;
         }
-        if !report::may_hold_counts(event) {
+        if report::first_suspect(event).is_none() {
             return false;
         }
         let data = event_data(event);
