@@ -27,8 +27,8 @@ pub(super) struct FieldValues {
 pub(super) enum Change {
     /// One text to another one.
     Text {
-        /// The text.
-        from: String,
+        /// A colon and the text as JSON: what follows the field, as nearly all engines write it.
+        from: Vec<u8>,
         /// What takes its place, as JSON.
         to: Vec<u8>,
     },
@@ -78,7 +78,8 @@ impl FieldValues {
             if before == b'\\' {
                 continue;
             }
-            match value(&input, next) {
+            let usual = self.change.usual(&input[next..]).map(|length| Value::Text(next + 1, next + length));
+            match usual.unwrap_or_else(|| value(&input, next)) {
                 Value::Text(from, to) | Value::Count(from, to) => {
                     next = to;
                     if let Some(changed) = self.change.of(&input[from..to]) {
@@ -115,15 +116,33 @@ impl FieldValues {
 }
 
 impl Change {
+    /// Makes the change of a text to another one.
+    pub(super) fn text(from: &str, to: &str) -> Self {
+        let json = |before: &[u8], text: &str| {
+            let mut json = Vec::with_capacity(before.len() + text.len() + 2);
+            json.extend_from_slice(before);
+            serde_json::to_writer(&mut json, text).expect("a text can be written to memory");
+            json
+        };
+        Self::Text { from: json(b":", from), to: json(b"", to) }
+    }
+
+    /// Returns how much of what follows a field's name is the text that is changed, in its usual form.
+    fn usual(&self, rest: &[u8]) -> Option<usize> {
+        match self {
+            Self::Text { from, .. } => rest.starts_with(from).then_some(from.len()),
+            Self::Count { .. } => None,
+        }
+    }
+
     /// Returns what takes the place of a value, if it is one that is changed; a text has its quotes.
     fn of(&self, value: &[u8]) -> Option<&[u8]> {
         match self {
             Self::Text { from, to } => {
-                let inside = value.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
-                let is_changed = inside == from.as_bytes()
-                    || (inside.contains(&b'\\')
-                        && serde_json::from_slice::<String>(value).is_ok_and(|text| text == *from));
-                is_changed.then_some(to)
+                let (from, read) = (&from[1..], serde_json::from_slice::<String>);
+                // Another engine may write it with other escapes.
+                let is_same = || read(value).is_ok_and(|text| read(from).is_ok_and(|from| text == from));
+                (value == from || (value.contains(&b'\\') && is_same())).then_some(to)
             }
             Self::Count { to } => value.first().is_some_and(u8::is_ascii_digit).then_some(to),
         }

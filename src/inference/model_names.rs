@@ -19,8 +19,7 @@ pub struct ModelNames(FieldValues);
 impl ModelNames {
     /// Makes what changes the name `from` to the name `to`.
     pub fn new(from: &str, to: &str) -> Self {
-        let to = serde_json::to_vec(to).expect("a text can be written to memory");
-        Self(FieldValues::new(&MODEL, Change::Text { from: from.to_owned(), to }))
+        Self(FieldValues::new(&MODEL, Change::text(from, to)))
     }
 
     /// Takes in a piece, and returns what is to be passed on by now; a piece in which nothing changes is not copied.

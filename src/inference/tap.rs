@@ -93,7 +93,7 @@ impl AnswerHead<'_> {
     fn shape(&self) -> Shape {
         let media = self
             .content_type
-            .map(|value| value[..memchr::memchr(b';', value.as_bytes()).unwrap_or(value.len())].trim());
+            .map(|value| value[..memchr::memchr(b';', value.as_bytes()).unwrap_or(value.len())].trim_ascii());
         match media {
             None | Some("") => Shape::Unknown,
             Some(media) if media.eq_ignore_ascii_case("text/event-stream") => Shape::Events,
@@ -117,15 +117,15 @@ impl Tap {
         if head.is_coded() {
             return Self::default();
         }
-        let strip = reading == Reading::StreamWithAddedUsage;
-        let usage = match (reading, head.shape()) {
+        let (strip, shape) = (reading == Reading::StreamWithAddedUsage, head.shape());
+        let usage = match (reading, shape) {
             (Reading::Unread, _) => UsageStage::Off,
             (Reading::Stream | Reading::StreamWithAddedUsage, Shape::Unknown) => UsageStage::Unknown { strip },
             (Reading::Stream | Reading::StreamWithAddedUsage, Shape::Events) => UsageStage::of_events(strip),
             // Errors, and answers of engines that do not stream, are whole bodies whatever was asked for.
             (Reading::Whole, _) | (_, Shape::Whole) => UsageStage::On(UsageTap::whole_body()),
         };
-        let events_of = api.filter(|_| head.is_event_stream());
+        let events_of = api.filter(|_| shape == Shape::Events);
         Self { usage, prompt: None, names, events_of, within_event: false }
     }
 
