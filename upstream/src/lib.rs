@@ -40,13 +40,14 @@
 //! `examples/requests.rs` are in the description of that program.
 
 use std::cell::Cell;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::LocalBoxFuture;
 use rustls::ClientConfig;
-use tokio::time::timeout;
+use tokio::time::Instant;
 
 mod answer;
 mod ask;
@@ -59,6 +60,7 @@ mod http1;
 mod http2;
 mod pool;
 mod stream;
+mod timer;
 mod tls;
 
 pub use answer::{Answer, AnswerBody, BodySize, Tunnel};
@@ -146,11 +148,15 @@ impl Client {
     /// is repeated, because its method is idempotent for example, is for the caller to decide.
     pub async fn send(&self, peer: &Peer, ask: &mut Ask<'_>) -> Result<Answer, Failure> {
         let progress = Progress::default();
-        let outcome = match ask.timeout {
-            None => self.exchange(peer, ask, &progress).await,
-            Some(limit) => timeout(limit, self.exchange(peer, ask, &progress))
-                .await
-                .unwrap_or_else(|_| Err(AttemptError::Timeout(progress.stage()))),
+        // A limit that no clock reaches is none.
+        let deadline = ask.timeout.and_then(|limit| Instant::now().checked_add(limit));
+        let mut exchange = pin!(self.exchange(peer, ask, &progress));
+        let outcome = match deadline {
+            None => exchange.await,
+            Some(deadline) => {
+                let outcome = self.pool.timers.within(deadline, exchange.as_mut()).await;
+                outcome.unwrap_or_else(|| Err(AttemptError::Timeout(progress.stage())))
+            }
         };
         outcome.map_err(|error| progress.failure(error))
     }

@@ -15,6 +15,7 @@ use super::connect::{DialError, Dialed};
 use super::error::{Progress, Stage};
 use super::http1::Connection;
 use super::http2::Session;
+use super::timer::Timers;
 use super::{Peer, Transport};
 
 /// The time between two looks at what is idle.
@@ -30,6 +31,8 @@ const FRESH_TICKS: u64 = 2;
 pub(super) struct Pool {
     slots: RefCell<HashMap<Peer, Rc<Slot>>>,
     clock: Clock,
+    /// The timers of attempts.
+    pub timers: Timers,
 }
 
 /// Counts ticks: the age of connections is wanted so often that asking for the time would be felt.
@@ -74,7 +77,8 @@ impl Clock {
 impl Pool {
     /// Makes an empty pool that looks after its connections for as long as it is in use.
     pub(super) fn start() -> Rc<Self> {
-        let pool = Rc::new(Self { slots: RefCell::new(HashMap::new()), clock: Clock::default() });
+        let pool =
+            Rc::new(Self { slots: RefCell::new(HashMap::new()), clock: Clock::default(), timers: Timers::default() });
         let weak = Rc::downgrade(&pool);
         tokio::task::spawn_local(async move {
             let mut ticks = tokio::time::interval(TICK);

@@ -17,6 +17,9 @@ use crate::headers::{Named, options};
 const MAX_HEAD: usize = 128 << 10;
 /// The most fields that a head may have.
 const MAX_FIELDS: usize = 256;
+/// The room for fields that a head has at least. hyper uses the map of an answer again for the next request, which then has
+/// room for what a proxy adds.
+const USUAL_FIELDS: usize = 12;
 /// What every head begins with.
 const BEGINNING: &[u8] = b"HTTP/1.";
 
@@ -119,7 +122,7 @@ fn parse(bytes: &Bytes, expected: Expected) -> Result<Option<Head>, &'static str
     let facts = Fields::read(parsed.headers)?;
     let (mut response, ()) = Response::new(()).into_parts();
     response.status = status;
-    response.headers.reserve(parsed.headers.len());
+    response.headers.reserve(parsed.headers.len().max(USUAL_FIELDS));
     for field in parsed.headers.iter() {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| "a header has no valid name")?;
         let is_for_client = match name {
