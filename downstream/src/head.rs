@@ -132,7 +132,10 @@ fn is_authority(text: &str) -> bool {
         |port: &str| port.is_empty() || (port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok());
     let is_host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)),
+        None => {
+            let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+            !host.is_empty() && host.bytes().all(is_of_name)
+        }
     };
     text.len() <= LONGEST_AUTHORITY && is_host && port.is_none_or(is_port)
 }

@@ -11,7 +11,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -92,19 +92,25 @@ where
             .max_buf_size(limits.head_bytes.max(LEAST_BUFFER))
             .serve_connection(
                 TokioIo::new(stream.kept()),
-                service_fn(move |request| Rc::clone(&requests).attend(request)),
+                // In a box it is not moved, and a connection without a request has no room for one.
+                service_fn(move |request| Box::pin(Rc::clone(&requests).attend(request))),
             )
     };
     let progress = &connection.progress;
     let mut closing = pin!(server.closing.cancelled());
-    let mut is_leaving = false;
+    let (mut is_leaving, mut told) = (false, Waker::noop().clone());
     let mut clock = Clock::default();
     let mut done = None;
     let ended = poll_fn(|context| {
         progress.begin_turn();
-        if !is_leaving && closing.as_mut().poll(context).is_ready() {
-            is_leaving = true;
-            Pin::new(&mut http1).graceful_shutdown();
+        // Who is told already is not told again: that costs more than to look.
+        let is_told = told.will_wake(context.waker()) && !server.closing.is_cancelled();
+        if !is_leaving && !is_told {
+            told.clone_from(context.waker());
+            if closing.as_mut().poll(context).is_ready() {
+                is_leaving = true;
+                Pin::new(&mut http1).graceful_shutdown();
+            }
         }
         while let Poll::Ready(again) = Pin::new(&mut http1).poll(context) {
             // hyper 1.12 does not wait for its last bytes to be sent where a request has asked to change the protocol,
