@@ -6,6 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 
+use memchr::memchr_iter;
 use tokio::time::Instant;
 
 use crate::budget::{Budget, Charge};
@@ -125,7 +126,12 @@ impl Progress {
         if self.in_flight.get() == 0 && self.phase.get() == Phase::Head {
             let mut head = self.head.borrow_mut();
             let room = FREE_HEAD - head.len().min(FREE_HEAD);
-            head.extend_from_slice(&bytes[..bytes.len().min(room)]);
+            // What follows an empty line is of a body, as a rule longer than the head. Empty lines before a head are none
+            // of it (RFC 9112, section 2.2).
+            let begin = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or_default();
+            let mut ends = memchr_iter(b'\n', &bytes[begin..]).map(|end| begin + end + 1);
+            let end = ends.find(|end| matches!(bytes[*end..], [b'\n', ..] | [b'\r', b'\n', ..]));
+            head.extend_from_slice(&bytes[..end.unwrap_or(bytes.len()).min(room)]);
         }
     }
 
@@ -133,9 +139,10 @@ impl Progress {
     pub(crate) fn has_line(&self, beginning: Option<&[u8]>) -> bool {
         let mut head = self.head.borrow_mut();
         let found = beginning.is_some_and(|beginning| {
-            let lines = head.split(|byte| *byte == b'\n').take_while(|line| !line.trim_ascii().is_empty());
+            let is_empty = |line: &&[u8]| line.trim_ascii().is_empty();
+            let lines = head.split(|byte| *byte == b'\n').skip_while(is_empty);
             lines
-                .into_iter()
+                .take_while(|line| !is_empty(line))
                 .any(|line| line.get(..beginning.len()).is_some_and(|line| line.eq_ignore_ascii_case(beginning)))
         });
         head.clear();

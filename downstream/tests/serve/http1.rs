@@ -51,6 +51,11 @@ async fn malformed_requests_are_answered_noted_and_closed() {
             400,
             Refusal::Length,
         ),
+        (
+            "\r\n\r\nPOST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\ncontent-length: 5\r\n\r\n0\r\n\r\n",
+            400,
+            Refusal::Length,
+        ),
         (&long, 431, Refusal::HeadTooLarge),
         (&many, 431, Refusal::HeadTooLarge),
     ] {
