@@ -11,6 +11,7 @@ use super::exchange::Exchange;
 use super::handle::handle;
 use super::reply::{ReplyBody, failed};
 use super::worker::Worker;
+use crate::memory;
 use crate::ops::metrics::RefusedLabels;
 use crate::ops::requests::facts::Facts;
 
@@ -25,6 +26,7 @@ impl Service for InferenceService {
         connection: Rc<Connection>,
         request: Request<Incoming>,
     ) -> impl Future<Output = Response<ReplyBody>> + 'static {
+        memory::note_request();
         handle(Rc::clone(&self.0), connection, request)
     }
 
