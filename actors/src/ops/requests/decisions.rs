@@ -161,7 +161,7 @@ impl DecisionRecord {
     /// Notes what is known of the request at its end.
     pub(crate) fn complete(&mut self, facts: &Facts, names: &Names, end: End) {
         let copy = |text: &str, to: &mut String| to.push_str(&text[..text.floor_char_boundary(LONGEST)]);
-        copy(facts.request_id.to_str().unwrap_or_default(), &mut self.id);
+        copy(facts.request_id(), &mut self.id);
         copy(facts.uri.authority().map_or("", |authority| authority.as_str()), &mut self.host);
         copy(facts.uri.path(), &mut self.path);
         self.started = facts.started;

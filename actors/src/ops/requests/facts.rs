@@ -98,6 +98,11 @@ impl Facts {
         }
     }
 
+    /// Returns the request's id, which is plain ASCII: that costs less to see at once than byte by byte.
+    pub(crate) fn request_id(&self) -> &str {
+        str::from_utf8(self.request_id.as_bytes()).unwrap_or_default()
+    }
+
     /// Returns the seconds from a whole body to the first attempt: to parse it, decide, and pick an endpoint.
     pub(crate) fn overhead(&self) -> Option<f64> {
         let Marks { body_read, sent, .. } = self.marks;

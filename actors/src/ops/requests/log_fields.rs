@@ -2,6 +2,16 @@
 
 use serde::Serialize;
 
+/// Which bytes may stand in a field without quotes. Most texts are so short that a table is quicker than comparisons.
+const IS_PLAIN: [bool; 256] = {
+    let (mut table, mut byte) = ([false; 256], b'!');
+    while byte < 0x7f {
+        table[byte as usize] = byte != b'"' && byte != b'\\';
+        byte += 1;
+    }
+    table
+};
+
 /// The value of a field.
 #[derive(Clone, Copy, Serialize)]
 #[serde(untagged)]
@@ -28,11 +38,10 @@ pub(super) fn write_fields<const N: usize>(line: &mut Vec<u8>, fields: Fields<'_
 
 /// Writes a text; one that could be taken for the end of its field or line is quoted.
 pub(super) fn write_plain(line: &mut Vec<u8>, text: &str) {
-    // Without a way out of the loop it is done many bytes at a time.
-    let is_plain = |plain: bool, byte: u8| plain & (byte > b' ') & (byte < 0x7f) & (byte != b'"') & (byte != b'\\');
-    if text.bytes().fold(true, is_plain) {
+    let is_plain = |byte: u8| IS_PLAIN[usize::from(byte)];
+    if text.bytes().all(is_plain) {
         line.extend_from_slice(text.as_bytes());
-    } else if text.bytes().fold(true, |plain, byte| plain & (byte == b' ' || is_plain(true, byte))) {
+    } else if text.bytes().all(|byte| byte == b' ' || is_plain(byte)) {
         line.push(b'"');
         line.extend_from_slice(text.as_bytes());
         line.push(b'"');

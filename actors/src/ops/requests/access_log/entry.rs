@@ -102,7 +102,7 @@ impl<'e> Entry<'e> {
 
     fn attempt(&self) -> Fields<'_, 2> {
         let pod = self.facts.endpoint.as_ref().map(|endpoint| Field::Text(&endpoint.pod.name));
-        [("selected_pod", pod), ("request_id", self.facts.request_id.to_str().ok().map(Field::Text))]
+        [("selected_pod", pod), ("request_id", Some(Field::Text(self.facts.request_id())))]
     }
 
     fn answer(&self) -> Fields<'_, 3> {
