@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Instant;
 
 use kthena_router::explain::Explanation;
 use kthena_router::explain::dry_run::{Fleet, Question, dry_run};
@@ -88,7 +89,8 @@ impl Fleet for Moments<'_> {
             return (Err(PickError::NoEndpoints), record.words(&|_| None));
         };
         let (view, mut rng) = (pool.view(), self.rng.borrow_mut());
-        let picked = pick((pool, &view), picker, &facts.attempt(&[]), &mut rng, ((), Some(&mut record)));
+        let request = facts.attempt(&[]);
+        let picked = pick((pool, &view), picker, &request, Instant::now(), &mut rng, ((), Some(&mut record)));
         let names = names(pool);
         (picked.map(|_| ()), record.words(&|address| names.get(&address).cloned()))
     }

@@ -6,7 +6,7 @@ use crate::inference::api::Call;
 use crate::inference::coding::codings;
 use crate::inference::understood::{NotUnderstood, Understood, shape, without_mark};
 use crate::object::{Bind, Kind, PoolKey};
-use crate::routing::decision::{Asked, Decision, Matched, Moment, Refusal, Unreachable, Verdict};
+use crate::routing::decision::{Asked, Decision, Matched, Moment, Refusal, Unreachable, Verdict, needs_model};
 use crate::routing::path;
 use crate::routing::pool::{PickerPolicy, PoolIndex, PoolPolicy};
 use crate::routing::request::{Headers, RequestHead};
@@ -68,7 +68,7 @@ pub fn dry_run(table: &RouteTable, question: &Question, fleet: &impl Fleet) -> E
     let understood = understand(calls, question);
     let asked = match (calls, &understood) {
         (Call::ListModels | Call::GetModel | Call::Health, _) => Asked::Models,
-        (Call::Inference(_), _) if !table.needs_model(question.bind, &host) => Asked::Other,
+        (Call::Inference(_), _) if !needs_model(table.listeners(question.bind, &host)) => Asked::Other,
         (_, Some(Ok(understood))) => Asked::Model(&understood.model),
         (_, Some(Err(_))) => Asked::Unread,
         (_, None) => Asked::Other,

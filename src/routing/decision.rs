@@ -107,15 +107,14 @@ pub enum Refusal<'t> {
 
 static NO_FILTERS: Filters = Filters::NONE;
 
-impl RouteTable {
-    /// Returns whether a decision on an inference call at this host depends on its model, so that its body has to be
-    /// read.
-    pub fn needs_model(&self, bind: Bind, host: &str) -> bool {
-        let listeners = self.listeners(bind, host);
-        let has_rules = listeners.iter().any(|listener| !listener.http.is_empty());
-        !has_rules || listeners.iter().any(|listener| !listener.models.is_empty())
-    }
+/// Returns whether a decision on an inference call at these listeners depends on its model, so that its body has to be
+/// read.
+pub fn needs_model(listeners: &[ListenerTable]) -> bool {
+    let has_rules = listeners.iter().any(|listener| !listener.http.is_empty());
+    !has_rules || listeners.iter().any(|listener| !listener.models.is_empty())
+}
 
+impl RouteTable {
     /// Decides what becomes of a request that came in on `bind`.
     ///
     /// # Errors
@@ -245,7 +244,7 @@ mod tests {
     #[test]
     fn a_body_is_read_only_where_its_model_decides() {
         let plan = plan_of(BOTH);
-        assert!(plan.table.needs_model(bind(80), "both.example.com"));
-        assert!(!plan.table.needs_model(bind(80), "paths.example.com"));
+        assert!(needs_model(plan.table.listeners(bind(80), "both.example.com")));
+        assert!(!needs_model(plan.table.listeners(bind(80), "paths.example.com")));
     }
 }

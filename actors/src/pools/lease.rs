@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::WeakRecipient;
 use http::uri::Authority;
@@ -36,14 +36,20 @@ impl Lease {
         Self { pool, member, entry: Cell::new(None) }
     }
 
-    /// Reserves a member of a pool for a request of whose prompt `cached` tokens are in its cache, and notes the prompt.
-    pub(crate) fn opened(pool: Arc<Pool>, member: Member, request: &PickRequest<'_>, cached: u32) -> Self {
+    /// Reserves a member of a pool for a request of whose prompt `cached` tokens are in its cache, and notes the prompt
+    /// and the time, which is `now`.
+    pub(crate) fn opened(
+        pool: Arc<Pool>,
+        member: Member,
+        request: &PickRequest<'_>,
+        (cached, now): (u32, Instant),
+    ) -> Self {
         if request.prefix.is_empty() && request.tokens == 0 {
             return Self::new(pool, member);
         }
         let entry = member.ledger.open(request, cached, member.observation.cache_tokens());
         let lease = Self::new(pool, member);
-        lease.entry.set(Some((entry, Instant::now())));
+        lease.entry.set(Some((entry, now)));
         lease
     }
 
@@ -51,7 +57,9 @@ impl Lease {
     /// token and tell the engine's rate.
     pub fn note_first_bytes(&self, is_stream: bool) {
         if let Some((entry, since)) = self.entry.take() {
-            self.member.ledger.begin(&entry, since.elapsed(), is_stream);
+            // A clock is not read for a time that nobody wants.
+            let waited = if is_stream { since.elapsed() } else { Duration::ZERO };
+            self.member.ledger.begin(&entry, waited, is_stream);
         }
     }
 

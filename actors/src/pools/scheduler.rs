@@ -84,11 +84,12 @@ impl Handler<PickEndpoint> for Scheduler {
         let PickEndpoint { pool, picker, facts, tried, mut record } = asked;
         let view = pool.view();
         let request = facts.as_deref().unwrap_or(&self.nothing).attempt(&tried);
-        let timing = handling.is_timed().then(|| Timing { metrics: self.vitals.metrics(), began: Instant::now() });
-        let picked = pick((&pool, &view), &picker, &request, &mut self.rng, (timing, record.as_deref_mut()));
+        let now = Instant::now();
+        let timing = handling.is_timed().then(|| Timing { metrics: self.vitals.metrics(), began: now });
+        let picked = pick((&pool, &view), &picker, &request, now, &mut self.rng, (timing, record.as_deref_mut()));
         let legs = picked.map(|Legs::One(picked)| {
             let member = view.members[picked.position].clone();
-            Legs::One(Lease::opened(Arc::clone(&pool), member, &request, picked.cached))
+            Legs::One(Lease::opened(Arc::clone(&pool), member, &request, (picked.cached, now)))
         });
         MessageResult((legs, record))
     }
@@ -99,6 +100,7 @@ pub(crate) fn pick<'v>(
     (pool, view): (&Pool, &'v PoolView),
     picker: &Picker,
     request: &PickRequest<'_>,
+    now: Instant,
     rng: &mut SmallRng,
     (timing, mut record): (impl Witness, Option<&mut PickRecord>),
 ) -> Result<Legs<Candidate<'v>>, PickError> {
@@ -106,7 +108,7 @@ pub(crate) fn pick<'v>(
     let mut candidates: Vec<_> =
         members.map(|(position, member)| candidate(request, &view.homes, position, member)).collect();
     view.homes.presume(&pool.commons, request, &mut candidates);
-    let moment = PoolFacts { now: Instant::now(), is_shared: view.homes.is_shared() };
+    let moment = PoolFacts { now, is_shared: view.homes.is_shared() };
     if let Some(record) = &mut record {
         record.begin(request, &moment, &candidates);
     }

@@ -11,10 +11,11 @@ use kthena_router::hostname::request_host;
 use kthena_router::inference::api;
 use kthena_router::inference::understood::{NotUnderstood, Understood};
 use kthena_router::routing::backend::Availability;
-use kthena_router::routing::decision::{Asked, Decision, Matched, Moment, Refusal, Unreachable, Verdict};
+use kthena_router::routing::decision::{Asked, Decision, Matched, Moment, Refusal, Unreachable, Verdict, needs_model};
 use kthena_router::routing::path;
 use kthena_router::routing::pool::PoolIndex;
 use kthena_router::routing::request::RequestHead;
+use kthena_router::routing::table::ListenerTable;
 use kthena_router::scheduling::request::RequestFacts;
 use kthena_router_downstream::{Connection, Incoming};
 
@@ -36,6 +37,8 @@ pub(super) struct Call<'w> {
     pub worker: &'w Rc<Worker>,
     /// The routes and pools, the same for all steps.
     pub snapshot: &'w Snapshot,
+    /// The listeners that serve the request's host.
+    pub listeners: &'w [ListenerTable],
     /// The connection that it came in on.
     pub connection: Rc<Connection>,
     /// The head of the request, without what is not a client's to send.
@@ -67,6 +70,7 @@ impl<'w> Call<'w> {
         let call = Self {
             worker,
             snapshot,
+            listeners: &[],
             connection,
             head,
             asks,
@@ -89,11 +93,12 @@ impl<'w> Call<'w> {
     }
 
     /// Checks that the path is read in one way only, and that the connection was made for the listener of the host.
-    pub(super) fn enter(&self) -> Result<(), ProxyError> {
+    pub(super) fn enter(&mut self) -> Result<(), ProxyError> {
         path::check(self.head.uri.path())?;
         let (table, bind) = (&self.snapshot.table, self.worker.door.bind);
         let host = self.host();
-        let hostname = table.listener_hostname(bind, &host);
+        let listeners = table.listeners(bind, &host);
+        let hostname = listeners.first().map(|listener| &listener.identity.hostname);
         // A connection may be used for another host than it was made for, and then the client's certificate, or its
         // lack of one, was accepted by another listener (RFC 9110, section 15.5.20). A handshake without a server name
         // was one with the listener without hostname.
@@ -109,6 +114,7 @@ impl<'w> Call<'w> {
         if hostname.is_none() {
             return Err(ProxyError::NoListener { host: host.into_owned() });
         }
+        self.listeners = listeners;
         Ok(())
     }
 
@@ -120,9 +126,9 @@ impl<'w> Call<'w> {
     /// Takes a place among the requests of the port, unless the request has one.
     pub(super) fn admit(&mut self) -> Result<(), ProxyError> {
         if self.held.admission.is_none() {
-            let (table, bind) = (&self.snapshot.table, self.worker.door.bind);
-            let gateway = table.listeners(bind, &self.host()).first().map_or(0, |listener| listener.gateway_place);
-            let admission = self.worker.door.places.take(gateway, table.gateways(bind));
+            let gateway = self.listeners.first().map_or(0, |listener| listener.gateway_place);
+            let gateways = self.snapshot.table.gateways(self.worker.door.bind);
+            let admission = self.worker.door.places.take(gateway, gateways);
             self.held.admission = Some(admission.ok_or(ProxyError::Overloaded)?);
         }
         Ok(())
@@ -130,8 +136,7 @@ impl<'w> Call<'w> {
 
     /// Returns whether the request must be understood before it can be decided where it goes.
     pub(super) fn is_decided_by_model(&self) -> bool {
-        matches!(self.asks, api::Call::Inference(_))
-            && self.snapshot.table.needs_model(self.worker.door.bind, &self.host())
+        matches!(self.asks, api::Call::Inference(_)) && needs_model(self.listeners)
     }
 
     /// Decides what becomes of the request.
@@ -167,8 +172,7 @@ impl<'w> Call<'w> {
             Some(Err(fault)) => ProxyError::NotUnderstood(fault),
             Some(Ok(understood)) => ProxyError::NoModel { model: understood.model },
             None => {
-                let listeners = self.snapshot.table.listeners(self.worker.door.bind, &self.host());
-                let has_rules = listeners.iter().any(|listener| !listener.http.is_empty());
+                let has_rules = self.listeners.iter().any(|listener| !listener.http.is_empty());
                 self.not_served(has_rules)
             }
         }

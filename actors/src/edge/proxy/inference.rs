@@ -95,7 +95,7 @@ pub(super) async fn admit(
     shed(backend, &outbound.headers)?;
     // A picker reads bodies as well, and decodes none.
     let is_read = backend.is_picked_here() || outbound.headers.contains_key(CONTENT_ENCODING);
-    if is_read && (api.traits().body != api::Body::Json || is_json(&outbound.headers)) {
+    if call.understood.is_none() && is_read && (api.traits().body != api::Body::Json || is_json(&outbound.headers)) {
         understand(call, &mut outbound.headers, body).await?;
     }
     Ok(())

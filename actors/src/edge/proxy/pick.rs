@@ -48,7 +48,8 @@ pub(super) async fn pick(call: &Call<'_>, way: &Way<'_>, outbound: &mut Outbound
         PickerPolicy::External(picker) => picker,
     };
     let asked = Instant::now();
-    let consulting = consult(call, way, picker, outbound);
+    // Few requests are for a picker, and the others need not carry the room that it takes.
+    let consulting = Box::pin(consult(call, way, picker, outbound));
     let opinion = match way.deadline(call) {
         None => consulting.await,
         Some(deadline) => timeout_at(deadline.into(), consulting)
@@ -92,7 +93,7 @@ impl Picked {
         let ends = matches!(answer.upstream.size, BodySize::None | BodySize::Sized(0));
         let endpoint = answer.lease.endpoint().socket();
         let served = Served { endpoint, headers: ext_proc::headers(&status, &head.headers), ends };
-        let outcome = match consultation.report(served).await {
+        let outcome = match Box::pin(consultation.report(served)).await {
             Ok(edits) => {
                 if let Some(edits) = edits {
                     ext_proc::apply(&edits, &mut head.headers);

@@ -135,7 +135,8 @@ pub(super) async fn look_up(call: &mut Call<'_>, backend: &Backend, body: &Body)
     let engine = &view.members[place].endpoint;
     let engine = SocketAddr::new(engine.address, port.unwrap_or(engine.port));
     let lookup = Lookup { plugin, api, body, model: &facts.model, engine, https: backend.policy.https };
-    let outcome = match cache.look_up(lookup).await {
+    // Few requests are looked up, and the others need not carry the room that it takes.
+    let outcome = match Box::pin(cache.look_up(lookup)).await {
         Ok(entries) => {
             let endpoints = view.members.iter().map(|member| -> &Endpoint { &member.endpoint });
             let owners = Owners::of(&entries, endpoints);

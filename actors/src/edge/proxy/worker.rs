@@ -160,8 +160,8 @@ impl Worker {
             record,
         };
         let started = Instant::now();
-        let scheduler = self.scheduler.borrow().address().clone();
-        let answer = match scheduler.send(ask(record.take())).await {
+        let asked = self.scheduler.borrow().address().send(ask(record.take()));
+        let answer = match asked.await {
             Err(MailboxError::Closed) => self.fresh_scheduler().send(ask(None)).await,
             answer => answer,
         };
