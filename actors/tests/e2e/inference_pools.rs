@@ -8,10 +8,10 @@ use simulated_engine::EngineConfig;
 use crate::harness::{Answer, Harness, Network, PORT, gateway_yaml, read};
 
 /// The flag without which nothing of it works.
-const EXTENSION: &str = "--enable-gateway-api-inference-extension";
+pub(crate) const EXTENSION: &str = "--enable-gateway-api-inference-extension";
 
 /// A Gateway with the HTTPRoute to the pool `p`, as guides have it, and the pool of all Pods that have the label `app: p`.
-fn pool_yaml(gateway: &str, rest: &str) -> String {
+pub(crate) fn pool_yaml(gateway: &str, rest: &str) -> String {
     format!(
         "apiVersion: inference.networking.k8s.io/v1\nkind: InferencePool\nmetadata: {{name: p}}\nspec:\n  \
          targetPorts: [{{number: 8000}}]\n  selector: {{matchLabels: {{app: p}}}}\n{rest}\n---\n\
@@ -21,7 +21,7 @@ fn pool_yaml(gateway: &str, rest: &str) -> String {
     )
 }
 
-fn pod_yaml(name: &str, address: IpAddr) -> String {
+pub(crate) fn pod_yaml(name: &str, address: IpAddr) -> String {
     format!(
         "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{app: p}}}}\n\
          status: {{podIP: {address}, conditions: [{{type: Ready, status: 'True'}}]}}\n---\n"

@@ -30,6 +30,7 @@ mod pickers;
 mod process;
 mod profiles;
 mod routing;
+mod scrapes;
 mod signals;
 mod streaming;
 mod wire;
