@@ -235,7 +235,7 @@ impl ManifestDirectory {
     fn publish(&mut self, mut files: Files, is_first: bool) {
         let _handling = self.vitals.handling("Publish");
         let metrics = self.vitals.metrics();
-        metrics.manifest_loads.inc();
+        metrics.plans.manifest_loads.inc();
         let objects = merge(&mut files);
         if !is_first && is_same(&self.files, &files) {
             // Other files live in the directory, too, and some are written all the time.
@@ -249,7 +249,7 @@ impl ManifestDirectory {
             }
         }
         info!(files = files.len(), objects = objects.len(), faults, "manifests read");
-        metrics.manifest_faults.set(i64::try_from(faults).unwrap_or(i64::MAX));
+        metrics.plans.manifest_faults.set(i64::try_from(faults).unwrap_or(i64::MAX));
         self.files = files;
         self.objects.send_replace(Some(Arc::new(objects)));
     }

@@ -215,8 +215,8 @@ impl RouteRegistry {
         let Plan { table, binds, tls, upstream_tls, pools, reports, allocations } = plan(&self.world, &self.controller);
         let took = started.elapsed();
         let metrics = self.vitals.metrics();
-        metrics.plans.inc();
-        metrics.plan_seconds.observe(took.as_secs_f64());
+        metrics.plans.made.inc();
+        metrics.plans.seconds.observe(took.as_secs_f64());
 
         let handles = self.keep_pools(&pools, context);
         self.generation += 1;

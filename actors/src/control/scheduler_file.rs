@@ -108,7 +108,7 @@ impl SchedulerFile {
         let file = self.path.display().to_string();
         let parsed = reading.as_ref().map_err(Clone::clone).and_then(|text| parse(text, self.known.as_ref()));
         let outcome = if parsed.is_ok() { "ok" } else { "fault" };
-        self.vitals.metrics().scheduler_config_loads.get_or_create(&LoadLabels { outcome }).inc();
+        self.vitals.metrics().plans.scheduler_config_loads.get_or_create(&LoadLabels { outcome }).inc();
         match &parsed {
             Ok(profiles) => tell(&file, profiles),
             Err(fault) => warn!(file, fault, "scheduler configuration has a fault, the last good one stays in use"),

@@ -22,6 +22,7 @@ pub use format::Format;
 pub use kv_events::KvEventMetrics;
 pub use labels::*;
 pub use ledger::{Books, Existing, Ledger, SeriesLabels, Used};
+pub use plans::PlanMetrics;
 
 mod age;
 mod edge;
@@ -29,6 +30,7 @@ mod format;
 mod kv_events;
 mod labels;
 mod ledger;
+mod plans;
 mod process;
 
 /// The buckets of request durations, in seconds: the Go router's, and further ones for long answers.
@@ -108,16 +110,8 @@ pub struct Metrics {
     pub kv_events: KvEventMetrics,
     /// The metrics of endpoint pickers.
     pub pickers: PickerMetrics,
-    /// Faults in the manifests at this moment.
-    pub manifest_faults: Gauge,
-    /// Readings of the manifest directory.
-    pub manifest_loads: Counter,
-    /// Readings of the scheduler's configuration file while the router runs.
-    pub scheduler_config_loads: Family<LoadLabels, Counter>,
-    /// Plans made.
-    pub plans: Counter,
-    /// Seconds to make a plan.
-    pub plan_seconds: Histogram,
+    /// The metrics of what plans are made of.
+    pub plans: PlanMetrics,
     /// Access log lines that were lost because their output could not keep up or failed.
     pub access_log_dropped: Counter,
     /// Lines of the router's own log that were lost because standard error could not keep up.
@@ -226,11 +220,7 @@ impl Metrics {
             ),
             kv_events: KvEventMetrics::new(&mut families),
             pickers: PickerMetrics::new(&mut families),
-            manifest_faults: families.add("manifest_faults", "Faults in the manifest files now", Gauge::default()),
-            manifest_loads: families.add("manifest_loads", "Readings of the manifest directory", Counter::default()),
-            scheduler_config_loads: families.add("scheduler_config_loads", "Scheduler files read", Family::default()),
-            plans: families.add("plans", "Plans made", Counter::default()),
-            plan_seconds: families.add("plan_seconds", "Time to make a plan", Histogram::new(OVERHEAD_BUCKETS)),
+            plans: PlanMetrics::new(&mut families),
             access_log_dropped: families.add("access_log_dropped_lines", "Access log lines lost", Counter::default()),
             log_dropped: families.add("log_dropped_lines", "Lines of the router's own log lost", Counter::default()),
             actors: ActorMetrics::new(&mut families),

@@ -90,11 +90,11 @@ async fn an_emptied_or_broken_file_keeps_its_last_good_objects_and_is_a_fault() 
         let reading = Reading::of(&manifest(&["a", "b"]));
         reading.until(&["a", "b"], &[]).await;
         fs::write(reading.path().join("a.yaml"), text).unwrap();
-        until(case, || reading.metrics.manifest_faults.get() > 0).await;
+        until(case, || reading.metrics.plans.manifest_faults.get() > 0).await;
         assert_eq!(reading.names().unwrap(), ["a", "b"], "{case}");
         fs::write(reading.path().join("a.yaml"), manifest(&["b"])).unwrap();
         reading.until(&["b"], &["b"]).await;
-        assert_eq!(reading.metrics.manifest_faults.get(), 0, "{case}");
+        assert_eq!(reading.metrics.plans.manifest_faults.get(), 0, "{case}");
         fs::remove_file(reading.path().join("a.yaml")).unwrap();
         reading.until(&[], &[]).await;
     }

@@ -35,7 +35,7 @@ async fn a_change_is_followed_and_a_bad_file_is_not() {
     std::fs::write(&path, scoring("random")).unwrap();
     let (told, metrics) = (Told::default(), Metrics::new());
     let registry = Registry(Rc::clone(&told)).start().recipient();
-    let loads = |outcome| metrics.scheduler_config_loads.get_or_create(&LoadLabels { outcome }).get();
+    let loads = |outcome| metrics.plans.scheduler_config_loads.get_or_create(&LoadLabels { outcome }).get();
     let last = || told.borrow().last().cloned();
     let says = |score: &str| last().is_some_and(|told| told.is_ok_and(|words| words.contains(score)));
     SchedulerFile::new(path.clone(), registry, &metrics).start();
