@@ -111,6 +111,8 @@ pub mod reason {
     pub const LISTENERS_NOT_RESOLVED: &str = "ListenersNotResolved";
     /// At least one listener is not valid.
     pub const LISTENERS_NOT_VALID: &str = "ListenersNotValid";
+    /// The Redis that a field names does not answer.
+    pub const REDIS_UNAVAILABLE: &str = "RedisUnavailable";
     /// The router does not do yet what a field asks for.
     pub const NOT_IMPLEMENTED: &str = "NotImplemented";
     /// The Gateway does not allow the ListenerSet.
@@ -200,6 +202,12 @@ impl Condition {
     /// Returns whether it tells of something bad.
     pub fn is_bad_news(&self) -> bool {
         self.status == kind::BAD_NEWS.contains(&self.kind)
+    }
+
+    /// Makes the condition of a ModelRoute whose tokens are not limited, because the Redis that counts them is away.
+    pub fn unlimited(redis: &str) -> Self {
+        let message = format!("`spec.rateLimit` is not enforced: the Redis at `{redis}` does not answer");
+        Self::warns(kind::UNSERVED_FIELDS, &Problem::new(reason::REDIS_UNAVAILABLE, message))
     }
 
     /// Makes the condition of an object that is served without what `fields` ask for; none if there are no such fields.

@@ -26,6 +26,7 @@ pub mod kinds;
 pub mod manifest;
 pub mod object;
 pub mod plan;
+pub mod rate_limit;
 pub mod record;
 pub mod routing;
 pub mod scheduling;

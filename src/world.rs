@@ -77,6 +77,8 @@ pub struct World {
     pub binds: HashMap<Bind, BindState>,
     /// The endpoints that are ejected, by their pools.
     pub ejected: HashMap<PoolKey, Ejected>,
+    /// The Redis servers of limits, as `host:port`, that do not answer.
+    pub redis_away: BTreeSet<Arc<str>>,
     /// The addresses that the last plan gave to Gateways, which keep them.
     pub allocations: BTreeMap<ObjectKey, IpAddr>,
     /// The lists that have not arrived yet.

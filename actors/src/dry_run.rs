@@ -106,5 +106,5 @@ pub(crate) fn names(pool: &Pool) -> BTreeMap<SocketAddr, String> {
 pub(crate) fn snapshot_of(plan: Plan, profiles: &Profiles) -> Snapshot {
     let pools = plan.pools.iter().map(|pool| Pool::new(pool.key.clone(), &pool.endpoints)).collect();
     let pickers = plan.pools.iter().map(|pool| Arc::clone(profiles.picker(pool.profile.as_deref()))).collect();
-    Snapshot { generation: 0, table: plan.table, pools, pickers, backend_tls: Vec::new() }
+    Snapshot { table: plan.table, pools, pickers, ..Snapshot::default() }
 }

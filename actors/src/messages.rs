@@ -102,6 +102,16 @@ pub struct HealthChanged {
     pub latest: Option<(Arc<Endpoint>, Cause)>,
 }
 
+/// A Redis that counts tokens does not answer, or does so again. From request handlers to the RouteRegistry.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct RedisReported {
+    /// Where it is, as `host:port`.
+    pub address: Arc<str>,
+    /// Whether it does not answer.
+    pub away: bool,
+}
+
 /// An attempt at an endpoint ended in a way that its pool's keeper should know of. From leases to the PoolKeeper.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]

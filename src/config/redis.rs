@@ -6,7 +6,8 @@ use std::str::FromStr;
 
 use clap::Args;
 
-/// A Redis server; it is only asked where the scheduler's file names the plugin kvcache-aware.
+/// A Redis server; it is only asked where the scheduler's file names the plugin kvcache-aware. A ModelRoute's limit names its
+/// own, which is told the password if it is this one.
 #[derive(Args, Clone, Debug)]
 #[group(skip)]
 pub struct RedisConfig {

@@ -1,15 +1,13 @@
 //! Variables of the environment that mean something to the Go router and nothing to this one.
 
 /// Names that are known to be the Go router's.
-const NAMES: [&str; 5] =
-    ["ENABLE_FAIRNESS_SCHEDULING", "ENABLE_SESSION_BOOST", "REDIS_HOST", "REDIS_PASSWORD", "REDIS_PORT"];
+const NAMES: [&str; 2] = ["ENABLE_FAIRNESS_SCHEDULING", "ENABLE_SESSION_BOOST"];
 /// How the others of its names begin.
 const PREFIXES: [&str; 2] = ["FAIRNESS_", "SESSION_BOOST_"];
 
 /// Returns the names of those variables that ask for something that this router does not do, in order.
 ///
-/// Kubernetes sets variables for each Service, which for one called `redis` look like the Go router's own: their values are
-/// addresses.
+/// Kubernetes sets variables for each Service, which may look like the Go router's own: their values are addresses.
 pub fn unserved<'v>(variables: impl Iterator<Item = (&'v str, &'v str)>) -> Vec<&'v str> {
     let is_asked = |(name, value): &(&str, &str)| {
         let is_known = NAMES.contains(name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix));
@@ -30,14 +28,13 @@ mod tests {
             ("SESSION_BOOST_HEADER", "x"),
             ("PATH", "/bin"),
             ("REDIS_HOST", "redis"),
-            ("REDIS_PORT", "tcp://10.0.0.1:6379"),
-            ("REDIS_SERVICE_HOST", "10.0.0.1"),
+            ("FAIRNESS_PORT", "tcp://10.0.0.1:6379"),
             ("FAIRNESS_MAX_QPS", "100"),
             ("ENABLE_FAIRNESS_SCHEDULING", "true"),
             ("ENABLE_SESSION_BOOST", ""),
             ("POD_NAMESPACE", "default"),
         ];
-        let expected = ["ENABLE_FAIRNESS_SCHEDULING", "FAIRNESS_MAX_QPS", "REDIS_HOST", "SESSION_BOOST_HEADER"];
+        let expected = ["ENABLE_FAIRNESS_SCHEDULING", "FAIRNESS_MAX_QPS", "SESSION_BOOST_HEADER"];
         assert_eq!(unserved(variables.into_iter()), expected);
     }
 }

@@ -116,18 +116,13 @@ fn every_own_object_gets_its_status_and_no_other() {
 
 #[test]
 fn fields_that_are_accepted_and_not_served_are_a_condition_and_an_event_until_they_go() {
-    let asking = OBJECTS
-        .replace("spec: {modelName: m,", "spec: {modelName: m, rateLimit: {inputTokensPerUnit: 10, unit: minute},")
-        .replace(
-            "workloadSelector: {matchLabels: {app: a}}",
-            "kvConnector: {type: nixl}, workloadSelector: {matchLabels: {app: a}, pdGroup: {groupKey: g, \
+    let asking = OBJECTS.replace(
+        "workloadSelector: {matchLabels: {app: a}}",
+        "kvConnector: {type: nixl}, workloadSelector: {matchLabels: {app: a}, pdGroup: {groupKey: g, \
              prefillLabels: {role: p}, decodeLabels: {role: d}}}",
-        );
+    );
     let written = writes(&world(&asking), &controller());
-    for (target, fields) in [
-        (status(Kind::ModelRoute, "r"), &["rateLimit"][..]),
-        (status(Kind::ModelServer, "s"), &["pdGroup", "kvConnector"]),
-    ] {
+    for (target, fields) in [(status(Kind::ModelServer, "s"), &["pdGroup", "kvConnector"])] {
         let write = &written[&target];
         let conditions = write.body["status"]["conditions"].as_array().unwrap();
         let condition = conditions.iter().find(|condition| condition["type"] == "UnservedFields").unwrap();
@@ -142,16 +137,26 @@ fn fields_that_are_accepted_and_not_served_are_a_condition_and_an_event_until_th
     let mut known = after_writes(&asking, "2026-01-01T00:00:00Z");
     assert_eq!(writes(&known, &controller()), Writes::new(), "it is told once");
     let plain = world(OBJECTS);
-    let key = ObjectKey::new("default", "r");
-    let route = known.model_routes.objects.get_mut(&key).unwrap();
-    Arc::make_mut(route).spec = plain.model_routes.find(&key).unwrap().spec.clone();
     let server = known.model_servers.objects.get_mut(&ObjectKey::new("default", "s")).unwrap();
     server.spec = Arc::clone(&plain.model_servers.find(&server.key).unwrap().spec);
-    let written = writes(&known, &controller());
-    for target in [status(Kind::ModelRoute, "r"), status(Kind::ModelServer, "s")] {
-        let body = written[&target].body.to_string();
-        assert!(!body.contains("UnservedFields"), "{body}");
-    }
+    let body = writes(&known, &controller())[&status(Kind::ModelServer, "s")].body.to_string();
+    assert!(!body.contains("UnservedFields"), "{body}");
+}
+
+#[test]
+fn a_limit_that_nobody_counts_is_a_condition_and_an_event_while_its_redis_is_away() {
+    let limit = "rateLimit: {inputTokensPerUnit: 10, unit: minute, global: {redis: {address: \"redis:6379\"}}}";
+    let mut world = world(&OBJECTS.replace("spec: {modelName: m,", &format!("spec: {{modelName: m, {limit},")));
+    let told = |world: &World| {
+        let write = writes(world, &controller()).remove(&status(Kind::ModelRoute, "r")).unwrap();
+        let event = write.transitions.iter().any(|told| told.reason == "RedisUnavailable" && !told.is_good);
+        (event, write.body["status"]["conditions"].to_string().contains("the Redis at `redis:6379` does not answer"))
+    };
+    assert_eq!(told(&world), (false, false));
+    world.redis_away.insert("other:6379".into());
+    assert_eq!(told(&world), (false, false));
+    world.redis_away.insert("redis:6379".into());
+    assert_eq!(told(&world), (true, true));
 }
 
 #[test]

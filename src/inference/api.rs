@@ -210,6 +210,11 @@ impl Api {
         Traits { label: paths[0], ..*traits }
     }
 
+    /// Returns all of those labels.
+    pub fn labels() -> impl Iterator<Item = &'static str> {
+        APIS.iter().map(|(.., paths)| paths[0])
+    }
+
     /// Returns the path for logs' and metrics' labels.
     pub fn label(self) -> &'static str {
         self.traits().label

@@ -39,7 +39,9 @@ pub(super) fn attach(
     routes.sort_by_key(|route| route.record.created);
     for route in routes {
         let entry = route.rules.is_ok().then(|| Arc::new(RouteEntry::new(route, |target| resolve(target, pools))));
-        let report = models.add(route, entry, parents, controller);
+        let unresolved = entry.as_ref().map_or(&[][..], |entry| &entry.unresolved);
+        let report = RouteReport::new(route, unresolved, &world.redis_away);
+        let report = models.add(route, entry, report, parents, controller);
         models.reports.insert(route.key.clone(), report);
     }
     models
@@ -62,10 +64,10 @@ impl Models {
         &mut self,
         route: &Route,
         entry: Option<Arc<RouteEntry>>,
+        mut report: RouteReport,
         parents: &Parents<'_>,
         controller: &Controller,
     ) -> RouteReport {
-        let mut report = RouteReport::new(route, entry.as_ref().map_or(&[], |entry| &entry.unresolved));
         if !controller.gateway_api {
             let detached = !route.spec.parent_refs.is_empty();
             report.note_parents_without_gateway_api(detached);

@@ -1,7 +1,8 @@
 //! What a plan reports of each object: the conditions that its status gets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 use foldhash::HashMap;
 
@@ -219,7 +220,7 @@ impl ServerReport {
 
 impl RouteReport {
     /// Starts the report of a route some of whose targets may be unresolved.
-    pub(super) fn new(route: &Route, unresolved: &[String]) -> Self {
+    pub(super) fn new(route: &Route, unresolved: &[String], redis_away: &BTreeSet<Arc<str>>) -> Self {
         let accepted = match &route.rules {
             Ok(_) => Condition::holds(kind::ACCEPTED, reason::ACCEPTED),
             Err(faults) => Condition::fails(kind::ACCEPTED, reason::UNSUPPORTED_VALUE, join(faults)),
@@ -229,8 +230,8 @@ impl RouteReport {
         } else {
             Condition::fails(kind::RESOLVED_REFS, reason::BACKEND_NOT_FOUND, unresolved.join("; "))
         };
-        let unserved = route.spec.rate_limit.as_ref().map(|_| "`spec.rateLimit` is not enforced");
-        let occasional = Condition::unserved(unserved.as_slice());
+        let redis = route.limits.as_ref().and_then(|limits| limits.redis.as_ref());
+        let occasional = redis.filter(|redis| redis_away.contains(*redis)).map(|redis| Condition::unlimited(redis));
         let verdict = Verdict { occasional, ..Verdict::new(accepted, resolved) };
         Self { generation: route.record.generation, verdict, parents: Vec::new() }
     }

@@ -6,7 +6,7 @@
 //!
 //! # Messages
 //! In: [`Observed`] from the watchers, [`BindReported`] from listeners, [`HealthChanged`] from pool keepers,
-//! [`SetProfiles`] from the SchedulerFile, [`Observe`] from the admin pages.
+//! [`RedisReported`](crate::messages::RedisReported) from request handlers, [`SetProfiles`] from the SchedulerFile, [`Observe`] from the admin pages.
 //! Out: [`EnsureBinds`] to the ListenerFleet, [`SetPool`](crate::pools::pool_keeper::SetPool) and [`End`](crate::nursery::End) to the pool keepers, [`DesireWrites`] to the
 //! ClusterWriter where there is one; the snapshot, to everyone.
 //!
@@ -47,10 +47,12 @@ use crate::messages::{BindReported, EnsureBinds, HealthChanged};
 use crate::ops::metrics::{Books, Existing, Metrics, NONE};
 use crate::ops::observe::Observe;
 use crate::ops::vitals::Vitals;
+use crate::pools::meters::Meters;
 use crate::pools::published::{Publisher, Snapshot};
 
 mod backend_tls;
 mod dump;
+mod limits;
 mod pools;
 
 /// How long the world must be quiet before a plan is made.
@@ -74,6 +76,7 @@ pub struct RouteRegistry {
     ending: BTreeSet<PoolKey>,
     publishers: Publishers,
     backend_tls: BackendTls,
+    meters: Meters,
     generation: u64,
     /// The metric series of routes and backends, and the objects that they may be of.
     books: Books,
@@ -159,6 +162,7 @@ impl RouteRegistry {
             ending: BTreeSet::new(),
             publishers,
             backend_tls: BackendTls::default(),
+            meters: Meters::default(),
             generation: 0,
             books: Books::default(),
             existing: Existing::default(),
@@ -225,7 +229,8 @@ impl RouteRegistry {
         let backend_tls = self.backend_tls.make(upstream_tls);
         let picker = |pool: &PoolPlan| Arc::clone(self.keeping.profiles.picker(pool.profile.as_deref()));
         let pickers = pools.iter().map(picker).collect();
-        let snapshot = Snapshot { generation: self.generation, table, pools: handles, pickers, backend_tls };
+        let meters = self.keep_meters();
+        let snapshot = Snapshot { generation: self.generation, table, pools: handles, meters, pickers, backend_tls };
         self.publishers.snapshot.publish(snapshot);
         self.existing = existing(&reports, &pools);
         self.books.note_change();
@@ -282,6 +287,7 @@ impl Actor for RouteRegistry {
 
     fn started(&mut self, context: &mut Self::Context) {
         self.keeping.means.reports = Some(context.address().downgrade().recipient());
+        self.meters.registry = Some(context.address().downgrade().recipient());
         context.run_interval(Duration::from_secs(1), |registry, _| {
             registry.look_after_keepers();
             registry.books.settle(registry.vitals.metrics(), &registry.existing);

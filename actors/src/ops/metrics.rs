@@ -23,6 +23,7 @@ pub use kv_events::KvEventMetrics;
 pub use labels::*;
 pub use ledger::{Books, Existing, Ledger, SeriesLabels, Used};
 pub use plans::PlanMetrics;
+pub use rate_limits::RateLimitMetrics;
 
 mod age;
 mod edge;
@@ -32,6 +33,7 @@ mod labels;
 mod ledger;
 mod plans;
 mod process;
+mod rate_limits;
 
 /// The buckets of request durations, in seconds: the Go router's, and further ones for long answers.
 const REQUEST_BUCKETS: [f64; 16] =
@@ -110,6 +112,8 @@ pub struct Metrics {
     pub kv_events: KvEventMetrics,
     /// The metrics of endpoint pickers.
     pub pickers: PickerMetrics,
+    /// The metrics of token limits.
+    pub rate_limits: RateLimitMetrics,
     /// The metrics of what plans are made of.
     pub plans: PlanMetrics,
     /// Access log lines that were lost because their output could not keep up or failed.
@@ -220,6 +224,7 @@ impl Metrics {
             ),
             kv_events: KvEventMetrics::new(&mut families),
             pickers: PickerMetrics::new(&mut families),
+            rate_limits: RateLimitMetrics::new(&mut families),
             plans: PlanMetrics::new(&mut families),
             access_log_dropped: families.add("access_log_dropped_lines", "Access log lines lost", Counter::default()),
             log_dropped: families.add("log_dropped_lines", "Lines of the router's own log lost", Counter::default()),

@@ -3,6 +3,7 @@
 pub mod kv_events;
 pub mod lease;
 pub mod load;
+pub mod meters;
 pub mod pool_keeper;
 pub mod published;
 pub mod scheduler;

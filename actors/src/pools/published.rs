@@ -22,6 +22,7 @@ use kthena_router::scheduling::room::Room;
 
 use crate::messages::{AttemptEnded, LearnPrompt};
 use crate::pools::load::LoadCell;
+use crate::pools::meters::Meters;
 use kthena_router_upstream::ClientTls;
 
 /// Everything that a worker needs to route a request.
@@ -33,6 +34,8 @@ pub struct Snapshot {
     pub table: RouteTable,
     /// The pools, in the order of [`RouteTable::pools`].
     pub pools: Vec<Arc<Pool>>,
+    /// The counts of token limits.
+    pub meters: Meters,
     /// How endpoints of the pools are picked, in the same order.
     pub pickers: Vec<Arc<Picker>>,
     /// How TLS is spoken to backends, by [`TlsIndex`](kthena_router::routing::pool::TlsIndex); `None` where it cannot

@@ -1,7 +1,5 @@
 //! The plugin kvcache-aware with a Redis of its own, into which the test writes what the Go router's sidecars do.
 
-use std::net::Ipv4Addr;
-use std::process::{Child, Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use kthena_router::scheduling::owners::keys;
@@ -9,42 +7,11 @@ use redis::aio::MultiplexedConnection;
 use serde_json::{Value, json};
 use simulated_engine::EngineConfig;
 
-use crate::harness::{ENGINE_PORT, Harness, Network, PORT, client, free_port, read, route_yaml, until};
+use crate::harness::{ENGINE_PORT, Harness, Network, PORT, client, read, route_yaml};
+use crate::redis_server::Redis;
 
 const SCHEDULER: &str = "scheduler: {plugins: {Score: {enabled: [{name: kvcache-aware, weight: 1}]}}}";
 const PROBES: u32 = 200;
-
-/// A Redis server that ends with its test.
-struct Redis {
-    server: Child,
-    port: u16,
-}
-
-impl Redis {
-    async fn start() -> (Self, MultiplexedConnection) {
-        let port = free_port(Ipv4Addr::LOCALHOST.into());
-        let (server, connection) = Self::start_on(port).await;
-        (Self { server, port }, connection)
-    }
-
-    async fn start_on(port: u16) -> (Child, MultiplexedConnection) {
-        let server = Command::new("redis-server")
-            .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port", &port.to_string()])
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("Debian's package redis-server is installed");
-        let client = redis::Client::open(("127.0.0.1", port)).unwrap();
-        until("redis answers", async || client.get_multiplexed_async_connection().await.is_ok()).await;
-        (server, client.get_multiplexed_async_connection().await.unwrap())
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        drop(self.server.kill());
-        drop(self.server.wait());
-    }
-}
 
 fn prompt(name: &str) -> Value {
     let words: Vec<_> = (0..100).map(|place| format!("{name}{place}")).collect();

@@ -29,6 +29,8 @@ mod pages;
 mod pickers;
 mod process;
 mod profiles;
+mod rate_limits;
+mod redis_server;
 mod routing;
 mod scrapes;
 mod signals;

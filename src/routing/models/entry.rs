@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::route::{CompiledRule, Route, RuleTarget};
 use crate::object::ObjectKey;
+use crate::rate_limit::TokenLimits;
 use crate::routing::pool::PoolIndex;
 use crate::routing::request::RequestHead;
 
@@ -46,6 +47,11 @@ impl RouteEntry {
     /// Returns the route's own copy of a name that it serves.
     pub fn name_of(&self, model: &str) -> Option<&Arc<str>> {
         self.route.model.iter().chain(&self.route.adapters).find(|name| ***name == *model)
+    }
+
+    /// Returns how many tokens its requests may use, if that is limited.
+    pub fn limits(&self) -> Option<&Arc<TokenLimits>> {
+        self.route.limits.as_ref()
     }
 
     /// Returns the first pool that a rule leads to.

@@ -11,6 +11,7 @@ use crate::kinds::faults::{Fault, compile_regex, model_route_faults, model_serve
 use crate::kinds::model_route::{ModelMatch, ModelRouteSpec, RouteRule, StringMatch, TargetModel};
 use crate::kinds::model_server::{ModelServerSpec, WorkloadProtocol};
 use crate::object::ObjectKey;
+use crate::rate_limit::TokenLimits;
 use crate::record::Record;
 use crate::routing::kv_events::{ANNOTATION, KvEvents};
 use crate::routing::pool::{BackendProtocol, PickerPolicy, PoolPolicy};
@@ -32,6 +33,8 @@ pub struct Route {
     pub model: Option<Arc<str>>,
     /// The LoRA adapters that the route serves.
     pub adapters: Vec<Arc<str>>,
+    /// How many tokens its requests may use, if that is limited.
+    pub limits: Option<Arc<TokenLimits>>,
     /// The objects that `spec.parentRefs` name, in their order.
     pub parents: Vec<ObjectKey>,
     /// The compiled rules, or why the spec cannot be used.
@@ -90,7 +93,8 @@ impl Route {
         let parents = spec.parent_refs.iter();
         let parents = parents.map(|parent| key.referred(parent.namespace.as_deref(), &parent.name)).collect();
         let adapters = spec.lora_adapters.iter().map(|name| Arc::from(name.as_str())).collect();
-        Self { key, record, spec, model, adapters, parents, rules }
+        let limits = spec.rate_limit.as_ref().and_then(|limit| TokenLimits::of(&key, model.as_ref(), limit));
+        Self { limits: limits.map(Arc::new), key, record, spec, model, adapters, parents, rules }
     }
 }
 

@@ -80,6 +80,9 @@ impl AnswerBody {
         // Which version is spoken is the server's to say.
         head.version = Version::default();
         head.headers.insert(REQUEST_ID, exchange.request_id.clone());
+        if let Some(reservation) = &exchange.reservation {
+            reservation.tell(&mut head.headers);
+        }
         let Passing { reading, names } = passing;
         let seen = AnswerHead {
             content_type: text(&head.headers, CONTENT_TYPE),
@@ -198,7 +201,7 @@ impl AnswerBody {
     }
 
     fn count(&mut self, piece: Bytes) -> Bytes {
-        self.exchange.bytes += piece.len() as u64;
+        self.exchange.pass(&piece);
         piece
     }
 

@@ -84,6 +84,11 @@ impl Inbound {
         Ok(self.read.insert(body))
     }
 
+    /// Returns the whole body, if it was read.
+    pub(super) fn whole(&self) -> Option<&Bytes> {
+        self.read.as_ref()
+    }
+
     /// Reads a form as far as its model; what was read of one that is not understood is passed on all the same.
     pub(super) async fn read_form(
         &mut self,

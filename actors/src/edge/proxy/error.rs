@@ -18,6 +18,7 @@ use kthena_router::scheduling::objective::{DROPPED_REASON, REJECTED_SATURATED};
 use kthena_router_downstream::{Exhausted, ReadError, Refusal};
 use thiserror::Error;
 
+use super::rate_limit::Refused;
 use crate::edge::ext_proc::Fault;
 
 /// Why the router answers a request itself.
@@ -85,6 +86,9 @@ pub enum ProxyError {
     /// Nothing is there to serve the request.
     #[error(transparent)]
     NoEndpoint(#[from] NoEndpoint),
+    /// A limit on tokens is reached.
+    #[error("{0}")]
+    RateLimited(Box<Refused>),
     /// Too many requests are in flight.
     #[error("too many requests are in flight")]
     Overloaded,
@@ -198,7 +202,7 @@ impl ProxyError {
             Self::NoListener { .. } | Self::NoModel { .. } | Self::NoRoute { .. } => StatusCode::NOT_FOUND,
             Self::Misdirected { .. } => StatusCode::MISDIRECTED_REQUEST,
             Self::Invalid { .. } | Self::NoEndpoint(NoEndpoint::NoPicker { .. }) => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Overloaded | Self::Saturated { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Overloaded | Self::RateLimited(_) | Self::Saturated { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Failed { failure: AttemptFailure::Late | AttemptFailure::PastDeadline, .. } => {
                 StatusCode::GATEWAY_TIMEOUT
             }
@@ -224,6 +228,7 @@ impl ProxyError {
             Self::NoEndpoint(NoEndpoint::Route { .. } | NoEndpoint::Pool { .. }) => "pod_discovery",
             Self::NoEndpoint(NoEndpoint::Picker { .. } | NoEndpoint::NoPicker { .. }) => "endpoint_picker",
             Self::NoEndpoint(NoEndpoint::Scheduler) => "scheduling",
+            Self::RateLimited(_) => "rate_limit_exceeded",
             Self::Overloaded => "overloaded",
             Self::Saturated { .. } => "saturated",
             Self::Failed { failure: AttemptFailure::Late, .. } => "upstream_timeout",
@@ -236,6 +241,7 @@ impl ProxyError {
     fn retry_after(&self) -> Option<u32> {
         match self {
             Self::Saturated { retry_after, .. } => Some(*retry_after),
+            Self::RateLimited(refused) => Some(refused.retry_after()),
             Self::Failed { failure: AttemptFailure::Late | AttemptFailure::PastDeadline, .. }
             | Self::NoEndpoint(NoEndpoint::NoPicker { .. }) => None,
             Self::Overloaded | Self::Memory(_) | Self::NoEndpoint(_) | Self::Failed { .. } => Some(1),
@@ -257,6 +263,9 @@ impl ProxyError {
         }
         if matches!(self, Self::NotUnderstood(NotUnderstood::Encoded { .. })) {
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(ACCEPTED));
+        }
+        if let Self::RateLimited(refused) = self {
+            refused.tell(headers);
         }
         if matches!(self, Self::Saturated { .. }) {
             let name = HeaderName::from_static(DROPPED_REASON);

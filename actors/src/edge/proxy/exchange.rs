@@ -5,9 +5,11 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use kthena_router::object::Bind;
+use kthena_router::rate_limit::Work;
 use kthena_router::routing::table::ListenerTable;
 
 use super::error::ProxyError;
+use super::rate_limit::Reservation;
 use crate::ops::requests::decisions::DecisionRecord;
 use crate::ops::requests::facts::{End, Facts};
 use crate::ops::requests::names::Subject;
@@ -26,6 +28,8 @@ pub(super) struct Exchange {
     end: End,
     /// How it was decided on, until that is told.
     decision: Option<Box<DecisionRecord>>,
+    /// The tokens that it has taken of a limit.
+    pub(super) reservation: Option<Box<Reservation>>,
 }
 
 impl Exchange {
@@ -35,7 +39,7 @@ impl Exchange {
         let end = End { status: CLIENT_CLOSED_REQUEST, reason: "client_closed", error: None };
         let series = observer.unrouted();
         series.enter();
-        Self { observer: Rc::clone(observer), series, facts, end, decision: None }
+        Self { observer: Rc::clone(observer), series, facts, end, decision: None, reservation: None }
     }
 
     /// Notes that it is being decided on, with the routes of this generation.
@@ -91,6 +95,14 @@ impl Exchange {
         self.end = End { status, reason, error: failed.then_some("upstream_response") };
     }
 
+    /// Counts a piece of the answer that is passed on.
+    pub(super) fn pass(&mut self, piece: &[u8]) {
+        self.facts.bytes += piece.len() as u64;
+        if let Some(reservation) = &mut self.reservation {
+            reservation.pass(piece);
+        }
+    }
+
     /// Notes that the engine broke the answer off, and how.
     pub(super) fn breaks_off(&mut self, status: u16, how: String) {
         self.end = End { status, reason: "upstream_reset", error: Some("upstream_reset") };
@@ -132,5 +144,12 @@ impl Drop for Exchange {
             log.append(facts, self.end, &self.series.names, now);
         }
         self.series.leave();
+        if let Some(reservation) = self.reservation.take() {
+            let whole = self.end.status < 400 && self.end.error.is_none();
+            // What the router has given up itself was no work of an engine.
+            let sent = self.facts.marks.sent.is_some() && self.end.error.is_none();
+            let Facts { upstream_status: answered, usage, .. } = self.facts;
+            reservation.settle(Work { sent, answered, whole, usage, events: 0 });
+        }
     }
 }

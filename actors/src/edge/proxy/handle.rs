@@ -12,7 +12,7 @@ use super::outbound::Outbound;
 use super::pick::pick;
 use super::reply::{Early, Reply, ReplyBody};
 use super::worker::Worker;
-use super::{early_answer, inference, mirrors, models, response_filters, shared_cache};
+use super::{early_answer, inference, mirrors, models, rate_limit, response_filters, shared_cache};
 
 /// Handles one request.
 ///
@@ -40,6 +40,7 @@ async fn answer(call: &mut Call<'_>, incoming: Incoming) -> Result<Reply, Early>
     };
     call.admit()?;
     early_answer::of_rule(call, &decision)?;
+    rate_limit::take(call, &decision, &body).await?;
     let way = call.find(decision)?;
     early_answer::of_backend(call, &way)?;
     let mut outbound = Outbound::new(call, &way);

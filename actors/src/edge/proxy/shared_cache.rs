@@ -1,13 +1,11 @@
 //! Looks up which Pods hold a prompt, for the plugin kvcache-aware, before an endpoint is picked.
 //!
 //! Source: the Go kthena-router. An engine of the pool tells the prompt's tokens, and Redis which Pods hold its blocks. All
-//! of it takes 150 ms at most, and then the request goes on without; so it does at once while Redis is away, which is
-//! tried again once a second.
+//! of it takes 150 ms at most, and then the request goes on without.
 
-use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use kthena_router::config::RedisConfig;
@@ -18,30 +16,24 @@ use kthena_router::scheduling::endpoint::Endpoint;
 use kthena_router::scheduling::owners::{Entries, Owners, keys};
 use kthena_router::scheduling::plugins::kvcache_aware::KvcacheAware;
 use kthena_router_upstream::{Body, Upstream};
-use redis::aio::MultiplexedConnection;
-use redis::{Client, ConnectionAddr, IntoConnectionInfo, RedisResult};
+use redis::RedisResult;
 use tokio::time::timeout;
-use tracing::warn;
 
 use super::backend::Backend;
 use super::call::Call;
+use super::redis_link::RedisLink;
 use crate::ops::metrics::KvEventLabels;
 use crate::pools::kv_events::Questions;
 
 /// How long a request waits for its tokens, and then for Redis.
 const TOKENS_LIMIT: Duration = Duration::from_millis(100);
 const REDIS_LIMIT: Duration = Duration::from_millis(50);
-/// How long Redis is left alone after it could not be reached.
-const PAUSE: Duration = Duration::from_secs(1);
 /// The longest answer of an engine that is read, in bytes: a million tokens.
 const MOST_ANSWER: usize = 16 << 20;
 
 /// The lookups of one worker thread.
 pub(super) struct SharedCache {
-    client: Client,
-    connection: RefCell<Option<MultiplexedConnection>>,
-    /// When Redis was last found away.
-    away: Cell<Option<Instant>>,
+    redis: RedisLink,
     /// For engines that speak http, and for those that speak https.
     questions: [Questions; 2],
 }
@@ -60,19 +52,19 @@ struct Lookup<'l> {
 impl SharedCache {
     /// Makes the lookups of the current thread; nothing is connected yet.
     pub(super) fn new(redis: &RedisConfig, upstream: &Upstream) -> RedisResult<Self> {
-        let info = ConnectionAddr::Tcp(redis.redis_host.clone(), redis.redis_port).into_connection_info()?;
-        let mut settings = info.redis_settings().clone().set_skip_set_lib_name();
-        if let Some(password) = &redis.redis_password {
-            settings = settings.set_password(password.expose());
-        }
-        let client = Client::open(info.set_redis_settings(settings))?;
+        let link = RedisLink::new(
+            (&redis.redis_host, redis.redis_port),
+            redis,
+            "kvcache-aware is neutral until it does",
+            |_| (),
+        )?;
         let questions = [false, true].map(|https| Questions::new(upstream, https));
-        Ok(Self { client, connection: RefCell::default(), away: Cell::default(), questions })
+        Ok(Self { redis: link, questions })
     }
 
     /// Asks what Redis has for the blocks of a prompt; says what came of it.
     async fn look_up(&self, lookup: Lookup<'_>) -> Result<Vec<Entries>, &'static str> {
-        if self.away.get().is_some_and(|since| since.elapsed() < PAUSE) {
+        if self.redis.is_away() {
             return Err("no_redis");
         }
         let asked = Asked::about(lookup.api, lookup.body, lookup.model).ok_or("not_told")?;
@@ -86,32 +78,12 @@ impl SharedCache {
             }
         };
         let keys = keys(lookup.model, &tokens, lookup.plugin.block_size, lookup.plugin.most_blocks);
-        let answer = timeout(REDIS_LIMIT, self.fetch(&keys)).await;
-        let answer = answer.map_err(|_| "no answer in time".to_owned());
-        answer.and_then(|answer| answer.map_err(|error| error.to_string())).map_err(|error| {
-            // A connection that fails or takes too long is not used again.
-            self.connection.take();
-            if self.away.replace(Some(Instant::now())).is_none() {
-                warn!(error, "redis does not answer, kvcache-aware is neutral until it does");
-            }
-            "no_redis"
-        })
-    }
-
-    async fn fetch(&self, keys: &[String]) -> RedisResult<Vec<Entries>> {
-        let open = self.connection.borrow().clone();
-        let mut connection = match open {
-            Some(connection) => connection,
-            None => self.client.get_multiplexed_async_connection().await?,
-        };
         let mut questions = redis::pipe();
-        for key in keys {
+        for key in &keys {
             questions.hgetall(key);
         }
-        let answer = questions.query_async(&mut connection).await?;
-        *self.connection.borrow_mut() = Some(connection);
-        self.away.set(None);
-        Ok(answer)
+        let asked = self.redis.ask(REDIS_LIMIT, async |connection| questions.query_async(connection).await);
+        asked.await.map_err(|_| "no_redis")
     }
 }
 

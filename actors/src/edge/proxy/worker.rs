@@ -23,6 +23,7 @@ use tokio::sync::Semaphore;
 use super::admission::PortPlaces;
 use super::error::{NoEndpoint, ProxyError};
 use super::mirrors;
+use super::rate_limit::SharedLimits;
 use super::shared_cache::SharedCache;
 use crate::edge::ext_proc::Channels;
 use crate::edge::tls::TlsReader;
@@ -84,6 +85,8 @@ pub struct Worker {
     pub(super) pickers: Channels,
     /// Lookups of prompts in Redis, where the scheduler wants them.
     pub(super) shared_cache: Option<SharedCache>,
+    /// Ways to the Redis servers in which replicas count together.
+    pub(super) shared_limits: SharedLimits,
     /// When the worker started, in seconds since the epoch.
     pub(super) started: i64,
     scheduler: RefCell<Child<Scheduler>>,
@@ -118,6 +121,7 @@ impl Worker {
             mirrors: mirrors::room(),
             observer,
             pickers: Channels::new(engines.connect_timeout, engines.endpoint_picker_timeout),
+            shared_limits: SharedLimits::default(),
             shared_cache: SharedCache::new(&serving.config.redis, &serving.upstream).ok(),
             started: i64::try_from(since_epoch.as_secs()).unwrap_or_default(),
             scheduler: RefCell::new(Child::start(Scheduler::NAME, start)),

@@ -68,6 +68,15 @@ pub struct ModelLabel {
     pub model: Text,
 }
 
+/// Labels of refusals by a token limit.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[expect(missing_docs, reason = "the fields are the labels")]
+pub struct RateLimitLabels {
+    pub model: Text,
+    pub limit_type: &'static str,
+    pub path: &'static str,
+}
+
 /// Labels of attempts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 #[expect(missing_docs, reason = "the fields are the labels")]

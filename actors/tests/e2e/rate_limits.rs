@@ -1,0 +1,243 @@
+//! Limits on the tokens of a ModelRoute: counted by each router, or by all of them in Redis.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::join_all;
+use redis::AsyncCommands;
+use serde_json::{Value, json};
+use simulated_engine::{Engine, EngineConfig};
+
+use crate::harness::{Answer, Harness, Network, PORT, read, route_with};
+use crate::redis_server::Redis;
+
+/// A router with one engine, whose answers have ten tokens, and the route `m` with this limit, as YAML.
+async fn router(limit: &str) -> (Harness, Engine) {
+    let network = Network::new();
+    let engine = network.engine_with(10, answering(10)).await;
+    network.model_server("s", "m", &[10]);
+    network.write("route.yaml", &limited("m", limit));
+    (network.start(&[]).await, engine)
+}
+
+fn answering(output_tokens: u64) -> EngineConfig {
+    EngineConfig { output_tokens: Some(output_tokens), loras: vec!["adapter".to_owned()], ..EngineConfig::new("m") }
+}
+
+/// A route of the model and of an adapter; the same limit is its own.
+fn limited(model: &str, limit: &str) -> String {
+    let serves = format!("modelName: {model}\n  loraAdapters: [adapter]\n  rateLimit: {limit}");
+    route_with("r", &serves, "default", "- targetModels: [{modelServerName: s}]")
+}
+
+/// Ten tokens, as the router and the Go router estimate them.
+fn hello(model: &str) -> Value {
+    json!({"model": model, "messages": [{"role": "user", "content": "hello world"}], "max_tokens": 10})
+}
+
+async fn send(harness: &Harness, body: &Value) -> Answer {
+    read(harness.post_to(PORT, "/v1/chat/completions").send_body(body.to_string()).await.unwrap()).await
+}
+
+fn number(answer: &Answer, header: &str) -> u64 {
+    answer.header(header).unwrap_or_else(|| panic!("{header} in {answer:?}")).parse().unwrap()
+}
+
+#[actix_web::test]
+async fn what_is_more_than_the_limit_is_refused_before_it_is_sent() {
+    let (harness, engine) = router("{inputTokensPerUnit: 30, unit: hour}").await;
+    for left in [20, 10, 0] {
+        let answer = send(&harness, &hello("m")).await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(number(&answer, "x-ratelimit-limit-input-tokens"), 30);
+        assert_eq!(number(&answer, "x-ratelimit-remaining-input-tokens"), left);
+    }
+    let refused = send(&harness, &hello("m")).await;
+    let error = &refused.json()["error"];
+    assert_eq!(
+        (refused.status, &error["type"], &error["code"]),
+        (429, &json!("rate_limit_error"), &json!("rate_limit_exceeded"))
+    );
+    assert!(
+        error["message"].as_str().unwrap().contains("rate limit exceeded: the model `m` has 30 input tokens per hour"),
+        "{error}"
+    );
+    let wait = number(&refused, "retry-after");
+    assert!((1100..=1200).contains(&wait), "a third of an hour, not {wait} s");
+    assert_eq!(send(&harness, &hello("adapter")).await.status, 429, "an adapter is limited with its route");
+    assert_eq!(engine.requests(), 3);
+
+    // A changed limit gives nothing back; a route without limit is free.
+    for more in
+        ["{inputTokensPerUnit: 29, unit: hour}", "{inputTokensPerUnit: 31, outputTokensPerUnit: 1000, unit: hour}"]
+    {
+        let generation = harness.registry().await.generation;
+        harness.write("route.yaml", &limited("m", more));
+        harness.until("the change is planned", async || harness.registry().await.generation > generation).await;
+        assert_eq!(send(&harness, &hello("m")).await.status, 429, "{more}");
+    }
+    harness.write("route.yaml", &limited("m", "{unit: hour}"));
+    harness.until("the limit is gone", async || send(&harness, &hello("m")).await.status == 200).await;
+    let exceeded = harness.metric("kthena_router_rate_limit_exceeded_total", &["model=\"m\""]).await;
+    assert_eq!(exceeded, 0.0, "a series ends with its limit");
+}
+
+#[actix_web::test]
+async fn refusals_are_counted_and_logged() {
+    let (harness, _engine) = router("{inputTokensPerUnit: 10, unit: hour}").await;
+    assert_eq!(send(&harness, &hello("m")).await.status, 200);
+    for _ in 0..3 {
+        assert_eq!(send(&harness, &hello("m")).await.status, 429);
+    }
+    let labels = ["model=\"m\"", "limit_type=\"input_tokens\"", "path=\"/v1/chat/completions\""];
+    assert_eq!(harness.metric("kthena_router_rate_limit_exceeded_total", &labels).await, 3.0);
+    let log = harness.logged("rate_limit_exceeded").await;
+    assert!(log.contains("429"), "{log}");
+}
+
+#[actix_web::test]
+async fn requests_at_the_same_time_take_no_more_than_there_is() {
+    let (harness, engine) = router("{outputTokensPerUnit: 100, unit: hour}").await;
+    let body = hello("m");
+    let answers = join_all((0..200).map(|_| send(&harness, &body))).await;
+    let served = answers.iter().filter(|answer| answer.status == 200).count();
+    assert!((1..=10).contains(&served), "{served} answers of ten tokens each");
+    assert_eq!(engine.requests(), served as u64);
+    assert!(answers.iter().all(|answer| [200, 429].contains(&answer.status)));
+}
+
+#[actix_web::test]
+async fn a_client_that_leaves_pays_for_what_it_saw() {
+    let network = Network::new();
+    let pace = Duration::from_millis(5);
+    let _engine = network.engine_with(10, EngineConfig { time_per_output_token: pace, ..answering(1000) }).await;
+    network.model_server("s", "m", &[10]);
+    network.write("route.yaml", &limited("m", "{inputTokensPerUnit: 1000, outputTokensPerUnit: 1000, unit: hour}"));
+    let harness = network.start(&[]).await;
+    let mut body = hello("m");
+    (body["stream"], body["max_tokens"]) = (json!(true), json!(1000));
+    let mut answer = harness.post_to(PORT, "/v1/chat/completions").send_body(body.to_string()).await.unwrap();
+    assert_eq!(answer.headers().get("x-ratelimit-remaining-output-tokens").unwrap(), "0");
+    let mut seen = 0;
+    while seen < 10 {
+        let piece = answer.next().await.unwrap().unwrap();
+        seen += piece.windows(2).filter(|pair| pair == b"\n\n").count();
+    }
+    drop(answer);
+    let (short, mut charged) = (hello("m"), None);
+    harness
+        .until("the rest is given back", async || {
+            let answer = send(&harness, &short).await;
+            answer.status == 200
+        })
+        .await;
+    let answer = send(&harness, &short).await;
+    charged.replace(1000 - number(&answer, "x-ratelimit-remaining-output-tokens"));
+    let charged = charged.unwrap();
+    assert!((10..300).contains(&charged), "{charged} tokens for about {seen} and two short answers that have ten");
+}
+
+#[actix_web::test]
+async fn work_that_was_not_done_is_not_charged_and_other_work_once() {
+    let network = Network::new();
+    let engines = [network.engine_with(10, answering(10)).await, network.engine_with(11, answering(10)).await];
+    network.model_server("s", "m", &[10, 11]);
+    network
+        .write("route.yaml", &limited("m", "{inputTokensPerUnit: 100000, outputTokensPerUnit: 100000, unit: month}"));
+    let harness = network.start(&[]).await;
+    let left =
+        |answer: &Answer| ["input", "output"].map(|way| number(answer, &format!("x-ratelimit-remaining-{way}-tokens")));
+    let fail = |status| {
+        for engine in &engines {
+            engine.faults().set_error_status(status).unwrap();
+            engine.faults().set_error_rate(1.0).unwrap();
+        }
+    };
+    for status in [400, 503] {
+        fail(status);
+        for _ in 0..5 {
+            assert_eq!(send(&harness, &hello("m")).await.status, status);
+        }
+    }
+    engines.iter().for_each(|engine| engine.faults().clear());
+    let answer = send(&harness, &hello("m")).await;
+    assert_eq!(left(&answer), [99_990, 99_990], "this one alone has taken");
+
+    // One of two endpoints fails: a request that is sent twice is charged once.
+    engines[0].faults().set_error_status(503).unwrap();
+    engines[0].faults().set_error_rate(1.0).unwrap();
+    let (before, served) = (engines[0].requests(), Cell::new(1));
+    harness
+        .until("a request was sent twice", async || {
+            served.set(served.get() + 1);
+            assert_eq!(send(&harness, &hello("m")).await.status, 200);
+            engines[0].requests() > before
+        })
+        .await;
+    let charged = 10 * (served.get() + 1);
+    assert_eq!(left(&send(&harness, &hello("m")).await), [100_000 - charged; 2], "after {} answers", served.get());
+    harness.write("server-s.yaml", "# nothing\n");
+    harness.until("nobody is there", async || send(&harness, &hello("m")).await.status >= 500).await;
+}
+
+#[actix_web::test]
+async fn routers_count_together_in_redis_and_go_on_without_it() {
+    let (mut redis, mut connection) = Redis::start().await;
+    let limit = format!(
+        "{{inputTokensPerUnit: 100, outputTokensPerUnit: 1000, unit: hour, global: {{redis: {{address: \"127.0.0.1:{}\"}}}}}}",
+        redis.port
+    );
+    let routers = [router(&limit).await, router(&limit).await, router(&limit).await];
+    let body = hello("m");
+    let mut answers = Vec::new();
+    for (harness, _) in &routers {
+        answers.extend(join_all((0..20).map(|_| send(harness, &body))).await);
+    }
+    let served = answers.iter().filter(|answer| answer.status == 200).count();
+    let mut unchecked = 0.0;
+    for (harness, _) in &routers {
+        unchecked += harness.metric("kthena_router_rate_limit_unchecked_total", &["model=\"m\""]).await;
+    }
+    // On a busy machine Redis is late for some, which are let through.
+    assert!(served as f64 <= 10.0 + unchecked, "{served} of ten tokens each, {unchecked} of them unchecked");
+    assert!(answers.iter().any(|answer| answer.status == 429 && answer.text().contains("rate limit")));
+    let tokens: f64 = connection.hget("kthena:ratelimit:m:input", "tokens").await.unwrap();
+    assert!(tokens < 10.0, "{tokens} are left");
+    let expires: i64 = connection.ttl("kthena:ratelimit:m:output").await.unwrap();
+    assert!((10_000..=10_800).contains(&expires), "three units, not {expires} s");
+
+    redis.server.kill().unwrap();
+    redis.server.wait().unwrap();
+    let (harness, _engine) = &routers[0];
+    assert_eq!(send(harness, &body).await.status, 200, "a limit that cannot be checked lets through");
+    assert!(harness.metric("kthena_router_rate_limit_unchecked_total", &["model=\"m\""]).await >= 1.0);
+    harness.until("the route says so", async || says_unavailable(harness).await).await;
+    let (server, mut connection) = Redis::start_on(redis.port).await;
+    redis.server = server;
+    connection
+        .hset_multiple::<_, _, _, ()>("kthena:ratelimit:m:input", &[("tokens", "0"), ("last_update", "99999999999")])
+        .await
+        .unwrap();
+    harness.until("it is checked again", async || send(harness, &body).await.status == 429).await;
+    harness.until("the route says so", async || !says_unavailable(harness).await).await;
+    // What is there in another type is an error of Redis, and no refusal.
+    connection.del::<_, ()>("kthena:ratelimit:m:input").await.unwrap();
+    connection.set::<_, _, ()>("kthena:ratelimit:m:input", "text").await.unwrap();
+    assert_eq!(send(harness, &body).await.status, 200);
+}
+
+async fn says_unavailable(harness: &Harness) -> bool {
+    harness.dump("modelroutes").await.text().contains("RedisUnavailable")
+}
+
+#[actix_web::test]
+async fn a_redis_that_is_not_there_limits_nobody() {
+    let (harness, engine) =
+        router("{inputTokensPerUnit: 1, unit: hour, global: {redis: {address: \"nowhere.invalid:6379\"}}}").await;
+    for _ in 0..5 {
+        assert_eq!(send(&harness, &hello("m")).await.status, 200);
+    }
+    assert_eq!(engine.requests(), 5);
+    assert_eq!(harness.metric("kthena_router_rate_limit_unchecked_total", &["model=\"m\""]).await, 5.0);
+}

@@ -1,0 +1,40 @@
+//! A real Redis for one test.
+
+use std::net::Ipv4Addr;
+use std::process::{Child, Command, Stdio};
+
+use redis::aio::MultiplexedConnection;
+
+use crate::harness::{free_port, until};
+
+/// A Redis server that ends with its test.
+pub(crate) struct Redis {
+    pub(crate) server: Child,
+    pub(crate) port: u16,
+}
+
+impl Redis {
+    pub(crate) async fn start() -> (Self, MultiplexedConnection) {
+        let port = free_port(Ipv4Addr::LOCALHOST.into());
+        let (server, connection) = Self::start_on(port).await;
+        (Self { server, port }, connection)
+    }
+
+    pub(crate) async fn start_on(port: u16) -> (Child, MultiplexedConnection) {
+        let server = Command::new("redis-server")
+            .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port", &port.to_string()])
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("Debian's package redis-server is installed");
+        let client = redis::Client::open(("127.0.0.1", port)).unwrap();
+        until("redis answers", async || client.get_multiplexed_async_connection().await.is_ok()).await;
+        (server, client.get_multiplexed_async_connection().await.unwrap())
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        drop(self.server.kill());
+        drop(self.server.wait());
+    }
+}
