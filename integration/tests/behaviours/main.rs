@@ -32,6 +32,7 @@ mod scene;
 mod service_ports;
 mod silence;
 mod streams;
+mod token_limits;
 mod walk_through;
 
 const BEHAVIOURS: &[Behaviour] = &[
@@ -62,6 +63,7 @@ const BEHAVIOURS: &[Behaviour] = &[
     behaviour!(AnyCluster, engine_rollout::new_pods_of_a_service_replace_old_ones_without_a_failed_request),
     behaviour!(AnyCluster, router_rollout::new_routers_replace_old_ones_without_a_failed_request),
     behaviour!(TestCluster, router_rollout::a_router_that_stops_tells_its_clients_to_go_elsewhere),
+    behaviour!(TestCluster, token_limits::replicas_share_a_limit_in_redis_and_serve_without_it),
     behaviour!(TestCluster, leadership::one_replica_writes_and_another_takes_over_when_it_dies),
     behaviour!(TestCluster, missed_events::changes_made_while_the_api_server_is_down_take_effect),
     behaviour!(TestCluster, compaction::changes_take_effect_although_their_history_is_gone),
