@@ -40,7 +40,7 @@ pub struct Prompt {
 const FIELDS: usize = 6;
 /// Blocks that are remembered of a prompt: a million tokens.
 const MOST_BLOCKS: usize = 16 * 1024;
-/// Strings from this length on that have no white space near their beginning are no texts.
+/// Strings from this length on that begin as `data:` URIs and Base64 do are no texts.
 const BINARY: usize = 1024;
 /// What an image is taken for, in bytes of text.
 const IMAGE_BYTES: usize = 256 * 4;
@@ -80,6 +80,15 @@ impl Prompt {
             [prompt_key, previous].into_iter().map(<[u8]>::trim_ascii).find(|key| key.len() > 2 && key[0] == b'"');
         Self { key: key.map(|key| root.followed_by(key)), ..chain.end() }
     }
+}
+
+/// Returns whether a string is an image or a sound: long, and without a byte that Base64 and `data:` URIs do not have. Not
+/// every language separates its words by spaces.
+fn is_binary(text: &[u8]) -> bool {
+    let is_used = |byte: &u8| {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=' | b'-' | b'_' | b':' | b';' | b',' | b'.')
+    };
+    text.len() >= BINARY && text[..BINARY / 4].iter().all(is_used)
 }
 
 /// A place in valid JSON.
@@ -200,8 +209,7 @@ impl Chain {
 
     /// Adds a text; `quoted` is the same with the quote at its end.
     fn add_text(&mut self, text: &[u8], quoted: &[u8]) {
-        let is_text = |text: &[u8]| text[..BINARY / 4].iter().any(|byte| matches!(byte, b' ' | b'\\'));
-        if text.len() < BINARY || is_text(text) {
+        if !is_binary(text) {
             return self.add(quoted);
         }
         let digest = BlockHash(0).followed_by(text).0.to_le_bytes();

@@ -98,6 +98,16 @@ fn an_image_counts_by_its_digest() {
 }
 
 #[test]
+fn a_text_without_spaces_is_no_image() {
+    let body =
+        |end: &str| format!(r#"{{"prompt":"{}{end}"}}"#, "请用一句话总结下面的文章，并列出三个要点。".repeat(100));
+    let (first, second) = (body("一"), body("二"));
+    let prompt = Prompt::read(first.as_bytes(), "m", None);
+    assert!(prompt.tokens > 1_500, "{}", prompt.tokens);
+    assert!(common(&first, &second) > 20, "{}", common(&first, &second));
+}
+
+#[test]
 fn replicas_agree_on_hashes() {
     let hash = BlockHash(0).followed_by(b"block");
     assert_eq!(hash, BlockHash(0).followed_by(b"block"));
