@@ -32,6 +32,8 @@ pub struct EndpointMetrics {
     pub inter_token_latency: HistogramTotals,
     /// Tokens that the KV cache has room for; `None` if the engine does not say.
     pub cache_tokens: Option<u64>,
+    /// Whether the engine sleeps: it has given its memory back and answers nothing until it is woken.
+    pub is_asleep: bool,
 }
 
 /// The two ever growing totals of a histogram; zero if it is missing.
@@ -93,6 +95,7 @@ enum Sample {
     CacheTokens,
     /// A family whose value is 1 and whose labels tell the blocks of the cache.
     CacheBlocks,
+    Awake,
 }
 
 /// The names of one engine.
@@ -131,8 +134,10 @@ const VLLM: Names = Names {
         ("vllm:time_per_output_token_seconds_sum", Sample::OlderInterTokenSum),
         ("vllm:time_per_output_token_seconds_count", Sample::OlderInterTokenCount),
         ("vllm:cache_config_info", Sample::CacheBlocks),
+        ("vllm:engine_sleep_state", Sample::Awake),
     ],
-    splits: &[],
+    // Of the states of sleep, each of which has a series, one tells the others.
+    splits: &[(b"sleep_state", b"awake")],
 };
 
 const SGLANG: Names = Names {
@@ -195,10 +200,13 @@ impl Dialect {
 }
 
 impl Sample {
-    const NUMBER: usize = Self::CacheBlocks as usize + 1;
+    const NUMBER: usize = Self::Awake as usize + 1;
 
     const fn is_gauge(self) -> bool {
-        matches!(self, Self::Running | Self::Waiting | Self::KvUsage | Self::OlderKvUsage | Self::CacheTokens)
+        matches!(
+            self,
+            Self::Running | Self::Waiting | Self::KvUsage | Self::OlderKvUsage | Self::CacheTokens | Self::Awake
+        )
     }
 }
 
@@ -274,6 +282,7 @@ pub fn parse(page: &[u8], dialect: Dialect) -> Result<EndpointMetrics, Expositio
         time_to_first_token: first_token.unwrap_or_default(),
         inter_token_latency: inter_token.unwrap_or_default(),
         cache_tokens: totals.of(Sample::CacheTokens).map(|total| total.sum as u64).filter(|tokens| *tokens > 0),
+        is_asleep: totals.of(Sample::Awake).is_some_and(|awake| awake.sum == 0.0),
     })
 }
 

@@ -48,6 +48,7 @@ fn reads_a_page_of_each_engine() {
         time_to_first_token: totals(1.5, 10),
         inter_token_latency: totals(24.0, 1200),
         cache_tokens: Some(307_328),
+        is_asleep: false,
     };
     assert_eq!(parse(vllm.as_bytes(), Dialect::Vllm), Ok(expected));
     assert_eq!(parse(sglang.as_bytes(), Dialect::Sglang), Ok(expected));
@@ -59,6 +60,25 @@ fn a_cache_whose_size_is_not_known_has_none() {
         ["block_size=\"16\",num_gpu_blocks=\"None\"", "block_size=\"16\"", "num_gpu_blocks=\"0\",block_size=\"16\""]
     {
         assert_eq!(read(&format!("{SMALLEST}vllm:cache_config_info{{{labels}}} 1.0\n")).cache_tokens, None, "{labels}");
+    }
+}
+
+#[test]
+fn an_engine_of_which_no_rank_is_awake_sleeps() {
+    let page = |states: &[(&str, u8)]| {
+        let series = states
+            .iter()
+            .map(|(state, value)| format!("vllm:engine_sleep_state{{sleep_state=\"{state}\"}} {value}.0\n"));
+        SMALLEST.to_owned() + &series.collect::<String>()
+    };
+    for (states, is_asleep) in [
+        (&[][..], false),
+        (&[("awake", 1), ("weights_offloaded", 0), ("discard_all", 0)], false),
+        (&[("awake", 0), ("weights_offloaded", 1), ("discard_all", 0)], true),
+        (&[("discard_all", 1), ("awake", 0), ("weights_offloaded", 0)], true),
+        (&[("awake", 0), ("discard_all", 1), ("awake", 1), ("discard_all", 0)], false),
+    ] {
+        assert_eq!(read(&page(states)).is_asleep, is_asleep, "{states:?}");
     }
 }
 

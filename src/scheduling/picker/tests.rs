@@ -18,11 +18,12 @@ struct Case {
     in_flight: u32,
     elsewhere: u32,
     ejected: bool,
+    asleep: bool,
     penalty: u32,
     tried: bool,
 }
 
-const IDLE: Case = Case { in_flight: 0, elsewhere: 0, ejected: false, penalty: 0, tried: false };
+const IDLE: Case = Case { in_flight: 0, elsewhere: 0, ejected: false, asleep: false, penalty: 0, tried: false };
 
 fn endpoints(count: usize) -> Vec<Endpoint> {
     (0..count)
@@ -37,7 +38,11 @@ fn observations(cases: &[Case]) -> Vec<Observation> {
     cases
         .iter()
         .map(|case| Observation {
-            metrics: Some(EndpointMetrics { running: case.elsewhere, ..EndpointMetrics::default() }),
+            metrics: Some(EndpointMetrics {
+                running: case.elsewhere,
+                is_asleep: case.asleep,
+                ..EndpointMetrics::default()
+            }),
             in_flight_at_scrape: 0,
             standing: if case.ejected { Standing::Ejected(Cause::Refused) } else { Standing::Serving },
             ..Observation::default()
@@ -98,6 +103,12 @@ fn the_endpoint_with_the_fewest_requests_is_picked() {
         (
             "an ejected one is the last resort",
             [Case { ejected: true, ..IDLE }, Case { ejected: true, tried: true, ..IDLE }],
+            Ok(0),
+        ),
+        ("one that sleeps is out", [Case { asleep: true, ..IDLE }, Case { in_flight: 9, ..IDLE }], Ok(1)),
+        (
+            "one that sleeps is the last resort",
+            [Case { asleep: true, ..IDLE }, Case { asleep: true, tried: true, ..IDLE }],
             Ok(0),
         ),
         ("all tried", [Case { tried: true, ..IDLE }, Case { tried: true, ..IDLE }], Err(PickError::AllTried)),
@@ -181,7 +192,7 @@ proptest! {
     ) {
         let cases: Vec<_> = cases
             .into_iter()
-            .map(|(in_flight, elsewhere, ejected, tried)| Case { in_flight, elsewhere, ejected, penalty: 0, tried })
+            .map(|(in_flight, elsewhere, ejected, tried)| Case { in_flight, elsewhere, ejected, tried, ..IDLE })
             .collect();
         let untried = cases.iter().filter(|case| !case.tried).count();
         match pick(&cases, seed) {

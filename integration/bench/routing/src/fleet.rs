@@ -291,6 +291,7 @@ impl Run<'_> {
                     time_to_first_token: self.latencies[place].0,
                     inter_token_latency: self.latencies[place].1,
                     cache_tokens: Some(self.workload.fleet[place].cache_tokens.into()),
+                    is_asleep: false,
                 });
                 known.observation.in_flight_at_scrape = known.in_flight;
                 known.observation.adapters = adapters(&self.engines[place], self.workload.fleet[place].slots);
