@@ -32,8 +32,9 @@ const MOST_REPLICAS: f32 = 16.0;
 const UNKNOWN: f32 = 16.0;
 /// Marks times endpoints that are shared out evenly; hashes spread more of them well enough.
 const MOST: usize = 1 << 18;
-/// An endpoint may have this part of its share of marks more than others.
-const SLACK: usize = 20;
+/// An endpoint may have this part of its share of marks more than others: where prompts just fit into the caches of a pool,
+/// a few more at one of them have it compute what another one would have had room for.
+const SLACK: usize = 100;
 /// The part of a prompt that does not count as cached where other replicas would not look for it, so that all of them come
 /// back to its home and its other copies are forgotten.
 const STRAY: f32 = 0.1;

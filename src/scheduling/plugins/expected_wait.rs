@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cost = (backlog + uncached x harm + 100 tokens x requests) / rate + adapter        score = least cost / cost
-//! harm = 1 + 0.07 x requests, 16 at most; where others send to the pool as well, 1 + 0.3 x requests, 50 at most
+//! harm = 1 + 0.07 x requests, 16 at most; where others send to the pool as well, 1 + requests, 50 at most
 //! ```
 //!
 //! - `backlog`: prompt tokens to be computed there for requests whose answers have not begun. This router's own are known
@@ -30,7 +30,7 @@ use crate::scheduling::request::PickRequest;
 /// What each request at an endpoint adds to the weight of a token that it has to compute, and the largest such weight.
 const HARM: (f32, f32) = (0.07, 16.0);
 /// The same where others send to the pool as well.
-const SHARED_HARM: (f32, f32) = (0.3, 50.0);
+const SHARED_HARM: (f32, f32) = (1.0, 50.0);
 /// What a request's answer is worth in tokens of a prompt.
 const ANSWER: f32 = 100.0;
 /// The part of a prompt that is thought to be computed of a request that waits from elsewhere.
