@@ -8,6 +8,7 @@
 mod api_server;
 mod black_holes;
 mod calls;
+mod capacity;
 mod changes;
 mod checks;
 mod cluster;

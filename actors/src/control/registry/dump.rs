@@ -8,6 +8,7 @@ use kthena_router::inference::kv_events::index::Standing as Heard;
 use kthena_router::kinds::model_server::InferenceEngine;
 use kthena_router::object::{Kind, ObjectKey, PoolKey};
 use kthena_router::plan::{AncestorReport, Reports};
+use kthena_router::scheduling::room::Room;
 use kthena_router::selector::has_all;
 use kthena_router::world::World;
 use serde_json::{Value, json};
@@ -171,6 +172,7 @@ fn health(pools: &Pools<'_>) -> Vec<Value> {
             "inFlight": member.cell.in_flight(),
             "penalty": member.cell.penalty(),
             "scraped": member.observation.metrics.is_some(),
+            "asleep": member.observation.metrics.is_some_and(|metrics| metrics.is_asleep),
             "cache": cache(member),
         })
     };
@@ -180,6 +182,10 @@ fn health(pools: &Pools<'_>) -> Vec<Value> {
             "namespace": &*key.object.namespace,
             "kind": key.kind.as_str(),
             "port": key.port,
+            "room": match pool.view().room {
+                Room::Left => "left",
+                Room::Full => "full",
+            },
             "endpoints": pool.view().members.iter().map(endpoint).collect::<Vec<_>>(),
         })
     };
