@@ -109,3 +109,13 @@ bench-proxy:
 bench-instructions BEFORE:
     cargo build --profile dist
     python3 integration/bench/instructions.py --before {{BEFORE}}
+
+# What a router costs that nobody asks anything.
+bench-idle:
+    cargo build --release --package kthena-router-actors
+    python3 integration/bench/idle_cost.py
+
+# The router beside rivals on one fleet, by HTTP; rivals are installed into `target/rivals`.
+bench-rivals *OPTIONS:
+    cargo build --release --package kthena-router-actors --package kthena-router-proving-ground
+    python3 integration/bench/rivals.py {{OPTIONS}}

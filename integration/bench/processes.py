@@ -64,9 +64,9 @@ class Cpu:
 
 @contextmanager
 def started(
-    name: str, core: int, command: list[str], directory: Path
+    name: str, core: int | str, command: list[str], directory: Path
 ) -> Iterator[Started]:
-    """Runs a command on one core for as long as the context lasts."""
+    """Runs a command on a core, or on some (`0,1`), for as long as the context lasts."""
     log = directory / f"{name}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(

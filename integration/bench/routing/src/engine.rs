@@ -8,6 +8,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use std::rc::Rc;
 
+use kthena_router::inference::prompt::BlockHash;
+
 use crate::cache::Cache;
 use crate::slots::Slots;
 
@@ -108,6 +110,14 @@ pub struct Engine {
     step: u64,
     /// Whether a step is under way.
     is_busy: bool,
+}
+
+/// Returns the blocks of an answer that the next turn of a dialogue begins with. They follow from the prompt, so that an
+/// engine and a client that never met agree on them.
+pub fn answer(last: Option<u64>, tokens: u32) -> Vec<u64> {
+    let first = BlockHash(last.unwrap_or_default()).followed_by(b"answer");
+    let blocks = std::iter::successors(Some(first), |block| Some(block.followed_by(b"answer")));
+    blocks.take((tokens / BLOCK) as usize).map(|block| block.0).collect()
 }
 
 impl Engine {

@@ -1,20 +1,24 @@
-//! Runs every workload with every policy, and prints a table.
+//! Runs every workload with every policy, and prints a table; or lends its workloads and engines to a run over HTTP.
 
-use std::io::{Write, stdout};
+use std::io::{BufWriter, Write, stdout};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::Result;
-use clap::Parser;
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use futures::future::try_join_all;
 use kthena_router_proving_ground::fleet::run;
 use kthena_router_proving_ground::policies::ALL;
 use kthena_router_proving_ground::report::{Figures, HEAD};
-use kthena_router_proving_ground::trace;
-use kthena_router_proving_ground::workloads::Maker;
+use kthena_router_proving_ground::workloads::{Maker, Workload};
+use kthena_router_proving_ground::{jobs, served, trace};
 
 /// Compares routing policies on simulated engines, in virtual time.
 #[derive(Parser)]
 struct Options {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// The seed of workloads and draws.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -35,8 +39,52 @@ struct Options {
     replicas: Vec<usize>,
 }
 
+/// What else can be done with the workloads.
+#[derive(Subcommand)]
+enum Command {
+    /// Write the first workload as JSON lines.
+    Jobs,
+    /// Serve as the engines of the first workload until ended.
+    Serve {
+        /// An engine's address; as many of them as the workload has engines are used.
+        #[arg(long = "address", required = true)]
+        addresses: Vec<IpAddr>,
+        /// The port, the same at each address.
+        #[arg(long)]
+        port: u16,
+        /// How much faster than real ones the engines are.
+        #[arg(long, default_value_t = 1.0)]
+        speed: f64,
+    },
+}
+
 fn main() -> Result<()> {
     let options = Options::parse();
+    let is_wanted =
+        |names: &[String], name: &str| names.is_empty() || names.iter().any(|start| name.starts_with(start));
+    let mut workloads = workloads(&options)?;
+    workloads.retain(|workload| is_wanted(&options.only, workload.name));
+    match &options.command {
+        None => compare(&options, &workloads, is_wanted),
+        Some(Command::Jobs) => jobs::write(first(&workloads)?, &mut BufWriter::new(stdout().lock())),
+        Some(Command::Serve { addresses, port, speed }) => serve(first(&workloads)?, addresses, *port, *speed),
+    }
+}
+
+fn first(workloads: &[Workload]) -> Result<&Workload> {
+    workloads.first().context("no workload has a name that begins so")
+}
+
+fn serve(workload: &Workload, addresses: &[IpAddr], port: u16, speed: f64) -> Result<()> {
+    let engines = workload.fleet.iter().zip(addresses);
+    actix_web::rt::System::new().block_on(async {
+        let servers = engines.map(|(spec, address)| served::serve(*spec, speed, SocketAddr::new(*address, port)));
+        try_join_all(servers.collect::<Result<Vec<_>>>()?).await?;
+        Ok(())
+    })
+}
+
+fn workloads(options: &Options) -> Result<Vec<Workload>> {
     let mut workloads = Maker::new(options.seed, options.scale).all();
     if let Some(traces) = &options.traces {
         let conversation = traces.join("mooncake_conversation_trace.jsonl");
@@ -48,12 +96,15 @@ fn main() -> Result<()> {
             options.scale.min(1.0),
         )?);
     }
+    Ok(workloads)
+}
+
+/// Runs workloads with policies and prints the figures.
+fn compare(options: &Options, workloads: &[Workload], is_wanted: fn(&[String], &str) -> bool) -> Result<()> {
     let mut out = stdout().lock();
     writeln!(out, "{HEAD}")?;
     let epoch = Instant::now();
-    let is_wanted =
-        |names: &[String], name: &str| names.is_empty() || names.iter().any(|start| name.starts_with(start));
-    for workload in workloads.iter().filter(|workload| is_wanted(&options.only, workload.name)) {
+    for workload in workloads {
         for rival in ALL.into_iter().filter(|rival| is_wanted(&options.policy, rival.name())) {
             for replicas in &options.replicas {
                 let policies = (0..*replicas).map(|_| rival.policy()).collect();

@@ -5,7 +5,7 @@ use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 
-use crate::engine::{BLOCK, LARGE, Prompt, SMALL, Spec};
+use crate::engine::{BLOCK, LARGE, Prompt, SMALL, Spec, answer};
 use crate::fleet::outage::Outage;
 use crate::fleet::prompt;
 
@@ -285,9 +285,9 @@ impl Maker {
                 text.add(self.content(), self.rng.random_range(question.0..question.1));
                 let before = text.0.clone();
                 let output = self.rng.random_range(output.0..output.1) / BLOCK * BLOCK + BLOCK;
-                text.add(self.content(), output);
+                let answer = answer(before.last().copied(), output);
+                text.0.extend(&answer);
                 let pause = -(1.0 - self.rng.random::<f64>()).ln() * pause;
-                let answer = text.0[before.len()..].to_vec();
                 Turn { prompt: prompt(before, 0, output, answer), pause }
             })
             .collect()
