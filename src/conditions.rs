@@ -55,10 +55,12 @@ pub mod kind {
     pub const INSECURE_FRONTEND: &str = "InsecureFrontendValidationMode";
     /// The listener's hostname overlaps that of another TLS listener of the port.
     pub const OVERLAPPING_TLS: &str = "OverlappingTLSConfig";
+    /// The Pods of a backend that has prefill and decode done by different ones can be paired, all of them.
+    pub const PAIRED: &str = "Paired";
     /// Some of the route's rules are invalid, and the others are served.
     pub const PARTIALLY_INVALID: &str = "PartiallyInvalid";
     /// The conditions that an object has at some times only: when one of them ceases, it goes away.
-    pub const OCCASIONAL: &[&str] = &[INSECURE_FRONTEND, OVERLAPPING_TLS, PARTIALLY_INVALID, UNSERVED_FIELDS];
+    pub const OCCASIONAL: &[&str] = &[INSECURE_FRONTEND, OVERLAPPING_TLS, PAIRED, PARTIALLY_INVALID, UNSERVED_FIELDS];
     /// The conditions that are bad news when they hold; of all others it is bad news when they do not.
     pub const BAD_NEWS: &[&str] = &[CONFLICTED, INSECURE_FRONTEND, OVERLAPPING_TLS, PARTIALLY_INVALID, UNSERVED_FIELDS];
     /// The backend has endpoints that can serve.
@@ -85,6 +87,12 @@ pub mod reason {
     pub const CONFLICTED: &str = "Conflicted";
     /// The backend has endpoints that can serve, and others that requests fail at.
     pub const ENDPOINTS_EJECTED: &str = "EndpointsEjected";
+    /// A group of Pods lacks a role.
+    pub const GROUP_INCOMPLETE: &str = "GroupIncomplete";
+    /// A Pod lacks the label that names its group.
+    pub const GROUP_MISSING: &str = "GroupMissing";
+    /// All Pods of a role of a group are not ready.
+    pub const GROUP_NOT_READY: &str = "GroupNotReady";
     /// Another listener of the Gateway has the same port and hostname.
     pub const HOSTNAME_CONFLICT: &str = "HostnameConflict";
     /// A rule has filters that exclude each other.
@@ -133,6 +141,8 @@ pub mod reason {
     pub const NO_VALID_CA_CERTIFICATE: &str = "NoValidCACertificate";
     /// Two listeners serve one name.
     pub const OVERLAPPING_HOSTNAMES: &str = "OverlappingHostnames";
+    /// Every Pod can be paired.
+    pub const PAIRED: &str = "Paired";
     /// The Gateway of the ListenerSet is not accepted.
     pub const PARENT_NOT_ACCEPTED: &str = "ParentNotAccepted";
     /// The socket is not open yet.
@@ -149,6 +159,8 @@ pub mod reason {
     pub const REF_NOT_PERMITTED: &str = "RefNotPermitted";
     /// Every reference is resolved.
     pub const RESOLVED_REFS: &str = "ResolvedRefs";
+    /// A Pod has the labels of two roles.
+    pub const ROLE_CONFLICT: &str = "RoleConflict";
     /// The installed release is served.
     pub const SUPPORTED_VERSION: &str = "SupportedVersion";
     /// The policy is for something that does not exist.

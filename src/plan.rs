@@ -29,6 +29,7 @@ use service_ports::ServicePorts;
 pub use complaints::Complaint;
 pub use http::{HttpParentReport, HttpRouteReport};
 pub use inference_pools::InferencePoolReport;
+pub use parts::{Count, Group, Parts, ROLE_LABEL};
 pub use policies::PolicyReport;
 pub use pools::PoolPlan;
 pub use report::{
@@ -41,6 +42,7 @@ mod complaints;
 mod http;
 mod inference_pools;
 mod models;
+mod parts;
 mod policies;
 mod pools;
 mod report;

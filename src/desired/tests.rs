@@ -118,11 +118,10 @@ fn every_own_object_gets_its_status_and_no_other() {
 fn fields_that_are_accepted_and_not_served_are_a_condition_and_an_event_until_they_go() {
     let asking = OBJECTS.replace(
         "workloadSelector: {matchLabels: {app: a}}",
-        "kvConnector: {type: nixl}, workloadSelector: {matchLabels: {app: a}, pdGroup: {groupKey: g, \
-             prefillLabels: {role: p}, decodeLabels: {role: d}}}",
+        "kvConnector: {type: nixl}, workloadSelector: {matchLabels: {app: a}}",
     );
     let written = writes(&world(&asking), &controller());
-    for (target, fields) in [(status(Kind::ModelServer, "s"), &["pdGroup", "kvConnector"])] {
+    for (target, fields) in [(status(Kind::ModelServer, "s"), &["kvConnector"])] {
         let write = &written[&target];
         let conditions = write.body["status"]["conditions"].as_array().unwrap();
         let condition = conditions.iter().find(|condition| condition["type"] == "UnservedFields").unwrap();

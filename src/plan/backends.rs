@@ -194,9 +194,10 @@ fn pool(
         sessions: SessionKeys::default(),
         requests: None,
         kv_events: None,
+        disaggregation: None,
     };
     let key = PoolKey { kind: Kind::Service, object: service.clone(), port: Some(number) };
-    PoolPlan { key, policy: Arc::new(policy), profile: None, endpoints, selected: services.count(service) }
+    PoolPlan { key, policy: Arc::new(policy), profile: None, endpoints, selected: services.count(service), parts: None }
 }
 
 /// Makes an endpoint; one without a Pod is called by its address.

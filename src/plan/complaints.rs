@@ -53,6 +53,7 @@ fn is_fault(condition: &Condition) -> bool {
             // A listener that is at fault says so by other conditions, and one that is not open yet will be.
             kind::PROGRAMMED => ![reason::PENDING, reason::INVALID].contains(&condition.reason),
             kind::READY => condition.reason != reason::NO_READY_ENDPOINTS,
+            kind::PAIRED => condition.reason != reason::GROUP_NOT_READY,
             _ => true,
         }
 }

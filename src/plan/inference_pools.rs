@@ -9,17 +9,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::parts::{Parts, Sharing};
 use super::pools::{Selected, Selection, select};
 use super::service_ports::ServicePorts;
 use super::{AncestorReport, Controller, PoolPlan};
 use crate::conditions::{Condition, Problem, Verdict, kind, reason};
 use crate::gateway::gateways::OwnGateway;
 use crate::kinds::faults::Fault;
-use crate::kinds::inference_pool::{
-    EndpointPickerRef, FAIL_OPEN, H2C, InferencePoolSpec, TargetPort, inference_pool_faults,
-};
+use crate::kinds::inference_pool::{EndpointPickerRef, FAIL_OPEN, H2C, TargetPort, inference_pool_faults};
 use crate::kinds::model_server::InferenceEngine;
 use crate::object::{Kind, ObjectKey, PoolKey};
+use crate::routing::disaggregation::Disaggregation;
 use crate::routing::http::route::Rule;
 use crate::routing::pool::{BackendProtocol, ExternalPicker, PickerPolicy, PoolIndex, PoolPolicy, RequestPolicy};
 use crate::routing::retry::RetryPolicy;
@@ -28,6 +28,10 @@ use crate::world::{InferencePoolFacts, World};
 
 /// The most Gateways that a pool's status can tell of.
 const MAX_PARENTS: usize = 32;
+
+/// Who arranges it that two Pods work on a request, unless an annotation says another: the Pods of llm-d have a sidecar, and
+/// a Pod without one is sent a header that it does not know, and serves the whole request.
+const SIDECAR: Disaggregation = Disaggregation::Sidecar;
 
 /// The labels of a Pod that name its engine.
 const ENGINE_LABELS: [&str; 2] = ["inference.networking.k8s.io/engine-type", "llm-d.ai/engine-type"];
@@ -60,6 +64,8 @@ struct Known {
     unresolved: Option<Problem>,
     /// What it asks for and does not get.
     unserved: Option<Condition>,
+    /// Why some of its Pods cannot be paired.
+    paired: Option<Condition>,
 }
 
 /// Returns the Services of the pickers that InferencePools refer to.
@@ -102,10 +108,11 @@ impl InferencePools {
             }
             known.insert(key.clone(), pool);
         }
-        let selections: Vec<_> = used.iter().map(|(key, facts, _)| selection(key, &facts.spec)).collect();
+        let selections: Vec<_> = used.iter().map(|(key, facts, _)| selection(key, facts)).collect();
         for ((key, facts, picker), selected) in used.into_iter().zip(select(world, controller, &selections)) {
             if let Some(known) = known.get_mut(key) {
                 known.index = Some(PoolIndex(pools.len()));
+                known.paired = selected.parts.as_ref().map(Parts::condition).filter(Condition::is_bad_news);
             }
             pools.push(pool(key, facts, picker, requests.remove(key), selected));
         }
@@ -141,7 +148,7 @@ impl InferencePools {
     ) -> BTreeMap<ObjectKey, InferencePoolReport> {
         let report = |(key, pool): (&ObjectKey, &Known)| {
             let verdict = Verdict {
-                occasional: pool.unserved.clone(),
+                occasional: pool.unserved.clone().or_else(|| pool.paired.clone()),
                 ..Verdict::new(
                     Condition::judge(kind::ACCEPTED, reason::ACCEPTED, &pool.faults),
                     Condition::judge(kind::RESOLVED_REFS, reason::RESOLVED_REFS, &pool.unresolved),
@@ -178,8 +185,10 @@ impl Known {
         // A reference that leads nowhere is reported, whoever picks, but it harms nobody who does not follow it.
         let picker = if controller.prefer_builtin_picker { PickerPolicy::BuiltIn } else { picker };
         let unknown = controller.unknown_profile(facts.profile.as_deref());
-        let unserved = Condition::unserved(&unknown.as_deref().into_iter().collect::<Vec<_>>());
-        (Self { generation: facts.record.generation, index: None, faults, unresolved, unserved }, picker)
+        let connector = disaggregation(facts.kv_connector.as_deref()).err();
+        let unserved =
+            Condition::unserved(&unknown.as_deref().into_iter().chain(connector.as_deref()).collect::<Vec<_>>());
+        (Self { generation: facts.record.generation, index: None, faults, unresolved, unserved, paired: None }, picker)
     }
 }
 
@@ -210,18 +219,24 @@ fn external(
     })
 }
 
-fn selection<'w>(key: &'w ObjectKey, spec: &'w InferencePoolSpec) -> Selection<'w> {
+/// Reads who arranges that two Pods of a pool work on a request.
+fn disaggregation(annotation: Option<&str>) -> Result<Disaggregation, String> {
+    annotation.map_or(Ok(SIDECAR), Disaggregation::of_annotation)
+}
+
+fn selection<'w>(key: &'w ObjectKey, facts: &'w InferencePoolFacts) -> Selection<'w> {
+    let spec = &facts.spec;
     Selection {
         namespace: &key.namespace,
         labels: &spec.selector.match_labels,
         ports: spec.target_ports.iter().filter_map(|port| port.valid()).collect(),
-        groups: None,
+        sharing: Sharing::Labels { always: facts.kv_connector.is_some() },
     }
 }
 
 fn pool(
     key: &ObjectKey,
-    InferencePoolFacts { spec, profile, .. }: &InferencePoolFacts,
+    InferencePoolFacts { spec, profile, kv_connector, .. }: &InferencePoolFacts,
     picker: PickerPolicy,
     requests: Option<RequestPolicy>,
     selected: Selected<'_>,
@@ -244,6 +259,7 @@ fn pool(
         sessions: SessionKeys::default(),
         requests,
         kv_events: None,
+        disaggregation: selected.parts.is_some().then(|| disaggregation(kv_connector.as_deref()).unwrap_or(SIDECAR)),
     };
     PoolPlan {
         key: PoolKey { kind: Kind::InferencePool, object: key.clone(), port: None },
@@ -251,6 +267,7 @@ fn pool(
         profile: profile.clone(),
         endpoints: selected.endpoints,
         selected: selected.pods.len(),
+        parts: selected.parts,
     }
 }
 
@@ -258,7 +275,7 @@ fn pool(
 /// read.
 fn engine(selected: &Selected<'_>) -> Option<InferenceEngine> {
     let mut named =
-        selected.pods.iter().filter_map(|pod| ENGINE_LABELS.iter().find_map(|label| pod.labels.get(*label)));
+        selected.pods.iter().filter_map(|(_, pod)| ENGINE_LABELS.iter().find_map(|label| pod.labels.get(*label)));
     match named.next() {
         None => Some(InferenceEngine::Vllm),
         Some(name) if name.eq_ignore_ascii_case("vllm") => Some(InferenceEngine::Vllm),

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use foldhash::HashMap;
 
 use super::Controller;
-use crate::kinds::model_server::PdGroup;
+use super::parts::{Part, Parts, Sharing, Sorter};
 use crate::object::{ObjectKey, PoolKey};
 use crate::routing::models::route::Server;
 use crate::routing::pool::PoolPolicy;
-use crate::scheduling::endpoint::{Endpoint, Role};
+use crate::scheduling::endpoint::Endpoint;
 use crate::selector::{Labels, has_all};
 use crate::world::{PodFacts, World};
 
@@ -29,6 +29,8 @@ pub struct PoolPlan {
     pub endpoints: Vec<Endpoint>,
     /// How many Pods it selects, ready or not.
     pub selected: usize,
+    /// What its Pods are, where they share the work on a request.
+    pub parts: Option<Parts>,
 }
 
 /// Which Pods of a namespace are meant, and the ports at which each of them has an endpoint.
@@ -38,7 +40,7 @@ pub(super) struct Selection<'w> {
     pub(super) labels: &'w Labels,
     pub(super) ports: Vec<u16>,
     /// How the Pods share the work on a request.
-    pub(super) groups: Option<&'w PdGroup>,
+    pub(super) sharing: Sharing<'w>,
 }
 
 /// What a selection comes to.
@@ -47,7 +49,9 @@ pub(super) struct Selected<'w> {
     /// The endpoints of the Pods that are ready, in the order of the Pods and for each of them in that of the ports.
     pub(super) endpoints: Vec<Endpoint>,
     /// The Pods.
-    pub(super) pods: Vec<&'w PodFacts>,
+    pub(super) pods: Vec<(&'w ObjectKey, &'w PodFacts)>,
+    /// What they are, where they share the work on a request.
+    pub(super) parts: Option<Parts>,
 }
 
 /// The selections that may select a Pod with a label: namespace, key and value.
@@ -63,6 +67,7 @@ pub(super) fn pools(world: &World, controller: &Controller) -> Vec<PoolPlan> {
         profile: server.profile.clone(),
         endpoints: selected.endpoints,
         selected: selected.pods.len(),
+        parts: selected.parts,
     };
     servers.into_iter().zip(select(world, controller, &selections)).map(pool).collect()
 }
@@ -72,25 +77,12 @@ fn selection(server: &Server) -> Selection<'_> {
         namespace: &server.key.namespace,
         labels: &server.spec.workload_selector.match_labels,
         ports: vec![server.spec.workload_port.port],
-        groups: server.spec.workload_selector.pd_group.as_ref(),
+        sharing: server.spec.workload_selector.pd_group.as_ref().map_or(Sharing::None, Sharing::Groups),
     }
 }
 
-/// Returns which part of a request a Pod works on, and with which others; the decode labels are looked at first.
-fn part(groups: &PdGroup, labels: &Labels) -> (Role, Option<Arc<str>>) {
-    let Some(group) = labels.get(&groups.group_key) else { return Default::default() };
-    let role = if has_all(labels, &groups.decode_labels) {
-        Role::Decode
-    } else if has_all(labels, &groups.prefill_labels) {
-        Role::Prefill
-    } else {
-        return Default::default();
-    };
-    (role, Some(group.as_str().into()))
-}
-
 /// Finds the Pods of each selection.
-pub(super) fn select<'w>(world: &'w World, controller: &Controller, selections: &[Selection<'_>]) -> Vec<Selected<'w>> {
+pub(super) fn select<'w>(world: &'w World, controller: &Controller, selections: &[Selection<'w>]) -> Vec<Selected<'w>> {
     let mut selected: Vec<_> = selections.iter().map(|_| Selected::default()).collect();
     // A Pod that is selected has every label of the selection, so that looking for one of them finds the selection.
     let mut by_label = SelectionsByLabel::default();
@@ -106,29 +98,39 @@ pub(super) fn select<'w>(world: &'w World, controller: &Controller, selections: 
         for (label, value) in &pod.labels {
             for place in by_label.get(&(&*key.namespace, label.as_str(), value.as_str())).into_iter().flatten() {
                 if has_all(&pod.labels, selections[*place].labels) {
-                    selected[*place].add(key, pod, &selections[*place], controller);
+                    selected[*place].pods.push((key, pod));
                 }
             }
         }
+    }
+    for (selected, selection) in selected.iter_mut().zip(selections) {
+        selected.sort(selection, controller);
     }
     selected
 }
 
 impl<'w> Selected<'w> {
-    fn add(&mut self, key: &ObjectKey, pod: &'w PodFacts, selection: &Selection<'_>, controller: &Controller) {
-        self.pods.push(pod);
-        let (role, group) = selection.groups.map_or_else(Default::default, |groups| part(groups, &pod.labels));
-        // A Pod whose containers have ended may keep the condition that it had while they ran.
-        let has_ended = matches!(pod.phase.as_deref(), Some("Failed" | "Succeeded"));
-        let ready = !pod.terminating && !has_ended && pod.ready.unwrap_or(controller.trust_pods_without_conditions);
-        if let (true, Some(address)) = (ready, pod.address) {
+    /// Makes endpoints of the Pods that can take requests.
+    fn sort(&mut self, selection: &Selection<'w>, controller: &Controller) {
+        let mut sorter = Sorter::new(selection.sharing, &self.pods);
+        for (key, pod) in &self.pods {
+            let address = pod.address.filter(|_| is_ready(pod, controller));
+            let Part::Endpoint(role, group) = sorter.sort(key, pod, address.is_some()) else { continue };
+            let Some(address) = address else { continue };
             self.endpoints.extend(selection.ports.iter().zip(0..).map(|(port, rank)| Endpoint {
                 rank,
                 role,
                 group: group.clone(),
                 incarnation: pod.incarnation.clone(),
-                ..Endpoint::new(key.clone(), address, *port)
+                ..Endpoint::new((*key).clone(), address, *port)
             }));
         }
+        self.parts = sorter.finish();
     }
+}
+
+fn is_ready(pod: &PodFacts, controller: &Controller) -> bool {
+    // A Pod whose containers have ended may keep the condition that it had while they ran.
+    let has_ended = matches!(pod.phase.as_deref(), Some("Failed" | "Succeeded"));
+    !pod.terminating && !has_ended && pod.ready.unwrap_or(controller.trust_pods_without_conditions)
 }

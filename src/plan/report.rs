@@ -7,13 +7,12 @@ use std::sync::Arc;
 use foldhash::HashMap;
 
 use super::Controller;
-use super::{HttpRouteReport, InferencePoolReport, PolicyReport, PoolPlan};
+use super::{HttpRouteReport, InferencePoolReport, Parts, PolicyReport, PoolPlan};
 use crate::conditions::{Condition, Verdict, kind, reason};
 use crate::for_each_kind;
 use crate::gateway::class;
 use crate::gateway::gateways::OwnGateway;
 use crate::gateway::listeners::Listener;
-use crate::kinds::ModelServerSpec;
 use crate::kinds::faults::Fault;
 use crate::object::{Bind, BindState, Kind, ObjectKey, PoolKey};
 use crate::routing::models::route::{Route, Server};
@@ -124,6 +123,8 @@ pub struct ServerReport {
     pub generation: i64,
     /// `Ready`.
     pub ready: Condition,
+    /// `Paired`, where the server has prefill and decode done by different Pods.
+    pub paired: Option<Condition>,
     /// `UnservedFields`, where the server asks for what the router does not do.
     pub unserved: Option<Condition>,
     /// The Pods that it selects.
@@ -214,7 +215,7 @@ impl Report for ServerReport {
 impl ServerReport {
     /// Iterates over the conditions.
     pub fn conditions(&self) -> impl Iterator<Item = &Condition> {
-        std::iter::once(&self.ready).chain(&self.unserved)
+        std::iter::once(&self.ready).chain(&self.paired).chain(&self.unserved)
     }
 }
 
@@ -332,6 +333,7 @@ pub(super) fn servers(world: &World, controller: &Controller, pools: &[PoolPlan]
         ServerReport {
             generation: server.record.generation,
             ready,
+            paired: pool.and_then(|pool| pool.parts.as_ref()).map(Parts::condition),
             unserved: unserved(server, controller),
             endpoints: pool.map_or(0, |pool| pool.selected),
             ready_endpoints,
@@ -343,17 +345,10 @@ pub(super) fn servers(world: &World, controller: &Controller, pools: &[PoolPlan]
 /// Returns the condition of a ModelServer that asks for something and does not get it.
 fn unserved(server: &Server, controller: &Controller) -> Option<Condition> {
     let profile = controller.unknown_profile(server.profile.as_deref());
-    let fields = unserved_fields(&server.spec).into_iter().chain(profile.as_deref());
-    Condition::unserved(&fields.collect::<Vec<_>>())
-}
-
-/// Returns what the spec of a ModelServer asks for and does not get.
-fn unserved_fields(spec: &ModelServerSpec) -> Vec<&'static str> {
-    let prefill = spec.workload_selector.pd_group.as_ref();
-    let prefill =
-        prefill.map(|_| "`spec.workloadSelector.pdGroup` is not used: every selected Pod serves whole requests");
-    let connector = spec.kv_connector.as_ref().map(|_| "`spec.kvConnector` is not used: engines hand no KV cache over");
-    prefill.into_iter().chain(connector).collect()
+    let group = &server.spec.workload_selector.pd_group;
+    let connector = server.spec.kv_connector.as_ref().filter(|_| group.is_none());
+    let connector = connector.map(|_| "`spec.kvConnector` is not used without `spec.workloadSelector.pdGroup`");
+    Condition::unserved(&connector.into_iter().chain(profile.as_deref()).collect::<Vec<_>>())
 }
 
 /// Returns the condition of a pool with endpoints; which of them are ejected is said, but a pool with ejected endpoints serves.

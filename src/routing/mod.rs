@@ -6,6 +6,7 @@ pub mod client_headers;
 pub mod contender;
 pub mod contenders;
 pub mod decision;
+pub mod disaggregation;
 pub mod host_index;
 pub mod http;
 pub mod kv_events;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::inference::model_rewrite::ModelRewrites;
 use crate::kinds::model_server::InferenceEngine;
 use crate::object::ObjectKey;
+use crate::routing::disaggregation::Disaggregation;
 use crate::routing::kv_events::KvEvents;
 use crate::routing::retry::RetryPolicy;
 use crate::routing::session::SessionKeys;
@@ -44,6 +45,8 @@ pub struct PoolPolicy {
     pub requests: Option<Arc<RequestPolicy>>,
     /// Where the engines tell of their KV caches; `None` where they are not listened to.
     pub kv_events: Option<KvEvents>,
+    /// How its endpoints share the work on a request; `None` where each does all of it.
+    pub disaggregation: Option<Disaggregation>,
 }
 
 /// How an InferencePool's own objects rate and change its requests.

@@ -28,6 +28,32 @@ pub struct RequestFacts {
     pub likeness: Option<Likeness>,
     /// Which Pods hold its prompt, as Redis has it; `None` where nobody has looked, or nothing was told in time.
     pub owners: Option<Owners>,
+    /// Whether two endpoints may work on it, in a pool that has roles.
+    pub split: Split,
+}
+
+/// Whether the prompt of a request may be computed by another endpoint than the one that answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Split {
+    /// It may not, for this reason in one word.
+    Never(&'static str),
+    /// It may.
+    Allowed {
+        /// Whether an endpoint that decodes may also do all of it.
+        alone: bool,
+    },
+}
+
+impl Split {
+    /// Two endpoints could, and those that compute prompts have failed the request.
+    pub const PREFILL_FAILED: Self = Self::Never("prefill_failed");
+}
+
+impl Default for Split {
+    /// Of a request that tells nothing of itself it is not known that it has a prompt.
+    fn default() -> Self {
+        Self::Never("no_prompt")
+    }
 }
 
 /// One attempt of a request, which wants an endpoint.
@@ -51,6 +77,8 @@ pub struct PickRequest<'r> {
     pub likeness: Option<&'r Likeness>,
     /// Which Pods hold its prompt, as Redis has it.
     pub owners: Option<&'r Owners>,
+    /// Whether two endpoints may work on it, in a pool that has roles.
+    pub split: Split,
     /// Where earlier attempts of the request failed.
     pub tried: &'r [SocketAddr],
 }
@@ -68,6 +96,7 @@ impl RequestFacts {
             mark: self.mark,
             likeness: self.likeness.as_ref(),
             owners: self.owners.as_ref(),
+            split: self.split,
             tried,
         }
     }

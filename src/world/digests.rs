@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 
 use super::Digest;
-use crate::controller::SCHEDULER_PROFILE;
+use crate::controller::{KV_CONNECTOR, SCHEDULER_PROFILE};
 use crate::kinds::{
     BackendTlsPolicy, BackendTlsPolicySpec, Gateway, GatewayClass, GatewaySpec, HttpRoute, InferenceModelRewrite,
     InferenceModelRewriteSpec, InferenceObjective, InferenceObjectiveSpec, InferencePool, InferencePoolSpec,
@@ -46,6 +46,8 @@ pub struct SpecFacts<S> {
     pub spec: Arc<S>,
     /// The scheduler's profile that its annotation names.
     pub profile: Option<Arc<str>>,
+    /// What its annotation says of how KV caches are handed over.
+    pub kv_connector: Option<Arc<str>>,
 }
 
 /// What is kept of a Gateway.
@@ -68,7 +70,8 @@ pub type ModelRewriteFacts = SpecFacts<InferenceModelRewriteSpec>;
 
 impl<S> SpecFacts<S> {
     fn of(metadata: &ObjectMeta, status: Option<impl Serialize>, spec: S) -> Self {
-        Self { record: Record::of(metadata, status), spec: Arc::new(spec), profile: profile(metadata) }
+        let kv_connector = annotation(metadata, KV_CONNECTOR);
+        Self { record: Record::of(metadata, status), spec: Arc::new(spec), profile: profile(metadata), kv_connector }
     }
 }
 
@@ -95,7 +98,9 @@ macro_rules! spec_facts {
             }
 
             fn effect(before: &Self::Stored, after: &Self::Stored) -> Effect {
-                effect_of_profile(&before.profile, &after.profile).max(after.record.effect(&before.record))
+                let of_connector = effect_of_annotation(&before.kv_connector, &after.kv_connector);
+                let of_annotations = effect_of_annotation(&before.profile, &after.profile).max(of_connector);
+                of_annotations.max(after.record.effect(&before.record))
             }
         })*
     };
@@ -162,18 +167,22 @@ impl Digest for ModelServer {
     fn effect(before: &Self::Stored, after: &Self::Stored) -> Effect {
         // Annotations do not change an object's generation.
         let of_policy = if before.policy == after.policy { Effect::Nothing } else { Effect::Plan };
-        let of_profile = effect_of_profile(&before.profile, &after.profile);
+        let of_profile = effect_of_annotation(&before.profile, &after.profile);
         of_policy.max(of_profile).max(after.record.effect(&before.record))
     }
 }
 
 /// Returns the scheduler's profile that an object names.
 fn profile(metadata: &ObjectMeta) -> Option<Arc<str>> {
-    metadata.annotations.as_ref()?.get(SCHEDULER_PROFILE).map(|name| name.as_str().into())
+    annotation(metadata, SCHEDULER_PROFILE)
 }
 
-/// Returns what it changes that an object names another profile, which its generation does not tell.
-fn effect_of_profile(before: &Option<Arc<str>>, after: &Option<Arc<str>>) -> Effect {
+fn annotation(metadata: &ObjectMeta, name: &str) -> Option<Arc<str>> {
+    metadata.annotations.as_ref()?.get(name).map(|text| text.as_str().into())
+}
+
+/// Returns what it changes that an annotation of an object is another one, which its generation does not tell.
+fn effect_of_annotation(before: &Option<Arc<str>>, after: &Option<Arc<str>>) -> Effect {
     if before == after { Effect::Nothing } else { Effect::Plan }
 }
 

@@ -13,6 +13,7 @@ use crate::kinds::model_server::{ModelServerSpec, WorkloadProtocol};
 use crate::object::ObjectKey;
 use crate::rate_limit::TokenLimits;
 use crate::record::Record;
+use crate::routing::disaggregation::Disaggregation;
 use crate::routing::kv_events::{ANNOTATION, KvEvents};
 use crate::routing::pool::{BackendProtocol, PickerPolicy, PoolPolicy};
 use crate::routing::request::RequestHead;
@@ -192,5 +193,6 @@ fn pool_policy(spec: &ModelServerSpec, kv_events: Option<KvEvents>) -> Result<Po
         sessions: sticky.map(SessionKeys::of).unwrap_or_default(),
         requests: None,
         kv_events,
+        disaggregation: Disaggregation::of_server(spec),
     })
 }
