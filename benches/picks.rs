@@ -14,7 +14,7 @@ use kthena_router::scheduling::config::SchedulerConfig;
 use kthena_router::scheduling::endpoint::{Candidate, Endpoint, Observation, PoolFacts};
 use kthena_router::scheduling::homes::Homes;
 use kthena_router::scheduling::ledger::Ledger;
-use kthena_router::scheduling::picker::{Legs, Picker};
+use kthena_router::scheduling::picker::Picker;
 use kthena_router::scheduling::request::RequestFacts;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -120,7 +120,7 @@ impl Fleet {
     fn pick(&mut self, picker: &Picker, rng: &mut SmallRng) -> Option<usize> {
         self.turn = (self.turn + 1) % self.prompts.len();
         let request = self.prompts[self.turn].attempt(&[]);
-        let pool = PoolFacts { now: moment(), is_shared: self.homes.is_shared() };
+        let pool = PoolFacts { now: moment(), is_shared: self.homes.is_shared(), has_roles: false };
         let known = self.endpoints.iter().zip(&self.observations).zip(&self.ledgers).enumerate();
         let mut candidates: Vec<_> = known
             .map(|(position, ((endpoint, observation), ledger))| {
@@ -132,7 +132,7 @@ impl Fleet {
             .collect();
         self.homes.presume(&self.commons, &request, &mut candidates);
         let picked = picker.pick(&request, &pool, black_box(&mut candidates), rng, &mut ());
-        picked.ok().map(|Legs::One(candidate)| candidate.position)
+        picked.ok().map(|legs| legs.answering().position)
     }
 }
 

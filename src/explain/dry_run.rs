@@ -1,8 +1,10 @@
 //! What would become of a request: the same decision and the same pick, of which nothing is reserved and nothing noted.
 
+use bytes::Bytes;
+
 use super::{AttemptWords, Explanation, RequestWords};
 use crate::hostname::request_host;
-use crate::inference::api::Call;
+use crate::inference::api::{Api, Call};
 use crate::inference::coding::codings;
 use crate::inference::understood::{NotUnderstood, Understood, shape, without_mark};
 use crate::object::{Bind, Kind, PoolKey};
@@ -14,7 +16,7 @@ use crate::routing::table::RouteTable;
 use crate::routing::told::{Told, model_for, priority};
 use crate::scheduling::picker::PickError;
 use crate::scheduling::record::PickWords;
-use crate::scheduling::request::RequestFacts;
+use crate::scheduling::request::{RequestFacts, Split};
 
 /// A request that nobody sends.
 #[derive(Clone, Debug)]
@@ -175,6 +177,7 @@ fn send(
             let told = Told { asked: &understood.model, model, adapter: decision.steps.adapter, priority };
             let mut facts = told.facts(without_mark(&question.body), endpoints > 1);
             facts.session = policy.sessions.find(&headers, query(&question.target));
+            facts.split = split(policy, understood.api, question);
             facts
         }
         Some(_) | None => RequestFacts::default(),
@@ -184,6 +187,15 @@ fn send(
     explanation.attempts = vec![AttemptWords { endpoint, outcome: None, pick: Some(words) }];
     explanation.outcome = picked.err().map(|error| error.to_string());
 }
+
+/// Returns whether two endpoints may work on a request.
+fn split(policy: &PoolPolicy, api: Api, question: &Question) -> Split {
+    let body = Bytes::copy_from_slice(without_mark(&question.body));
+    policy.disaggregation.map_or_else(Split::default, |disaggregation| {
+        disaggregation.split(api, body).map_or_else(|_| Split::default(), |(split, _)| split)
+    })
+}
+
 /// Returns the query of a target; empty if it has none.
 fn query(target: &str) -> &str {
     target.split_once('?').map_or("", |(_, query)| query)

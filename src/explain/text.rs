@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 
 use super::{AttemptWords, Explanation, RequestWords};
 use crate::routing::contender::Contender;
-use crate::scheduling::record::{EndpointWords, FilterWords, Inputs, PickWords, ScoreWords, Verdict};
+use crate::scheduling::record::{CourseWords, EndpointWords, FilterWords, Inputs, PickWords, ScoreWords, Verdict};
 
 impl Display for Explanation {
     fn fmt(&self, to: &mut Formatter<'_>) -> fmt::Result {
@@ -47,19 +47,39 @@ fn write_attempt(to: &mut Formatter<'_>, number: usize, attempt: &AttemptWords) 
     if let Some(outcome) = outcome {
         write!(to, ", {outcome}")?;
     }
-    let Some(PickWords { prompt_tokens, prompt_blocks, equally_good, endpoints, .. }) = pick else {
+    let Some(PickWords { prompt_tokens, prompt_blocks, equally_good, disaggregation, endpoints, .. }) = pick else {
         return writeln!(to);
     };
     writeln!(to, "\n  prompt of about {prompt_tokens} tokens, {prompt_blocks} blocks to look for in caches")?;
+    if let Some(course) = disaggregation {
+        write_course(to, course)?;
+    }
     if *equally_good > 1 {
         writeln!(to, "  {equally_good} endpoints were equally good; one of them was drawn")?;
     }
     endpoints.iter().try_for_each(|words| write_endpoint(to, words, words.endpoint == endpoint))
 }
 
+fn write_course(to: &mut Formatter<'_>, course: &CourseWords) -> fmt::Result {
+    let CourseWords { decision, prefill, local_seconds, remote_seconds } = course;
+    match prefill {
+        Some(prefill) => write!(to, "  two endpoints: the prompt is computed by {prefill}")?,
+        None => write!(to, "  one endpoint for all of it ({decision})")?,
+    }
+    match (local_seconds, remote_seconds) {
+        (Some(local), Some(remote)) => {
+            writeln!(to, "; the prompt costs {local:.3} s there, {remote:.3} s on another with the transfer")
+        }
+        _ => writeln!(to),
+    }
+}
+
 fn write_endpoint(to: &mut Formatter<'_>, words: &EndpointWords, picked: bool) -> fmt::Result {
-    let EndpointWords { endpoint, address, filters, scores, total, inputs } = words;
+    let EndpointWords { endpoint, address, role, filters, scores, total, inputs } = words;
     write!(to, " {} {endpoint} ({address})", if picked { '*' } else { ' ' })?;
+    if let Some(role) = role {
+        write!(to, ", {role}")?;
+    }
     for FilterWords { filter, verdict } in filters {
         match verdict {
             Verdict::Kept => {}

@@ -8,7 +8,7 @@
 use bytes::Bytes;
 
 use crate::controller::KV_CONNECTOR;
-use crate::inference::api::Api;
+use crate::inference::api::{Api, Body};
 use crate::inference::disaggregation::{Connector, SplitRequest, Whole};
 use crate::inference::request::ParseError;
 use crate::kinds::ModelServerSpec;
@@ -74,6 +74,9 @@ impl Disaggregation {
             }
             Self::Sidecar => return Ok((Split::Never(Whole::Api.label()), None)),
         };
+        if api.traits().body != Body::Json {
+            return Ok((Split::Never(Whole::Api.label()), None));
+        }
         let request = SplitRequest::read(connector, api, body)?;
         let split = match request.whole() {
             Some(whole) => Split::Never(whole.label()),

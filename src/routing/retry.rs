@@ -14,6 +14,9 @@
 //! | an answer that is no HTTP | no | no | no |
 //!
 //! "Again" prefers endpoints that were not tried; an engine that has answered is never asked twice.
+//!
+//! Where two engines work on a request, one that cannot compute its prompt has not begun to answer it:
+//! [`Attempts::after_prefill`] gives such a request a further attempt, by a decode engine alone.
 
 use std::time::Duration;
 
@@ -87,6 +90,8 @@ pub enum Next {
     Same(Duration),
     /// Another attempt after this pause, if there is an endpoint that was not tried yet.
     Other(Duration),
+    /// Another attempt after this pause, by an endpoint that does all of the request.
+    Alone(Duration),
     /// None: what the last attempt yielded is the client's.
     Stop,
 }
@@ -101,6 +106,8 @@ pub struct Attempts<'p> {
     retries: u32,
     reruns: u32,
     moves: u32,
+    /// Whether the request was given to an endpoint alone.
+    alone: bool,
 }
 
 impl RetryPolicy {
@@ -117,7 +124,7 @@ impl RetryPolicy {
 
     /// Begins the attempts of a request.
     pub fn begin(&self, repeatable: Repeatable, adapter: bool) -> Attempts<'_> {
-        Attempts { policy: self, repeatable, adapter, retries: 0, reruns: 0, moves: 0 }
+        Attempts { policy: self, repeatable, adapter, retries: 0, reruns: 0, moves: 0, alone: false }
     }
 }
 
@@ -139,6 +146,28 @@ impl Attempts<'_> {
             RetryPolicy::Written(written) => self.as_written(written, outcome),
             RetryPolicy::Backend => self.by_default(outcome, false),
             RetryPolicy::Engines => self.by_default(outcome, true),
+        }
+    }
+
+    /// Decides what follows when the endpoint that was to compute the prompt failed so, and counts it: as after an endpoint
+    /// that cannot serve, whatever its status of 500 and more. When that is used up, an endpoint that decodes does all of
+    /// it, once, where it `may_go_alone`. A prompt at which connections broke twice may be what breaks engines: it
+    /// gets no third one. Nothing follows where `attempts: 0` is written.
+    pub fn after_prefill(&mut self, outcome: Outcome, may_go_alone: bool) -> Next {
+        let outcome = match outcome {
+            Outcome::Answered(500..) => Outcome::Answered(UNAVAILABLE[1]),
+            outcome => outcome,
+        };
+        let may_go_alone = may_go_alone
+            && !self.alone
+            && !matches!(outcome, Outcome::Broken | Outcome::Answered(..500))
+            && !matches!(self.policy, RetryPolicy::Written(Written { attempts: 0, .. }));
+        match self.after(outcome) {
+            Next::Stop if may_go_alone => {
+                self.alone = true;
+                Next::Alone(Duration::ZERO)
+            }
+            next => next,
         }
     }
 
@@ -237,6 +266,29 @@ mod tests {
             ("what is no HTTP will not become it", &engines, Inference, Malformed, vec![]),
         ] {
             assert_eq!(course(policy, repeatable, false, outcome), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_prompt_that_cannot_be_computed_elsewhere_is_computed_where_the_answer_is_made() {
+        use Outcome::{Answered, Broken, Late, Malformed, Unsent};
+        let (other, alone) = (Next::Other(NOW), Next::Alone(NOW));
+        let never = RetryPolicy::of_engines(0, PAUSE);
+        let engines = RetryPolicy::Engines;
+        for (case, policy, outcome, may, expected) in [
+            ("refused", &engines, Unsent, true, vec![other, other, alone]),
+            ("refused, and nobody decodes alone", &engines, Unsent, false, vec![other, other]),
+            ("any error of an engine", &engines, Answered(500), true, vec![other, other, alone]),
+            ("what the client did wrong is its own", &engines, Answered(400), true, vec![]),
+            ("a poisonous prompt sees two engines at most", &engines, Broken, true, vec![other]),
+            ("an engine that hangs", &engines, Late, true, vec![alone]),
+            ("an answer that cannot be used", &engines, Malformed, true, vec![alone]),
+            ("`attempts: 0`", &never, Unsent, true, vec![]),
+        ] {
+            let mut attempts = policy.begin(Repeatable::Inference, false);
+            let course = std::iter::from_fn(|| Some(attempts.after_prefill(outcome, may)));
+            let course: Vec<_> = course.take_while(|next| *next != Next::Stop).take(9).collect();
+            assert_eq!(course, expected, "{case}");
         }
     }
 

@@ -27,6 +27,7 @@ use thiserror::Error;
 use super::picker::{Picker, WhenNoneIsLeft};
 use super::plugins::arguments::{Arguments, BadArgument};
 use super::plugins::kvcache_aware::KvcacheAware;
+use super::plugins::remote_prefill::RemotePrefill;
 use super::plugins::{FILTERS, SCORES};
 
 /// How a scheduler chooses endpoints.
@@ -196,7 +197,9 @@ impl SchedulerConfig {
             let make = maker(SCORES, name)?;
             Some((make(&mut arguments(name)).ok()?, *weight))
         });
-        Picker::new(filters.collect(), scores.collect()).with_lookups(self.kvcache_aware())
+        let remote = RemotePrefill::of(&mut arguments(RemotePrefill::NAME)).unwrap_or_default();
+        let picker = Picker::new(filters.collect(), scores.collect());
+        picker.with_lookups(self.kvcache_aware()).with_remote_prefill(remote)
     }
 
     /// Returns how the plugin kvcache-aware looks blocks up, if it is in use.
@@ -209,17 +212,22 @@ impl SchedulerConfig {
     /// Takes in the arguments of a plugin, once it was made of them to see whether that can be done.
     fn configure(&mut self, PluginConfig { name, args }: PluginConfig) -> Result<(), SchedulerConfigError> {
         let line = name.referenced.line();
-        let known: Vec<_> = SCORES.iter().map(|(known, _)| *known).collect();
-        let Some(make) = maker(SCORES, &name.value) else {
+        let known = || SCORES.iter().map(|(known, _)| *known).chain([RemotePrefill::NAME]).collect();
+        let make = maker(SCORES, &name.value);
+        if make.is_none() && name.value != RemotePrefill::NAME {
             let key = "scheduler.pluginConfig";
-            return Err(SchedulerConfigError::UnknownPlugin { line, key, name: name.value, known });
-        };
+            return Err(SchedulerConfigError::UnknownPlugin { line, key, name: name.value, known: known() });
+        }
         let mut arguments = Arguments::default();
         for (argument, value) in args.unwrap_or_default() {
             arguments.add(&argument, value);
         }
         let mut taken = arguments.clone();
-        match make(&mut taken).and_then(|_| taken.end()) {
+        let made = match make {
+            Some(make) => make(&mut taken).map(drop),
+            None => RemotePrefill::of(&mut taken).map(drop),
+        };
+        match made.and_then(|()| taken.end()) {
             Ok(()) => self.arguments.insert(name.value, arguments),
             Err(fault) => return Err(SchedulerConfigError::Argument { line, plugin: name.value, fault }),
         };

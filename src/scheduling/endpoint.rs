@@ -76,6 +76,8 @@ pub struct PoolFacts {
     pub now: Instant,
     /// Whether others send to the pool as well, which this router knows of by scrapes only.
     pub is_shared: bool,
+    /// Whether its endpoints share the work on a request, so that the role of each counts.
+    pub has_roles: bool,
 }
 
 /// One endpoint that a picker may choose.

@@ -120,6 +120,15 @@ impl Ledger {
         Entry { ahead, uncached }
     }
 
+    /// Notes a request that comes to the endpoint with its prompt computed elsewhere: it will have it cached, and has
+    /// nothing to compute.
+    pub fn receive(&self, request: &PickRequest<'_>, capacity: Option<u64>) {
+        self.prefixes.note(request.prefix, self.blocks(capacity));
+        if let Some(adapter) = request.adapter {
+            self.adapters.note(adapter);
+        }
+    }
+
     #[expect(clippy::cast_precision_loss, reason = "a part needs no more than seven digits")]
     fn note_reuse(&self, cached: u32, tokens: u32) {
         let (known, all) = self.reuse.load();

@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use super::endpoint::{Candidate, PoolFacts};
 use super::plugins::kvcache_aware::KvcacheAware;
+use super::plugins::remote_prefill::RemotePrefill;
 use super::plugins::serving::Serving;
 use super::plugins::session;
 use super::request::PickRequest;
@@ -51,6 +52,29 @@ pub enum WhenNoneIsLeft {
 pub enum Legs<L> {
     /// One endpoint does all of it.
     One(L),
+    /// Two endpoints do.
+    Two {
+        /// The one that computes the prompt.
+        prefill: L,
+        /// The one that answers.
+        decode: L,
+    },
+}
+
+impl<L> Legs<L> {
+    /// Returns the one that answers.
+    pub fn answering(&self) -> &L {
+        match self {
+            Self::One(leg) | Self::Two { decode: leg, .. } => leg,
+        }
+    }
+
+    /// Returns the one that answers.
+    pub fn into_answering(self) -> L {
+        match self {
+            Self::One(leg) | Self::Two { decode: leg, .. } => leg,
+        }
+    }
 }
 
 /// Why no endpoint was picked.
@@ -62,6 +86,9 @@ pub enum PickError {
     /// Every endpoint failed this request already.
     #[error("every ready endpoint was tried")]
     AllTried,
+    /// No endpoint that answers has one that computes prompts for it, and it cannot do without.
+    #[error("no endpoint that decodes has one that prefills for it")]
+    NoPair,
     /// A filter removed the last candidate.
     #[error("the filter `{filter}` removed every endpoint")]
     Filtered {
@@ -76,6 +103,8 @@ pub struct Picker {
     scores: Vec<(Box<dyn Score>, f32)>,
     /// How blocks are looked up before a pick, if a score goes by what is found.
     lookups: Option<KvcacheAware>,
+    /// When a prompt is computed by another endpoint than the one that answers.
+    remote: RemotePrefill,
 }
 
 impl Picker {
@@ -84,13 +113,24 @@ impl Picker {
     /// Endpoints that are ejected are always a last resort.
     pub fn new(filters: Vec<(Box<dyn Filter>, WhenNoneIsLeft)>, scores: Vec<(Box<dyn Score>, f32)>) -> Self {
         let serving: (Box<dyn Filter>, _) = (Box::new(Serving), WhenNoneIsLeft::KeepAll);
-        Self { filters: std::iter::once(serving).chain(filters).collect(), scores, lookups: None }
+        Self {
+            filters: std::iter::once(serving).chain(filters).collect(),
+            scores,
+            lookups: None,
+            remote: RemotePrefill::default(),
+        }
     }
 
     /// Has blocks looked up before each pick, for the score kvcache-aware.
     #[must_use]
     pub fn with_lookups(self, lookups: Option<KvcacheAware>) -> Self {
         Self { lookups, ..self }
+    }
+
+    /// Decides in this way whether a prompt is computed by another endpoint than the one that answers.
+    #[must_use]
+    pub fn with_remote_prefill(self, remote: RemotePrefill) -> Self {
+        Self { remote, ..self }
     }
 
     /// Returns how blocks are looked up before a pick, if they are.
@@ -112,6 +152,9 @@ impl Picker {
         rng: &mut impl Rng,
         witness: &mut impl Witness,
     ) -> Result<Legs<Candidate<'e>>, PickError> {
+        if pool.has_roles {
+            return self.pick_by_roles(request, pool, candidates, rng, witness);
+        }
         self.narrow(request, pool, candidates, witness)?;
         if let Some(session) = request.session {
             keep_session(session, candidates, witness);
@@ -189,7 +232,12 @@ impl fmt::Debug for Picker {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let filters: Vec<_> = self.filters.iter().map(|(filter, _)| filter.name()).collect();
         let scores: Vec<_> = self.scores.iter().map(|(score, weight)| (score.name(), weight)).collect();
-        formatter.debug_struct("Picker").field("filters", &filters).field("scores", &scores).finish()
+        let mut words = formatter.debug_struct("Picker");
+        words.field("filters", &filters).field("scores", &scores);
+        if self.remote != RemotePrefill::default() {
+            words.field("remote_prefill", &self.remote);
+        }
+        words.finish()
     }
 }
 
@@ -232,6 +280,8 @@ fn best(totals: &[f32], rng: &mut impl Rng) -> (usize, u32) {
     }
     (best, ties)
 }
+
+mod pairs;
 
 #[cfg(test)]
 mod tests;

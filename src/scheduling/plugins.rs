@@ -14,6 +14,7 @@ pub mod least_request;
 pub mod lora_affinity;
 pub mod prefix_cache;
 pub mod random;
+pub mod remote_prefill;
 pub mod serving;
 pub mod session;
 

@@ -6,12 +6,12 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::endpoint::{Candidate, PoolFacts};
+use super::endpoint::{Candidate, PoolFacts, Role};
 use super::request::PickRequest;
-use super::witness::Witness;
+use super::witness::{Course, Witness};
 use crate::inference::health::Standing;
 
-pub use words::{EndpointWords, FilterWords, Inputs, PickWords, ScoreWords, Verdict};
+pub use words::{CourseWords, EndpointWords, FilterWords, Inputs, PickWords, ScoreWords, Verdict};
 
 mod words;
 
@@ -28,6 +28,10 @@ pub struct PickRecord {
     /// For each score the rate of each row; not a number where a row was not rated.
     rates: Vec<f32>,
     picked: Option<Winner>,
+    /// The endpoint that was picked to compute the prompt, if another one does.
+    prefill: Option<Winner>,
+    /// In a pool with roles, whether two endpoints work on the request.
+    course: Option<Course>,
 }
 
 /// The endpoint that was picked.
@@ -44,6 +48,7 @@ struct Row {
     position: usize,
     address: SocketAddr,
     passed_over: Option<&'static str>,
+    role: Role,
     standing: Standing,
     in_flight: u32,
     elsewhere: u32,
@@ -76,6 +81,7 @@ impl PickRecord {
     /// Forgets what was remembered, and keeps the room for it.
     pub fn clear(&mut self) {
         (self.tokens, self.blocks, self.picked) = (0, 0, None);
+        (self.prefill, self.course) = (None, None);
         self.rows.clear();
         self.filters.clear();
         self.scores.clear();
@@ -102,7 +108,7 @@ impl PickRecord {
 
 impl Witness for PickRecord {
     fn ended(&mut self, plugin: &'static str, part: &'static str) {
-        if part == "filter" && self.filters.last().is_none_or(|(name, _)| *name != plugin) {
+        if part == "filter" && !self.filters.iter().any(|(name, _)| *name == plugin) {
             self.filters.push((plugin, false));
         }
     }
@@ -118,18 +124,27 @@ impl Witness for PickRecord {
     }
 
     fn rated(&mut self, candidate: &Candidate<'_>, score: &'static str, rate: f32, weight: f32) {
-        if self.scores.last().is_none_or(|(name, _)| *name != score) {
+        // In a pool with roles, the endpoints are rated in turns, and some of them anew: the last rate counts.
+        let place = self.scores.iter().rposition(|(name, _)| *name == score).unwrap_or_else(|| {
             self.scores.push((score, weight));
             self.rates.resize(self.scores.len() * self.rows.len(), f32::NAN);
-        }
+            self.scores.len() - 1
+        });
         if let Some(row) = self.row(candidate) {
-            let first = (self.scores.len() - 1) * self.rows.len();
-            self.rates[first + row] = rate;
+            self.rates[place * self.rows.len() + row] = rate;
         }
     }
 
     fn picked(&mut self, candidate: &Candidate<'_>, total: f32, ties: u32) {
         self.picked = self.row(candidate).map(|row| Winner { row, total, ties });
+    }
+
+    fn prefills(&mut self, candidate: &Candidate<'_>, total: f32, ties: u32) {
+        self.prefill = self.row(candidate).map(|row| Winner { row, total, ties });
+    }
+
+    fn split(&mut self, course: &Course) {
+        self.course = Some(*course);
     }
 }
 
@@ -147,6 +162,7 @@ impl Row {
             position: candidate.position,
             address: candidate.endpoint.socket(),
             passed_over: None,
+            role: candidate.endpoint.role,
             standing: observation.standing,
             in_flight: candidate.in_flight,
             elsewhere: candidate.elsewhere,

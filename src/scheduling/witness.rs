@@ -34,6 +34,32 @@ pub trait Witness {
     fn picked(&mut self, candidate: &Candidate<'_>, total: f32, ties: u32) {
         let _ = (candidate, total, ties);
     }
+
+    /// A candidate was picked to compute the prompt, likewise; it is told of before the one that answers.
+    fn prefills(&mut self, candidate: &Candidate<'_>, total: f32, ties: u32) {
+        let _ = (candidate, total, ties);
+    }
+
+    /// In a pool with roles it was decided whether two endpoints work on the request, and why.
+    fn split(&mut self, course: &Course) {
+        let _ = course;
+    }
+}
+
+/// Whether two endpoints work on a request, and why.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Course {
+    /// Why, in one word: [`REMOTE`](Course::REMOTE) if two endpoints do, else why one does all of it.
+    pub why: &'static str,
+    /// Seconds that the prompt is expected to cost where the answer is made; 0 where that was not calculated.
+    pub local: f32,
+    /// Seconds that it is expected to cost elsewhere, the second leg and the transfer included; likewise.
+    pub remote: f32,
+}
+
+impl Course {
+    /// Two endpoints work on the request.
+    pub const REMOTE: &'static str = "remote";
 }
 
 impl Witness for () {}
@@ -75,6 +101,18 @@ impl<W: Witness> Witness for Option<W> {
             witness.picked(candidate, total, ties);
         }
     }
+
+    fn prefills(&mut self, candidate: &Candidate<'_>, total: f32, ties: u32) {
+        if let Some(witness) = self {
+            witness.prefills(candidate, total, ties);
+        }
+    }
+
+    fn split(&mut self, course: &Course) {
+        if let Some(witness) = self {
+            witness.split(course);
+        }
+    }
 }
 
 /// Two witnesses of one pick.
@@ -108,6 +146,16 @@ impl<A: Witness, B: Witness> Witness for (A, B) {
         self.0.picked(candidate, total, ties);
         self.1.picked(candidate, total, ties);
     }
+
+    fn prefills(&mut self, candidate: &Candidate<'_>, total: f32, ties: u32) {
+        self.0.prefills(candidate, total, ties);
+        self.1.prefills(candidate, total, ties);
+    }
+
+    fn split(&mut self, course: &Course) {
+        self.0.split(course);
+        self.1.split(course);
+    }
 }
 
 impl<W: Witness> Witness for &mut W {
@@ -133,5 +181,13 @@ impl<W: Witness> Witness for &mut W {
 
     fn picked(&mut self, candidate: &Candidate<'_>, total: f32, ties: u32) {
         (**self).picked(candidate, total, ties);
+    }
+
+    fn prefills(&mut self, candidate: &Candidate<'_>, total: f32, ties: u32) {
+        (**self).prefills(candidate, total, ties);
+    }
+
+    fn split(&mut self, course: &Course) {
+        (**self).split(course);
     }
 }

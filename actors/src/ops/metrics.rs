@@ -17,6 +17,7 @@ use kthena_router::inference::health::Cause;
 use kthena_router::object::PoolKey;
 
 pub use age::Age;
+pub use disaggregation::{DisaggregationMetrics, LegLabels};
 pub use edge::EdgeMetrics;
 pub use format::Format;
 pub use kv_events::KvEventMetrics;
@@ -26,6 +27,7 @@ pub use plans::PlanMetrics;
 pub use rate_limits::RateLimitMetrics;
 
 mod age;
+mod disaggregation;
 mod edge;
 mod format;
 mod kv_events;
@@ -41,7 +43,18 @@ const REQUEST_BUCKETS: [f64; 16] =
 /// The buckets of a scheduler plugin's work, in seconds.
 const PLUGIN_BUCKETS: [f64; 8] = [0.000_000_1, 0.000_000_5, 0.000_001, 0.000_005, 0.000_01, 0.000_1, 0.001, 0.01];
 /// How attempts end.
-const ATTEMPT_OUTCOMES: [&str; 6] = ["answered", "refused", "handshake", "broken", "timeout", "unavailable"];
+const ATTEMPT_OUTCOMES: [&str; 7] =
+    ["answered", "refused", "handshake", "broken", "malformed", "timeout", "unavailable"];
+/// How attempts end because a prompt was not computed.
+const PREFILL_OUTCOMES: [&str; 7] = [
+    "prefill_refused",
+    "prefill_handshake",
+    "prefill_broken",
+    "prefill_malformed",
+    "prefill_handover",
+    "prefill_timeout",
+    "prefill_unavailable",
+];
 /// How scrapes end.
 const SCRAPE_OUTCOMES: [&str; 5] = ["ok", "connect", "answer", "status", "page"];
 /// What comes of asking an endpoint picker, and of telling it of an answer.
@@ -110,6 +123,8 @@ pub struct Metrics {
     pub plugin_seconds: HistogramFamily<PluginLabels>,
     /// The metrics of KV events.
     pub kv_events: KvEventMetrics,
+    /// The metrics of requests that two engines work on.
+    pub disaggregation: DisaggregationMetrics,
     /// The metrics of endpoint pickers.
     pub pickers: PickerMetrics,
     /// The metrics of token limits.
@@ -208,11 +223,7 @@ impl Metrics {
                 "Requests in flight by the port they came in on",
                 Family::default(),
             ),
-            listener_open: families.add(
-                "listener_open",
-                "1 while a port is open, 0 while it cannot be",
-                Family::default(),
-            ),
+            listener_open: families.add("listener_open", "1 while a port is open, else 0", Family::default()),
             endpoints: families.add("endpoints", "Endpoints by state", Family::default()),
             ejections: families.add("endpoint_ejections", "Ejections of endpoints by cause", Family::default()),
             scrapes: families.add("scrapes", "Scrapes of engines' metrics by outcome", Family::default()),
@@ -223,6 +234,7 @@ impl Metrics {
                 &PLUGIN_BUCKETS,
             ),
             kv_events: KvEventMetrics::new(&mut families),
+            disaggregation: DisaggregationMetrics::new(&mut families),
             pickers: PickerMetrics::new(&mut families),
             rate_limits: RateLimitMetrics::new(&mut families),
             plans: PlanMetrics::new(&mut families),
@@ -260,13 +272,14 @@ impl Metrics {
         for cause in Cause::ALL {
             self.ejections.remove(&EjectionLabels { pool: pool(), cause: cause.label() });
         }
-        for outcome in ATTEMPT_OUTCOMES {
+        for outcome in ATTEMPT_OUTCOMES.into_iter().chain(PREFILL_OUTCOMES) {
             self.attempts.remove(&AttemptLabels { pool: Text::from(pool().as_str()), outcome });
         }
         for outcome in SCRAPE_OUTCOMES {
             self.scrapes.remove(&ScrapeLabels { pool: pool(), outcome });
         }
         self.kv_events.forget_pool(key);
+        self.disaggregation.forget_pool(key);
         self.pickers.seconds.remove(&PoolLabel { pool: pool() });
         for outcome in PICKER_OUTCOMES {
             self.pickers.requests.remove(&PickerLabels { pool: pool(), outcome });

@@ -53,6 +53,13 @@ impl Lease {
         lease
     }
 
+    /// Reserves a member of a pool for a request whose prompt comes computed, so that nothing waits there for it and nothing
+    /// is learnt of the engine's rate.
+    pub(crate) fn receiving(pool: Arc<Pool>, member: Member, request: &PickRequest<'_>, _: (u32, Instant)) -> Self {
+        member.ledger.receive(request, member.observation.cache_tokens());
+        Self::new(pool, member)
+    }
+
     /// Notes that the first bytes of the answer's body came: the prompt is computed. If it is a stream, they are the first
     /// token and tell the engine's rate.
     pub fn note_first_bytes(&self, is_stream: bool) {

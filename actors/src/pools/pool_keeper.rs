@@ -37,7 +37,7 @@ use crate::messages::{AttemptEnded, HealthChanged, ScrapeFault, Scraped, WatchEn
 use crate::nursery::{Child, End, Tended};
 use crate::ops::metrics::{EndpointLabels, Metrics};
 use crate::ops::vitals::Vitals;
-use crate::pools::published::{Member, Pool, PoolView};
+use crate::pools::published::{Member, Pool, PoolView, have_roles};
 use crate::pools::scraper::{MetricsScraper, Scraping};
 use hearing::Hearing;
 
@@ -231,7 +231,8 @@ impl PoolKeeper {
         self.room = self.room.after(serving.map(|member| member.observation.metrics.as_ref()));
         let homes = Arc::clone(&self.homes);
         let learner = self.hearing.as_ref().map(Hearing::learner);
-        self.pool.publish(PoolView { members: self.members.clone(), room: self.room, homes, keeper, learner });
+        let (members, has_roles) = (self.members.clone(), have_roles(&self.members));
+        self.pool.publish(PoolView { members, has_roles, room: self.room, homes, keeper, learner });
         let ejected = self.members.iter().filter(|member| member.observation.standing.is_ejected()).count();
         self.show("ejected", ejected);
         self.show("ready", self.members.len() - ejected);

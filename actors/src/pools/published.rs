@@ -14,7 +14,7 @@ use kthena_router::routing::backend::Availability;
 use kthena_router::routing::pool::PoolIndex;
 use kthena_router::routing::table::RouteTable;
 use kthena_router::scheduling::commons::Commons;
-use kthena_router::scheduling::endpoint::{Endpoint, Observation};
+use kthena_router::scheduling::endpoint::{Endpoint, Observation, Role};
 use kthena_router::scheduling::homes::Homes;
 use kthena_router::scheduling::ledger::Ledger;
 use kthena_router::scheduling::picker::Picker;
@@ -60,6 +60,8 @@ pub struct Pool {
 pub struct PoolView {
     /// The endpoints.
     pub members: Vec<Member>,
+    /// Whether they share the work on a request, so that the role of each counts.
+    pub has_roles: bool,
     /// Whether requests wait at all of them.
     pub room: Room,
     /// Where what is new is sent, so that replicas of the router agree.
@@ -146,8 +148,8 @@ impl Snapshot {
 impl Pool {
     /// Makes a pool of these endpoints.
     pub fn new(key: PoolKey, endpoints: &[Endpoint]) -> Arc<Self> {
-        let members = endpoints.iter().map(Member::new).collect();
-        let view = PoolView { members, ..PoolView::default() };
+        let members: Vec<_> = endpoints.iter().map(Member::new).collect();
+        let view = PoolView { has_roles: have_roles(&members), members, ..PoolView::default() };
         let (commons, prompts) = Default::default();
         Arc::new(Self { key, commons, prompts, view: ArcSwap::from_pointee(view) })
     }
@@ -171,6 +173,11 @@ impl Pool {
         };
         view.members.iter().map(of).max().unwrap_or(Availability::Empty)
     }
+}
+
+/// Returns whether any of these works on a part of requests only.
+pub(crate) fn have_roles(members: &[Member]) -> bool {
+    members.iter().any(|member| member.endpoint.role != Role::Whole)
 }
 
 impl Member {

@@ -21,8 +21,8 @@ use kthena_router::scheduling::hits;
 use kthena_router::scheduling::homes::Homes;
 use kthena_router::scheduling::picker::{Legs, PickError, Picker};
 use kthena_router::scheduling::record::PickRecord;
-use kthena_router::scheduling::request::{PickRequest, RequestFacts};
-use kthena_router::scheduling::witness::Witness;
+use kthena_router::scheduling::request::{PickRequest, RequestFacts, Split};
+use kthena_router::scheduling::witness::{Course, Witness};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
@@ -52,6 +52,8 @@ pub struct PickEndpoint {
     pub facts: Option<Arc<RequestFacts>>,
     /// The endpoints that failed this request already.
     pub tried: Vec<SocketAddr>,
+    /// Whether one endpoint is to do all of it, although two could.
+    pub alone: bool,
     /// Where the pick is written down; it comes back with the answer.
     pub record: Option<Box<PickRecord>>,
 }
@@ -81,17 +83,43 @@ impl Handler<PickEndpoint> for Scheduler {
 
     fn handle(&mut self, asked: PickEndpoint, _: &mut Self::Context) -> Self::Result {
         let handling = self.picks.handling();
-        let PickEndpoint { pool, picker, facts, tried, mut record } = asked;
+        let PickEndpoint { pool, picker, facts, tried, alone, mut record } = asked;
         let view = pool.view();
-        let request = facts.as_deref().unwrap_or(&self.nothing).attempt(&tried);
+        let mut request = facts.as_deref().unwrap_or(&self.nothing).attempt(&tried);
+        if alone {
+            request.split = Split::PREFILL_FAILED;
+        }
         let now = Instant::now();
         let timing = handling.is_timed().then(|| Timing { metrics: self.vitals.metrics(), began: now });
-        let picked = pick((&pool, &view), &picker, &request, now, &mut self.rng, (timing, record.as_deref_mut()));
-        let legs = picked.map(|Legs::One(picked)| {
-            let member = view.members[picked.position].clone();
-            Legs::One(Lease::opened(Arc::clone(&pool), member, &request, (picked.cached, now)))
+        let mut why = Why::default();
+        let witness = ((timing, &mut why), record.as_deref_mut());
+        let picked = pick((&pool, &view), &picker, &request, now, &mut self.rng, witness);
+        if let Some(decision) = why.0 {
+            self.vitals.metrics().disaggregation.note_decision(&pool.key, decision);
+        }
+        let lease = |picked: Candidate<'_>, opens: OpenLease| {
+            opens(Arc::clone(&pool), view.members[picked.position].clone(), &request, (picked.cached, now))
+        };
+        let legs = picked.map(|legs| match legs {
+            Legs::One(picked) => Legs::One(lease(picked, Lease::opened)),
+            Legs::Two { prefill, decode } => {
+                Legs::Two { prefill: lease(prefill, Lease::opened), decode: lease(decode, Lease::receiving) }
+            }
         });
         MessageResult((legs, record))
+    }
+}
+
+/// Reserves a member of a pool for a request of whose prompt so many tokens are in its cache.
+type OpenLease = fn(Arc<Pool>, Member, &PickRequest<'_>, (u32, Instant)) -> Lease;
+
+/// Why one endpoint works on a request, or two do.
+#[derive(Default)]
+struct Why(Option<&'static str>);
+
+impl Witness for Why {
+    fn split(&mut self, course: &Course) {
+        self.0 = Some(course.why);
     }
 }
 
@@ -108,7 +136,7 @@ pub(crate) fn pick<'v>(
     let mut candidates: Vec<_> =
         members.map(|(position, member)| candidate(request, &view.homes, position, member)).collect();
     view.homes.presume(&pool.commons, request, &mut candidates);
-    let moment = PoolFacts { now, is_shared: view.homes.is_shared() };
+    let moment = PoolFacts { now, is_shared: view.homes.is_shared(), has_roles: view.has_roles };
     if let Some(record) = &mut record {
         record.begin(request, &moment, &candidates);
     }

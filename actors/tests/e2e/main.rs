@@ -13,6 +13,7 @@ mod changes;
 mod checks;
 mod cluster;
 mod codings;
+mod disaggregation;
 mod disturbances;
 mod edge;
 mod explanations;

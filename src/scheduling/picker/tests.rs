@@ -51,7 +51,7 @@ fn observations(cases: &[Case]) -> Vec<Observation> {
 }
 
 fn pick(cases: &[Case], seed: u64) -> Result<usize, PickError> {
-    pick_before(cases, seed, &mut ()).map(|Legs::One(position)| position)
+    pick_before(cases, seed, &mut ())
 }
 
 #[expect(clippy::disallowed_methods, reason = "the library is given a time, and a test is who gives it")]
@@ -59,7 +59,7 @@ fn moment() -> Instant {
     Instant::now()
 }
 
-fn pick_before(cases: &[Case], seed: u64, witness: &mut impl Witness) -> Result<Legs<usize>, PickError> {
+fn pick_before(cases: &[Case], seed: u64, witness: &mut impl Witness) -> Result<usize, PickError> {
     let endpoints = endpoints(cases.len());
     let observations = observations(cases);
     let ledger = Ledger::default();
@@ -80,7 +80,7 @@ fn pick_before(cases: &[Case], seed: u64, witness: &mut impl Witness) -> Result<
         .collect();
     let tried: Vec<_> =
         endpoints.iter().zip(cases).filter(|(_, case)| case.tried).map(|(endpoint, _)| endpoint.socket()).collect();
-    let pool = PoolFacts { now: moment(), is_shared: false };
+    let pool = PoolFacts { now: moment(), is_shared: false, has_roles: false };
     Picker::new(Vec::new(), vec![(Box::new(LeastRequest), 1.0)])
         .pick(
             &RequestFacts::default().attempt(&tried),
@@ -89,7 +89,7 @@ fn pick_before(cases: &[Case], seed: u64, witness: &mut impl Witness) -> Result<
             &mut StdRng::seed_from_u64(seed),
             witness,
         )
-        .map(|Legs::One(candidate)| Legs::One(candidate.position))
+        .map(|legs| legs.into_answering().position)
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn a_witness_sees_why_each_endpoint_was_passed_over_or_picked() {
     let busy = Case { in_flight: 4, ..IDLE };
     let cases = [Case { tried: true, ..IDLE }, Case { ejected: true, ..IDLE }, busy, IDLE, IDLE];
     let mut notebook = Notebook::default();
-    let Legs::One(picked) = pick_before(&cases, 7, &mut notebook).unwrap();
+    let picked = pick_before(&cases, 7, &mut notebook).unwrap();
     let rest = ["2: least-request 0 x 1", "3: least-request 1 x 1", "4: least-request 1 x 1"].map(str::to_owned);
     let first = ["0: tried", "1: serving"].map(str::to_owned);
     let expected = [&first[..], &rest, &[format!("{picked}: 1, one of 2")]].concat();

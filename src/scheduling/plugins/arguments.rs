@@ -50,6 +50,19 @@ impl Arguments {
         Err(BadArgument::OutOfBounds { name, value, bounds: "a whole number above 0" })
     }
 
+    /// Takes an argument that is a whole number, 0 included, out; the default if there is none.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`BadArgument`] for any other number.
+    pub fn count_or_none(&mut self, name: &'static str, default: u32) -> Result<u32, BadArgument> {
+        if self.0.get(&name.to_ascii_lowercase()) == Some(&0.0) {
+            self.0.remove(&name.to_ascii_lowercase());
+            return Ok(0);
+        }
+        self.count(name, default)
+    }
+
     /// Takes an argument between 0 and 1 out; the default if there is none.
     ///
     /// # Errors

@@ -100,7 +100,7 @@ fn loading(adapter: &str, candidate: &Candidate<'_>) -> f32 {
 }
 
 /// Returns what is known of the rate of a pool's endpoints on average, as [`TRUST`] seconds of measurements.
-fn mean_pace(candidates: &[Candidate<'_>]) -> Pace {
+pub(super) fn mean_pace(candidates: &[Candidate<'_>]) -> Pace {
     let sum = candidates
         .iter()
         .map(|candidate| candidate.ledger.pace())
@@ -108,7 +108,8 @@ fn mean_pace(candidates: &[Candidate<'_>]) -> Pace {
     Pace { tokens: sum.tokens * TRUST / sum.seconds, seconds: TRUST }
 }
 
-fn rate_of(candidate: &Candidate<'_>, mean: Pace, is_shared: bool) -> f32 {
+/// Returns how many prompt tokens a second an endpoint computes.
+pub(super) fn rate_of(candidate: &Candidate<'_>, mean: Pace, is_shared: bool) -> f32 {
     let own = candidate.ledger.pace();
     let own = (own.tokens + mean.tokens) / (own.seconds + mean.seconds);
     let mean = mean.tokens / mean.seconds;

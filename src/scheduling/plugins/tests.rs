@@ -14,7 +14,6 @@ use crate::object::ObjectKey;
 use crate::scheduling::config::SchedulerConfig;
 use crate::scheduling::endpoint::{Candidate, Endpoint, Observation, PoolFacts};
 use crate::scheduling::ledger::Ledger;
-use crate::scheduling::picker::Legs;
 use crate::scheduling::request::RequestFacts;
 
 mod go;
@@ -65,8 +64,9 @@ fn picks(config: &str, scenes: &[Scene], facts: &RequestFacts) -> Vec<usize> {
                 counted: ledger.cached(&facts.prefix, None),
             })
             .collect();
-        let pool = PoolFacts { now: moment(), is_shared: false };
-        let Legs::One(picked) = picker.pick(&facts.attempt(&[]), &pool, &mut candidates, &mut rng, &mut ()).unwrap();
+        let pool = PoolFacts { now: moment(), is_shared: false, has_roles: false };
+        let legs = picker.pick(&facts.attempt(&[]), &pool, &mut candidates, &mut rng, &mut ());
+        let picked = legs.unwrap().into_answering();
         counts[picked.position] += 1;
     }
     counts

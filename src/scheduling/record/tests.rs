@@ -20,7 +20,7 @@ const CONFIG: &str = "scheduler: {plugins: {Filter: {enabled: [least-request]}, 
 #[expect(clippy::disallowed_methods, reason = "the library is given a time, and a test is who gives it")]
 fn pick(record: &mut PickRecord) {
     let scraped = Instant::now();
-    let pool = PoolFacts { now: scraped + Duration::from_millis(250), is_shared: false };
+    let pool = PoolFacts { now: scraped + Duration::from_millis(250), is_shared: false, has_roles: false };
     let endpoints: Vec<_> = (0..4)
         .map(|port| Endpoint::new(ObjectKey::new("default", "p"), IpAddr::V4(Ipv4Addr::LOCALHOST), 8000 + port))
         .collect();

@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{PickRecord, Row, Scrape};
+use super::{PickRecord, Row, Scrape, Winner};
 use crate::inference::health::Standing;
+use crate::scheduling::endpoint::Role;
 
 /// A pick in words.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -19,8 +20,25 @@ pub struct PickWords {
     pub picked: Option<String>,
     /// How many endpoints were equally good, the picked one included; more than one are drawn from at random.
     pub equally_good: u32,
+    /// In a pool with roles, whether two endpoints work on the request, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disaggregation: Option<CourseWords>,
     /// All endpoints that the pool had.
     pub endpoints: Vec<EndpointWords>,
+}
+
+/// Whether two endpoints work on a request, and why.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CourseWords {
+    /// Why, in one word: `remote` if two endpoints do.
+    pub decision: String,
+    /// The endpoint that was picked to compute the prompt.
+    pub prefill: Option<String>,
+    /// Seconds that the prompt was expected to cost where the answer is made, if that was calculated.
+    pub local_seconds: Option<f32>,
+    /// Seconds that it was expected to cost elsewhere, the second leg and the transfer included, likewise.
+    pub remote_seconds: Option<f32>,
 }
 
 /// What a picker made of one endpoint.
@@ -31,6 +49,9 @@ pub struct EndpointWords {
     pub endpoint: String,
     /// Its address.
     pub address: SocketAddr,
+    /// Which part of requests it works on, if not on all of it: `prefill` or `decode`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
     /// What the filters said of it, in their order.
     pub filters: Vec<FilterWords>,
     /// What the scores said of it, in their order; nothing of one that a filter passed over.
@@ -110,12 +131,21 @@ impl PickRecord {
     /// Puts the pick into words; `name` says which Pod has an address.
     pub fn words(&self, name: &dyn Fn(SocketAddr) -> Option<String>) -> PickWords {
         let name = |row: &Row| name(row.address).unwrap_or_else(|| row.address.to_string());
+        let named = |winner: Option<Winner>| winner.and_then(|winner| self.rows.get(winner.row)).map(name);
+        let seconds = |seconds: f32| Some(seconds).filter(|seconds| seconds.is_finite() && *seconds > 0.0);
+        let disaggregation = self.course.map(|course| CourseWords {
+            decision: course.why.to_owned(),
+            prefill: named(self.prefill),
+            local_seconds: seconds(course.local),
+            remote_seconds: seconds(course.remote),
+        });
         let endpoints = self.rows.iter().enumerate().map(|(place, row)| self.endpoint(place, row, name(row)));
         PickWords {
             prompt_tokens: self.tokens,
             prompt_blocks: self.blocks,
-            picked: self.picked.and_then(|winner| self.rows.get(winner.row)).map(name),
+            picked: named(self.picked),
             equally_good: self.picked.map_or(0, |winner| winner.ties),
+            disaggregation,
             endpoints: endpoints.collect(),
         }
     }
@@ -135,6 +165,11 @@ impl PickRecord {
         EndpointWords {
             endpoint,
             address: row.address,
+            role: match row.role {
+                Role::Whole => None,
+                Role::Prefill => Some("prefill".to_owned()),
+                Role::Decode => Some("decode".to_owned()),
+            },
             filters: self.verdicts(row),
             scores,
             total,

@@ -163,6 +163,8 @@ fn health(pools: &Pools<'_>) -> Vec<Value> {
         json!({
             "pod": member.endpoint.pod.to_string(),
             "address": member.endpoint.socket().to_string(),
+            "role": member.endpoint.role,
+            "group": member.endpoint.group.as_deref(),
             "standing": match standing {
                 Standing::Serving => "serving",
                 Standing::Ejected(_) => "ejected",

@@ -40,6 +40,8 @@ impl RouteRegistry {
     /// Gives every pool a keeper with the right endpoints, and ends the keepers of vanished pools. Returns the pools in
     /// the order of their plans.
     pub(super) fn keep_pools(&mut self, plans: &[PoolPlan], context: &mut Context<Self>) -> Vec<Arc<Pool>> {
+        let parts = plans.iter().filter_map(|plan| Some((&plan.key, plan.parts.as_ref()?)));
+        self.vitals.metrics().disaggregation.show_pairs(parts);
         let mut kept = std::mem::take(&mut self.pools);
         let mut handles = Vec::with_capacity(plans.len());
         for plan in plans {

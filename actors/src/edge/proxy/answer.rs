@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{Method, Response, Version};
 use http_body::SizeHint;
+use kthena_router::inference::disaggregation::PromptCounts;
 use kthena_router::inference::health::Outcome;
 use kthena_router::inference::model_names::ModelNames;
 use kthena_router::inference::tap::{AnswerHead, Ended, Reading, Tap};
@@ -31,6 +32,10 @@ pub(super) struct Answer {
     pub upstream: upstream::Answer,
     /// The reservation of the endpoint that answers.
     pub lease: Lease,
+    /// The reservation of the endpoint that computes the prompt while this one answers.
+    pub prefill: Option<Box<Lease>>,
+    /// What the endpoint that computed the prompt says of it.
+    pub prompt: Option<Box<PromptCounts>>,
 }
 
 /// How the body of an answer is passed on.
@@ -40,6 +45,8 @@ pub(super) struct Passing {
     pub reading: Reading,
     /// Gives the model the name back that the client knows.
     pub names: Option<ModelNames>,
+    /// Says of the prompt what the endpoint has said that computed it.
+    pub prompt: Option<Box<PromptCounts>>,
 }
 
 /// The body of an answer while it is passed on.
@@ -83,13 +90,13 @@ impl AnswerBody {
         if let Some(reservation) = &exchange.reservation {
             reservation.tell(&mut head.headers);
         }
-        let Passing { reading, names } = passing;
+        let Passing { reading, names, prompt } = passing;
         let seen = AnswerHead {
             content_type: text(&head.headers, CONTENT_TYPE),
             content_encoding: text(&head.headers, CONTENT_ENCODING),
         };
         exchange.stream |= seen.is_event_stream();
-        let tap = Tap::new(reading, names, exchange.api, seen);
+        let tap = Tap::new(reading, names, exchange.api, seen).with_prompt(prompt.map(|prompt| *prompt));
         let is_empty = exchange.method == Method::HEAD || matches!(size, BodySize::None | BodySize::Sized(0));
         let size = if tap.changes_length() && !is_empty { BodySize::Stream } else { size };
         let status = head.status.as_u16();
@@ -170,6 +177,8 @@ impl AnswerBody {
             if let Some(lease) = &self.held.lease {
                 lease.note_first_bytes(self.exchange.stream);
             }
+            // What answers has the prompt.
+            self.held.prefill = None;
             self.note(Outcome::Answered(self.status));
             if let Some(piece) = passed {
                 return Poll::Ready(Some(self.count(piece)));

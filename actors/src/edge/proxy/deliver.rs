@@ -8,13 +8,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kthena_router::inference::disaggregation::HandoverError;
 use kthena_router::inference::health::Outcome as Health;
+use kthena_router::routing::disaggregation::Disaggregation;
 use kthena_router::routing::retry::{Next, Outcome};
-use kthena_router::scheduling::picker::PickError;
+use kthena_router::scheduling::picker::{Legs, PickError};
 use kthena_router::scheduling::request::RequestFacts;
 use kthena_router_downstream::Refusal;
 use kthena_router_upstream::{AttemptError, Failure, Processed, Stage};
 use tokio::time::sleep;
+use tracing::debug;
 
 use super::answer::Answer;
 use super::backend::{Backend, Way};
@@ -22,6 +25,7 @@ use super::body;
 use super::call::Call;
 use super::error::{AttemptFailure, NoEndpoint, ProxyError};
 use super::exchange::Exchange;
+use super::legs::{self, Leg, Tried};
 use super::outbound::Outbound;
 use super::pick::Picked;
 use super::worker::Worker;
@@ -42,6 +46,8 @@ struct Course<'c> {
     tried: Vec<SocketAddr>,
     /// Whether an endpoint may be tried again that was tried before.
     may_return: bool,
+    /// Whether one endpoint is to do all of the request from now on.
+    alone: bool,
     /// The last answer.
     answer: Option<Answer>,
     /// How the last attempt failed that had no answer.
@@ -67,31 +73,34 @@ pub(super) async fn deliver(
         named: picked.endpoints(),
         tried: Vec::new(),
         may_return: false,
+        alone: false,
         answer: None,
         failure: None,
     };
     let exchange = &mut call.exchange;
-    while let Some(lease) = course.pick(exchange).await? {
-        course.tried.push(lease.endpoint().socket());
-        exchange.endpoint = Some(Arc::clone(lease.endpoint()));
+    while let Some(legs) = course.pick(exchange).await? {
         exchange.marks.sent.get_or_insert_with(Instant::now);
-        let (label, outcome) = match outbound.send(course.worker, &way.backend, &lease, Some(course.limit())).await {
-            Ok(upstream) => {
-                exchange.attempts += upstream.sends;
-                ("answered", course.take(Answer { upstream, lease }))
+        let limit = course.limit();
+        let tried = match legs {
+            Legs::One(lease) => {
+                (exchange.prefill, exchange.marks.decoding) = (None, None);
+                let sent = outbound.send(course.worker, &way.backend, &lease, Some(limit)).await;
+                legs::answered(sent, lease)
             }
-            Err(failure) => {
-                exchange.attempts += failure.sends.max(1);
-                let (failure, health, outcome) = judge(failure, course.deadline)?;
-                lease.note(health);
-                course.failure = Some(failure);
-                (failure.label(), outcome)
+            // Few requests have two legs, and the others do not carry the room for them.
+            Legs::Two { prefill, decode } => {
+                let pair = (prefill, decode);
+                Box::pin(legs::send((course.worker, &way.backend), outbound, pair, limit, exchange)).await
             }
         };
-        let next = if outbound.body.is_there() { attempts.after(outcome) } else { Next::Stop };
+        let (label, leg, outcome) = course.conclude(tried, exchange)?;
+        let next = match leg {
+            _ if !outbound.body.is_there() => Next::Stop,
+            Leg::Answer => attempts.after(outcome),
+            Leg::Prefill => attempts.after_prefill(outcome, course.may_go_alone()),
+        };
         let pause = course.pause(next);
-        let is_passed_over = label == "answered" && pause.is_some();
-        exchange.note_attempt(if is_passed_over { "unavailable" } else { label });
+        exchange.note_attempt(label.of(leg, pause.is_some()));
         match pause {
             None => break,
             Some(pause) if pause.is_zero() => {}
@@ -103,22 +112,29 @@ pub(super) async fn deliver(
 }
 
 impl Course<'_> {
-    /// Picks an endpoint, one that was not tried yet if there is any; `None` if none may be tried.
-    async fn pick(&mut self, exchange: &mut Exchange) -> Result<Option<Lease>, ProxyError> {
+    /// Picks endpoints, some that were not tried yet if there are any; `None` if none may be tried.
+    async fn pick(&mut self, exchange: &mut Exchange) -> Result<Option<Legs<Lease>>, ProxyError> {
         let Backend { pool, picker, .. } = &self.way.backend;
         loop {
             let mut record = exchange.decision().filter(|_| self.named.is_none()).map(DecisionRecord::pick);
-            let lease = match self.named {
-                Some(named) => Lease::first_of(pool, named, &self.tried),
-                None => self.worker.pick((pool, picker), self.facts.as_ref(), &self.tried, &mut record).await?,
+            let legs = match self.named {
+                Some(named) => Lease::first_of(pool, named, &self.tried).map(Legs::One),
+                None => {
+                    let tried = (&*self.tried, self.alone);
+                    self.worker.pick((pool, picker), self.facts.as_ref(), tried, &mut record).await?
+                }
             };
+            let answering = legs.as_ref().ok().map(Legs::answering).map(Lease::endpoint);
             if let Some(decision) = exchange.decision() {
-                decision.add(record, lease.as_ref().ok().map(|lease| lease.endpoint().socket()));
+                decision.add(record, answering.map(|endpoint| endpoint.socket()));
             }
-            match lease {
-                Ok(lease) => return Ok(Some(lease)),
+            if let Some(endpoint) = answering {
+                exchange.endpoint = Some(Arc::clone(endpoint));
+            }
+            match legs {
+                Ok(legs) => return Ok(Some(legs)),
                 Err(PickError::AllTried) if self.may_return => self.tried.clear(),
-                Err(PickError::AllTried | PickError::NoEndpoints | PickError::Filtered { .. }) => return Ok(None),
+                Err(_) => return Ok(None),
             }
         }
     }
@@ -129,6 +145,44 @@ impl Course<'_> {
         let rest = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let always = self.worker.door.serving.config.engines.first_byte_timeout;
         written.into_iter().chain(rest).fold(always, Duration::min)
+    }
+
+    /// Takes in what came of an attempt: what metrics call it, whose doing it was, and what it is to the policy.
+    fn conclude(&mut self, tried: Tried, exchange: &mut Exchange) -> Result<(Label, Leg, Outcome), ProxyError> {
+        Ok(match tried {
+            Tried::Answered(answer, leg) => {
+                exchange.attempts += answer.upstream.sends;
+                self.tried.push(answer.lease.endpoint().socket());
+                (Label::Answered, leg, self.take(answer))
+            }
+            Tried::Failed(lease, failure, leg) => {
+                exchange.attempts += failure.sends.max(1);
+                self.tried.push(lease.endpoint().socket());
+                let (failure, health, outcome) = judge(failure, self.deadline)?;
+                lease.note(health);
+                self.failure = Some(failure);
+                (Label::Failed(failure), leg, outcome)
+            }
+            Tried::Unusable(lease, error) => {
+                exchange.attempts += 1;
+                self.tried.push(lease.endpoint().socket());
+                debug!(endpoint = %lease.endpoint(), %error, "prefill of no use");
+                // An engine whose one token ended the text has nothing to hand over, and others will have no more.
+                let (health, outcome) = match error {
+                    HandoverError::NoParams => (Health::Answered(200), Outcome::Malformed),
+                    _ => (Health::Malformed, Outcome::Answered(502)),
+                };
+                lease.note(health);
+                let failure = AttemptFailure::Handover;
+                self.failure = Some(failure);
+                (Label::Failed(failure), Leg::Prefill, outcome)
+            }
+        })
+    }
+
+    /// Returns whether an endpoint that decodes may do all of the request.
+    fn may_go_alone(&self) -> bool {
+        self.way.backend.policy.disaggregation.is_some_and(Disaggregation::decodes_alone)
     }
 
     /// Takes in an answer in place of the one before, and returns what it is to the policy.
@@ -146,6 +200,10 @@ impl Course<'_> {
     fn pause(&mut self, next: Next) -> Option<Duration> {
         let (pause, may_return) = match next {
             Next::Stop => return None,
+            Next::Alone(pause) => {
+                self.alone = true;
+                (pause, false)
+            }
             Next::Same(pause) => (pause, true),
             Next::Other(pause) => (pause, false),
         };
@@ -171,6 +229,26 @@ impl Course<'_> {
             }
             (_, Some(failure)) => Err(ProxyError::Failed { attempts: exchange.attempts, failure }),
             (_, None) => Err(NoEndpoint::Pool { pool: self.way.backend.pool.key.clone() }.into()),
+        }
+    }
+}
+
+/// How an attempt ended, for metrics.
+#[derive(Clone, Copy)]
+enum Label {
+    Answered,
+    Failed(AttemptFailure),
+}
+
+impl Label {
+    /// Returns the word for it; an answer after which another attempt is made was none for the client.
+    fn of(self, leg: Leg, is_passed_over: bool) -> &'static str {
+        match (self, leg) {
+            (Self::Answered, Leg::Answer) if is_passed_over => "unavailable",
+            (Self::Answered, Leg::Prefill) if is_passed_over => "prefill_unavailable",
+            (Self::Answered, _) => "answered",
+            (Self::Failed(failure), Leg::Answer) => failure.label(),
+            (Self::Failed(failure), Leg::Prefill) => failure.prefill_label(),
         }
     }
 }

@@ -163,6 +163,9 @@ pub enum AttemptFailure {
     /// What it answered is no HTTP, or more than the router takes.
     #[error("gave an answer that cannot be read: {0}")]
     Malformed(&'static str),
+    /// It computed a prompt for another endpoint, which cannot go on from what it answered.
+    #[error("computed the prompt and handed nothing over that another endpoint could go on from")]
+    Handover,
     /// It did not begin to answer in the time of an attempt.
     #[error("did not begin to answer within the timeout")]
     Late,
@@ -179,7 +182,20 @@ impl AttemptFailure {
             Self::Handshake => "handshake",
             Self::Broken => "broken",
             Self::Malformed(_) => "malformed",
+            Self::Handover => "handover",
             Self::Late | Self::PastDeadline => "timeout",
+        }
+    }
+
+    /// Returns what metrics call it where the endpoint was to compute a prompt for another one.
+    pub(super) const fn prefill_label(self) -> &'static str {
+        match self {
+            Self::Refused => "prefill_refused",
+            Self::Handshake => "prefill_handshake",
+            Self::Broken => "prefill_broken",
+            Self::Malformed(_) => "prefill_malformed",
+            Self::Handover => "prefill_handover",
+            Self::Late | Self::PastDeadline => "prefill_timeout",
         }
     }
 }

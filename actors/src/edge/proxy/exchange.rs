@@ -2,14 +2,18 @@
 
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
+use kthena_router::inference::api::Api;
 use kthena_router::object::Bind;
 use kthena_router::rate_limit::Work;
 use kthena_router::routing::table::ListenerTable;
+use kthena_router::scheduling::endpoint::Endpoint;
 
 use super::error::ProxyError;
 use super::rate_limit::Reservation;
+use crate::ops::metrics::LegLabels;
 use crate::ops::requests::decisions::DecisionRecord;
 use crate::ops::requests::facts::{End, Facts};
 use crate::ops::requests::names::Subject;
@@ -82,6 +86,21 @@ impl Exchange {
         self.series.note_attempt(&self.observer.metrics, outcome);
     }
 
+    /// Notes that a prefill which was sent `began` has ended with this status, 0 without an answer.
+    pub(super) fn note_prefill(&mut self, endpoint: &Arc<Endpoint>, began: Instant, status: u16) {
+        self.facts.prefill = Some(Arc::clone(endpoint));
+        let seconds = &self.observer.metrics.disaggregation.prefill_seconds;
+        seconds.get_or_create(&self.leg(status)).observe(began.elapsed().as_secs_f64());
+    }
+
+    fn leg(&self, status_code: u16) -> LegLabels {
+        LegLabels {
+            model: self.series.names.model.clone(),
+            path: self.facts.api.map_or("other", Api::label),
+            status_code,
+        }
+    }
+
     /// Notes that the router answers with an error.
     pub(super) fn fails(&mut self, error: &ProxyError) {
         self.end = End { status: error.status().as_u16(), reason: error.reason(), error: Some(error.reason()) };
@@ -136,6 +155,10 @@ impl Drop for Exchange {
         if let Some(usage) = facts.usage {
             outcome.input_tokens.inc_by(usage.prompt_tokens);
             outcome.output_tokens.inc_by(usage.completion_tokens);
+        }
+        if let Some(decoding) = facts.marks.decoding {
+            let seconds = &metrics.disaggregation.decode_seconds;
+            seconds.get_or_create(&self.leg(self.end.status)).observe((now - decoding).as_secs_f64());
         }
         if let Some(overhead) = facts.overhead() {
             metrics.overhead_seconds.observe(overhead);

@@ -11,6 +11,8 @@ pub(super) struct Held {
     pub admission: Option<Admission>,
     /// The reservation of the endpoint that answers.
     pub lease: Option<Lease>,
+    /// The reservation of the endpoint that computes the prompt, where a sidecar has it do so, until the answer begins.
+    pub prefill: Option<Box<Lease>>,
     /// The exchange with the picker that has chosen the endpoint; it ends at the same time.
     pub consultation: Option<Box<Consultation>>,
 }

@@ -9,14 +9,16 @@ use std::time::Instant;
 
 use http::HeaderMap;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
-use kthena_router::inference::api::{self, Call as Asks};
+use kthena_router::inference::api::{self, Api, Call as Asks};
 use kthena_router::inference::coding::{Coding, codings};
 use kthena_router::inference::management::is_management;
 use kthena_router::inference::model_names::ModelNames;
 use kthena_router::inference::tap::Reading;
 use kthena_router::inference::understood::{NotUnderstood, Shape, Understood, shape as shape_of};
+use kthena_router::routing::pool::PoolPolicy;
 use kthena_router::routing::told::{Told, model_for, priority};
 use kthena_router::scheduling::objective::{is_refused, saturation};
+use kthena_router::scheduling::request::Split;
 use kthena_router_upstream::Body;
 
 use super::answer::Passing;
@@ -113,7 +115,7 @@ pub(super) fn shape(call: &mut Call<'_>, way: &Way<'_>, outbound: &mut Outbound)
     }
     let policy = &backend.policy;
     let rewrites = policy.requests.as_ref().map(|requests| &requests.rewrites).filter(|rewrites| !rewrites.is_empty());
-    let unread = Passing { reading: Reading::Stream, names: None };
+    let unread = Passing { reading: Reading::Stream, ..Passing::default() };
     if !backend.is_picked_here() {
         return Ok(unread);
     }
@@ -140,16 +142,19 @@ pub(super) fn shape(call: &mut Call<'_>, way: &Way<'_>, outbound: &mut Outbound)
     let mut facts = told.facts(body, has_choice);
     facts.session = policy.sessions.find(&Received(&outbound.headers), call.head.uri.query().unwrap_or_default());
     facts.likeness = tokens::likeness(&backend.pool, &facts.prefix);
-    let facts = Arc::new(facts);
     if let Body::Whole(body) = &mut outbound.body {
         *body = understood.shape(std::mem::take(body), model);
+    }
+    facts.split = split(policy, understood.api, outbound)?;
+    let facts = Arc::new(facts);
+    if let Body::Whole(body) = &outbound.body {
         tokens::learn(&backend.pool, understood.api, body, &facts);
     } else if let Some(model) = model {
         rename(outbound, &understood, model);
     }
     call.request_facts = Some(facts);
     call.understood = Some(Ok(understood));
-    Ok(Passing { reading, names })
+    Ok(Passing { reading, names, prompt: None })
 }
 
 /// Gives the model the engine's name in a call whose body is not there whole.
@@ -162,6 +167,20 @@ fn rename(outbound: &mut Outbound, understood: &Understood, model: &str) {
         let target = format!("{path}?{query}");
         outbound.set_target(target);
     }
+}
+
+/// Finds out whether two endpoints may work on a request; one that does all of it gets what is left of the body without the
+/// engines' own language.
+fn split(policy: &PoolPolicy, api: Api, outbound: &mut Outbound) -> Result<Split, ProxyError> {
+    let (Some(disaggregation), Body::Whole(body)) = (policy.disaggregation, &mut outbound.body) else {
+        return Ok(Split::default());
+    };
+    let (split, request) = disaggregation.split(api, body.clone()).map_err(NotUnderstood::from)?;
+    if let Some(request) = request {
+        *body = request.alone();
+        outbound.split = Some(Box::new(request));
+    }
+    Ok(split)
 }
 
 /// Refuses a request that can be refused while the pool has too much to do.

@@ -64,7 +64,8 @@ pub(super) fn send(call: &Call<'_>, backends: Vec<Backend>, outbound: &Outbound)
 /// Sends one copy and reads its answer, so that the connection serves again.
 async fn pass(worker: Rc<Worker>, backend: Backend, mut copy: Outbound, _room: OwnedSemaphorePermit) {
     let pool = &backend.pool;
-    let Ok(Ok(lease)) = worker.pick((pool, &backend.picker), None, &[], &mut None).await else { return };
+    let Ok(Ok(legs)) = worker.pick((pool, &backend.picker), None, (&[], false), &mut None).await else { return };
+    let lease = legs.into_answering();
     let exchange = async {
         match copy.send(&worker, &backend, &lease, None).await {
             Ok(mut answer) => while let Some(Ok(_)) = answer.body.next().await {},

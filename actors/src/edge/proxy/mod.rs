@@ -18,6 +18,7 @@ mod handle;
 mod headers;
 mod held;
 mod inference;
+mod legs;
 mod mirrors;
 mod models;
 mod outbound;

@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use http::header::{HeaderMap, HeaderValue, ORIGIN, UPGRADE};
+use bytes::Bytes;
+use http::header::{HeaderMap, HeaderName, HeaderValue, ORIGIN, UPGRADE};
 use http::uri::{Authority, PathAndQuery};
 use http::{Method, Uri};
+use kthena_router::inference::disaggregation::SplitRequest;
 use kthena_router_downstream::{Charge, Upgrade};
 use kthena_router_upstream::{Answer, Ask, Body, Failure, Peer};
 
@@ -25,6 +27,8 @@ pub(super) struct Outbound {
     pub headers: HeaderMap,
     /// The body.
     pub body: Body,
+    /// What makes the bodies for two endpoints, where they may work on it together.
+    pub split: Option<Box<SplitRequest>>,
     /// The origin that the client names, whatever filters make of it.
     pub origin: Option<HeaderValue>,
     /// What the body takes of the memory for requests, until nobody is to get it any more.
@@ -64,7 +68,18 @@ impl Outbound {
             uri.query().map_or_else(|| path.to_string(), |query| format!("{path}?{query}"))
         });
         let method = call.head.method.clone();
-        Self { method, headers, body: Body::Empty, origin, charge: None, upgrade, uri, rewritten, hostname }
+        Self {
+            method,
+            headers,
+            body: Body::Empty,
+            split: None,
+            origin,
+            charge: None,
+            upgrade,
+            uri,
+            rewritten,
+            hostname,
+        }
     }
 
     /// Takes the body, all of it where somebody is going to send it or look at it again.
@@ -100,7 +115,30 @@ impl Outbound {
     ) -> Result<Answer, Failure> {
         let peer = Peer { address: lease.endpoint().socket(), transport: backend.transport.clone() };
         let body = std::mem::replace(&mut self.body, Body::Gone);
-        let mut ask = Ask {
+        let mut ask = self.ask(lease, body, timeout);
+        let outcome = worker.client.send(&peer, &mut ask).await;
+        self.body = ask.body;
+        outcome
+    }
+
+    /// Sends one of several requests that are made of this one: with a body of its own, and with headers in place of those
+    /// with the same name.
+    pub(super) async fn send_leg(
+        &self,
+        worker: &Worker,
+        backend: &Backend,
+        lease: &Lease,
+        timeout: Duration,
+        (body, replaced): (Bytes, &[(HeaderName, HeaderValue)]),
+    ) -> Result<Answer, Failure> {
+        let peer = Peer { address: lease.endpoint().socket(), transport: backend.transport.clone() };
+        let mut ask = self.ask(lease, Body::Whole(body), Some(timeout));
+        ask.replaced = replaced;
+        worker.client.send(&peer, &mut ask).await
+    }
+
+    fn ask<'a>(&'a self, lease: &'a Lease, body: Body, timeout: Option<Duration>) -> Ask<'a> {
+        Ask {
             method: &self.method,
             target: self.target(),
             host: if self.host().is_empty() { lease.authority().as_str() } else { self.host() },
@@ -109,15 +147,12 @@ impl Outbound {
             upgrade: self.upgrade.as_ref(),
             body,
             timeout,
-        };
-        let outcome = worker.client.send(&peer, &mut ask).await;
-        self.body = ask.body;
-        outcome
+        }
     }
 
     /// Gives back what the body takes of the memory: an endpoint has answered, and nobody else gets it.
     pub(super) fn release(&mut self) {
-        (self.body, self.charge) = (Body::Gone, None);
+        (self.body, self.charge, self.split) = (Body::Gone, None, None);
     }
 
     /// Returns the path and the query.
@@ -153,6 +188,7 @@ impl Outbound {
             method: self.method.clone(),
             headers: self.headers.clone(),
             body,
+            split: None,
             origin: None,
             charge: None,
             upgrade: None,

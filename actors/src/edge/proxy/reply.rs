@@ -54,8 +54,9 @@ impl Reply {
         };
         exchange.tell_decision(status.as_u16(), reason);
         let mut response = match reply {
-            Ok(Self { answer: Answer { upstream, lease }, passing, upgrade }) => {
-                held.lease = Some(lease);
+            Ok(Self { answer: Answer { upstream, lease, prefill, prompt }, passing, upgrade }) => {
+                let passing = Passing { prompt, ..passing };
+                (held.lease, held.prefill) = (Some(lease), prefill);
                 match upgrade {
                     Some(client) if upstream.head.status == StatusCode::SWITCHING_PROTOCOLS => {
                         return tunnel::response(upstream, client, exchange, held).map(ReplyBody::Own);

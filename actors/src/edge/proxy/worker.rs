@@ -146,21 +146,22 @@ impl Worker {
         self.rng.borrow_mut().random_range(0..bound)
     }
 
-    /// Asks the thread's scheduler for an endpoint of a pool; one that died is replaced and asked again. `facts` are
-    /// what the request tells of itself, and `tried` the endpoints that it was sent to. Where there is a `record`, the
-    /// pick is written down in it.
+    /// Asks the thread's scheduler for an endpoint of a pool, or two; one that died is replaced and asked again. `facts` are
+    /// what the request tells of itself, and `tried` the endpoints that it was sent to; `alone`, one is to do all of it.
+    /// Where there is a `record`, the pick is written down in it.
     pub(super) async fn pick(
         &self,
         (pool, picker): (&Arc<Pool>, &Arc<Picker>),
         facts: Option<&Arc<RequestFacts>>,
-        tried: &[SocketAddr],
+        (tried, alone): (&[SocketAddr], bool),
         record: &mut Option<Box<PickRecord>>,
-    ) -> Result<Result<Lease, PickError>, ProxyError> {
+    ) -> Result<Result<Legs<Lease>, PickError>, ProxyError> {
         let ask = |record| PickEndpoint {
             pool: Arc::clone(pool),
             picker: Arc::clone(picker),
             facts: facts.cloned(),
             tried: tried.to_vec(),
+            alone,
             record,
         };
         let started = Instant::now();
@@ -172,7 +173,12 @@ impl Worker {
         self.asks.observe(started.elapsed().as_secs_f64());
         let (legs, written) = answer.map_err(|_| NoEndpoint::Scheduler)?;
         *record = written;
-        Ok(legs.map(|Legs::One(lease)| lease))
+        Ok(legs)
+    }
+
+    /// Returns a random number that nobody else has.
+    pub(super) fn draw_id(&self) -> u128 {
+        self.rng.borrow_mut().random()
     }
 
     fn fresh_scheduler(&self) -> Addr<Scheduler> {

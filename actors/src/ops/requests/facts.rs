@@ -43,6 +43,8 @@ pub(crate) struct Facts {
     pub gateway: Option<Arc<str>>,
     /// The endpoint of the last attempt.
     pub endpoint: Option<Arc<Endpoint>>,
+    /// The endpoint that computed the prompt, where it was another one.
+    pub prefill: Option<Arc<Endpoint>>,
     /// How often the request was sent.
     pub attempts: u32,
     /// The status of the engine's answer.
@@ -63,6 +65,8 @@ pub(crate) struct Marks {
     pub body_read: Option<Instant>,
     pub sent: Option<Instant>,
     pub answered: Option<Instant>,
+    /// When the last attempt was sent to an endpoint that had the prompt computed elsewhere.
+    pub decoding: Option<Instant>,
 }
 
 /// How a request ends.
@@ -89,6 +93,7 @@ impl Facts {
             stream: false,
             gateway: None,
             endpoint: None,
+            prefill: None,
             attempts: 0,
             upstream_status: None,
             usage: None,

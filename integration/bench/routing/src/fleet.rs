@@ -218,7 +218,7 @@ impl Run<'_> {
         homes.presume(commons, &request, &mut candidates);
         let foreseen: Vec<_> = candidates.iter().map(|candidate| (candidate.position, candidate.cached)).collect();
         let moment = self.epoch + Duration::from_secs_f64(now);
-        let pool = PoolFacts { now: moment, is_shared: homes.is_shared() };
+        let pool = PoolFacts { now: moment, is_shared: homes.is_shared(), has_roles: false };
         let engine = self.policies[replica].pick(&request, &pool, candidates, &mut self.rng);
         let known = &mut self.known[replica][engine];
         let predicted = foreseen.iter().find(|(position, _)| *position == engine).map_or(0, |(_, cached)| *cached);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use kthena_router::scheduling::config::SchedulerConfig;
 use kthena_router::scheduling::endpoint::{Candidate, PoolFacts};
-use kthena_router::scheduling::picker::{Legs, Picker};
+use kthena_router::scheduling::picker::Picker;
 use kthena_router::scheduling::plugins::least_request::LeastRequest;
 use kthena_router::scheduling::request::{PickRequest, RequestFacts};
 use rand::RngExt;
@@ -94,9 +94,8 @@ impl Policy for Production {
         mut candidates: Vec<Candidate<'_>>,
         rng: &mut SmallRng,
     ) -> usize {
-        let Legs::One(picked) =
-            self.0.pick(request, pool, &mut candidates, rng, &mut ()).expect("no engine is ejected and none was tried");
-        picked.position
+        let picked = self.0.pick(request, pool, &mut candidates, rng, &mut ());
+        picked.expect("no engine is ejected and none was tried").answering().position
     }
 }
 

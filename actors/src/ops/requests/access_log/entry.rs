@@ -1,9 +1,11 @@
 //! What one line says, in either layout.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::Version;
 use k8s_openapi::jiff::Timestamp;
+use kthena_router::scheduling::endpoint::Endpoint;
 use serde::{Serialize, Serializer};
 use serde_json::json;
 
@@ -100,9 +102,11 @@ impl<'e> Entry<'e> {
         [("error", self.end.error.map(Field::Text)), ("model_name", self.facts.model.as_deref().map(Field::Text))]
     }
 
-    fn attempt(&self) -> Fields<'_, 2> {
-        let pod = self.facts.endpoint.as_ref().map(|endpoint| Field::Text(&endpoint.pod.name));
-        [("selected_pod", pod), ("request_id", Some(Field::Text(self.facts.request_id())))]
+    fn attempt(&self) -> Fields<'_, 3> {
+        let name =
+            |endpoint: &'e Option<Arc<Endpoint>>| endpoint.as_ref().map(|endpoint| Field::Text(&endpoint.pod.name));
+        let (pod, prefill) = (name(&self.facts.endpoint), name(&self.facts.prefill));
+        [("selected_pod", pod), ("prefill_pod", prefill), ("request_id", Some(Field::Text(self.facts.request_id())))]
     }
 
     fn answer(&self) -> Fields<'_, 3> {

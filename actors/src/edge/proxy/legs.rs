@@ -1,0 +1,340 @@
+//! One attempt: a request to one endpoint, or its two legs to a pair, which the one loop of `deliver` makes.
+//!
+//! # The legs
+//!
+//! Where the connector wants one after the other, the prefill's answer is read whole, up to a bound, and gives the decode what
+//! it needs; nothing of it reaches the client. Where it wants both at once, the decode's answer is held back until the
+//! prefill's is there: nothing can be generated before, and a prefill that fails still can be followed by another pair. With a
+//! sidecar there is one request, to the endpoint that answers, with a header that names the other.
+//!
+//! # How failures end
+//!
+//! - The prefill fails, whatever way: the decode's request is not sent, or dropped with what came of it, and
+//!   `Attempts::after_prefill` decides. A refusal by a status below 500 is the client's: the decode would refuse it, too.
+//! - The decode fails before its head: as any endpoint, by `Attempts::after`; the next pair gets a transfer of its own.
+//! - The decode breaks off after its head: as any answer (`AnswerBody`): a stream ends with an event that says so.
+//!
+//! # What is dropped first
+//!
+//! A leg that is not wanted any more, because the other one failed, the time is over, or the client left, is dropped, which
+//! closes its connection or resets its stream, and by that engines free its blocks. One after the other, there is only one
+//! leg at any time; a prefill that is over and whose decode never comes is freed by the engine's own time limit, which no
+//! request can shorten. Where both are under way the prefill goes first: it writes into blocks of the decode, which must
+//! not be given to another request while somebody still writes. So the prefill is declared last in [`together`].
+//!
+//! All of an attempt has the time of one attempt.
+
+use std::borrow::Cow;
+use std::future::poll_fn;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use http::Method;
+use http::header::{ACCEPT_ENCODING, HeaderMap, HeaderName, HeaderValue};
+use kthena_router::inference::disaggregation::{
+    Connector, Handover, HandoverError, MAX_ANSWER, Order, PromptCounts, SplitRequest, Transfer, engine_ids,
+};
+use kthena_router::inference::health::Outcome as Health;
+use kthena_router::routing::disaggregation::{Disaggregation, PREFILLER_HEADER};
+use kthena_router_upstream::{
+    AnswerBody, Ask, AttemptError, Body, BodyError, Failure, Peer, Processed, Stage, Transport,
+};
+use tokio::time::timeout_at;
+
+use super::answer::Answer;
+use super::backend::Backend;
+use super::exchange::Exchange;
+use super::outbound::Outbound;
+use super::worker::Worker;
+use crate::pools::lease::Lease;
+
+/// What an endpoint does in an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leg {
+    /// It answers.
+    Answer,
+    /// It computes the prompt for one that answers.
+    Prefill,
+}
+
+/// What came of an attempt.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is taken apart where it is returned, and the largest is the common one"
+)]
+pub(super) enum Tried {
+    /// An answer began, for the client if nothing follows.
+    Answered(Answer, Leg),
+    /// There was none.
+    Failed(Lease, Failure, Leg),
+    /// The prefill's answer is good and of no use.
+    Unusable(Lease, HandoverError),
+}
+
+/// What an attempt is made with.
+struct Attempt<'a> {
+    worker: &'a Worker,
+    backend: &'a Backend,
+    outbound: &'a Outbound,
+    /// When it must have an answer.
+    until: Instant,
+}
+
+/// Has a request answered by a pair in no more time than `limit` to the head of the answer.
+pub(super) async fn send(
+    (worker, backend): (&Worker, &Backend),
+    outbound: &Outbound,
+    (prefill, decode): (Lease, Lease),
+    limit: Duration,
+    exchange: &mut Exchange,
+) -> Tried {
+    let attempt = Attempt { worker, backend, outbound, until: Instant::now() + limit };
+    let (Some(Disaggregation::Legs(connector)), Some(split)) = (backend.policy.disaggregation, &outbound.split) else {
+        return attempt.by_sidecar(prefill, decode, exchange).await;
+    };
+    let transfer = Transfer::new(worker.draw_id(), prefill.endpoint().address.to_string());
+    match connector.protocol().order {
+        Order::Together => attempt.together(split, &transfer, (prefill, decode), exchange).await,
+        Order::PrefillFirst => attempt.in_turn((connector, split), &transfer, (prefill, decode), exchange).await,
+    }
+}
+
+/// Returns what came of a request to the endpoint that answers.
+pub(super) fn answered(sent: Result<kthena_router_upstream::Answer, Failure>, lease: Lease) -> Tried {
+    match sent {
+        Ok(upstream) => Tried::Answered(Answer { upstream, lease, prefill: None, prompt: None }, Leg::Answer),
+        Err(failure) => Tried::Failed(lease, failure, Leg::Answer),
+    }
+}
+
+impl Attempt<'_> {
+    /// Tells the sidecar of the endpoint that answers which one computes the prompt.
+    async fn by_sidecar(&self, prefill: Lease, decode: Lease, exchange: &mut Exchange) -> Tried {
+        let Body::Whole(body) = &self.outbound.body else {
+            return answered(Err(unsendable()), decode);
+        };
+        let socket = prefill.endpoint().socket().to_string();
+        let Ok(socket) = HeaderValue::from_str(&socket) else { return answered(Err(unsendable()), decode) };
+        let replaced = [(HeaderName::from_static(PREFILLER_HEADER), socket)];
+        exchange.prefill = Some(prefill.endpoint().clone());
+        exchange.marks.decoding = Some(Instant::now());
+        match answered(self.send(&decode, body.clone(), &replaced).await, decode) {
+            Tried::Answered(answer, leg) => Tried::Answered(Answer { prefill: Some(Box::new(prefill)), ..answer }, leg),
+            failed => failed,
+        }
+    }
+
+    /// Has the prompt computed, and then the request answered.
+    async fn in_turn(
+        &self,
+        (connector, split): (Connector, &SplitRequest),
+        transfer: &Transfer<'_>,
+        (prefill, decode): (Lease, Lease),
+        exchange: &mut Exchange,
+    ) -> Tried {
+        let began = Instant::now();
+        let prefilled = self.prefill(split, transfer, &prefill).await;
+        exchange.note_prefill(prefill.endpoint(), began, prefilled.status());
+        let mut prompt = None;
+        let handover = match prefilled {
+            Prefilled::Answered(answer) => {
+                prompt = counts(exchange, &answer);
+                Handover::read(connector, &answer)
+            }
+            Prefilled::Refused(upstream) => return refused(*upstream, prefill),
+            Prefilled::Failed(failure) => return Tried::Failed(prefill, failure, Leg::Prefill),
+            Prefilled::TooLong => Err(HandoverError::TooLong),
+        };
+        let mut body = handover.clone().and_then(|handover| split.decode(transfer, &handover));
+        if connector == Connector::Mooncake
+            && let (Ok(handover), Err(HandoverError::NoParams)) = (handover, &body)
+        {
+            let prefill_engine = self.engine_id(transfer).await.map(Cow::Owned);
+            body = split.decode(&Transfer { prefill_engine, ..transfer.clone() }, &handover);
+        }
+        let body = match body {
+            Ok(body) => body,
+            Err(error) => return Tried::Unusable(prefill, error),
+        };
+        computed(&prefill);
+        drop(prefill);
+        exchange.marks.decoding = Some(Instant::now());
+        answered(self.send(&decode, body, &[plain()]).await, decode).with(prompt)
+    }
+
+    /// Asks the bootstrap server of a prefill engine for the engine's id, which vLLM's own Mooncake wants to be told and does
+    /// not answer. Of several data-parallel ranks it is not known which one has computed the prompt.
+    async fn engine_id(&self, transfer: &Transfer<'_>) -> Option<String> {
+        let address = SocketAddr::new(transfer.prefill_host.parse().ok()?, transfer.bootstrap_port);
+        let peer = Peer { address, transport: Transport::Http1 };
+        let mut ask = Ask {
+            method: &Method::GET,
+            target: "/query",
+            host: &address.to_string(),
+            headers: &HeaderMap::new(),
+            replaced: &[],
+            upgrade: None,
+            body: Body::Empty,
+            timeout: Some(self.until.saturating_duration_since(Instant::now())),
+        };
+        let mut answer = self.worker.client.send(&peer, &mut ask).await.ok()?;
+        let answer = timeout_at(self.until.into(), read(&mut answer.body)).await.ok()?.ok()??;
+        match &engine_ids(&answer).ok()?[..] {
+            [(_, id)] => Some(id.clone()),
+            _ => None,
+        }
+    }
+
+    /// Sends both legs at once, and returns the answer when the prompt is computed.
+    async fn together(
+        &self,
+        split: &SplitRequest,
+        transfer: &Transfer<'_>,
+        (prefill, decode): (Lease, Lease),
+        exchange: &mut Exchange,
+    ) -> Tried {
+        let began = Instant::now();
+        exchange.marks.decoding = Some(began);
+        let body = match split.decode(transfer, &Handover::default()) {
+            Ok(body) => body,
+            Err(error) => return Tried::Unusable(prefill, error),
+        };
+        let (mut answer, mut computed_answer) = (None, None);
+        let ended = {
+            let replaced = [plain()];
+            let mut decoding = pin!(self.send(&decode, body, &replaced));
+            // Declared last, and so dropped first.
+            let mut prefilling = pin!(self.prefill(split, transfer, &prefill));
+            loop {
+                tokio::select! {
+                    biased;
+                    prefilled = &mut prefilling, if computed_answer.is_none() => match prefilled {
+                        Prefilled::Answered(answer) => computed_answer = Some(answer),
+                        failed => break Err(failed),
+                    },
+                    sent = &mut decoding, if answer.is_none() => match sent {
+                        Ok(sent) if sent.head.status.is_success() => answer = Some(sent),
+                        sent => break Ok(sent),
+                    },
+                }
+                if let Some(sent) = answer.take_if(|_| computed_answer.is_some()) {
+                    break Ok(Ok(sent));
+                }
+            }
+        };
+        let status = if computed_answer.is_some() { 200 } else { ended.as_ref().err().map_or(0, Prefilled::status) };
+        exchange.note_prefill(prefill.endpoint(), began, status);
+        if computed_answer.is_some() {
+            computed(&prefill);
+        }
+        match ended {
+            Ok(sent) => answered(sent, decode).with(computed_answer.and_then(|answer| counts(exchange, &answer))),
+            Err(Prefilled::Refused(upstream)) => refused(*upstream, prefill),
+            Err(Prefilled::Failed(failure)) => Tried::Failed(prefill, failure, Leg::Prefill),
+            Err(Prefilled::TooLong | Prefilled::Answered(_)) => Tried::Unusable(prefill, HandoverError::TooLong),
+        }
+    }
+
+    async fn send(
+        &self,
+        lease: &Lease,
+        body: Bytes,
+        replaced: &[(HeaderName, HeaderValue)],
+    ) -> Result<kthena_router_upstream::Answer, Failure> {
+        let rest = self.until.saturating_duration_since(Instant::now());
+        self.outbound.send_leg(self.worker, self.backend, lease, rest, (body, replaced)).await
+    }
+
+    /// Has a prompt computed, and reads the whole answer.
+    async fn prefill(&self, split: &SplitRequest, transfer: &Transfer<'_>, lease: &Lease) -> Prefilled {
+        let replaced = [plain()];
+        let upstream = match self.send(lease, split.prefill(transfer), &replaced).await {
+            Ok(upstream) => upstream,
+            Err(failure) => return Prefilled::Failed(failure),
+        };
+        if !upstream.head.status.is_success() {
+            return Prefilled::Refused(Box::new(upstream));
+        }
+        let failed = |error| Prefilled::Failed(Failure { error, processed: Processed::Maybe, sends: upstream.sends });
+        let mut body = upstream.body;
+        match timeout_at(self.until.into(), read(&mut body)).await {
+            Err(_) => failed(AttemptError::Timeout(Stage::Exchange)),
+            Ok(Err(_)) => failed(AttemptError::Broken(ErrorKind::UnexpectedEof.into())),
+            Ok(Ok(None)) => Prefilled::TooLong,
+            Ok(Ok(Some(answer))) => Prefilled::Answered(answer),
+        }
+    }
+}
+
+/// What came of a prefill.
+enum Prefilled {
+    /// It was answered with this.
+    Answered(Bytes),
+    /// It was answered with an error.
+    Refused(Box<kthena_router_upstream::Answer>),
+    /// It was answered with more than is read.
+    TooLong,
+    /// It was not answered, or not to the end.
+    Failed(Failure),
+}
+
+impl Prefilled {
+    /// Returns the status, 0 without an answer.
+    fn status(&self) -> u16 {
+        match self {
+            Self::Answered(_) | Self::TooLong => 200,
+            Self::Refused(answer) => answer.head.status.as_u16(),
+            Self::Failed(_) => 0,
+        }
+    }
+}
+
+impl Tried {
+    /// Adds what the endpoint that computed the prompt says of it.
+    fn with(self, prompt: Option<Box<PromptCounts>>) -> Self {
+        match self {
+            Self::Answered(answer, leg) => Self::Answered(Answer { prompt, ..answer }, leg),
+            failed => failed,
+        }
+    }
+}
+
+/// Returns the header by which an answer is asked for that can be read.
+fn plain() -> (HeaderName, HeaderValue) {
+    (ACCEPT_ENCODING, HeaderValue::from_static("identity"))
+}
+
+/// Reads what a prefill's answer says of the prompt.
+fn counts(exchange: &Exchange, answer: &[u8]) -> Option<Box<PromptCounts>> {
+    PromptCounts::read(exchange.api?, answer).map(Box::new)
+}
+
+/// Notes that a prompt was computed.
+fn computed(prefill: &Lease) {
+    prefill.note_first_bytes(true);
+    prefill.note(Health::Answered(200));
+}
+
+/// Returns an endpoint's refusal to compute a prompt.
+fn refused(upstream: kthena_router_upstream::Answer, lease: Lease) -> Tried {
+    Tried::Answered(Answer { upstream, lease, prefill: None, prompt: None }, Leg::Prefill)
+}
+
+fn unsendable() -> Failure {
+    Failure { error: AttemptError::Unsendable("its body is gone"), processed: Processed::No, sends: 0 }
+}
+
+/// Reads a body; `None` for one that is longer than a prefill's may be.
+async fn read(body: &mut AnswerBody) -> Result<Option<Bytes>, BodyError> {
+    let mut whole = BytesMut::new();
+    while let Some(piece) = poll_fn(|context| body.poll_chunk(context)).await.transpose()? {
+        if whole.len() + piece.len() > MAX_ANSWER {
+            return Ok(None);
+        }
+        whole.extend_from_slice(&piece);
+    }
+    Ok(Some(whole.freeze()))
+}
