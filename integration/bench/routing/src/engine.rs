@@ -73,6 +73,8 @@ pub struct Prompt {
     pub adapter: Option<u16>,
     /// The complete blocks of prompt and answer together that come after those of the prompt.
     pub answer: Rc<[u64]>,
+    /// Tokens of the prompt whose KV cache another engine has sent.
+    pub given: u32,
 }
 
 /// What a step brought about.
@@ -229,7 +231,8 @@ impl Engine {
         self.cache.take_private(all - held);
         // The last token is always computed.
         let cached = (held as u32 * BLOCK).min(prompt.tokens - 1);
-        Some(Sequence { id, cached, computed: cached, shared: held, private: all - held, prompt })
+        let computed = cached.max(prompt.given.min(prompt.tokens - 1));
+        Some(Sequence { id, cached, computed, shared: held, private: all - held, prompt })
     }
 
     fn finish(&mut self, place: usize, events: &mut Vec<Event>) {

@@ -14,14 +14,17 @@ use kthena_router::scheduling::commons::Commons;
 use kthena_router::scheduling::endpoint::{Candidate, Endpoint, Observation, PoolFacts};
 use kthena_router::scheduling::homes::{Homes, Surveyed};
 use kthena_router::scheduling::ledger::{Entry, Ledger};
-use kthena_router::scheduling::request::RequestFacts;
+use kthena_router::scheduling::picker::Legs;
+use kthena_router::scheduling::request::{RequestFacts, Split};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 use crate::engine::{Engine, Event, Prompt, Spec};
 use crate::policies::Policy;
 use crate::workloads::{Arrival, Workload};
+use legs::Prefill;
 
+mod legs;
 pub mod outage;
 
 /// How often engines are scraped.
@@ -44,6 +47,8 @@ pub struct Outcome {
     pub cached: u32,
     /// Those that the router thought so.
     pub predicted: u32,
+    /// Tokens of its answer.
+    pub output: u32,
 }
 
 /// What one replica of the router knows of one engine.
@@ -59,7 +64,10 @@ struct Flight {
     turn: usize,
     replica: usize,
     facts: RequestFacts,
-    entry: Entry,
+    /// What the endpoint that answers has to compute of the prompt; `None` if another one does.
+    entry: Option<Entry>,
+    /// The engine that computes the prompt for another one, until it has.
+    prefill: Option<Prefill>,
     outcome: Outcome,
     /// When it was sent to the engine; later than it arrived if an engine went before.
     sent: f64,
@@ -73,6 +81,8 @@ enum What {
     Turn(usize, usize),
     /// A step of an engine ends, in this one of its lives.
     Step(usize, u32),
+    /// A computed prompt has come to the engine that answers.
+    Transferred(usize),
     /// An engine goes.
     Down(usize),
     /// It comes back.
@@ -119,7 +129,9 @@ pub fn run(
 ) -> Vec<Outcome> {
     let endpoint = |place: usize| {
         let number = u16::try_from(place).unwrap_or(u16::MAX);
-        Endpoint::new(ObjectKey::new("fleet", format!("engine-{place}")), IpAddr::V4(Ipv4Addr::LOCALHOST), number)
+        let name = ObjectKey::new("fleet", format!("engine-{place}"));
+        let role = workload.roles.get(place).copied().unwrap_or_default();
+        Endpoint { role, ..Endpoint::new(name, IpAddr::V4(Ipv4Addr::LOCALHOST), number) }
     };
     let replicas = u32::try_from(policies.len()).unwrap_or(u32::MAX);
     let known = || Known { ledger: Ledger::default(), in_flight: 0, observation: Observation::default() };
@@ -147,6 +159,7 @@ pub fn run(
             What::Turn(session, turn) => run.send(now, (session, turn), now),
             What::Step(engine, life) if life == run.lives[engine] => run.step(now, engine),
             What::Step(..) => {}
+            What::Transferred(id) => run.decode(now, id),
             What::Down(engine) => run.take_down(now, engine),
             What::Up(engine) => run.down[engine] = false,
             What::Scrape => run.scrape(now),
@@ -193,6 +206,7 @@ impl Run<'_> {
             prefix: turn_of.prompt.blocks.iter().map(|block| BlockHash(*block)).collect(),
             tokens: turn_of.prompt.tokens,
             adapter: turn_of.prompt.adapter.map(|adapter| adapter.to_string().into()),
+            split: Split::Allowed { alone: true },
             ..RequestFacts::default()
         };
         let request = facts.attempt(&[]);
@@ -218,16 +232,38 @@ impl Run<'_> {
         homes.presume(commons, &request, &mut candidates);
         let foreseen: Vec<_> = candidates.iter().map(|candidate| (candidate.position, candidate.cached)).collect();
         let moment = self.epoch + Duration::from_secs_f64(now);
-        let pool = PoolFacts { now: moment, is_shared: homes.is_shared(), has_roles: false };
-        let engine = self.policies[replica].pick(&request, &pool, candidates, &mut self.rng);
-        let known = &mut self.known[replica][engine];
-        let predicted = foreseen.iter().find(|(position, _)| *position == engine).map_or(0, |(_, cached)| *cached);
-        let entry = known.ledger.open(&request, predicted, capacity(engine));
-        known.in_flight += 1;
+        let pool = PoolFacts { now: moment, is_shared: homes.is_shared(), has_roles: !self.workload.roles.is_empty() };
+        let legs = self.policies[replica].pick(&request, &pool, candidates, &mut self.rng);
+        let predicted_at =
+            |engine: usize| foreseen.iter().find(|(position, _)| *position == engine).map_or(0, |(_, cached)| *cached);
+        let known = &mut self.known[replica];
+        let computing = match legs {
+            Legs::One(engine) | Legs::Two { prefill: engine, .. } => engine,
+        };
+        let predicted = predicted_at(computing);
+        let entry = known[computing].ledger.open(&request, predicted, capacity(computing));
+        known[computing].in_flight += 1;
+        let engine = *legs.answering();
+        let (entry, prefill) = if let Legs::Two { prefill, decode } = legs {
+            known[decode].ledger.receive(&request, capacity(decode));
+            known[decode].in_flight += 1;
+            (None, Some(Prefill { engine: prefill, entry }))
+        } else {
+            (Some(entry), None)
+        };
         let id = self.flights.len();
-        let outcome = Outcome { arrived, engine, tokens: facts.tokens, predicted, ..Outcome::default() };
-        let prompt = turn_of.prompt.clone();
-        self.flights.push(Flight { session, turn, replica, facts, entry, outcome, sent: now, is_lost: false });
+        let mut prompt = turn_of.prompt.clone();
+        let (tokens, output) = (facts.tokens, prompt.output);
+        let outcome = Outcome { arrived, engine, tokens, predicted, output, ..Outcome::default() };
+        if prefill.is_some() {
+            (prompt.output, prompt.answer) = (1, [].into());
+        }
+        self.flights.push(Flight { session, turn, replica, facts, entry, prefill, outcome, sent: now, is_lost: false });
+        self.accept(now, computing, id, prompt);
+    }
+
+    /// Has an engine take a prompt.
+    fn accept(&mut self, now: f64, engine: usize, id: usize, prompt: Prompt) {
         if let Some(step) = self.engines[engine].accept(id, prompt) {
             self.at(now + step, What::Step(engine, self.lives[engine]));
         }
@@ -246,6 +282,8 @@ impl Run<'_> {
         }
         for event in events {
             match event {
+                Event::First(id, cached) if self.computes_for_another(engine, id) => self.prefilled(now, id, cached),
+                Event::Last(id) if self.computes_for_another(engine, id) => self.hand_over(now, id),
                 Event::First(id, cached) => self.first(now, id, cached),
                 Event::Last(id) => self.last(now, id),
             }
@@ -254,10 +292,13 @@ impl Run<'_> {
 
     fn first(&mut self, now: f64, id: usize, cached: u32) {
         let flight = &mut self.flights[id];
-        (flight.outcome.first, flight.outcome.cached) = (now, cached);
+        flight.outcome.first = now;
         let waited = now - flight.sent;
         let engine = flight.outcome.engine;
-        self.known[flight.replica][engine].ledger.begin(&flight.entry, Duration::from_secs_f64(waited), true);
+        if let Some(entry) = &flight.entry {
+            flight.outcome.cached = cached;
+            self.known[flight.replica][engine].ledger.begin(entry, Duration::from_secs_f64(waited), true);
+        }
         observe(&mut self.latencies[engine].0, waited, 1);
     }
 
@@ -339,5 +380,12 @@ impl Ord for When {
 /// Makes the prompt of a request out of its blocks.
 pub fn prompt(blocks: Vec<u64>, rest: u32, output: u32, answer: Vec<u64>) -> Prompt {
     let tokens = u32::try_from(blocks.len()).unwrap_or(u32::MAX) * crate::engine::BLOCK + rest;
-    Prompt { blocks: blocks.into(), tokens: tokens.max(1), output: output.max(1), adapter: None, answer: answer.into() }
+    Prompt {
+        blocks: blocks.into(),
+        tokens: tokens.max(1),
+        output: output.max(1),
+        adapter: None,
+        answer: answer.into(),
+        given: 0,
+    }
 }

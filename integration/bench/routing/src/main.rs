@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use futures::future::try_join_all;
 use kthena_router_proving_ground::fleet::run;
-use kthena_router_proving_ground::policies::ALL;
+use kthena_router_proving_ground::policies::{ALL, Rival};
 use kthena_router_proving_ground::report::{Figures, HEAD};
 use kthena_router_proving_ground::workloads::{Maker, Workload};
 use kthena_router_proving_ground::{jobs, served, trace};
@@ -105,7 +105,8 @@ fn compare(options: &Options, workloads: &[Workload], is_wanted: fn(&[String], &
     writeln!(out, "{HEAD}")?;
     let epoch = Instant::now();
     for workload in workloads {
-        for rival in ALL.into_iter().filter(|rival| is_wanted(&options.policy, rival.name())) {
+        let serves = |rival: &Rival| workload.roles.is_empty() || rival.knows_roles();
+        for rival in ALL.into_iter().filter(|rival| serves(rival) && is_wanted(&options.policy, rival.name())) {
             for replicas in &options.replicas {
                 let policies = (0..*replicas).map(|_| rival.policy()).collect();
                 let outcomes = run(workload, &workload.fleet, policies, options.seed, epoch);

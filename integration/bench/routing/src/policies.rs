@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use kthena_router::scheduling::config::SchedulerConfig;
-use kthena_router::scheduling::endpoint::{Candidate, PoolFacts};
-use kthena_router::scheduling::picker::Picker;
+use kthena_router::scheduling::endpoint::{Candidate, PoolFacts, Role};
+use kthena_router::scheduling::picker::{Legs, Picker};
 use kthena_router::scheduling::plugins::least_request::LeastRequest;
 use kthena_router::scheduling::request::{PickRequest, RequestFacts};
 use rand::RngExt;
@@ -12,14 +12,14 @@ use rand::rngs::SmallRng;
 
 /// Chooses engines.
 pub trait Policy {
-    /// Returns the place of the engine that gets a request.
+    /// Returns the places of the engines that get a request.
     fn pick(
         &mut self,
         request: &PickRequest<'_>,
         pool: &PoolFacts,
         candidates: Vec<Candidate<'_>>,
         rng: &mut SmallRng,
-    ) -> usize;
+    ) -> Legs<usize>;
     /// Takes note of the end of an answer.
     fn done(&mut self, engine: usize, facts: &RequestFacts) {
         let _ = (engine, facts);
@@ -73,6 +73,11 @@ impl Rival {
         }
     }
 
+    /// Returns whether it knows of engines that have roles.
+    pub fn knows_roles(self) -> bool {
+        matches!(self, Self::Random | Self::Default)
+    }
+
     /// Makes it.
     pub fn policy(self) -> Box<dyn Policy> {
         match self {
@@ -93,9 +98,12 @@ impl Policy for Production {
         pool: &PoolFacts,
         mut candidates: Vec<Candidate<'_>>,
         rng: &mut SmallRng,
-    ) -> usize {
+    ) -> Legs<usize> {
         let picked = self.0.pick(request, pool, &mut candidates, rng, &mut ());
-        picked.expect("no engine is ejected and none was tried").answering().position
+        match picked.expect("no engine is ejected and none was tried") {
+            Legs::One(engine) => Legs::One(engine.position),
+            Legs::Two { prefill, decode } => Legs::Two { prefill: prefill.position, decode: decode.position },
+        }
     }
 }
 
@@ -106,15 +114,27 @@ impl Policy for Random {
         _: &PoolFacts,
         candidates: Vec<Candidate<'_>>,
         rng: &mut SmallRng,
-    ) -> usize {
-        candidates[rng.random_range(0..candidates.len())].position
+    ) -> Legs<usize> {
+        let (prefills, others): (Vec<_>, Vec<_>) =
+            candidates.iter().partition(|candidate| candidate.endpoint.role == Role::Prefill);
+        let mut any = |engines: &[&Candidate<'_>]| engines[rng.random_range(0..engines.len())].position;
+        if prefills.is_empty() {
+            return Legs::One(any(&others));
+        }
+        Legs::Two { prefill: any(&prefills), decode: any(&others) }
     }
 }
 
 impl Policy for RoundRobin {
-    fn pick(&mut self, _: &PickRequest<'_>, _: &PoolFacts, candidates: Vec<Candidate<'_>>, _: &mut SmallRng) -> usize {
+    fn pick(
+        &mut self,
+        _: &PickRequest<'_>,
+        _: &PoolFacts,
+        candidates: Vec<Candidate<'_>>,
+        _: &mut SmallRng,
+    ) -> Legs<usize> {
         self.0 += 1;
-        candidates[self.0 % candidates.len()].position
+        Legs::One(candidates[self.0 % candidates.len()].position)
     }
 }
 
@@ -125,9 +145,9 @@ impl Policy for BoundedHash {
         _: &PoolFacts,
         candidates: Vec<Candidate<'_>>,
         rng: &mut SmallRng,
-    ) -> usize {
+    ) -> Legs<usize> {
         let Some(first) = request.prefix.first() else {
-            return candidates[rng.random_range(0..candidates.len())].position;
+            return Legs::One(candidates[rng.random_range(0..candidates.len())].position);
         };
         let total: u32 = candidates.iter().map(|candidate| candidate.in_flight).sum();
         let bound = (f64::from(total + 1) * 1.25 / candidates.len() as f64).ceil();
@@ -136,9 +156,8 @@ impl Policy for BoundedHash {
             .map(|candidate| (first.followed_by(&candidate.position.to_le_bytes()), candidate))
             .collect();
         ring.sort_by_key(|(hash, _)| *hash);
-        ring.iter()
-            .find(|(_, candidate)| f64::from(candidate.in_flight) < bound)
-            .map_or(candidates[0].position, |(_, candidate)| candidate.position)
+        let free = ring.iter().find(|(_, candidate)| f64::from(candidate.in_flight) < bound);
+        Legs::One(free.map_or(candidates[0].position, |(_, candidate)| candidate.position))
     }
 }
 
@@ -149,7 +168,7 @@ impl Policy for PrefixCache {
         _: &PoolFacts,
         candidates: Vec<Candidate<'_>>,
         rng: &mut SmallRng,
-    ) -> usize {
+    ) -> Legs<usize> {
         let most = candidates.iter().map(|candidate| candidate.position + 1).max().unwrap_or(0).max(self.known.len());
         self.known.resize_with(most, HashMap::new);
         let highest = candidates.iter().map(|candidate| candidate.in_flight).max().unwrap_or(0);
@@ -164,7 +183,7 @@ impl Policy for PrefixCache {
         let scores: Vec<_> = candidates.iter().map(score).collect();
         let best = scores.iter().max().copied().unwrap_or(0);
         let ties: Vec<_> = (0..scores.len()).filter(|place| scores[*place] == best).collect();
-        candidates[ties[rng.random_range(0..ties.len())]].position
+        Legs::One(candidates[ties[rng.random_range(0..ties.len())]].position)
     }
 
     fn done(&mut self, engine: usize, facts: &RequestFacts) {

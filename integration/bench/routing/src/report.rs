@@ -13,6 +13,8 @@ pub struct Figures {
     pub ttft_mean: f64,
     /// Seconds to the last token, on average.
     pub latency: f64,
+    /// Milliseconds from one token to the next of an answer, exceeded by a hundredth of the answers.
+    pub pace_p99: f64,
     /// Requests a second, from the first arrival to the last token.
     pub throughput: f64,
     /// The part of all prompt tokens that was in caches.
@@ -29,6 +31,8 @@ impl Figures {
         let mut waits: Vec<f64> = outcomes.iter().map(|outcome| outcome.first - outcome.arrived).collect();
         waits.sort_by(f64::total_cmp);
         let quantile = |part: f64| waits.get((waits.len() as f64 * part) as usize).copied().unwrap_or(0.0);
+        let mut paces: Vec<f64> = outcomes.iter().filter_map(pace).collect();
+        paces.sort_by(f64::total_cmp);
         let count = outcomes.len() as f64;
         let sum = |of: fn(&Outcome) -> f64| outcomes.iter().map(of).sum::<f64>();
         let begun = outcomes.iter().map(|outcome| outcome.arrived).fold(f64::INFINITY, f64::min);
@@ -43,6 +47,7 @@ impl Figures {
             ttft_p90: quantile(0.9),
             ttft_mean: waits.iter().sum::<f64>() / count,
             latency: sum(|outcome| outcome.last - outcome.arrived) / count,
+            pace_p99: paces.get((paces.len() as f64 * 0.99) as usize).copied().unwrap_or(0.0) * 1000.0,
             throughput: count / (ended - begun),
             hits: sum(|outcome| outcome.cached.into()) / tokens,
             foreseen: sum(|outcome| outcome.predicted.min(outcome.tokens).into()) / tokens,
@@ -53,11 +58,12 @@ impl Figures {
     /// Writes a line of a table.
     pub fn line(&self, workload: &str, policy: &str, replicas: usize) -> String {
         format!(
-            "| {workload:<14} | {policy:<17} | {replicas:>2} | {:>8.3} | {:>8.3} | {:>8.3} | {:>8.2} | {:>7.2} | {:>5.1} | {:>5.1} | {:>5.2} |",
+            "| {workload:<14} | {policy:<17} | {replicas:>2} | {:>8.3} | {:>8.3} | {:>8.3} | {:>8.2} | {:>6.1} | {:>7.2} | {:>5.1} | {:>5.1} | {:>5.2} |",
             self.ttft_p50,
             self.ttft_p90,
             self.ttft_mean,
             self.latency,
+            self.pace_p99,
             self.throughput,
             self.hits * 100.0,
             self.foreseen * 100.0,
@@ -66,7 +72,13 @@ impl Figures {
     }
 }
 
+/// Returns the mean time from one token of an answer to the next, in seconds.
+fn pace(outcome: &Outcome) -> Option<f64> {
+    let further = outcome.output.checked_sub(1).filter(|tokens| *tokens > 0)?;
+    Some((outcome.last - outcome.first) / f64::from(further))
+}
+
 /// The head of a table.
 pub const HEAD: &str = "\
-| workload       | policy            |  x | TTFT p50 | TTFT p90 |     mean |  latency |   req/s | hit % | fores | imbal |
-|---|---|---|---|---|---|---|---|---|---|---|";
+| workload       | policy            |  x | TTFT p50 | TTFT p90 |     mean |  latency | ms/tok |   req/s | hit % | fores | imbal |
+|---|---|---|---|---|---|---|---|---|---|---|---|";

@@ -1,6 +1,7 @@
 //! What clients ask for: sessions of turns, and when they begin.
 
 use kthena_router::inference::prompt::BlockHash;
+use kthena_router::scheduling::endpoint::Role;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
@@ -21,6 +22,8 @@ pub struct Workload {
     pub arrival: Arrival,
     /// When engines are not there.
     pub outages: Vec<Outage>,
+    /// What engines work on, where some compute prompts for others.
+    pub roles: Vec<Role>,
 }
 
 /// When sessions begin.
@@ -83,6 +86,11 @@ impl Maker {
             self.agents(),
             self.crash(),
             self.restarts(),
+            self.apart("K long", (4096, 12_288), 8.75, &[]),
+            self.apart("K long P6 D2", (4096, 12_288), 8.75, &[6, 2]),
+            self.apart("K short", (64, 192), 12.0, &[]),
+            self.apart("K short 2", (64, 192), 12.0, &[0, 2]),
+            self.apart("K short P6 D2", (64, 192), 12.0, &[6, 2]),
         ]
     }
 
@@ -126,7 +134,14 @@ impl Maker {
             sessions.extend((0..each).map(|_| vec![self.ask(&start, question, 128)]));
         }
         sessions.shuffle(&mut self.rng);
-        Workload { name, fleet: vec![SMALL; 3], sessions, arrival: Arrival::Closed(300), outages: Vec::new() }
+        Workload {
+            name,
+            fleet: vec![SMALL; 3],
+            sessions,
+            arrival: Arrival::Closed(300),
+            outages: Vec::new(),
+            roles: Vec::new(),
+        }
     }
 
     /// llm-d's benchmark: 150 tenants with 5 users each, from 3 to 60 requests a second, 8 engines.
@@ -146,6 +161,7 @@ impl Maker {
             sessions,
             arrival: Arrival::Open(arrival),
             outages: Vec::new(),
+            roles: Vec::new(),
         }
     }
 
@@ -165,6 +181,7 @@ impl Maker {
             sessions,
             arrival: Arrival::Open(times),
             outages: Vec::new(),
+            roles: Vec::new(),
         }
     }
 
@@ -178,7 +195,14 @@ impl Maker {
         let sessions: Vec<_> = (0..count).map(turn).collect();
         // A request is 1,536 tokens of prompt and 208 of answer on average: about 0.165 s of an engine that is full.
         let arrival = self.poisson(count, |_| load * 8.0 / 0.165);
-        Workload { name, fleet: vec![SMALL; 8], sessions, arrival: Arrival::Open(arrival), outages: Vec::new() }
+        Workload {
+            name,
+            fleet: vec![SMALL; 8],
+            sessions,
+            arrival: Arrival::Open(arrival),
+            outages: Vec::new(),
+            roles: Vec::new(),
+        }
     }
 
     /// 15 LoRA adapters, of which a few get most of the requests, on 4 engines with 4 slots each.
@@ -204,6 +228,7 @@ impl Maker {
             sessions,
             arrival: Arrival::Open(arrival),
             outages: Vec::new(),
+            roles: Vec::new(),
         }
     }
 
@@ -219,7 +244,7 @@ impl Maker {
             })
             .collect();
         let arrival = self.poisson(count, |_| 30.0);
-        Workload { name, fleet, sessions, arrival: Arrival::Open(arrival), outages }
+        Workload { name, fleet, sessions, arrival: Arrival::Open(arrival), outages, roles: Vec::new() }
     }
 
     /// One of four engines takes four times as long.
@@ -268,6 +293,7 @@ impl Maker {
             sessions,
             arrival: Arrival::Open(arrival),
             outages: Vec::new(),
+            roles: Vec::new(),
         }
     }
 
@@ -293,6 +319,26 @@ impl Maker {
             .collect()
     }
 
+    /// Prompts of so many tokens that nobody repeats, at 8 engines that do all of a request, or at so many that compute
+    /// prompts and so many that answer. Whatever the engines, the requests are the same.
+    fn apart(&mut self, name: &'static str, tokens: (u32, u32), rate: f64, roles: &[usize]) -> Workload {
+        let mut maker = Self::new(u64::from(tokens.0), self.scale);
+        let nothing = Text::default();
+        let count = maker.count(3000);
+        let turn = |_| {
+            let (tokens, output) = (maker.rng.random_range(tokens.0..tokens.1), maker.rng.random_range(64..448));
+            vec![maker.ask(&nothing, tokens, output)]
+        };
+        let sessions: Vec<_> = (0..count).map(turn).collect();
+        let arrival = maker.poisson(count, |_| rate);
+        let roles = match roles {
+            [prefill, decode] => [vec![Role::Prefill; *prefill], vec![Role::Decode; *decode]].concat(),
+            _ => Vec::new(),
+        };
+        let fleet = vec![LARGE; if roles.is_empty() { 8 } else { roles.len() }];
+        Workload { name, fleet, sessions, arrival: Arrival::Open(arrival), outages: Vec::new(), roles }
+    }
+
     /// Chats of several turns, with pauses in which others fill the caches.
     fn chats(&mut self) -> Workload {
         let start = self.text(512);
@@ -310,6 +356,7 @@ impl Maker {
             sessions,
             arrival: Arrival::Open(arrival),
             outages: Vec::new(),
+            roles: Vec::new(),
         }
     }
 
@@ -329,6 +376,7 @@ impl Maker {
             sessions,
             arrival: Arrival::Closed(60),
             outages: Vec::new(),
+            roles: Vec::new(),
         }
     }
 }

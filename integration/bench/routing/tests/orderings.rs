@@ -99,6 +99,22 @@ fn adapters_stay_where_they_are_loaded() {
 }
 
 #[test]
+fn long_prompts_disturb_no_answers_where_other_engines_compute_them() {
+    let (whole, apart) = (workload("K long"), workload("K long P6 D2"));
+    let (whole, ours) = (figures(&whole, Rival::Default, 1), figures(&apart, Rival::Default, 1));
+    assert!(2.0 * ours.pace_p99 < whole.pace_p99 && 1.3 * ours.latency < whole.latency, "{ours:?} {whole:?}");
+    let random = figures(&apart, Rival::Random, 1);
+    assert!(2.0 * ours.ttft_p90 < random.ttft_p90 && ours.latency < random.latency, "{ours:?} {random:?}");
+}
+
+#[test]
+fn short_prompts_cost_what_they_cost_without_roles() {
+    let (alone, apart) = (workload("K short 2"), workload("K short P6 D2"));
+    let (alone, apart) = (figures(&alone, Rival::Default, 1), figures(&apart, Rival::Default, 1));
+    assert!(apart.ttft_p90 <= 1.03 * alone.ttft_p90 && apart.latency <= 1.03 * alone.latency, "{apart:?} {alone:?}");
+}
+
+#[test]
 fn the_router_foresees_hits() {
     for name in ["A long", "B tenants", "H zipf", "J agents"] {
         let ours = figures(&workload(name), Rival::Default, 1);
