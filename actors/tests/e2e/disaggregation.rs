@@ -8,6 +8,8 @@ use simulated_engine::Engine;
 use crate::harness::{Answer, ENGINE_PORT, Harness, Network, PORT, read, route_yaml};
 
 mod failures;
+mod fault_table;
+mod fleet;
 mod pools;
 mod strict;
 
