@@ -14,7 +14,7 @@ use super::wire::{Batch, WireError};
 /// The number that ends a replay.
 pub const END: u64 = u64::MAX;
 /// How many messages wait for one before them; when there are more, that one is lost.
-const MOST_WAITING: usize = 64;
+pub(super) const MOST_WAITING: usize = 64;
 
 /// The order of one publisher's messages.
 #[derive(Debug, Default)]
@@ -70,9 +70,11 @@ impl Sequence {
     }
 
     /// Notes that the connection to the publisher was made anew. It may be another engine at the same place, whose number
-    /// happens to be the expected one; that the last message is the same proves that it is not.
+    /// happens to be the expected one; that the last message is the same proves that it is not. What waited may be of
+    /// an engine that is gone, and is told again by a replay if it is not.
     pub fn reconnect(&mut self) {
         self.unsure = self.expected > 0;
+        self.waiting.clear();
     }
 
     /// Returns the number from which on messages are missing, if some are.
@@ -222,6 +224,11 @@ mod tests {
         sequence.reconnect();
         run(&mut sequence, &[(4, 20.0)]);
         assert_eq!(written(sequence.give_up()), "lost, lost, 20", "nobody can prove that it is the same engine");
+        sequence.reconnect();
+        run(&mut sequence, &[(6, 21.0)]);
+        sequence.reconnect();
+        run(&mut sequence, &[(7, 90.0)]);
+        assert_eq!(written(sequence.give_up()), "lost, lost, 90", "what waited may be of an engine that is gone");
     }
 
     #[test]
