@@ -1,13 +1,14 @@
 //! What becomes of requests when engines fail.
 
 use std::cell::Cell;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use actix_web::{App, HttpResponse, HttpServer, web};
 use kthena_router_actors::edge::tls;
+use procfs::net::TcpState;
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::json;
 use simulated_engine::{Engine, EngineConfig};
@@ -212,9 +213,19 @@ async fn an_old_connection_loses_no_request() {
         let config =
             EngineConfig { addresses: vec![harness.host(10)], ports: vec![ENGINE_PORT], ..EngineConfig::new("m") };
         engine.stop().await;
+        // An engine's threads may close a connection after it has said that it stopped; a request that is sent on one
+        // which is not closed yet is lost, and may not be sent twice.
+        let socket = SocketAddr::new(harness.host(10), ENGINE_PORT);
+        harness.until("the old connections are closed", async || !is_connected(socket)).await;
         engine = simulated_engine::start(config).await.unwrap();
         assert_eq!(harness.complete("public").await.answered_by(), "m");
     }
+}
+
+/// Returns whether somebody has a connection of this server.
+fn is_connected(server: SocketAddr) -> bool {
+    let mut sockets = procfs::net::tcp().unwrap().into_iter();
+    sockets.any(|socket| socket.local_address == server && socket.state == TcpState::Established)
 }
 
 #[actix_web::test]
