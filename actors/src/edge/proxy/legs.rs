@@ -20,7 +20,7 @@
 //! closes its connection or resets its stream, and by that engines free its blocks. One after the other, there is only one
 //! leg at any time; a prefill that is over and whose decode never comes is freed by the engine's own time limit, which no
 //! request can shorten. Where both are under way the prefill goes first: it writes into blocks of the decode, which must
-//! not be given to another request while somebody still writes. So the prefill is declared last in [`together`].
+//! not be given to another request while somebody still writes. So the prefill is declared last in `together`.
 //!
 //! All of an attempt has the time of one attempt.
 
