@@ -69,6 +69,11 @@ pub struct Refused {
 pub(super) async fn take(call: &mut Call<'_>, decision: &Decision<'_>, body: &Inbound) -> Result<(), ProxyError> {
     let Matched::Model(route) = decision.route else { return Ok(()) };
     let (Some(limits), Asks::Inference(api)) = (route.limits(), call.asks) else { return Ok(()) };
+    // Most requests are not limited, and do not carry the room for it.
+    Box::pin(take_of(call, limits, api, body)).await
+}
+
+async fn take_of(call: &mut Call<'_>, limits: &Arc<TokenLimits>, api: Api, body: &Inbound) -> Result<(), ProxyError> {
     let meters = &call.snapshot.meters;
     let Some(meter) = meters.find(&limits.key) else { return Ok(()) };
     // A form has media, of which no token can be counted before they are read.
