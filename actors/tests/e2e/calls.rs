@@ -1,6 +1,7 @@
 //! Calls that name their model elsewhere than in a JSON body, and those that are answered with something else.
 
 use crate::harness::{Answer, Harness, Network, PORT, gateway_yaml, pod_yaml};
+use crate::inference_pools::{EXTENSION, pool_yaml};
 use crate::wire::{Reply, ScriptedEngine, Wire, behind_script, behind_script_with, post};
 
 const TRANSCRIPTIONS: &str = "/v1/audio/transcriptions";
@@ -90,13 +91,8 @@ async fn an_inference_pool_gets_forms_as_they_are() {
     let network = Network::new();
     let engine = ScriptedEngine::on(&network, 10, &[ANSWER]).await;
     network.write("pods.yaml", &pod_yaml("p", "p", network.host(10)));
-    let pool = "apiVersion: inference.networking.k8s.io/v1\nkind: InferencePool\nmetadata: {name: p}\nspec: \
-                {targetPorts: [{number: 8000}], selector: {matchLabels: {app: p}}}\n---\n\
-                apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: p}\nspec:\n  \
-                parentRefs: [{name: g}]\n  rules:\n    - backendRefs: [{group: inference.networking.k8s.io, kind: \
-                InferencePool, name: p}]\n---\n";
-    network.write("pool.yaml", &(gateway_yaml("g", &[(PORT, None)]) + pool));
-    let harness = network.start(&["--enable-gateway-api-inference-extension"]).await;
+    network.write("pool.yaml", &(gateway_yaml("g", &[(PORT, None)]) + &pool_yaml("g", "")));
+    let harness = network.start(&[EXTENSION]).await;
     for body in [form(&[MODEL, &file(MIB)]), form(&[&file(MIB)]), form(&[&file(10), MODEL])] {
         assert_eq!(send(&harness, TRANSCRIPTIONS, &body).await.status, 200);
         assert!(engine.received().pop().unwrap().body == body.as_bytes());

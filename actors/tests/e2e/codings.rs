@@ -7,6 +7,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::harness::{Answer, Harness, Network, PORT, gateway_yaml, pod_yaml};
 use crate::http_routes::scene::{route_yaml, rule, scene};
+use crate::inference_pools::{EXTENSION, pool_yaml};
 use crate::wire::{Reply, Wire, behind, behind_script};
 
 const PATH: &str = "/v1/chat/completions";
@@ -181,13 +182,8 @@ async fn an_inference_pool_gets_a_coded_body_decoded_and_one_of_an_unknown_codin
     let network = Network::new();
     let engine = network.engine(10, "public").await;
     network.write("pods.yaml", &pod_yaml("p", "p", network.host(10)));
-    let pool = "apiVersion: inference.networking.k8s.io/v1\nkind: InferencePool\nmetadata: {name: p}\nspec: \
-                {targetPorts: [{number: 8000}], selector: {matchLabels: {app: p}}}\n---\n\
-                apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: p}\nspec:\n  \
-                parentRefs: [{name: g}]\n  rules:\n    - backendRefs: [{group: inference.networking.k8s.io, kind: \
-                InferencePool, name: p}]\n---\n";
-    network.write("pool.yaml", &(gateway_yaml("g", &[(PORT, None)]) + pool));
-    let harness = network.start(&["--enable-gateway-api-inference-extension"]).await;
+    network.write("pool.yaml", &(gateway_yaml("g", &[(PORT, None)]) + &pool_yaml("g", "")));
+    let harness = network.start(&[EXTENSION]).await;
     for (case, coding, body) in codings(REQUEST).await {
         let answer = send(&harness, &sized(PATH, coding, &body)).await;
         assert_eq!(answer.status, 200, "{case}: {}", answer.text());
