@@ -36,6 +36,7 @@
 //! | [`ops::access_logger::LogLines`] | HTTP worker, AccessLogger | do_send, bounded by bytes | lines to write |
 //! | [`control::manifest_directory::FilesChanged`] | file system, ManifestDirectory and SchedulerFile | do_send, weak | look again |
 //! | [`control::registry::SetProfiles`] | SchedulerFile, RouteRegistry | do_send | how endpoints are picked, or why a file says nothing of it |
+//! | [`messages::RedisReported`] | RedisWatch, RouteRegistry | do_send | the Redis servers of limits that do not answer, all of them |
 //! | [`control::overseer::Shutdown`] | signals, Overseer | do_send | drain, then end |
 //! | [`ops::observe::Observe`] | admin pages, anyone | send, with timeout | a snapshot of a state |
 //!
@@ -72,6 +73,7 @@ macro_rules! cast {
             control::manifest_directory::ManifestDirectory::NAME,
             control::registry::RouteRegistry::NAME,
             control::scheduler_file::SchedulerFile::NAME,
+            control::redis_watch::RedisWatch::NAME,
             control::fleet::ListenerFleet::NAME,
             edge::listener::Listener::NAME,
             pools::scheduler::Scheduler::NAME,

@@ -1,5 +1,6 @@
 //! The messages that two actors exchange, below both, so that neither has to know the other.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -102,14 +103,12 @@ pub struct HealthChanged {
     pub latest: Option<(Arc<Endpoint>, Cause)>,
 }
 
-/// A Redis that counts tokens does not answer, or does so again. From request handlers to the RouteRegistry.
+/// Which of the Redis servers of limits do not answer: all of them, not a difference. From the RedisWatch to the RouteRegistry.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
 pub struct RedisReported {
-    /// Where it is, as `host:port`.
-    pub address: Arc<str>,
-    /// Whether it does not answer.
-    pub away: bool,
+    /// Where they are, as `host:port`.
+    pub away: BTreeSet<Arc<str>>,
 }
 
 /// An attempt at an endpoint ended in a way that its pool's keeper should know of. From leases to the PoolKeeper.

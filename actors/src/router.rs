@@ -23,6 +23,7 @@ use crate::control::cluster::ClusterError;
 use crate::control::fleet::ListenerFleet;
 use crate::control::manifest_directory::ManifestAddress;
 use crate::control::overseer::{Farewell, Overseer, Ward};
+use crate::control::redis_watch::RedisWatch;
 use crate::control::registry::{Keeping, Publishers, RouteRegistry};
 use crate::control::scheduler_file::{SchedulerFile, SchedulerFileAddress};
 use crate::edge::listener::InferenceWorkers;
@@ -148,7 +149,7 @@ impl Router {
         let (connections, pages_reader) = (Stopping::default(), reader.clone());
         let serving = Arc::new(Serving {
             stopping: connections.clone(),
-            ..serving(config, (reader, tls_reader), upstream, access_log.clone(), &metrics)?
+            ..serving(config, (reader.clone(), tls_reader), upstream, access_log.clone(), &metrics)?
         });
         // Whoever has taken a port is found before an actor runs that would have to be stopped.
         let sockets = PageSockets::open(config)?;
@@ -177,6 +178,7 @@ impl Router {
         let mut wards =
             vec![Ward::spine(RouteRegistry::NAME, registry.clone()), Ward::spine(ListenerFleet::NAME, fleet.clone())];
         wards.extend(sources.wards);
+        wards.push(redis_watch(reader, config, &registry, &metrics));
         let scheduler = config.engines.scheduler_config.clone().map(|path| (path, SchedulerFileAddress::default()));
         wards.extend(scheduler.clone().map(|file| scheduler_file(file, &registry, &metrics)));
         wards.extend(access_log.clone().map(|log| access_logger(log, config, logging, &metrics)));
@@ -232,6 +234,13 @@ fn access_logger(log: AccessLog, config: &Config, arbiter: ArbiterHandle, metric
         let logger = AccessLogger::start_in_arbiter(&arbiter, move |_| AccessLogger::new(output, &metrics));
         log.lead_to(logger.clone());
         logger
+    })
+}
+
+fn redis_watch(reader: Reader, config: &Config, registry: &Addr<RouteRegistry>, metrics: &Arc<Metrics>) -> Ward {
+    let (own, registry, metrics) = (config.redis.clone(), registry.clone().recipient(), Arc::clone(metrics));
+    Ward::replaceable(RedisWatch::NAME, move || {
+        RedisWatch::new(reader.clone(), own.clone(), registry.clone(), &metrics).start()
     })
 }
 

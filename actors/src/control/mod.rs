@@ -6,6 +6,7 @@ pub mod fleet;
 pub mod leadership;
 pub mod manifest_directory;
 pub mod overseer;
+pub mod redis_watch;
 pub mod registry;
 pub mod scheduler_file;
 pub mod watcher;

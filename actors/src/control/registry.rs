@@ -6,7 +6,7 @@
 //!
 //! # Messages
 //! In: [`Observed`] from the watchers, [`BindReported`] from listeners, [`HealthChanged`] from pool keepers,
-//! [`RedisReported`](crate::messages::RedisReported) from request handlers, [`SetProfiles`] from the SchedulerFile, [`Observe`] from the admin pages.
+//! [`RedisReported`](crate::messages::RedisReported) from the RedisWatch, [`SetProfiles`] from the SchedulerFile, [`Observe`] from the admin pages.
 //! Out: [`EnsureBinds`] to the ListenerFleet, [`SetPool`](crate::pools::pool_keeper::SetPool) and [`End`](crate::nursery::End) to the pool keepers, [`DesireWrites`] to the
 //! ClusterWriter where there is one; the snapshot, to everyone.
 //!
@@ -287,7 +287,6 @@ impl Actor for RouteRegistry {
 
     fn started(&mut self, context: &mut Self::Context) {
         self.keeping.means.reports = Some(context.address().downgrade().recipient());
-        self.meters.registry = Some(context.address().downgrade().recipient());
         context.run_interval(Duration::from_secs(1), |registry, _| {
             registry.look_after_keepers();
             registry.books.settle(registry.vitals.metrics(), &registry.existing);

@@ -1,27 +1,25 @@
 //! The counts of token limits: they outlive plans, so that a change of a route gives nothing back.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::WeakRecipient;
-use kthena_router::rate_limit::{LimitKey, Meter};
-
-use crate::messages::RedisReported;
+use kthena_router::rate_limit::{LimitKey, Meter, TokenLimits};
 
 /// The counts of all limits, which the snapshots of one router share.
 #[derive(Clone, Debug)]
 pub struct Meters {
     began: Instant,
     meters: Arc<HashMap<LimitKey, Arc<Meter>>>,
-    /// Who wants to know of a Redis that does not answer: the registry.
-    pub registry: Option<WeakRecipient<RedisReported>>,
+    redis: Arc<BTreeSet<Arc<str>>>,
 }
 
 impl Meters {
     /// Keeps the counts of these limits, begins those that are new, and forgets the others, which are returned.
-    pub(crate) fn follow<'k>(&mut self, keys: impl Iterator<Item = &'k LimitKey>) -> Vec<LimitKey> {
-        let kept = keys.map(|key| (key.clone(), self.find(key).cloned().unwrap_or_default())).collect();
+    pub(crate) fn follow<'l>(&mut self, limits: impl Iterator<Item = &'l TokenLimits> + Clone) -> Vec<LimitKey> {
+        self.redis = Arc::new(limits.clone().filter_map(|limits| limits.redis.clone()).collect());
+        let kept = limits.map(|TokenLimits { key, .. }| (key.clone(), self.find(key).cloned().unwrap_or_default()));
+        let kept = kept.collect();
         let before = std::mem::replace(&mut self.meters, Arc::new(kept));
         before.keys().filter(|key| self.find(key).is_none()).cloned().collect()
     }
@@ -29,6 +27,11 @@ impl Meters {
     /// Returns the count of a limit.
     pub fn find(&self, key: &LimitKey) -> Option<&Arc<Meter>> {
         self.meters.get(key)
+    }
+
+    /// Returns the Redis servers, as `host:port`, in which the replicas of the router count together.
+    pub(crate) fn redis(&self) -> &BTreeSet<Arc<str>> {
+        &self.redis
     }
 
     /// Returns the time as the counts have it.
@@ -39,6 +42,6 @@ impl Meters {
 
 impl Default for Meters {
     fn default() -> Self {
-        Self { began: Instant::now(), meters: Arc::default(), registry: None }
+        Self { began: Instant::now(), meters: Arc::default(), redis: Arc::default() }
     }
 }

@@ -6,5 +6,6 @@ pub mod load;
 pub mod meters;
 pub mod pool_keeper;
 pub mod published;
+pub(crate) mod redis_link;
 pub mod scheduler;
 pub mod scraper;

@@ -235,6 +235,7 @@ async fn says_unavailable(harness: &Harness) -> bool {
 async fn a_redis_that_is_not_there_limits_nobody() {
     let (harness, engine) =
         router("{inputTokensPerUnit: 1, unit: hour, global: {redis: {address: \"nowhere.invalid:6379\"}}}").await;
+    harness.until("the route says so before a request", async || says_unavailable(&harness).await).await;
     for _ in 0..5 {
         assert_eq!(send(&harness, &hello("m")).await.status, 200);
     }

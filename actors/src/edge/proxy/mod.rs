@@ -1,7 +1,7 @@
 //! The request path: from a request's head to the last byte of its answer, on one worker thread.
 //!
 //! `handle` is the only file that knows the order of the steps. Values that several steps share are below them:
-//! `exchange`, `call`, `outbound`, `held`, `reply`, `redis_link`.
+//! `exchange`, `call`, `outbound`, `held`, `reply`.
 
 mod admission;
 mod answer;
@@ -24,7 +24,6 @@ mod models;
 mod outbound;
 mod pick;
 mod rate_limit;
-mod redis_link;
 mod reply;
 mod response_filters;
 mod segments;

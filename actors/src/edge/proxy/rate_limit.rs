@@ -6,7 +6,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::WeakRecipient;
 use http::HeaderMap;
 use http::header::HeaderValue;
 use kthena_router::config::RedisConfig;
@@ -21,11 +20,10 @@ use tokio::task::spawn_local;
 use super::body::Inbound;
 use super::call::Call;
 use super::error::ProxyError;
-use super::redis_link::{Away, RedisLink};
 use super::worker::Worker;
-use crate::messages::RedisReported;
 use crate::ops::metrics::{ModelLabel, RateLimitLabels, Text};
 use crate::pools::meters::Meters;
+use crate::pools::redis_link::{Away, RedisLink, host_and_port};
 
 /// How long a request waits for Redis, and how long Redis has to learn what was used.
 const TAKE_LIMIT: Duration = Duration::from_millis(100);
@@ -83,10 +81,8 @@ async fn take_of(call: &mut Call<'_>, limits: &Arc<TokenLimits>, api: Api, body:
         tokens[Direction::Output as usize] = 0;
     }
     let worker = call.worker;
-    let link = limits
-        .redis
-        .as_ref()
-        .map(|address| worker.shared_limits.link(address, &worker.door.serving.config.redis, meters));
+    let link =
+        limits.redis.as_ref().map(|address| worker.shared_limits.link(address, &worker.door.serving.config.redis));
     let (verdict, standings, shared) = match link {
         None => {
             let now = meters.now();
@@ -157,18 +153,10 @@ fn refuse(
 
 impl SharedLimits {
     /// Returns the way to the Redis at an address, `host:port`.
-    fn link(&self, address: &Arc<str>, own: &RedisConfig, meters: &Meters) -> Option<Rc<RedisLink>> {
+    fn link(&self, address: &Arc<str>, own: &RedisConfig) -> Option<Rc<RedisLink>> {
         let mut links = self.links.borrow_mut();
         let link = links.entry(Arc::clone(address)).or_insert_with(|| {
-            let (host, port) = address.rsplit_once(':')?;
-            let host = host.trim_start_matches('[').trim_end_matches(']');
-            let (registry, address) = (meters.registry.clone(), Arc::clone(address));
-            let tell = move |away| {
-                if let Some(registry) = registry.as_ref().and_then(WeakRecipient::upgrade) {
-                    registry.do_send(RedisReported { address: Arc::clone(&address), away });
-                }
-            };
-            let link = RedisLink::new((host, port.parse().ok()?), own, "requests are not limited until it does", tell);
+            let link = RedisLink::new(host_and_port(address)?, own, "requests are not limited until it does");
             link.ok().map(Rc::new)
         });
         link.clone()

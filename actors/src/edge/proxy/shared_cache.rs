@@ -21,9 +21,9 @@ use tokio::time::timeout;
 
 use super::backend::Backend;
 use super::call::Call;
-use super::redis_link::RedisLink;
 use crate::ops::metrics::KvEventLabels;
 use crate::pools::kv_events::Questions;
+use crate::pools::redis_link::RedisLink;
 
 /// How long a request waits for its tokens, and then for Redis.
 const TOKENS_LIMIT: Duration = Duration::from_millis(100);
@@ -52,12 +52,8 @@ struct Lookup<'l> {
 impl SharedCache {
     /// Makes the lookups of the current thread; nothing is connected yet.
     pub(super) fn new(redis: &RedisConfig, upstream: &Upstream) -> RedisResult<Self> {
-        let link = RedisLink::new(
-            (&redis.redis_host, redis.redis_port),
-            redis,
-            "kvcache-aware is neutral until it does",
-            |_| (),
-        )?;
+        let address = (&*redis.redis_host, redis.redis_port);
+        let link = RedisLink::new(address, redis, "kvcache-aware is neutral until it does")?;
         let questions = [false, true].map(|https| Questions::new(upstream, https));
         Ok(Self { redis: link, questions })
     }

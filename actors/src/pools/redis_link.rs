@@ -1,4 +1,4 @@
-//! The way of one worker thread to a Redis that requests can do without.
+//! The way of one thread to a Redis that requests can do without.
 //!
 //! A question takes a limited time, and then the request goes on without an answer; so it does at once while Redis is away,
 //! which is tried again once a second.
@@ -16,31 +16,23 @@ use tracing::warn;
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// A connection to one Redis, made when it is needed.
-pub(super) struct RedisLink {
+pub(crate) struct RedisLink {
     client: Client,
     connection: RefCell<Option<MultiplexedConnection>>,
     /// When Redis was last found away.
     away: Cell<Option<Instant>>,
     /// What is missing while it is away.
     purpose: &'static str,
-    /// Who is told when it goes and when it comes back.
-    tell: Box<dyn Fn(bool)>,
 }
 
 /// Redis has not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Away;
+pub(crate) struct Away;
 
 impl RedisLink {
     /// Makes a link to the Redis at a host and a port; nothing is connected yet. Only the Redis of the router's own
-    /// options is told their password: any other one is named by whoever writes a route. `tell` is told `true` when Redis goes
-    /// away, and `false` when it is back.
-    pub(super) fn new(
-        (host, port): (&str, u16),
-        own: &RedisConfig,
-        purpose: &'static str,
-        tell: impl Fn(bool) + 'static,
-    ) -> RedisResult<Self> {
+    /// options is told their password: any other one is named by whoever writes a route.
+    pub(crate) fn new((host, port): (&str, u16), own: &RedisConfig, purpose: &'static str) -> RedisResult<Self> {
         let info = ConnectionAddr::Tcp(host.to_owned(), port).into_connection_info()?;
         let mut settings = info.redis_settings().clone().set_skip_set_lib_name();
         let is_own = (host, port) == (&*own.redis_host, own.redis_port);
@@ -48,16 +40,16 @@ impl RedisLink {
             settings = settings.set_password(password.expose());
         }
         let client = Client::open(info.set_redis_settings(settings))?;
-        Ok(Self { client, connection: RefCell::default(), away: Cell::default(), purpose, tell: Box::new(tell) })
+        Ok(Self { client, connection: RefCell::default(), away: Cell::default(), purpose })
     }
 
     /// Returns whether it makes no sense to ask now.
-    pub(super) fn is_away(&self) -> bool {
+    pub(crate) fn is_away(&self) -> bool {
         self.away.get().is_some_and(|since| since.elapsed() < PAUSE)
     }
 
     /// Asks Redis, for a limited time.
-    pub(super) async fn ask<T>(
+    pub(crate) async fn ask<T>(
         &self,
         limit: Duration,
         question: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
@@ -73,7 +65,6 @@ impl RedisLink {
             if self.away.replace(Some(Instant::now())).is_none() {
                 let (redis, purpose) = (self.client.get_connection_info().addr().to_string(), self.purpose);
                 warn!(redis, error, purpose, "redis does not answer");
-                (self.tell)(true);
             }
             Away
         })
@@ -90,9 +81,13 @@ impl RedisLink {
         };
         let answer = question(&mut connection).await?;
         *self.connection.borrow_mut() = Some(connection);
-        if self.away.take().is_some() {
-            (self.tell)(false);
-        }
+        self.away.set(None);
         Ok(answer)
     }
+}
+
+/// Returns the host and the port of `host:port`; the host may be an IPv6 address in brackets.
+pub(crate) fn host_and_port(address: &str) -> Option<(&str, u16)> {
+    let (host, port) = address.rsplit_once(':')?;
+    Some((host.trim_start_matches('[').trim_end_matches(']'), port.parse().ok()?))
 }
