@@ -14,7 +14,7 @@ use regex::{Regex, RegexBuilder};
 use super::duration::parse_duration;
 use super::model_route::{
     MAX_HEADER_MATCHES, MAX_LORA_ADAPTERS, MAX_MATCHER, MAX_RULES, MAX_TARGETS, MAX_WEIGHT, ModelMatch, ModelRouteSpec,
-    RateLimit, RouteRule, StringMatch, TargetModel,
+    PerClient, RateLimit, RouteRule, StringMatch, TargetModel,
 };
 use super::model_server::{
     MAX_MODEL, MAX_RETRY_ATTEMPTS, MAX_SESSION_SOURCES, ModelServerSpec, PdGroup, SessionKeySource,
@@ -208,11 +208,16 @@ fn target_faults(target: &TargetModel, has_adapters: bool, path: &str, faults: &
 }
 
 fn rate_limit_faults(limit: &RateLimit, faults: &mut Faults) {
-    for (field, tokens) in
-        [("inputTokensPerUnit", limit.input_tokens_per_unit), ("outputTokensPerUnit", limit.output_tokens_per_unit)]
-    {
-        faults
-            .check(tokens != Some(0), &format!("spec.rateLimit.{field}"), || "must be at least 1, found 0".to_owned());
+    for (field, most) in [
+        ("inputTokensPerUnit", limit.input_tokens_per_unit),
+        ("outputTokensPerUnit", limit.output_tokens_per_unit),
+        ("requestsPerUnit", limit.requests_per_unit),
+        ("concurrentRequests", limit.concurrent_requests),
+    ] {
+        faults.check(most != Some(0), &format!("spec.rateLimit.{field}"), || "must be at least 1, found 0".to_owned());
+    }
+    if let Some(PerClient { sources }) = &limit.per_client {
+        key_source_faults(sources, "spec.rateLimit.perClient.sources", faults);
     }
     if let Some(redis) = limit.global.as_ref().and_then(|global| global.redis.as_ref()) {
         let parts = redis.address.rsplit_once(':');
@@ -268,13 +273,17 @@ fn session_faults(sticky: &SessionSticky, path: &str, faults: &mut Faults) {
     faults.check(sticky.session_affinity_seconds != Some(0), &format!("{path}.sessionAffinitySeconds"), || {
         "must be more than 0".to_owned()
     });
-    faults.check(!sticky.sources.is_empty(), &format!("{path}.sources"), || {
-        "at least one source is required: without any no request belongs to a session".to_owned()
+    key_source_faults(&sticky.sources, &format!("{path}.sources"), faults);
+}
+
+fn key_source_faults(sources: &[SessionKeySource], path: &str, faults: &mut Faults) {
+    faults.check(!sources.is_empty(), path, || {
+        "at least one source is required: without any nothing is found".to_owned()
     });
-    faults.at_most(MAX_SESSION_SOURCES, sticky.sources.len(), &format!("{path}.sources"), "sources");
-    for (index, SessionKeySource { kind, name }) in sticky.sources.iter().enumerate() {
+    faults.at_most(MAX_SESSION_SOURCES, sources.len(), path, "sources");
+    for (index, SessionKeySource { kind, name }) in sources.iter().enumerate() {
         let is_name = !name.is_empty() && (*kind != SessionKeySourceKind::Header || is_header_name(name));
-        faults.check(is_name, &format!("{path}.sources[{index}].name"), || format!("`{name}` names nothing"));
+        faults.check(is_name, &format!("{path}[{index}].name"), || format!("`{name}` names nothing"));
     }
 }
 

@@ -10,6 +10,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::model_server::SessionKeySource;
 use super::parent_reference::ParentReference;
 
 /// The most LoRA adapters that one ModelRoute may name.
@@ -74,7 +75,7 @@ pub struct ModelRouteSpec {
     #[schemars(length(max = 16))]
     pub rules: Vec<RouteRule>,
 
-    /// Limits on the tokens that requests for this model may use.
+    /// Limits on the requests for this model, and on the tokens that they may use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<RateLimit>,
 }
@@ -174,7 +175,7 @@ pub struct TargetModel {
     pub weight: u32,
 }
 
-/// Limits on the tokens that requests for a model may use in one unit of time.
+/// Limits on the requests for a model and on the tokens that they may use.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RateLimit {
@@ -188,13 +189,37 @@ pub struct RateLimit {
     #[schemars(range(min = 1))]
     pub output_tokens_per_unit: Option<u32>,
 
+    /// Most requests in one unit of time; no limit if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub requests_per_unit: Option<u32>,
+
+    /// Most requests that are under way at the same time, in each replica of the router; no limit if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub concurrent_requests: Option<u32>,
+
     /// Unit of time.
     #[serde(default)]
     pub unit: RateLimitUnit,
 
-    /// Counts tokens over all replicas of the router; each replica counts its own if absent.
+    /// Gives each client limits of its own, in place of one for all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_client: Option<PerClient>,
+
+    /// Counts over all replicas of the router; each replica counts its own if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub global: Option<GlobalRateLimit>,
+}
+
+/// How clients are told apart.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PerClient {
+    /// Where the key of a request's client is looked for, such as the header `authorization`. The first source that has
+    /// a value counts; requests without any share one limit. The signature of a token is not checked here.
+    #[schemars(length(min = 1, max = 16))]
+    pub sources: Vec<SessionKeySource>,
 }
 
 /// The unit of time of a rate limit.

@@ -1,20 +1,22 @@
-//! How many tokens requests for a model may use in a unit of time.
+//! How many requests for a model there may be in a unit of time and at the same time, and how many tokens they may use.
 //!
-//! A request *takes* tokens before it is sent: those of its prompt by an [`Estimate`], and those that its answer may have.
+//! A request *takes* what it may need before it is sent: itself, the tokens of its prompt by an [`Estimate`], and those that its answer may have.
 //! When it has ended, it is *settled* what it has used ([`Work::charge`]), and the rest is given back. So requests at the
 //! same time cannot take more than there is, whatever they use later.
 //!
-//! | the request | prompt | answer |
-//! |---|---|---|
-//! | was not sent, or refused by the engine (4xx, 5xx) | nothing | nothing |
-//! | was answered whole | the estimate, or the engine's count if that is more | the engine's count |
-//! | broke off, or its client left, while it was answered | the estimate | the events that were passed on |
-//! | its client left before the answer began | the estimate | nothing |
+//! | the request | requests | prompt | answer |
+//! |---|---|---|---|
+//! | was not sent | nothing | nothing | nothing |
+//! | was refused by the engine (4xx, 5xx) | one | nothing | nothing |
+//! | was answered whole | one | the estimate, or the engine's count if that is more | the engine's count |
+//! | broke off, or its client left, while it was answered | one | the estimate | the events that were passed on |
+//! | its client left before the answer began | one | the estimate | nothing |
 //!
 //! However often a request is sent, it is charged once.
 //!
-//! Source: the ModelRoute API, `spec.rateLimit`; the Go router counts prompts by the same estimate and knows no other count
-//! of them, which is why an engine that counts less does not lower it.
+//! Source: the ModelRoute API, `spec.rateLimit`; the Go router counts prompts by the same estimate and knows no other
+//! count of them, which is why an engine that counts less does not lower it. `requestsPerUnit`, `concurrentRequests` and
+//! `perClient` are this router's own.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,10 +26,12 @@ use crate::inference::usage::Usage;
 use crate::kinds::model_route::{RateLimit, RateLimitUnit};
 use crate::object::ObjectKey;
 
+pub use self::clients::{ClientId, LimitMeters};
 pub use self::estimate::Estimate;
-pub use self::meter::{Meter, Taken};
-pub use self::rate::{Direction, Exceeded, Rate};
+pub use self::meter::{Meter, Place, Taken};
+pub use self::rate::{Amounts, Exceeded, Quantity, Rate};
 
+mod clients;
 mod estimate;
 mod meter;
 mod rate;
@@ -39,13 +43,13 @@ mod tests;
 
 /// The limits of a ModelRoute.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TokenLimits {
-    /// Whose tokens are counted.
+pub struct RateLimits {
+    /// Whose requests are counted.
     pub key: LimitKey,
-    /// The tokens of prompts, if they are limited.
-    pub input: Option<Rate>,
-    /// The tokens of answers, if they are limited.
-    pub output: Option<Rate>,
+    /// How many there may be in a unit of time, in the order of [`Quantity::ALL`]; `None` for what is not limited.
+    pub rates: [Option<Rate>; 3],
+    /// How many requests there may be at the same time, of each replica of the router.
+    pub concurrent: Option<u32>,
     /// The `host:port` of the Redis in which all replicas of the router count together; each counts its own without.
     pub redis: Option<Arc<str>>,
 }
@@ -74,36 +78,44 @@ pub struct Work {
     pub events: u32,
 }
 
-/// The tokens that a request has used.
+/// What a request has used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Charge {
+    /// 1 if it counts as a request.
+    pub requests: u64,
     /// Tokens of the prompt.
     pub input: u64,
     /// Tokens of the answer.
     pub output: u64,
 }
 
-impl TokenLimits {
+impl RateLimits {
     /// Reads the limits of a valid ModelRoute that serves `model`, or adapters only; `None` if nothing is limited.
     pub fn of(route: &ObjectKey, model: Option<&Arc<str>>, limit: &RateLimit) -> Option<Self> {
         let unit = unit(limit.unit);
-        let rate = |tokens: Option<u32>| tokens.filter(|tokens| *tokens > 0).map(|tokens| Rate { tokens, unit });
-        let (input, output) = (rate(limit.input_tokens_per_unit), rate(limit.output_tokens_per_unit));
-        if input.is_none() && output.is_none() {
+        let rate = |amount: Option<u32>| amount.filter(|amount| *amount > 0).map(|amount| Rate { amount, unit });
+        let rates = [limit.requests_per_unit, limit.input_tokens_per_unit, limit.output_tokens_per_unit].map(rate);
+        let concurrent = limit.concurrent_requests.filter(|most| *most > 0);
+        let has_rates = rates.iter().any(Option::is_some);
+        if !has_rates && concurrent.is_none() {
             return None;
         }
         let model = model.unwrap_or(&route.name);
         let key = LimitKey { namespace: Arc::clone(&route.namespace), model: Arc::clone(model) };
-        let redis = limit.global.as_ref().and_then(|global| global.redis.as_ref());
-        Some(Self { key, input, output, redis: redis.map(|redis| Arc::from(&*redis.address)) })
+        let redis = limit.global.as_ref().and_then(|global| global.redis.as_ref()).filter(|_| has_rates);
+        Some(Self { key, rates, concurrent, redis: redis.map(|redis| Arc::from(&*redis.address)) })
     }
 
-    /// Returns the rate of a direction, if it is limited.
-    pub fn rate(&self, direction: Direction) -> Option<Rate> {
-        match direction {
-            Direction::Input => self.input,
-            Direction::Output => self.output,
-        }
+    /// Returns the rate of a quantity, if it is limited.
+    pub fn rate(&self, quantity: Quantity) -> Option<Rate> {
+        self.rates[quantity as usize]
+    }
+}
+
+impl Charge {
+    /// Returns how many of each quantity, in the order of [`Quantity::ALL`].
+    pub fn amounts(self) -> [u64; 3] {
+        [self.requests, self.input, self.output]
     }
 }
 
@@ -112,14 +124,16 @@ impl Work {
     pub fn charge(&self, input: u32) -> Charge {
         let (input, usage) = (u64::from(input), self.usage.unwrap_or_default());
         match self.answered {
-            Some(400..) => Charge::default(),
+            // An engine had to look at it, and clients that go on asking for what is refused are to be slowed down.
+            Some(400..) => Charge { requests: 1, ..Charge::default() },
             Some(_) => {
                 // What was not counted has a token for each event, as a rule.
                 let counted = self.whole && self.usage.is_some();
                 let seen = if counted { 0 } else { u64::from(self.events) };
-                Charge { input: input.max(usage.prompt_tokens), output: seen.max(usage.completion_tokens) }
+                let (input, output) = (input.max(usage.prompt_tokens), seen.max(usage.completion_tokens));
+                Charge { requests: 1, input, output }
             }
-            None if self.sent => Charge { input, output: 0 },
+            None if self.sent => Charge { requests: 1, input, output: 0 },
             None => Charge::default(),
         }
     }

@@ -1,19 +1,19 @@
 //! How replicas of the router count together in Redis.
 //!
-//! Source: the Go router, which keeps `tokens` and `last_update` in a hash for each model and direction; routers of both
+//! Source: the Go router, which keeps `tokens` and `last_update` in a hash for each model and quantity; routers of both
 //! kinds may share a Redis. Redis runs a script as a whole, and its own clock is the only one: a router's may jump.
 
 use std::time::Duration;
 
-use super::rate::{Direction, Exceeded, Rate};
+use super::rate::{Amounts, Exceeded, Quantity, Rate};
 use super::told::Standing;
-use super::{Charge, TokenLimits};
+use super::{Charge, ClientId, RateLimits};
 
-/// Takes tokens of each key, or of none; or settles, which never fails.
+/// Takes from each key, or from none; or settles, which never fails.
 ///
-/// For each key the arguments are: the limit, the seconds of its unit, and the tokens, negative to give back. The first
-/// argument says whether it must be refused what is not there: `1` or `0`. Returns the place of the key that has too few
-/// tokens, or 0; then for each key the tokens that are left, as texts, because Redis cuts numbers.
+/// For each key the arguments are: the limit, the seconds of its unit, and how many, negative to give back. The first
+/// argument says whether it must be refused what is not there: `1` or `0`. Returns the place of the key that has too
+/// little, or 0; then for each key how many are left, as texts, because Redis cuts numbers.
 pub const SCRIPT: &str = r"
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
@@ -53,42 +53,48 @@ pub struct Invocation {
     pub keys: Vec<String>,
     /// The arguments.
     pub arguments: Vec<String>,
-    /// The directions of the keys.
-    directions: Vec<(Direction, Rate, u32)>,
+    /// What the keys count.
+    quantities: Vec<(Quantity, Rate, u32)>,
 }
 
 /// What the script has answered.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
-    /// Which tokens are missing, if some are.
+    /// Of what there is too little, if of anything.
     pub exceeded: Option<Exceeded>,
     /// How the limits stand.
     pub standings: Vec<Standing>,
 }
 
 impl Invocation {
-    /// Makes the call that takes tokens.
-    pub fn take(limits: &TokenLimits, tokens: [u32; 2]) -> Self {
-        Self::new(limits, true, tokens.map(i64::from), tokens)
+    /// Makes the call that takes what a request may need, of one client's if each has a limit of its own.
+    pub fn take(limits: &RateLimits, client: Option<ClientId>, amounts: Amounts) -> Self {
+        Self::new((limits, client), true, amounts.map(i64::from), amounts)
     }
 
     /// Makes the call that settles what was used of what was taken; `None` if that is the same.
-    pub fn settle(limits: &TokenLimits, taken: [u32; 2], used: Charge) -> Option<Self> {
-        let used = [used.input, used.output].map(|tokens| i64::try_from(tokens).unwrap_or(i64::MAX));
-        let change = [0, 1].map(|place| used[place].saturating_sub(taken[place].into()));
-        let changes = Direction::ALL.into_iter().any(|way| limits.rate(way).is_some() && change[way as usize] != 0);
-        changes.then(|| Self::new(limits, false, change, [0; 2]))
+    pub fn settle(limits: &RateLimits, client: Option<ClientId>, taken: Amounts, used: Charge) -> Option<Self> {
+        let used = used.amounts().map(|amount| i64::try_from(amount).unwrap_or(i64::MAX));
+        let change = [0, 1, 2].map(|place| used[place].saturating_sub(taken[place].into()));
+        let changes = Quantity::ALL.into_iter().any(|of| limits.rate(of).is_some() && change[of as usize] != 0);
+        changes.then(|| Self::new((limits, client), false, change, Amounts::default()))
     }
 
-    fn new(limits: &TokenLimits, strict: bool, change: [i64; 2], tokens: [u32; 2]) -> Self {
-        let mut call = Self { keys: Vec::new(), arguments: vec![u8::from(strict).to_string()], directions: Vec::new() };
-        for direction in Direction::ALL {
-            let Some(rate) = limits.rate(direction) else { continue };
-            call.keys.push(format!("kthena:ratelimit:{}:{}", limits.key.model, direction.label()));
-            let change = change[direction as usize];
-            let numbers = [rate.tokens.to_string(), rate.unit.as_secs().to_string(), change.to_string()];
+    fn new(
+        (limits, client): (&RateLimits, Option<ClientId>),
+        strict: bool,
+        change: [i64; 3],
+        amounts: Amounts,
+    ) -> Self {
+        let mut call = Self { keys: Vec::new(), arguments: vec![u8::from(strict).to_string()], quantities: Vec::new() };
+        let client = client.map(|client| format!(":{client}")).unwrap_or_default();
+        for quantity in Quantity::ALL {
+            let Some(rate) = limits.rate(quantity) else { continue };
+            call.keys.push(format!("kthena:ratelimit:{}:{}{client}", limits.key.model, quantity.label()));
+            let change = change[quantity as usize];
+            let numbers = [rate.amount.to_string(), rate.unit.as_secs().to_string(), change.to_string()];
             call.arguments.extend(numbers);
-            call.directions.push((direction, rate, tokens[direction as usize]));
+            call.quantities.push((quantity, rate, amounts[quantity as usize]));
         }
         call
     }
@@ -97,26 +103,26 @@ impl Invocation {
     pub fn verdict(&self, answer: &[String]) -> Option<Verdict> {
         let (lacking, left) = answer.split_first()?;
         let lacking = lacking.parse::<usize>().ok()?;
-        let left: Vec<f64> = left.iter().map(|tokens| tokens.parse().ok()).collect::<Option<_>>()?;
-        if left.len() != self.directions.len() || lacking > left.len() {
+        let left: Vec<f64> = left.iter().map(|amount| amount.parse().ok()).collect::<Option<_>>()?;
+        if left.len() != self.quantities.len() || lacking > left.len() {
             return None;
         }
         let exceeded = lacking.checked_sub(1).map(|place| {
-            let (direction, rate, tokens) = self.directions[place];
-            let missing = f64::from(tokens.min(rate.tokens)) - left[place];
-            let wait = missing.max(0.0) * rate.unit.as_secs_f64() / f64::from(rate.tokens.max(1));
-            Exceeded { direction, wait: Duration::try_from_secs_f64(wait).unwrap_or(rate.unit) }
+            let (quantity, rate, amount) = self.quantities[place];
+            let missing = f64::from(amount.min(rate.amount)) - left[place];
+            let wait = missing.max(0.0) * rate.unit.as_secs_f64() / f64::from(rate.amount.max(1));
+            Exceeded { quantity, wait: Duration::try_from_secs_f64(wait).unwrap_or(rate.unit) }
         });
-        let standing = |((direction, rate, _), left): (&(Direction, Rate, u32), f64)| standing(*direction, *rate, left);
-        let standings = self.directions.iter().zip(left).map(standing).collect();
+        let standing = |((quantity, rate, _), left): (&(Quantity, Rate, u32), f64)| standing(*quantity, *rate, left);
+        let standings = self.quantities.iter().zip(left).map(standing).collect();
         Some(Verdict { exceeded, standings })
     }
 }
 
-/// Returns how a limit stands of which so many tokens are left; fewer than none are owed.
+/// Returns how a limit stands of which so many are left; fewer than none are owed.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast keeps to the bounds of the type")]
-fn standing(direction: Direction, rate: Rate, left: f64) -> Standing {
-    let missing = (f64::from(rate.tokens) - left).max(0.0);
-    let reset = Duration::try_from_secs_f64(missing * rate.unit.as_secs_f64() / f64::from(rate.tokens.max(1)));
-    Standing { direction, rate, left: left as u32, reset: reset.unwrap_or(rate.unit) }
+fn standing(quantity: Quantity, rate: Rate, left: f64) -> Standing {
+    let missing = (f64::from(rate.amount) - left).max(0.0);
+    let reset = Duration::try_from_secs_f64(missing * rate.unit.as_secs_f64() / f64::from(rate.amount.max(1)));
+    Standing { quantity, rate, left: left as u32, reset: reset.unwrap_or(rate.unit) }
 }

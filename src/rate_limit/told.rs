@@ -4,23 +4,28 @@
 
 use std::time::Duration;
 
-use super::rate::{Direction, Rate};
+use super::rate::{Quantity, Rate};
 
-/// The names of the headers of one direction: the limit, what is left of it, and the time until it is whole again.
+/// The names of the headers of one quantity: the limit, what is left of it, and the time until it is whole again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Names {
-    /// Tokens in a unit of time.
+    /// How many in a unit of time.
     pub limit: &'static str,
-    /// Tokens that are left.
+    /// How many are left.
     pub remaining: &'static str,
-    /// Time until all tokens are there again, as `1h2m3.5s`.
+    /// Time until all are there again, as `1h2m3.5s`.
     pub reset: &'static str,
 }
 
-impl Direction {
+impl Quantity {
     /// Returns the names of the headers that tell of it.
     pub const fn headers(self) -> Names {
         match self {
+            Self::Requests => Names {
+                limit: "x-ratelimit-limit-requests",
+                remaining: "x-ratelimit-remaining-requests",
+                reset: "x-ratelimit-reset-requests",
+            },
             Self::Input => Names {
                 limit: "x-ratelimit-limit-input-tokens",
                 remaining: "x-ratelimit-remaining-input-tokens",
@@ -38,21 +43,21 @@ impl Direction {
 /// How a limit stands after a request has taken its part, or was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// Which tokens are limited.
-    pub direction: Direction,
+    /// What is limited.
+    pub quantity: Quantity,
     /// The limit.
     pub rate: Rate,
-    /// Tokens that are left.
+    /// How many are left.
     pub left: u32,
-    /// Time until all tokens are there again.
+    /// Time until all are there again.
     pub reset: Duration,
 }
 
 impl Standing {
     /// Returns the headers that tell of it.
     pub fn headers(&self) -> [(&'static str, String); 3] {
-        let Names { limit, remaining, reset } = self.direction.headers();
-        [(limit, self.rate.tokens.to_string()), (remaining, self.left.to_string()), (reset, span(self.reset))]
+        let Names { limit, remaining, reset } = self.quantity.headers();
+        [(limit, self.rate.amount.to_string()), (remaining, self.left.to_string()), (reset, span(self.reset))]
     }
 }
 
@@ -73,7 +78,7 @@ pub fn span(time: Duration) -> String {
 }
 
 /// Returns a limit in words: `30 input tokens per minute`.
-pub fn limit(direction: Direction, rate: Rate) -> String {
+pub fn limit(quantity: Quantity, rate: Rate) -> String {
     let unit = match rate.unit.as_secs() {
         1 => "second",
         60 => "minute",
@@ -81,6 +86,19 @@ pub fn limit(direction: Direction, rate: Rate) -> String {
         86_400 => "day",
         _ => "month",
     };
-    let tokens = if rate.tokens == 1 { "token" } else { "tokens" };
-    format!("{} {} {tokens} per {unit}", rate.tokens, direction.label())
+    let what = match quantity {
+        Quantity::Requests => "request",
+        Quantity::Input => "input token",
+        Quantity::Output => "output token",
+    };
+    format!("{} {what}{} per {unit}", rate.amount, plural(rate.amount))
+}
+
+/// Returns a limit on requests at the same time in words: `4 requests at a time`.
+pub fn concurrent_limit(most: u32) -> String {
+    format!("{most} request{} at a time", plural(most))
+}
+
+fn plural(amount: u32) -> &'static str {
+    if amount == 1 { "" } else { "s" }
 }

@@ -1,4 +1,4 @@
-//! Which session a request belongs to, by what its ModelServer says.
+//! Which session a request belongs to, by what its ModelServer says; and which client, by what the limits of its ModelRoute say.
 //!
 //! Source: `ModelServer.spec.trafficPolicy.sessionSticky` of the Go kthena-router: headers, query parameters, cookies and
 //! claims of a bearer token, in the order of the list; the first one that has a value counts. The signature of a token is
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::query;
 use super::request::Headers;
-use crate::kinds::model_server::{SessionKeySource, SessionKeySourceKind, SessionSticky};
+use crate::kinds::model_server::{SessionKeySource, SessionKeySourceKind};
 
 /// The longest key of a session, in bytes; longer ones are no keys.
 const MAX_KEY: usize = 4096;
@@ -23,14 +23,14 @@ pub struct SessionKeys(Vec<(SessionKeySourceKind, Box<str>)>);
 
 impl SessionKeys {
     /// Reads them.
-    pub fn of(sticky: &SessionSticky) -> Self {
+    pub fn of(sources: &[SessionKeySource]) -> Self {
         let source = |SessionKeySource { kind, name }: &SessionKeySource| match kind {
             SessionKeySourceKind::Header => (*kind, name.to_ascii_lowercase().into()),
             SessionKeySourceKind::Query | SessionKeySourceKind::Cookie | SessionKeySourceKind::JwtClaim => {
                 (*kind, name.as_str().into())
             }
         };
-        Self(sticky.sources.iter().map(source).collect())
+        Self(sources.iter().map(source).collect())
     }
 
     /// Returns the key of a request's session, if it has one.
@@ -93,10 +93,7 @@ mod tests {
     fn keys(sources: &[(SessionKeySourceKind, &str)]) -> SessionKeys {
         let source =
             |(kind, name): &(SessionKeySourceKind, &str)| SessionKeySource { kind: *kind, name: (*name).into() };
-        SessionKeys::of(&SessionSticky {
-            session_affinity_seconds: None,
-            sources: sources.iter().map(source).collect(),
-        })
+        SessionKeys::of(&sources.iter().map(source).collect::<Vec<_>>())
     }
 
     #[test]

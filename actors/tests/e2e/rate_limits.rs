@@ -242,3 +242,92 @@ async fn a_redis_that_is_not_there_limits_nobody() {
     assert_eq!(engine.requests(), 5);
     assert_eq!(harness.metric("kthena_router_rate_limit_unchecked_total", &["model=\"m\""]).await, 5.0);
 }
+
+#[actix_web::test]
+async fn requests_are_counted_whatever_becomes_of_them() {
+    let (harness, engine) = router("{requestsPerUnit: 3, unit: hour}").await;
+    let answer = send(&harness, &hello("m")).await;
+    assert_eq!((answer.status, number(&answer, "x-ratelimit-remaining-requests")), (200, 2));
+    engine.faults().set_error_status(400).unwrap();
+    engine.faults().set_error_rate(1.0).unwrap();
+    assert_eq!(send(&harness, &hello("m")).await.status, 400);
+    engine.faults().clear();
+    let answer = send(&harness, &hello("m")).await;
+    assert_eq!((answer.status, number(&answer, "x-ratelimit-remaining-requests")), (200, 0), "a refused one counts");
+    let refused = send(&harness, &hello("m")).await;
+    assert!(refused.text().contains("has 3 requests per hour"), "{}", refused.text());
+    assert_eq!((refused.status, number(&refused, "x-ratelimit-limit-requests")), (429, 3));
+    let labels = ["model=\"m\"", "limit_type=\"requests\""];
+    assert_eq!(harness.metric("kthena_router_rate_limit_exceeded_total", &labels).await, 1.0);
+}
+
+#[actix_web::test]
+async fn so_many_requests_are_under_way_at_a_time() {
+    let network = Network::new();
+    let engine = network.engine_with(10, EngineConfig { time_to_first_token: Duration::from_mins(5), ..answering(10) });
+    let engine = engine.await;
+    network.model_server("s", "m", &[10]);
+    network.write("route.yaml", &limited("m", "{concurrentRequests: 2}"));
+    let harness = network.start(&[]).await;
+    let (harness_ref, body) = (&harness, hello("m"));
+    let mut open: Vec<_> = (0..2).map(|_| Box::pin(send(harness_ref, &body))).collect();
+    let served = harness.until("two are under way", async || engine.requests() == 2);
+    futures::future::select(join_all(&mut open), Box::pin(served)).await;
+    let refused = send(&harness, &body).await;
+    assert!(refused.text().contains("has 2 requests at a time"), "{}", refused.text());
+    assert_eq!((refused.status, refused.header("retry-after")), (429, Some("1")));
+    let labels = ["limit_type=\"concurrent_requests\""];
+    assert_eq!(harness.metric("kthena_router_rate_limit_exceeded_total", &labels).await, 1.0);
+    // A client that leaves makes room.
+    open.pop();
+    let mut third = Box::pin(send(&harness, &body));
+    let let_in = harness.until("a third one is served", async || engine.requests() == 3);
+    futures::future::select(&mut third, Box::pin(let_in)).await;
+    assert_eq!(engine.requests(), 3);
+}
+
+#[actix_web::test]
+async fn each_client_has_limits_of_its_own() {
+    let sources = "[{type: Header, name: authorization}, {type: Header, name: x-api-key}]";
+    let limit = format!("{{requestsPerUnit: 2, unit: hour, perClient: {{sources: {sources}}}}}");
+    let (harness, engine) = router(&limit).await;
+    let ask = async |name: &str, key: &str| {
+        let request = harness.post_to(PORT, "/v1/chat/completions").insert_header((name, key));
+        read(request.send_body(hello("m").to_string()).await.unwrap()).await.status
+    };
+    for (name, key) in
+        [("authorization", "Bearer a"), ("authorization", "Bearer b"), ("x-api-key", "a"), ("x-other", "")]
+    {
+        let statuses = [ask(name, key).await, ask(name, key).await, ask(name, key).await];
+        assert_eq!(statuses, [200, 200, 429], "{name}: {key}");
+    }
+    assert_eq!(engine.requests(), 8);
+}
+
+#[actix_web::test]
+async fn clients_are_counted_together_in_redis_without_their_keys() {
+    let (redis, mut connection) = Redis::start().await;
+    let limit = format!(
+        "{{requestsPerUnit: 2, unit: hour, perClient: {{sources: [{{type: Header, name: x-user}}]}}, \
+         global: {{redis: {{address: \"127.0.0.1:{}\"}}}}}}",
+        redis.port
+    );
+    let routers = [router(&limit).await, router(&limit).await];
+    let ask = async |router: usize, user: &str| {
+        let request = routers[router].0.post_to(PORT, "/v1/chat/completions").insert_header(("x-user", user));
+        read(request.send_body(hello("m").to_string()).await.unwrap()).await.status
+    };
+    // The first question to Redis may come too late on a busy machine, and lets its request through.
+    for router in [0, 1] {
+        routers[router].0.until("redis is asked", async || ask(router, "first").await == 429).await;
+    }
+    for user in ["a", "b"] {
+        assert_eq!(
+            [ask(0, user).await, ask(1, user).await, ask(0, user).await, ask(1, user).await],
+            [200, 200, 429, 429]
+        );
+    }
+    let keys: Vec<String> = connection.keys("kthena:ratelimit:m:requests:*").await.unwrap();
+    assert_eq!(keys.len(), 3, "{keys:?}");
+    assert!(keys.iter().all(|key| key.len() == "kthena:ratelimit:m:requests:".len() + 32), "{keys:?}");
+}

@@ -185,13 +185,23 @@ fn an_external_provider_cannot_serve_adapters() {
 
 #[test]
 fn rate_limits_are_checked() {
-    let limit: RateLimit = serde_json::from_value(json!({"inputTokensPerUnit": 0, "outputTokensPerUnit": 0}))
-        .expect("the limit has the right types");
+    let limit: RateLimit = serde_json::from_value(json!({"inputTokensPerUnit": 0, "outputTokensPerUnit": 0,
+        "requestsPerUnit": 0, "concurrentRequests": 0, "perClient": {"sources": []}}))
+    .expect("the limit has the right types");
     let spec = ModelRouteSpec { rate_limit: Some(limit), ..route(|_| {}) };
     let least = "must be at least 1, found 0";
-    let expected: Expected<'_> =
-        &[("spec.rateLimit.inputTokensPerUnit", least), ("spec.rateLimit.outputTokensPerUnit", least)];
+    let expected: Expected<'_> = &[
+        ("spec.rateLimit.inputTokensPerUnit", least),
+        ("spec.rateLimit.outputTokensPerUnit", least),
+        ("spec.rateLimit.requestsPerUnit", least),
+        ("spec.rateLimit.concurrentRequests", least),
+        ("spec.rateLimit.perClient.sources", "at least one source is required"),
+    ];
     check("zero", &model_route_faults(&spec), expected);
+    let nameless = route(|spec| {
+        spec["rateLimit"] = json!({"perClient": {"sources": [{"type": "Header", "name": "no header"}]}});
+    });
+    check("name", &model_route_faults(&nameless), &[("spec.rateLimit.perClient.sources[0].name", "`no header`")]);
     for address in ["", "redis", "redis:", ":6379", "redis:0", "redis:x", "redis:70000"] {
         let spec = route(|spec| spec["rateLimit"] = json!({"global": {"redis": {"address": address}}}));
         check(address, &model_route_faults(&spec), &[("spec.rateLimit.global.redis.address", "`")]);

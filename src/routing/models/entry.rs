@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::route::{CompiledRule, Route, RuleTarget};
 use crate::object::ObjectKey;
-use crate::rate_limit::TokenLimits;
+use crate::rate_limit::RateLimits;
 use crate::routing::pool::PoolIndex;
 use crate::routing::request::RequestHead;
+use crate::routing::session::SessionKeys;
 
 /// A ModelRoute whose targets are resolved.
 #[derive(Debug)]
@@ -49,9 +50,14 @@ impl RouteEntry {
         self.route.model.iter().chain(&self.route.adapters).find(|name| ***name == *model)
     }
 
-    /// Returns how many tokens its requests may use, if that is limited.
-    pub fn limits(&self) -> Option<&Arc<TokenLimits>> {
+    /// Returns how many requests there may be, and how many tokens they may use, if that is limited.
+    pub fn limits(&self) -> Option<&Arc<RateLimits>> {
         self.route.limits.as_ref()
+    }
+
+    /// Returns where the key of a request's client is looked for, if each client has limits of its own.
+    pub fn clients(&self) -> Option<&SessionKeys> {
+        self.route.clients.as_ref()
     }
 
     /// Returns the first pool that a rule leads to.

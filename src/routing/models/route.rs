@@ -11,7 +11,7 @@ use crate::kinds::faults::{Fault, compile_regex, model_route_faults, model_serve
 use crate::kinds::model_route::{ModelMatch, ModelRouteSpec, RouteRule, StringMatch, TargetModel};
 use crate::kinds::model_server::{ModelServerSpec, WorkloadProtocol};
 use crate::object::ObjectKey;
-use crate::rate_limit::TokenLimits;
+use crate::rate_limit::RateLimits;
 use crate::record::Record;
 use crate::routing::disaggregation::Disaggregation;
 use crate::routing::kv_events::{ANNOTATION, KvEvents};
@@ -34,8 +34,10 @@ pub struct Route {
     pub model: Option<Arc<str>>,
     /// The LoRA adapters that the route serves.
     pub adapters: Vec<Arc<str>>,
-    /// How many tokens its requests may use, if that is limited.
-    pub limits: Option<Arc<TokenLimits>>,
+    /// How many requests there may be, and how many tokens they may use, if that is limited.
+    pub limits: Option<Arc<RateLimits>>,
+    /// Where the key of a request's client is looked for, if each client has limits of its own.
+    pub clients: Option<SessionKeys>,
     /// The objects that `spec.parentRefs` name, in their order.
     pub parents: Vec<ObjectKey>,
     /// The compiled rules, or why the spec cannot be used.
@@ -94,8 +96,10 @@ impl Route {
         let parents = spec.parent_refs.iter();
         let parents = parents.map(|parent| key.referred(parent.namespace.as_deref(), &parent.name)).collect();
         let adapters = spec.lora_adapters.iter().map(|name| Arc::from(name.as_str())).collect();
-        let limits = spec.rate_limit.as_ref().and_then(|limit| TokenLimits::of(&key, model.as_ref(), limit));
-        Self { limits: limits.map(Arc::new), key, record, spec, model, adapters, parents, rules }
+        let limits = spec.rate_limit.as_ref().and_then(|limit| RateLimits::of(&key, model.as_ref(), limit));
+        let clients = spec.rate_limit.as_ref().and_then(|limit| limit.per_client.as_ref());
+        let clients = clients.map(|clients| SessionKeys::of(&clients.sources));
+        Self { limits: limits.map(Arc::new), clients, key, record, spec, model, adapters, parents, rules }
     }
 }
 
@@ -190,7 +194,7 @@ fn pool_policy(spec: &ModelServerSpec, kv_events: Option<KvEvents>) -> Result<Po
             None => RetryPolicy::Engines,
         },
         picker: PickerPolicy::BuiltIn,
-        sessions: sticky.map(SessionKeys::of).unwrap_or_default(),
+        sessions: sticky.map(|sticky| SessionKeys::of(&sticky.sources)).unwrap_or_default(),
         requests: None,
         kv_events,
         disaggregation: Disaggregation::of_server(spec),

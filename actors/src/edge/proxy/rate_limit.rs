@@ -1,4 +1,4 @@
-//! Takes the tokens of a request before it is sent, and settles at its end what it has used.
+//! Takes what a request may use of the limits of its model before it is sent, and settles at its end what it has used.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -12,14 +12,18 @@ use kthena_router::config::RedisConfig;
 use kthena_router::inference::api::{self, Api, Call as Asks};
 use kthena_router::rate_limit::shared::{Invocation, SCRIPT, Verdict};
 use kthena_router::rate_limit::told::{self, Standing};
-use kthena_router::rate_limit::{Direction, Estimate, Exceeded, Meter, Taken, TokenLimits, Work};
+use kthena_router::rate_limit::{
+    Amounts, ClientId, Estimate, Exceeded, LimitMeters, Meter, Place, Quantity, RateLimits, Taken, Work,
+};
 use kthena_router::routing::decision::{Decision, Matched};
+use kthena_router::routing::session::SessionKeys;
 use redis::Script;
 use tokio::task::spawn_local;
 
 use super::body::Inbound;
 use super::call::Call;
 use super::error::ProxyError;
+use super::headers::Received;
 use super::worker::Worker;
 use crate::ops::metrics::{ModelLabel, RateLimitLabels, Text};
 use crate::pools::meters::Meters;
@@ -36,21 +40,32 @@ pub(super) struct SharedLimits {
     links: RefCell<HashMap<Arc<str>, Option<Rc<RedisLink>>>>,
 }
 
-/// The tokens that a request has taken; they are settled when it ends.
+/// What a request has taken; it is settled when the request ends.
 pub(super) struct Reservation {
-    limits: Arc<TokenLimits>,
-    meter: Arc<Meter>,
-    meters: Meters,
+    limits: Arc<RateLimits>,
+    count: Count,
     taken: Taken,
-    /// Where they were taken, if all replicas of the router count together.
-    shared: Option<Rc<RedisLink>>,
+    /// Its place among the requests at the same time, if those are limited.
+    _place: Option<Place>,
     /// What the client is told.
     standings: Vec<Standing>,
     /// The events of the answer that were passed on.
     events: u32,
 }
 
-/// Why a request gets no tokens.
+/// Where a request is counted.
+struct Count {
+    meters: Meters,
+    /// The counts of its limit, and the one of them that it takes from.
+    all: Arc<LimitMeters>,
+    meter: Arc<Meter>,
+    /// Its client, if each client has limits of its own.
+    client: Option<ClientId>,
+    /// The Redis in which all replicas of the router count together, if they do.
+    shared: Option<Rc<RedisLink>>,
+}
+
+/// Why a request is refused.
 #[derive(Debug)]
 pub struct Refused {
     limit: String,
@@ -59,57 +74,80 @@ pub struct Refused {
     standings: Vec<Standing>,
 }
 
-/// Takes the tokens of an inference call to a model that is limited.
+/// Takes what an inference call may use of the limits of its model.
 ///
 /// # Errors
 ///
-/// Returns an error if there are too few.
+/// Returns an error if there is too little.
 pub(super) async fn take(call: &mut Call<'_>, decision: &Decision<'_>, body: &Inbound) -> Result<(), ProxyError> {
     let Matched::Model(route) = decision.route else { return Ok(()) };
     let (Some(limits), Asks::Inference(api)) = (route.limits(), call.asks) else { return Ok(()) };
     // Most requests are not limited, and do not carry the room for it.
-    Box::pin(take_of(call, limits, api, body)).await
+    Box::pin(take_of(call, (limits, route.clients()), api, body)).await
 }
 
-async fn take_of(call: &mut Call<'_>, limits: &Arc<TokenLimits>, api: Api, body: &Inbound) -> Result<(), ProxyError> {
+async fn take_of(
+    call: &mut Call<'_>,
+    (limits, clients): (&Arc<RateLimits>, Option<&SessionKeys>),
+    api: Api,
+    body: &Inbound,
+) -> Result<(), ProxyError> {
     let meters = &call.snapshot.meters;
-    let Some(meter) = meters.find(&limits.key) else { return Ok(()) };
-    // A form has media, of which no token can be counted before they are read.
-    let text = body.whole().filter(|_| api.traits().body == api::Body::Json);
-    let mut tokens = meter.foresee(limits, text.map_or_else(Estimate::default, |body| Estimate::of(body)));
-    if !api.traits().generates {
-        tokens[Direction::Output as usize] = 0;
-    }
-    let worker = call.worker;
-    let link =
-        limits.redis.as_ref().map(|address| worker.shared_limits.link(address, &worker.door.serving.config.redis));
+    let Some(all) = meters.find(&limits.key) else { return Ok(()) };
+    let client = clients.and_then(|clients| client(call, clients));
+    let meter = all.of(client, meters.now());
+    let place = match limits.concurrent.map(|most| (most, meter.enter(most))) {
+        None => None,
+        Some((_, Some(place))) => Some(place),
+        Some((most, None)) => return Err(refuse_concurrent(call.worker, api, limits, most)),
+    };
+    let amounts = foresee(all, limits, api, body);
+    let redis = limits.redis.as_ref();
+    let link = redis.map(|address| {
+        let own = &call.worker.door.serving.config.redis;
+        call.worker.shared_limits.link(address, own)
+    });
     let (verdict, standings, shared) = match link {
         None => {
             let now = meters.now();
-            let verdict = meter.take(limits, tokens, now);
+            let verdict = meter.take(limits, amounts, now);
             (verdict, meter.standings(limits, now), None)
         }
-        Some(link) => match ask(link.as_deref(), &Invocation::take(limits, tokens)).await {
+        Some(link) => match ask(link.as_deref(), &Invocation::take(limits, client, amounts)).await {
             Ok(Verdict { exceeded, standings }) => {
-                let verdict = exceeded.map_or_else(|| Ok(Taken::of(tokens)), Err);
+                let verdict = exceeded.map_or_else(|| Ok(Taken::of(amounts)), Err);
                 (verdict, standings, link)
             }
             Err(Away) => {
                 let model = Text::from(&*limits.key.model);
-                worker.door.serving.metrics.rate_limits.unchecked.get_or_create(&ModelLabel { model }).inc();
-                return Ok(());
+                call.worker.door.serving.metrics.rate_limits.unchecked.get_or_create(&ModelLabel { model }).inc();
+                (Ok(Taken::default()), Vec::new(), None)
             }
         },
     };
-    let (limits, meter, meters) = (Arc::clone(limits), Arc::clone(meter), meters.clone());
-    match verdict {
-        Ok(taken) => {
-            call.exchange.reservation =
-                Some(Box::new(Reservation { limits, meter, meters, taken, shared, standings, events: 0 }));
-            Ok(())
-        }
-        Err(exceeded) => Err(refuse(worker, api, &limits, exceeded, standings)),
+    let taken = verdict.map_err(|exceeded| refuse(call.worker, api, limits, exceeded, standings.clone()))?;
+    let count = Count { meters: meters.clone(), all: Arc::clone(all), meter, client, shared };
+    let limits = Arc::clone(limits);
+    let reservation = Reservation { limits, count, taken, _place: place, standings, events: 0 };
+    call.exchange.reservation = Some(Box::new(reservation));
+    Ok(())
+}
+
+/// Returns the client of a request, if it is known.
+fn client(call: &Call<'_>, clients: &SessionKeys) -> Option<ClientId> {
+    let query = call.head.uri.query().unwrap_or_default();
+    clients.find(&Received(&call.head.headers), query).map(|key| ClientId::of(&key))
+}
+
+/// Returns what a request may use.
+fn foresee(all: &LimitMeters, limits: &RateLimits, api: Api, body: &Inbound) -> Amounts {
+    // A form has media, of which no token can be counted before they are read.
+    let text = body.whole().filter(|_| api.traits().body == api::Body::Json);
+    let mut amounts = all.all().foresee(limits, text.map_or_else(Estimate::default, |body| Estimate::of(body)));
+    if !api.traits().generates {
+        amounts[Quantity::Output as usize] = 0;
     }
+    amounts
 }
 
 /// Asks the Redis of a limit; `None` is one that cannot be asked.
@@ -136,19 +174,30 @@ async fn invoke(
 fn refuse(
     worker: &Worker,
     api: Api,
-    limits: &TokenLimits,
-    Exceeded { direction, wait }: Exceeded,
+    limits: &RateLimits,
+    Exceeded { quantity, wait }: Exceeded,
     standings: Vec<Standing>,
 ) -> ProxyError {
-    let limit_type = match direction {
-        Direction::Input => "input_tokens",
-        Direction::Output => "output_tokens",
+    let limit_type = match quantity {
+        Quantity::Requests => "requests",
+        Quantity::Input => "input_tokens",
+        Quantity::Output => "output_tokens",
     };
-    let model = &limits.key.model;
-    let labels = RateLimitLabels { model: Text::from(&**model), limit_type, path: api.label() };
+    let limit = limits.rate(quantity).map(|rate| told::limit(quantity, rate)).unwrap_or_default();
+    refusal(worker, api, limit_type, Refused { limit, model: Arc::clone(&limits.key.model), wait, standings })
+}
+
+fn refuse_concurrent(worker: &Worker, api: Api, limits: &RateLimits, most: u32) -> ProxyError {
+    // When a request ends is not known; it may be soon.
+    let (limit, wait) = (told::concurrent_limit(most), Duration::from_secs(1));
+    let refused = Refused { limit, model: Arc::clone(&limits.key.model), wait, standings: Vec::new() };
+    refusal(worker, api, "concurrent_requests", refused)
+}
+
+fn refusal(worker: &Worker, api: Api, limit_type: &'static str, refused: Refused) -> ProxyError {
+    let labels = RateLimitLabels { model: Text::from(&*refused.model), limit_type, path: api.label() };
     worker.door.serving.metrics.rate_limits.exceeded.get_or_create(&labels).inc();
-    let limit = limits.rate(direction).map(|rate| told::limit(direction, rate)).unwrap_or_default();
-    ProxyError::RateLimited(Box::new(Refused { limit, model: Arc::clone(model), wait, standings }))
+    ProxyError::RateLimited(Box::new(refused))
 }
 
 impl SharedLimits {
@@ -178,15 +227,19 @@ impl Reservation {
     /// Settles what the request has used.
     pub(super) fn settle(self, work: Work) {
         let work = Work { events: self.events, ..work };
-        let [input, _] = self.taken.tokens;
-        let used = work.charge(input);
+        let Count { meters, all, meter, client, shared } = self.count;
+        let used = work.charge(self.taken.amounts[Quantity::Input as usize]);
         if used.output > 0 {
-            self.meter.note_answer(used.output);
+            all.all().note_answer(used.output);
         }
-        let Some(link) = self.shared else {
-            return self.meter.settle(&self.limits, self.taken, used, self.meters.now());
+        let Some(link) = shared else {
+            // What nobody has counted is not charged.
+            if self.limits.redis.is_none() {
+                meter.settle(&self.limits, self.taken, used, meters.now());
+            }
+            return;
         };
-        if let Some(call) = Invocation::settle(&self.limits, self.taken.tokens, used) {
+        if let Some(call) = Invocation::settle(&self.limits, client, self.taken.amounts, used) {
             spawn_local(async move {
                 let settled = link.ask(SETTLE_LIMIT, async |connection| invoke(&call, connection).await);
                 // What Redis does not learn stays taken, and flows back.

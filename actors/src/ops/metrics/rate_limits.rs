@@ -1,4 +1,4 @@
-//! The metrics of token limits; the first is the Go router's.
+//! The metrics of limits; the first is the Go router's.
 
 use kthena_router::inference::api::Api;
 use prometheus_client::metrics::counter::Counter;
@@ -6,10 +6,10 @@ use prometheus_client::metrics::family::Family;
 
 use super::{Families, ModelLabel, RateLimitLabels, Text};
 
-/// The directions, as a label says them.
-const TYPES: [&str; 2] = ["input_tokens", "output_tokens"];
+/// The limits, as a label says them.
+const TYPES: [&str; 4] = ["input_tokens", "output_tokens", "requests", "concurrent_requests"];
 
-/// The metrics of token limits.
+/// The metrics of limits.
 #[derive(Debug)]
 pub struct RateLimitMetrics {
     /// Requests that were refused, by the limit that was reached.
