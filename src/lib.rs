@@ -19,6 +19,7 @@ pub mod desired;
 pub mod explain;
 #[cfg(test)]
 mod fixtures;
+pub mod flow;
 pub mod gateway;
 pub mod hostname;
 pub mod inference;

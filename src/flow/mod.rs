@@ -1,0 +1,26 @@
+//! The order in which requests leave the queue of a pool that has no room.
+//!
+//! ```text
+//!  push(priority, flow, cost) ──> band ──> flow ──> FIFO          pop() ──> the band whose turn it is
+//!                                                                         └> its flow with the least service
+//!  cancel(place): the client left, or its time is over                       └> the oldest request of that
+//!  settle(served, used): what was really used counts for the flow from now on
+//! ```
+//!
+//! | file | what it decides |
+//! |---|---|
+//! | [`queue`] | which band is next, what is refused or driven out where there is no room in the queue |
+//! | [`flows`] | which flow of a band is next, by a virtual token counter |
+//! | [`identity`] | whose request it is |
+//! | [`settings`] | limits, weights, and the Go router's options for them |
+//!
+//! Bands are served in proportion, so that none starves: while requests wait in two bands, the higher one gets
+//! [`Settings::priority_weight`](settings::Settings) times the service of the lower one. Within a band the flow goes
+//! first that has had the least service, in weighted tokens of prompts and answers (virtual token counter, Sheng et
+//! al., OSDI 2024): one that had nothing to ask for a while is lifted to where the others are, so that it gains
+//! nothing by having been away. Nothing here knows a clock: who waits for how long is its owner's to say.
+
+pub mod flows;
+pub mod identity;
+pub mod queue;
+pub mod settings;
