@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 
 use super::ledger::Ledger;
 use super::request::PickRequest;
+use super::room::Slots;
 use crate::inference::adapters::Adapters;
 use crate::inference::exposition::EndpointMetrics;
 use crate::inference::health::Standing;
@@ -67,6 +68,8 @@ pub struct Observation {
     pub inter_token: Option<f64>,
     /// Its LoRA adapters, where it tells of them.
     pub adapters: Option<Arc<Adapters>>,
+    /// How many requests it works on at once, as far as it has shown.
+    pub slots: Slots,
 }
 
 /// What is known of a pool as a whole at the moment of a pick.
@@ -148,6 +151,7 @@ impl Observation {
         self.inter_token =
             before.and_then(|before| metrics.inter_token_latency.mean_since(&before.inter_token_latency));
         self.in_flight_at_scrape = in_flight;
+        self.slots = self.slots.after(&metrics);
     }
 
     /// Forgets what scrapes have told: it is too old.
