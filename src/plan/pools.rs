@@ -16,6 +16,9 @@ use crate::scheduling::endpoint::Endpoint;
 use crate::selector::{Labels, has_all};
 use crate::world::{PodFacts, World};
 
+/// The label of a Pod that gets no new requests, with the value `true`: it finishes those that it has.
+const DRAINING: &str = "modelserving.volcano.sh/traffic-draining";
+
 /// A pool to keep.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolPlan {
@@ -132,5 +135,6 @@ impl<'w> Selected<'w> {
 fn is_ready(pod: &PodFacts, controller: &Controller) -> bool {
     // A Pod whose containers have ended may keep the condition that it had while they ran.
     let has_ended = matches!(pod.phase.as_deref(), Some("Failed" | "Succeeded"));
-    !pod.terminating && !has_ended && pod.ready.unwrap_or(controller.trust_pods_without_conditions)
+    let is_draining = pod.labels.get(DRAINING).is_some_and(|value| value == "true");
+    !pod.terminating && !has_ended && !is_draining && pod.ready.unwrap_or(controller.trust_pods_without_conditions)
 }

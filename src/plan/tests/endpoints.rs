@@ -32,6 +32,15 @@ fn endpoints_know_their_part_of_the_work_and_their_group() {
     }
 }
 
+#[test]
+fn a_pod_that_is_draining_is_no_endpoint_and_still_selected() {
+    for (case, value, endpoints) in [("draining", "'true'", 0), ("not any more", "'false'", 1), ("nonsense", "''", 1)] {
+        let labels = format!(", group: a, role: decode, modelserving.volcano.sh/traffic-draining: {value}");
+        let pool = &plan_of(&(SERVER.to_owned() + &plain_pod("p", &labels))).pools[0];
+        assert_eq!((pool.endpoints.len(), pool.selected), (endpoints, 1), "{case}");
+    }
+}
+
 fn plain_pod(name: &str, labels: &str) -> String {
     pod(name, labels, name, "2026-01-01T00:00:00Z")
 }
