@@ -16,10 +16,12 @@ use crate::controller::SERVICE_NAME;
 use crate::kinds::duration::{DurationError, parse_duration};
 
 pub use addresses::{AddressConfig, AddressProviderName};
+pub use flow::FlowConfig;
 pub use redis::{RedisConfig, Secret};
 pub use unserved::unserved;
 
 mod addresses;
+mod flow;
 mod redis;
 mod unserved;
 
@@ -59,6 +61,10 @@ pub struct Config {
     /// What one request may cost.
     #[command(flatten)]
     pub limits: LimitConfig,
+
+    /// How requests wait for pools that have no room.
+    #[command(flatten)]
+    pub flow: FlowConfig,
 
     /// How the router stops.
     #[command(flatten)]
@@ -365,6 +371,11 @@ impl Config {
             ("--first-byte-timeout", self.engines.first_byte_timeout.is_zero()),
             ("--idle-timeout", self.engines.idle_timeout.is_zero()),
             ("--client-timeout", self.limits.client_timeout.is_zero()),
+            ("--queue-timeout", self.flow.queue_timeout.is_zero()),
+            ("--queue-max-flows", self.flow.queue_max_flows == 0),
+            ("--queue-priority-weight", self.flow.queue_priority_weight == 0),
+            ("--max-requests-per-endpoint", self.flow.max_requests_per_endpoint == Some(0)),
+            ("--max-requests-per-pool", self.flow.max_requests_per_pool == Some(0)),
             ("--drain-timeout", self.drain.drain_timeout.is_zero()),
             ("--metrics-scrape-interval", self.engines.metrics_scrape_interval.is_zero()),
             ("--connect-timeout", self.engines.connect_timeout.is_zero()),

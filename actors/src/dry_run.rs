@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use kthena_router::explain::Explanation;
 use kthena_router::explain::dry_run::{Fleet, Question, dry_run};
+use kthena_router::flow::settings::Settings;
 use kthena_router::object::{Bind, PoolKey};
 use kthena_router::plan::Plan;
 use kthena_router::routing::backend::Availability;
@@ -104,7 +105,8 @@ pub(crate) fn names(pool: &Pool) -> BTreeMap<SocketAddr, String> {
 
 /// Makes a snapshot of a plan that nobody serves: nothing is known of its endpoints.
 pub(crate) fn snapshot_of(plan: Plan, profiles: &Profiles) -> Snapshot {
-    let pools = plan.pools.iter().map(|pool| Pool::new(pool.key.clone(), &pool.endpoints)).collect();
+    let pools =
+        plan.pools.iter().map(|pool| Pool::new(pool.key.clone(), &pool.endpoints, Settings::default())).collect();
     let pickers = plan.pools.iter().map(|pool| Arc::clone(profiles.picker(pool.profile.as_deref()))).collect();
     Snapshot { table: plan.table, pools, pickers, ..Snapshot::default() }
 }

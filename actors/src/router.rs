@@ -165,7 +165,7 @@ impl Router {
         let workers = InferenceWorkers::start(serving.workers);
         fleet_context.run(ListenerFleet::new(serving, workers.clone(), registry.downgrade().recipient()));
         let sources = origin.start(config, &registry, &metrics)?;
-        let keeping = Keeping { scheduling, means, profiles };
+        let keeping = Keeping { scheduling, means, profiles, waiting: config.flow.settings() };
         registry_context.run(RouteRegistry::new(
             (World::expecting(sources.lists), controller(config)),
             Publishers { snapshot, tls: tls_publisher },

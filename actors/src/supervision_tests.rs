@@ -13,6 +13,7 @@ use clap::Parser;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kthena_router::config::Config;
 use kthena_router::controller::Controller;
+use kthena_router::flow::settings::Settings;
 use kthena_router::kinds::{EndpointSlice, Gateway, GatewayClass, ModelRoute, ModelServer, Service};
 use kthena_router::manifest::{Object, read};
 use kthena_router::object::{Bind, BindState};
@@ -163,7 +164,8 @@ pub(crate) fn empty_registry(metrics: &Arc<Metrics>) -> (Addr<RouteRegistry>, Re
     let controller = Controller { bind_address: IpAddr::V4(Ipv4Addr::LOCALHOST), ..Controller::default() };
     let upstream = kthena_router_upstream::Upstream::new(config.engines.connect_timeout, tls::client(None).unwrap());
     let means = Means { scraping: Arbiter::current(), upstream, engines: config.engines, reports: None };
-    let keeping = Keeping { scheduling: Arbiter::current(), means, profiles: Arc::default() };
+    let keeping =
+        Keeping { scheduling: Arbiter::current(), means, profiles: Arc::default(), waiting: Settings::default() };
     let fleet = Bystander.start().recipient();
     let publishers = Publishers { snapshot, tls: tls::channel().0 };
     let registry =

@@ -28,6 +28,9 @@ pub struct Explanation {
     pub route: Option<String>,
     /// The kind and the name of the pool that it goes to.
     pub pool: Option<String>,
+    /// How it waited for the pool to have room; absent for one that did not have to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<QueueWords>,
     /// What was tried, or what would be tried first.
     pub attempts: Vec<AttemptWords>,
     /// How the request ended, or why it would go nowhere; absent for one that would be sent.
@@ -52,6 +55,15 @@ pub struct RequestWords {
     pub model: Option<String>,
     /// How long ago it came, in seconds.
     pub seconds_ago: Option<f64>,
+}
+
+/// How a request waited for its pool.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct QueueWords {
+    /// How long, in seconds.
+    pub seconds: f64,
+    /// Its priority.
+    pub priority: i32,
 }
 
 /// One attempt to have a request answered.

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::{AttemptWords, Explanation, RequestWords};
+use super::{AttemptWords, Explanation, QueueWords, RequestWords};
 use crate::routing::contender::Contender;
 use crate::scheduling::record::{CourseWords, EndpointWords, FilterWords, Inputs, PickWords, ScoreWords, Verdict};
 
@@ -29,6 +29,9 @@ impl Display for Explanation {
         }
         if let Some(pool) = &self.pool {
             writeln!(to, "\nPool: {pool}")?;
+        }
+        if let Some(QueueWords { seconds, priority }) = self.queue {
+            writeln!(to, "  waited {seconds:.3} s for room there, with priority {priority}")?;
         }
         for (number, attempt) in self.attempts.iter().enumerate() {
             write_attempt(to, number + 1, attempt)?;

@@ -9,6 +9,8 @@
 pub enum Availability {
     /// It has no endpoint at all.
     Empty,
+    /// It has none now, and requests wait for one to come.
+    Awaited,
     /// It has endpoints, but all of them are ejected.
     Ejected,
     /// It has an endpoint that serves, but requests wait at all of them.
@@ -83,6 +85,8 @@ mod tests {
             ("the other has room", Availability::Full, Availability::Ready, Some("b")),
             ("a queue is better than nobody", Availability::Full, Availability::Ejected, Some("a")),
             ("where all are full, shares are what they were", Availability::Full, Availability::Full, Some("a")),
+            ("one that is waited for is better than nothing", Availability::Empty, Availability::Awaited, Some("b")),
+            ("nobody waits where another one serves", Availability::Awaited, Availability::Ejected, Some("b")),
             ("nothing is there", Availability::Empty, Availability::Empty, None),
         ] {
             assert_eq!(pick(&[("a", 100, first), ("b", 1, second)], 0), expected, "{name}");

@@ -13,11 +13,14 @@ use crate::inference::exposition::EndpointMetrics;
 /// The headers by which a client names an InferenceObjective, in lower case, the one that counts first.
 pub const OBJECTIVE_HEADERS: [&str; 2] = ["x-llm-d-inference-objective", "x-gateway-inference-objective"];
 
-/// The header of an answer that says why a request was refused.
-pub const DROPPED_REASON: &str = "x-llm-d-request-dropped-reason";
+/// The headers of an answer that say why a request was refused, in both spellings.
+pub const DROPPED_REASONS: [&str; 2] = ["x-llm-d-request-dropped-reason", "x-gateway-request-dropped-reason"];
 
-/// Why a request is refused that can be.
+/// Why a request is refused for which there is no room.
 pub const REJECTED_SATURATED: &str = "rejected-saturated";
+
+/// Why a request is refused for which no endpoint is there.
+pub const REJECTED_NO_ENDPOINTS: &str = "rejected-no-endpoints";
 
 /// How many waiting requests saturate an endpoint.
 const WAITING: f64 = 5.0;

@@ -24,6 +24,7 @@ pub use kv_events::KvEventMetrics;
 pub use labels::*;
 pub use ledger::{Books, Existing, Ledger, SeriesLabels, Used};
 pub use plans::PlanMetrics;
+pub use queue::{QueueBand, QueueMetrics, Queued};
 pub use rate_limits::RateLimitMetrics;
 
 mod age;
@@ -35,6 +36,7 @@ mod labels;
 mod ledger;
 mod plans;
 mod process;
+mod queue;
 mod rate_limits;
 
 /// The buckets of request durations, in seconds: the Go router's, and further ones for long answers.
@@ -129,6 +131,8 @@ pub struct Metrics {
     pub pickers: PickerMetrics,
     /// The metrics of token limits.
     pub rate_limits: RateLimitMetrics,
+    /// The metrics of requests that wait for their pool.
+    pub queue: QueueMetrics,
     /// The metrics of what plans are made of.
     pub plans: PlanMetrics,
     /// Access log lines that were lost because their output could not keep up or failed.
@@ -237,6 +241,7 @@ impl Metrics {
             disaggregation: DisaggregationMetrics::new(&mut families),
             pickers: PickerMetrics::new(&mut families),
             rate_limits: RateLimitMetrics::new(&mut families),
+            queue: QueueMetrics::new(&mut families),
             plans: PlanMetrics::new(&mut families),
             access_log_dropped: families.add("access_log_dropped_lines", "Access log lines lost", Counter::default()),
             log_dropped: families.add("log_dropped_lines", "Lines of the router's own log lost", Counter::default()),
@@ -280,6 +285,7 @@ impl Metrics {
         }
         self.kv_events.forget_pool(key);
         self.disaggregation.forget_pool(key);
+        self.queue.forget_pool(key);
         self.pickers.seconds.remove(&PoolLabel { pool: pool() });
         for outcome in PICKER_OUTCOMES {
             self.pickers.requests.remove(&PickerLabels { pool: pool(), outcome });

@@ -123,5 +123,6 @@ impl Drop for Lease {
             self.member.ledger.abandon(&entry);
         }
         self.member.cell.give_back();
+        self.pool.let_pass();
     }
 }

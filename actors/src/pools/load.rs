@@ -26,7 +26,7 @@ pub struct LoadCell {
 impl LoadCell {
     /// Returns the number of requests in flight.
     pub fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::Relaxed)
+        self.in_flight.load(Ordering::SeqCst)
     }
 
     /// Returns whether the last attempt failed.
@@ -47,7 +47,8 @@ impl LoadCell {
 
     /// Takes a request in flight away.
     pub(crate) fn give_back(&self) {
-        let before = self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        // Whoever waits for room sees this, or is seen by whoever looks for those who wait after it.
+        let before = self.in_flight.fetch_sub(1, Ordering::SeqCst);
         debug_assert!(before > 0, "a reservation was given back twice");
     }
 

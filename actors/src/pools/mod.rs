@@ -9,3 +9,4 @@ pub mod published;
 pub(crate) mod redis_link;
 pub mod scheduler;
 pub mod scraper;
+pub mod turnstile;

@@ -233,6 +233,7 @@ impl PoolKeeper {
         let learner = self.hearing.as_ref().map(Hearing::learner);
         let (members, has_roles) = (self.members.clone(), have_roles(&self.members));
         self.pool.publish(PoolView { members, has_roles, room: self.room, homes, keeper, learner });
+        self.pool.let_pass();
         let ejected = self.members.iter().filter(|member| member.observation.standing.is_ejected()).count();
         self.show("ejected", ejected);
         self.show("ready", self.members.len() - ejected);
@@ -305,6 +306,7 @@ impl Handler<End> for PoolKeeper {
 
     fn handle(&mut self, _: End, _: &mut Self::Context) -> Self::Result {
         let _handling = self.vitals.handling("End");
+        self.pool.close();
         let (scraper, hearing) = (self.scraper.take(), self.hearing.take());
         let ended = async move {
             if let Some(hearing) = hearing {

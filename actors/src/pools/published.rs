@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use actix::WeakRecipient;
 use arc_swap::ArcSwap;
 use http::uri::Authority;
+use kthena_router::flow::settings::Settings;
 use kthena_router::inference::kv_events::index::HeldBlocks;
 use kthena_router::inference::kv_events::known::KnownPrompts;
 use kthena_router::object::PoolKey;
@@ -23,6 +24,7 @@ use kthena_router::scheduling::room::Room;
 use crate::messages::{AttemptEnded, LearnPrompt};
 use crate::pools::load::LoadCell;
 use crate::pools::meters::Meters;
+use crate::pools::turnstile::Turnstile;
 use kthena_router_upstream::ClientTls;
 
 /// Everything that a worker needs to route a request.
@@ -52,6 +54,8 @@ pub struct Pool {
     pub commons: Commons,
     /// The prompts whose tokens are known, where engines tell of their KV caches.
     pub prompts: Arc<KnownPrompts>,
+    /// Where its requests wait.
+    pub turnstile: Turnstile,
     view: ArcSwap<PoolView>,
 }
 
@@ -146,12 +150,13 @@ impl Snapshot {
 }
 
 impl Pool {
-    /// Makes a pool of these endpoints.
-    pub fn new(key: PoolKey, endpoints: &[Endpoint]) -> Arc<Self> {
+    /// Makes a pool of these endpoints, whose requests wait in this way.
+    pub fn new(key: PoolKey, endpoints: &[Endpoint], waiting: Settings) -> Arc<Self> {
         let members: Vec<_> = endpoints.iter().map(Member::new).collect();
         let view = PoolView { has_roles: have_roles(&members), members, ..PoolView::default() };
         let (commons, prompts) = Default::default();
-        Arc::new(Self { key, commons, prompts, view: ArcSwap::from_pointee(view) })
+        let turnstile = Turnstile::new(waiting);
+        Arc::new(Self { key, commons, prompts, turnstile, view: ArcSwap::from_pointee(view) })
     }
 
     /// Returns what is known of the pool.
@@ -171,7 +176,41 @@ impl Pool {
             (false, Room::Full) => Availability::Full,
             (false, Room::Left) => Availability::Ready,
         };
-        view.members.iter().map(of).max().unwrap_or(Availability::Empty)
+        let is_held = || self.turnstile.settings().holds();
+        let of_none = || if is_held() { Availability::Awaited } else { Availability::Empty };
+        view.members.iter().map(of).max().unwrap_or_else(of_none)
+    }
+}
+
+impl PoolView {
+    /// Returns how many further requests may be sent to the pool; `None` where nothing bounds them.
+    pub(crate) fn free(&self, settings: &Settings) -> Option<usize> {
+        if self.members.is_empty() {
+            return settings.holds().then_some(0);
+        }
+        if !settings.enabled {
+            return None;
+        }
+        let in_flight = || self.members.iter().map(|member| member.cell.in_flight()).sum::<u32>();
+        let in_pool = settings.per_pool.map(|most| most.saturating_sub(in_flight()) as usize);
+        let answering = self.free_of(settings, |role| role != Role::Prefill);
+        let prefilling = if self.has_roles { self.free_of(settings, |role| role == Role::Prefill) } else { None };
+        [in_pool, answering, prefilling].into_iter().flatten().min()
+    }
+
+    /// Returns how many further requests may be sent to those with one of these roles.
+    fn free_of(&self, settings: &Settings, is_asked: impl Fn(Role) -> bool) -> Option<usize> {
+        let mut free = None;
+        for Member { endpoint, cell, observation, .. } in &self.members {
+            if !is_asked(endpoint.role) || observation.standing.is_ejected() {
+                continue;
+            }
+            let limit = settings.per_endpoint.or_else(|| observation.slots.limit())?;
+            let in_flight = cell.in_flight();
+            let load = in_flight.saturating_add(self.homes.elsewhere(observation, in_flight));
+            free = Some(free.unwrap_or(0) + limit.saturating_sub(load) as usize);
+        }
+        free
     }
 }
 

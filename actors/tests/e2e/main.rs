@@ -18,6 +18,7 @@ mod disturbances;
 mod edge;
 mod explanations;
 mod failures;
+mod flow;
 mod harness;
 mod http2;
 mod http_routes;

@@ -172,6 +172,7 @@ fn health(pools: &Pools<'_>) -> Vec<Value> {
             },
             "cause": standing.cause().map(Cause::label),
             "inFlight": member.cell.in_flight(),
+            "limit": member.observation.slots.limit(),
             "penalty": member.cell.penalty(),
             "scraped": member.observation.metrics.is_some(),
             "asleep": member.observation.metrics.is_some_and(|metrics| metrics.is_asleep),
@@ -188,6 +189,7 @@ fn health(pools: &Pools<'_>) -> Vec<Value> {
                 Room::Left => "left",
                 Room::Full => "full",
             },
+            "waiting": pool.turnstile.waiting(),
             "endpoints": pool.view().members.iter().map(endpoint).collect::<Vec<_>>(),
         })
     };

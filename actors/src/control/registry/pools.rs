@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use actix::{Actor, ActorFutureExt, ArbiterHandle, AsyncContext, Context, WrapFuture};
+use kthena_router::flow::settings::Settings;
 use kthena_router::inference::health::Cause;
 use kthena_router::object::{Kind, PoolKey};
 use kthena_router::plan::PoolPlan;
@@ -23,6 +24,8 @@ pub struct Keeping {
     pub scheduling: ArbiterHandle,
     /// What they work with.
     pub means: Means,
+    /// How requests wait for pools that have no room.
+    pub waiting: Settings,
     /// How endpoints are picked.
     pub profiles: Arc<Profiles>,
 }
@@ -51,7 +54,7 @@ impl RouteRegistry {
                     known
                 }
                 None => {
-                    let mut pool = KeptPool::new(plan);
+                    let mut pool = KeptPool::new(plan, self.keeping.waiting);
                     if !self.ending.contains(&plan.key) {
                         self.keeping.start_keeper(&mut pool, self.vitals.metrics());
                     }
@@ -109,8 +112,8 @@ impl RouteRegistry {
 }
 
 impl KeptPool {
-    fn new(plan: &PoolPlan) -> Self {
-        let pool = Pool::new(plan.key.clone(), &plan.endpoints);
+    fn new(plan: &PoolPlan, waiting: Settings) -> Self {
+        let pool = Pool::new(plan.key.clone(), &plan.endpoints, waiting);
         Self { pool, keeper: None, policy: Arc::clone(&plan.policy), endpoints: plan.endpoints.clone() }
     }
 

@@ -14,12 +14,13 @@ use kthena_router::inference::error_body::ApiError;
 use kthena_router::inference::understood::NotUnderstood;
 use kthena_router::object::{ObjectKey, PoolKey};
 use kthena_router::routing::path::PathFault;
-use kthena_router::scheduling::objective::{DROPPED_REASON, REJECTED_SATURATED};
+use kthena_router::scheduling::objective::{DROPPED_REASONS, REJECTED_NO_ENDPOINTS, REJECTED_SATURATED};
 use kthena_router_downstream::{Exhausted, ReadError, Refusal};
 use thiserror::Error;
 
 use super::rate_limit::Refused;
 use crate::edge::ext_proc::Fault;
+use crate::pools::turnstile::Dropped;
 
 /// Why the router answers a request itself.
 #[derive(Debug, Error)]
@@ -97,6 +98,16 @@ pub enum ProxyError {
     Saturated {
         /// The pool.
         pool: PoolKey,
+        /// After how many seconds it may be worth another try.
+        retry_after: u32,
+    },
+    /// The request did not get its turn.
+    #[error("{}", untimely(pool, *dropped))]
+    Dropped {
+        /// The pool that it waited for.
+        pool: PoolKey,
+        /// Why.
+        dropped: Dropped,
         /// After how many seconds it may be worth another try.
         retry_after: u32,
     },
@@ -218,7 +229,10 @@ impl ProxyError {
             Self::NoListener { .. } | Self::NoModel { .. } | Self::NoRoute { .. } => StatusCode::NOT_FOUND,
             Self::Misdirected { .. } => StatusCode::MISDIRECTED_REQUEST,
             Self::Invalid { .. } | Self::NoEndpoint(NoEndpoint::NoPicker { .. }) => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Overloaded | Self::RateLimited(_) | Self::Saturated { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Dropped { dropped: Dropped::NoEndpoints, .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded | Self::RateLimited(_) | Self::Saturated { .. } | Self::Dropped { .. } => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             Self::Failed { failure: AttemptFailure::Late | AttemptFailure::PastDeadline, .. } => {
                 StatusCode::GATEWAY_TIMEOUT
             }
@@ -246,7 +260,10 @@ impl ProxyError {
             Self::NoEndpoint(NoEndpoint::Scheduler) => "scheduling",
             Self::RateLimited(_) => "rate_limit_exceeded",
             Self::Overloaded => "overloaded",
-            Self::Saturated { .. } => "saturated",
+            Self::Saturated { .. } | Self::Dropped { dropped: Dropped::Saturated, .. } => "saturated",
+            Self::Dropped { dropped: Dropped::NoEndpoints, .. } => "pod_discovery",
+            Self::Dropped { dropped: Dropped::DrivenOut, .. } => "queue_pressure",
+            Self::Dropped { .. } => "queue_timeout",
             Self::Failed { failure: AttemptFailure::Late, .. } => "upstream_timeout",
             Self::Failed { failure: AttemptFailure::PastDeadline, .. } => "request_timeout",
             Self::Failed { .. } => "proxy",
@@ -256,7 +273,7 @@ impl ProxyError {
     /// Returns after how many seconds the client may try again, if that can help.
     fn retry_after(&self) -> Option<u32> {
         match self {
-            Self::Saturated { retry_after, .. } => Some(*retry_after),
+            Self::Saturated { retry_after, .. } | Self::Dropped { retry_after, .. } => Some(*retry_after),
             Self::RateLimited(refused) => Some(refused.retry_after()),
             Self::Failed { failure: AttemptFailure::Late | AttemptFailure::PastDeadline, .. }
             | Self::NoEndpoint(NoEndpoint::NoPicker { .. }) => None,
@@ -283,11 +300,35 @@ impl ProxyError {
         if let Self::RateLimited(refused) = self {
             refused.tell(headers);
         }
-        if matches!(self, Self::Saturated { .. }) {
-            let name = HeaderName::from_static(DROPPED_REASON);
-            headers.insert(name, HeaderValue::from_static(REJECTED_SATURATED));
+        if let Some(reason) = self.dropped_reason() {
+            for name in DROPPED_REASONS {
+                headers.insert(HeaderName::from_static(name), HeaderValue::from_static(reason));
+            }
         }
         response
+    }
+
+    /// Returns why no engine has worked on the request, in the word that clients of the Inference Extension know.
+    fn dropped_reason(&self) -> Option<&'static str> {
+        match self {
+            Self::Saturated { .. } => Some(REJECTED_SATURATED),
+            Self::NoEndpoint(NoEndpoint::Pool { .. } | NoEndpoint::Route { .. }) => Some(REJECTED_NO_ENDPOINTS),
+            Self::Dropped { dropped, .. } => Some(dropped.reason()),
+            _ => None,
+        }
+    }
+}
+
+/// Returns why a request did not get its turn.
+fn untimely(pool: &PoolKey, dropped: Dropped) -> String {
+    match dropped {
+        Dropped::Saturated => format!("the {pool} is saturated, and no more requests may wait for it"),
+        Dropped::Expired => format!("the {pool} is saturated, and had no room in the time that a request waits for it"),
+        Dropped::DrivenOut => {
+            format!("the {pool} is saturated, and requests of clients with fewer of them wait in the place of this one")
+        }
+        Dropped::NoEndpoints => format!("no endpoint of the {pool} came in the time that a request waits for one"),
+        Dropped::PastDeadline => format!("the {pool} had no room within the time that the route gives the request"),
     }
 }
 

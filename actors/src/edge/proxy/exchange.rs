@@ -20,6 +20,7 @@ use crate::ops::requests::names::Subject;
 use crate::ops::requests::observer::Observer;
 use crate::ops::requests::series::Series;
 use crate::pools::published::Snapshot;
+use crate::pools::turnstile::Turn;
 
 /// The status logged when the client disconnects before the answer ends.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -34,6 +35,8 @@ pub(super) struct Exchange {
     decision: Option<Box<DecisionRecord>>,
     /// The tokens that it has taken of a limit.
     pub(super) reservation: Option<Box<Reservation>>,
+    /// Its turn at the pool, if it had to wait for one.
+    pub(super) turn: Option<Box<Turn>>,
 }
 
 impl Exchange {
@@ -43,7 +46,7 @@ impl Exchange {
         let end = End { status: CLIENT_CLOSED_REQUEST, reason: "client_closed", error: None };
         let series = observer.unrouted();
         series.enter();
-        Self { observer: Rc::clone(observer), series, facts, end, decision: None, reservation: None }
+        Self { observer: Rc::clone(observer), series, facts, end, decision: None, reservation: None, turn: None }
     }
 
     /// Notes that it is being decided on, with the routes of this generation.
@@ -167,6 +170,9 @@ impl Drop for Exchange {
             log.append(facts, self.end, &self.series.names, now);
         }
         self.series.leave();
+        if let (Some(turn), Some(usage)) = (self.turn.take(), facts.usage) {
+            turn.settle(usage.prompt_tokens, usage.completion_tokens);
+        }
         if let Some(reservation) = self.reservation.take() {
             let whole = self.end.status < 400 && self.end.error.is_none();
             // What the router has given up itself was no work of an engine.

@@ -12,7 +12,7 @@ use super::outbound::Outbound;
 use super::pick::pick;
 use super::reply::{Early, Reply, ReplyBody};
 use super::worker::Worker;
-use super::{early_answer, inference, mirrors, models, rate_limit, response_filters, shared_cache};
+use super::{early_answer, inference, mirrors, models, rate_limit, response_filters, shared_cache, turn};
 
 /// Handles one request.
 ///
@@ -49,6 +49,7 @@ async fn answer(call: &mut Call<'_>, incoming: Incoming) -> Result<Reply, Early>
     let upgrade = outbound.take(call, &way, body, !mirrors.is_empty()).await?;
     mirrors::send(call, mirrors, &outbound);
     let passing = inference::shape(call, &way, &mut outbound)?;
+    turn::wait(call, &way, &outbound).await?;
     shared_cache::look_up(call, &way.backend, &outbound.body).await;
     let picked = pick(call, &way, &mut outbound).await?;
     let mut answer = deliver(call, &way, &mut outbound, &picked).await?;

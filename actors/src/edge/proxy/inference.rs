@@ -29,6 +29,7 @@ use super::error::ProxyError;
 use super::headers::{self, Received, text};
 use super::outbound::Outbound;
 use super::{forms, tokens};
+use crate::pools::published::Pool;
 
 /// The longest time that a client is told to wait before it comes back to a saturated pool, in seconds.
 const LONGEST_WAIT: f64 = 60.0;
@@ -189,12 +190,20 @@ fn shed(backend: &Backend, headers: &HeaderMap) -> Result<(), ProxyError> {
     if priority >= 0 {
         return Ok(());
     }
-    let view = backend.pool.view();
-    let saturation = saturation(view.members.iter().map(|member| member.observation.metrics.as_ref()));
+    let saturation = saturation_of(&backend.pool);
     if !is_refused(priority, saturation) {
         return Ok(());
     }
     Err(ProxyError::Saturated { pool: backend.pool.key.clone(), retry_after: wait(saturation) })
+}
+
+fn saturation_of(pool: &Pool) -> f64 {
+    saturation(pool.view().members.iter().map(|member| member.observation.metrics.as_ref()))
+}
+
+/// Returns after how many seconds a pool may have room.
+pub(super) fn retry_after(pool: &Pool) -> u32 {
+    wait(saturation_of(pool))
 }
 
 /// Returns after how many seconds a pool that is so full may have room: the longer its queues, the later.

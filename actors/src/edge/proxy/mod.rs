@@ -31,6 +31,7 @@ mod service;
 mod shared_cache;
 mod tokens;
 mod tunnel;
+mod turn;
 mod worker;
 
 pub use error::ProxyError;

@@ -2,7 +2,7 @@
 
 use actix_web::{HttpResponse, web};
 use kthena_router::explain::dry_run::Pairs;
-use kthena_router::explain::{AttemptWords, Explanation, RequestWords};
+use kthena_router::explain::{AttemptWords, Explanation, QueueWords, RequestWords};
 use kthena_router::hostname::request_host;
 use kthena_router::routing::decision::Asked;
 use kthena_router::routing::request::RequestHead;
@@ -111,6 +111,7 @@ fn words(record: &DecisionRecord, snapshot: &Snapshot) -> Explanation {
         rules_changed: record.generation != snapshot.generation,
         route: route.map(|(kind, name)| format!("{kind} {}", name.0)),
         pool,
+        queue: record.waited.map(|(waited, priority)| QueueWords { seconds: waited.as_secs_f64(), priority }),
         attempts: record.attempts.iter().map(attempt).collect(),
         outcome: Some(format!("{status} {reason}")),
     }

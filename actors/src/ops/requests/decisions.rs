@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::Method;
 use kthena_router::object::Bind;
@@ -60,6 +60,8 @@ pub(crate) struct DecisionRecord {
     pub route: Option<(Text, bool)>,
     /// The pool, if one was chosen.
     pub pool: Option<Text>,
+    /// How long it has waited for the pool to have room, if it had to, and with what priority.
+    pub waited: Option<(Duration, i32)>,
     /// What was tried.
     pub attempts: Vec<AttemptRecord>,
     /// The status of the answer and in a word how the request ended.
@@ -135,6 +137,7 @@ impl DecisionRecord {
             rule: 0,
             route: None,
             pool: None,
+            waited: None,
             attempts: Vec::new(),
             end: (0, ""),
             spare: Vec::new(),
@@ -178,6 +181,7 @@ impl DecisionRecord {
         self.host.clear();
         self.path.clear();
         (self.model, self.route, self.pool, self.by_model, self.rule) = (None, None, None, false, 0);
+        self.waited = None;
         self.spare.extend(self.attempts.drain(..).filter_map(|attempt| attempt.pick));
         self.spare.truncate(1);
     }

@@ -1,7 +1,7 @@
 //! What is said of a request at its end, in the access log and the metrics.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::header::{HeaderName, HeaderValue, USER_AGENT};
 use http::request::Parts;
@@ -45,6 +45,8 @@ pub(crate) struct Facts {
     pub endpoint: Option<Arc<Endpoint>>,
     /// The endpoint that computed the prompt, where it was another one.
     pub prefill: Option<Arc<Endpoint>>,
+    /// How long the request has waited for its pool to have room, if it had to.
+    pub waited: Option<Duration>,
     /// How often the request was sent.
     pub attempts: u32,
     /// The status of the engine's answer.
@@ -94,6 +96,7 @@ impl Facts {
             gateway: None,
             endpoint: None,
             prefill: None,
+            waited: None,
             attempts: 0,
             upstream_status: None,
             usage: None,
@@ -108,10 +111,12 @@ impl Facts {
         str::from_utf8(self.request_id.as_bytes()).unwrap_or_default()
     }
 
-    /// Returns the seconds from a whole body to the first attempt: to parse it, decide, and pick an endpoint.
+    /// Returns the seconds from a whole body to the first attempt: to parse it, decide, and pick an endpoint; not to
+    /// wait for the pool.
     pub(crate) fn overhead(&self) -> Option<f64> {
         let Marks { body_read, sent, .. } = self.marks;
-        Some(sent?.checked_duration_since(body_read?)?.as_secs_f64())
+        let taken = sent?.checked_duration_since(body_read?)?;
+        Some(taken.saturating_sub(self.waited.unwrap_or_default()).as_secs_f64())
     }
 }
 

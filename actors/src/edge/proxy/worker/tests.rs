@@ -3,6 +3,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use kthena_router::object::{Kind, ObjectKey, PoolKey};
 use kthena_router::scheduling::endpoint::Endpoint;
 
+use kthena_router::flow::settings::Settings;
+
 use super::*;
 use crate::pools::published::{self, Pool};
 use crate::supervision_tests::{Panic, casualties, config, serving};
@@ -17,7 +19,7 @@ async fn a_scheduler_that_panics_costs_no_request() {
     let worker = Worker::new(Door::new(Bind { address: ADDRESS, port: 8080 }, serving), Rc::default());
     let key = PoolKey { kind: Kind::ModelServer, object: ObjectKey::new("default", "s"), port: None };
     let endpoint = Endpoint::new(ObjectKey::new("default", "p"), ADDRESS, 8000);
-    let pool = Pool::new(key, &[endpoint]);
+    let pool = Pool::new(key, &[endpoint], Settings::default());
     let picker = Arc::default();
     let in_flight = || pool.view().members[0].cell.in_flight();
 

@@ -102,11 +102,17 @@ impl<'e> Entry<'e> {
         [("error", self.end.error.map(Field::Text)), ("model_name", self.facts.model.as_deref().map(Field::Text))]
     }
 
-    fn attempt(&self) -> Fields<'_, 3> {
+    fn attempt(&self) -> Fields<'_, 4> {
         let name =
             |endpoint: &'e Option<Arc<Endpoint>>| endpoint.as_ref().map(|endpoint| Field::Text(&endpoint.pod.name));
         let (pod, prefill) = (name(&self.facts.endpoint), name(&self.facts.prefill));
-        [("selected_pod", pod), ("prefill_pod", prefill), ("request_id", Some(Field::Text(self.facts.request_id())))]
+        let millis = |waited: Duration| u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+        [
+            ("queued_ms", self.facts.waited.map(|waited| Field::Number(millis(waited)))),
+            ("selected_pod", pod),
+            ("prefill_pod", prefill),
+            ("request_id", Some(Field::Text(self.facts.request_id()))),
+        ]
     }
 
     fn answer(&self) -> Fields<'_, 3> {

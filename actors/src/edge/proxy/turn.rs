@@ -1,0 +1,86 @@
+//! Waits until the pool of a request has room for it; the endpoint is picked after that, by what is known then.
+//!
+//! Calls of the inference API wait for pools whose endpoints the router itself picks: an endpoint picker has a queue
+//! of its own, and what is no inference costs engines little. A request waits once: its further attempts go out at
+//! once.
+
+use std::time::Instant;
+
+use kthena_router::flow::identity::FlowId;
+use kthena_router::flow::queue::{Asked, Rank};
+use kthena_router::inference::api::Call as Asks;
+use kthena_router_upstream::Body;
+
+use super::backend::Way;
+use super::call::Call;
+use super::error::{AttemptFailure, ProxyError};
+use super::inference;
+use super::outbound::Outbound;
+use crate::ops::metrics::QueueBand;
+use crate::pools::turnstile::{Dropped, Request};
+
+/// Bytes of a body that are taken for a token where its prompt was not read.
+const BYTES_OF_TOKEN: u64 = 4;
+
+/// Waits for the request's turn, if it has to.
+///
+/// # Errors
+///
+/// Returns an error if it must not wait, or has waited for too long.
+pub(super) async fn wait(call: &mut Call<'_>, way: &Way<'_>, outbound: &Outbound) -> Result<(), ProxyError> {
+    let backend = &way.backend;
+    let waits = matches!(call.asks, Asks::Inference(_)) && backend.is_inference() && backend.is_picked_here();
+    if !waits || backend.pool.is_open() {
+        return Ok(());
+    }
+    // Most requests find room, and do not carry what waiting takes.
+    Box::pin(line_up(call, way, outbound)).await
+}
+
+async fn line_up(call: &mut Call<'_>, way: &Way<'_>, outbound: &Outbound) -> Result<(), ProxyError> {
+    let pool = &way.backend.pool;
+    let request = request(call, way, outbound);
+    let began = Instant::now();
+    let metrics = &call.worker.door.serving.metrics.queue;
+    let mut shown = metrics.enter(&pool.key, QueueBand::of(request.asked.rank.priority));
+    let turn = pool.wait_for_turn(request).await;
+    let waited = began.elapsed();
+    call.exchange.waited = Some(waited);
+    if let Some(decision) = call.exchange.decision() {
+        decision.waited = Some((waited, request.asked.rank.priority));
+    }
+    match turn {
+        Ok(turn) => {
+            shown.ends("dispatched");
+            call.exchange.turn = Some(Box::new(turn));
+            Ok(())
+        }
+        Err(dropped) => {
+            shown.ends(dropped.reason());
+            Err(refused(dropped, way))
+        }
+    }
+}
+
+/// Returns what the queue is told of a request.
+fn request(call: &Call<'_>, way: &Way<'_>, outbound: &Outbound) -> Request {
+    let bytes = match &outbound.body {
+        Body::Whole(bytes) => bytes.len(),
+        Body::Stream(_) | Body::Empty | Body::Gone => 0,
+    };
+    let facts = call.request_facts.as_deref();
+    let (read, priority) = facts.map_or((0, 0), |facts| (facts.tokens, facts.priority));
+    let prompt_tokens = if read > 0 { read.into() } else { bytes as u64 / BYTES_OF_TOKEN };
+    let flow = FlowId::of(|name| outbound.headers.get(name).map(http::HeaderValue::as_bytes));
+    let rank = Rank { priority, boosted: false };
+    Request { asked: Asked { rank, flow, cost: 0, bytes }, prompt_tokens, deadline: way.deadline(call) }
+}
+
+/// Returns the error for a request that got no turn.
+fn refused(dropped: Dropped, way: &Way<'_>) -> ProxyError {
+    if dropped == Dropped::PastDeadline {
+        return ProxyError::Failed { attempts: 0, failure: AttemptFailure::PastDeadline };
+    }
+    let pool = &way.backend.pool;
+    ProxyError::Dropped { pool: pool.key.clone(), dropped, retry_after: inference::retry_after(pool) }
+}
