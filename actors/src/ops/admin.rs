@@ -26,6 +26,7 @@ use crate::pools::published::Reader;
 use crate::{CAST, CLUSTER_CAST, KV_EVENTS_CAST};
 
 mod decisions;
+mod demand;
 
 /// How long an actor may take to answer an admin page.
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -71,6 +72,8 @@ impl Admin {
                 .route("/livez", web::get().to(healthz))
                 .route("/readyz", web::get().to(readyz))
                 .route("/metrics", web::get().to(metrics))
+                .route("/demand", web::get().to(demand::all))
+                .route("/demand/{namespace}/{kind}/{name}", web::get().to(demand::one))
         });
         let server = server.workers(1).disable_signals().shutdown_timeout(1).listen(socket)?.run();
         let handle = server.handle();
@@ -90,6 +93,7 @@ impl Admin {
                 .wrap(from_fn(refuse_names))
                 .app_data(web::Data::new(admin.clone()))
                 .configure(decisions::add)
+                .route("/debug/demand", web::get().to(demand::all))
                 .route("/debug/actors", web::get().to(actors))
                 .route("/debug/config_dump/namespaces/{namespace}/{kind}/{name}", web::get().to(dump_one))
                 .route("/debug/config_dump/{kind}", web::get().to(dump_all))

@@ -70,6 +70,11 @@ impl Lease {
         }
     }
 
+    /// Counts the tokens that the engine has told of.
+    pub fn note_tokens(&self, tokens: u64) {
+        self.pool.throughput.add(tokens);
+    }
+
     /// Reserves the first of the wanted endpoints that the pool has and that was not tried yet.
     pub(crate) fn first_of(pool: &Arc<Pool>, wanted: &[SocketAddr], tried: &[SocketAddr]) -> Result<Self, PickError> {
         let view = pool.view();

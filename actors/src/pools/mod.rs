@@ -9,4 +9,5 @@ pub mod published;
 pub(crate) mod redis_link;
 pub mod scheduler;
 pub mod scraper;
+pub mod throughput;
 pub mod turnstile;

@@ -198,6 +198,7 @@ impl PoolKeeper {
     }
 
     fn look(&mut self, context: &mut Context<Self>) {
+        self.pool.throughput.tick();
         for member in &self.members {
             member.cell.forgive();
         }

@@ -24,6 +24,7 @@ use kthena_router::scheduling::room::Room;
 use crate::messages::{AttemptEnded, LearnPrompt};
 use crate::pools::load::LoadCell;
 use crate::pools::meters::Meters;
+use crate::pools::throughput::Throughput;
 use crate::pools::turnstile::Turnstile;
 use kthena_router_upstream::ClientTls;
 
@@ -56,6 +57,8 @@ pub struct Pool {
     pub prompts: Arc<KnownPrompts>,
     /// Where its requests wait.
     pub turnstile: Turnstile,
+    /// How many tokens it computes.
+    pub throughput: Throughput,
     view: ArcSwap<PoolView>,
 }
 
@@ -156,7 +159,8 @@ impl Pool {
         let view = PoolView { has_roles: have_roles(&members), members, ..PoolView::default() };
         let (commons, prompts) = Default::default();
         let turnstile = Turnstile::new(waiting);
-        Arc::new(Self { key, commons, prompts, turnstile, view: ArcSwap::from_pointee(view) })
+        let throughput = Throughput::default();
+        Arc::new(Self { key, commons, prompts, turnstile, throughput, view: ArcSwap::from_pointee(view) })
     }
 
     /// Returns what is known of the pool.

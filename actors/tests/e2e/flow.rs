@@ -153,11 +153,20 @@ async fn requests_for_a_pool_at_zero_are_answered_when_its_first_pod_is_there() 
     let harness = network.start(&["--hold-without-endpoints=60s", "--hold-max-requests=50"]).await;
     let held: Vec<_> = (0..50).map(|number| ask(&harness, &number.to_string())).collect();
     waits(&harness, 50).await;
+    let demand = harness.get_metrics_page("/demand/default/modelserver/s").await.json();
+    assert_eq!((&demand["endpoints"], &demand["queued"], &demand["demand"]), (&json!(0), &json!(50), &json!(50)));
     assert_dropped(&ask(&harness, "late").await.unwrap(), 503, "rejected-no-endpoints");
     harness.write("pod.yaml", &pod_yaml("s-10", "s", harness.host(10)));
     for answer in held {
         assert_eq!(answer.await.unwrap().status, 200);
     }
+    let is_over = async || {
+        let all = harness.get_debug_page("/debug/demand").await.json();
+        let of = &all["pools"][0];
+        of["demand"] == 0 && of["saturation"].is_number() && of["tokensPerSecond"].as_f64().unwrap() > 0.0
+    };
+    harness.until("nothing is asked any more, and tokens were counted", is_over).await;
+    assert_eq!(harness.get_metrics_page("/demand/default/modelserver/x").await.status, 404);
 }
 
 #[actix_web::test]

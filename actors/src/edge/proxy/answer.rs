@@ -191,6 +191,9 @@ impl AnswerBody {
         let Ended { leftover, usage } = self.tap.take()?.end();
         self.exchange.completes(self.status);
         self.exchange.usage = usage;
+        if let (Some(lease), Some(usage)) = (&self.held.lease, usage) {
+            lease.note_tokens(usage.prompt_tokens.saturating_add(usage.completion_tokens));
+        }
         self.note(Outcome::Answered(self.status));
         leftover
     }
