@@ -17,11 +17,13 @@ use crate::kinds::duration::{DurationError, parse_duration};
 
 pub use addresses::{AddressConfig, AddressProviderName};
 pub use flow::FlowConfig;
+pub use go_queues::GoQueueConfig;
 pub use redis::{RedisConfig, Secret};
 pub use unserved::unserved;
 
 mod addresses;
 mod flow;
+mod go_queues;
 mod redis;
 mod unserved;
 
@@ -306,6 +308,9 @@ pub enum ConfigError {
     /// A pool of addresses without addresses, or addresses without a pool.
     #[error("`--gateway-address-provider=pool` and `--gateway-addresses` need each other")]
     PoolAndAddresses,
+    /// The Go router has one queue or the other.
+    #[error("`--enable-fairness-scheduling` and `--enable-session-boost` exclude each other")]
+    TwoQueues,
     /// Two sockets want one port.
     #[error("`{first}` and `{second}` are both {port}")]
     SamePort {
@@ -371,11 +376,6 @@ impl Config {
             ("--first-byte-timeout", self.engines.first_byte_timeout.is_zero()),
             ("--idle-timeout", self.engines.idle_timeout.is_zero()),
             ("--client-timeout", self.limits.client_timeout.is_zero()),
-            ("--queue-timeout", self.flow.queue_timeout.is_zero()),
-            ("--queue-max-flows", self.flow.queue_max_flows == 0),
-            ("--queue-priority-weight", self.flow.queue_priority_weight == 0),
-            ("--max-requests-per-endpoint", self.flow.max_requests_per_endpoint == Some(0)),
-            ("--max-requests-per-pool", self.flow.max_requests_per_pool == Some(0)),
             ("--drain-timeout", self.drain.drain_timeout.is_zero()),
             ("--metrics-scrape-interval", self.engines.metrics_scrape_interval.is_zero()),
             ("--connect-timeout", self.engines.connect_timeout.is_zero()),
@@ -383,6 +383,7 @@ impl Config {
             ("--watch-silence-timeout", self.cluster.watch_silence_timeout.is_zero()),
         ];
         faults.extend(positive.into_iter().filter(|(_, zero)| *zero).map(|(flag, _)| ConfigError::Zero { flag }));
+        faults.extend(self.flow.faults());
         if !self.cluster.kube_api_qps.is_finite() || self.cluster.kube_api_qps < 0.0 {
             faults.push(ConfigError::NotANumber { flag: "--kube-api-qps" });
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args};
 
-use super::duration;
+use super::{ConfigError, GoQueueConfig, duration};
 use crate::flow::settings::Settings;
 
 /// How requests wait for pools that have no room, and for those that have no endpoint.
@@ -56,12 +56,29 @@ pub struct FlowConfig {
     /// Requests that wait for a pool without endpoints; more are answered with 503
     #[arg(long, env = "KTHENA_HOLD_MAX_REQUESTS", default_value_t = 1000, value_name = "N")]
     pub hold_max_requests: usize,
+
+    /// The Go router's options.
+    #[command(flatten)]
+    pub go: GoQueueConfig,
 }
 
 impl FlowConfig {
+    /// Returns what contradicts itself or cannot be used.
+    pub(super) fn faults(&self) -> impl Iterator<Item = ConfigError> {
+        let zero = [
+            ("--queue-timeout", self.queue_timeout.is_zero()),
+            ("--queue-max-flows", self.queue_max_flows == 0),
+            ("--queue-priority-weight", self.queue_priority_weight == 0),
+            ("--max-requests-per-endpoint", self.max_requests_per_endpoint == Some(0)),
+            ("--max-requests-per-pool", self.max_requests_per_pool == Some(0)),
+        ];
+        let zero = zero.into_iter().filter(|(_, zero)| *zero).map(|(flag, _)| ConfigError::Zero { flag });
+        zero.chain(self.go.faults())
+    }
+
     /// Returns how requests wait.
     pub fn settings(&self) -> Settings {
-        Settings {
+        self.go.change(Settings {
             enabled: self.enable_flow_control,
             time_to_live: self.queue_timeout,
             most_requests: self.queue_max_requests,
@@ -73,6 +90,6 @@ impl FlowConfig {
             hold: self.hold_without_endpoints,
             most_held: self.hold_max_requests,
             ..Settings::default()
-        }
+        })
     }
 }

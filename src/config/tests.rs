@@ -90,3 +90,28 @@ fn a_pool_and_its_addresses_need_each_other() {
     }
     assert!(Cli::try_parse_from(["kthena-router", "--gateway-addresses=192.0.2.0/33"]).is_err());
 }
+
+#[test]
+fn the_go_routers_queues_are_this_ones_with_other_settings() {
+    let settings = |flags: &[&str]| config(flags).flow.settings();
+    let fair = settings(&[
+        "--enable-fairness-scheduling",
+        "--fairness-max-concurrent=32",
+        "--fairness-queue-timeout=5s",
+        "--fairness-output-token-weight=3",
+        "--fairness-priority-token-weight=0",
+    ]);
+    assert_eq!((fair.per_pool, fair.time_to_live), (Some(32), Duration::from_secs(5)));
+    assert_eq!((fair.weights.input, fair.weights.output, fair.weights.request), (1.0, 3.0, 0.0));
+    let by_requests = ["--fairness-priority-token-weight=0", "--fairness-priority-request-num-weight=2"];
+    let fair = settings(&[&["--enable-fairness-scheduling"], &by_requests[..]].concat());
+    assert_eq!((fair.per_pool, fair.weights.service(100, 100)), (None, 2000));
+    let boost = settings(&["--enable-session-boost", "--session-boost-inflight-per-pod=8"]);
+    assert_eq!((boost.per_endpoint, boost.most_sessions), (Some(8), 4096));
+    assert_eq!(boost.time_to_live, Duration::from_secs(30));
+    let off = settings(&["--fairness-max-concurrent=32", "--session-boost-inflight-per-pod=8"]);
+    assert_eq!((off.per_pool, off.per_endpoint, off.most_sessions), (None, None, 0), "neither is switched on");
+    let both = config(&["--enable-fairness-scheduling", "--enable-session-boost", "--fairness-input-token-weight=-1"]);
+    let expected = [ConfigError::TwoQueues, ConfigError::NotANumber { flag: "--fairness-input-token-weight" }];
+    assert_eq!(both.faults(), expected);
+}

@@ -48,6 +48,11 @@ impl FlowId {
         KEY_HEADERS.iter().find_map(given).map_or(Self::NOBODY, |key| Self::hash(b"key", key))
     }
 
+    /// Returns what a session is known by.
+    pub fn of_session(name: &[u8]) -> Self {
+        Self::hash(b"session", name)
+    }
+
     fn hash(kind: &[u8], value: &[u8]) -> Self {
         // The two that mean something else are nobody's.
         Self(BlockHash(0).followed_by(kind).followed_by(value).0.clamp(1, u64::MAX - 1))

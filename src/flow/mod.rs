@@ -12,6 +12,7 @@
 //! | [`queue`] | which band is next, what is refused or driven out where there is no room in the queue |
 //! | [`flows`] | which flow of a band is next, by a virtual token counter |
 //! | [`identity`] | whose request it is |
+//! | [`sessions`] | which sessions had an answer of late |
 //! | [`settings`] | limits, weights, and the Go router's options for them |
 //!
 //! Bands are served in proportion, so that none starves: while requests wait in two bands, the higher one gets
@@ -23,4 +24,5 @@
 pub mod flows;
 pub mod identity;
 pub mod queue;
+pub mod sessions;
 pub mod settings;

@@ -30,6 +30,8 @@ pub struct Settings {
     pub hold: Duration,
     /// How many requests wait for such a pool at most.
     pub most_held: usize,
+    /// How many sessions are remembered that go first within their priority; 0 prefers none.
+    pub most_sessions: usize,
 }
 
 /// What tokens count in the service that a flow has had.
@@ -60,6 +62,7 @@ impl Default for Settings {
             per_pool: None,
             hold: Duration::ZERO,
             most_held: 1000,
+            most_sessions: 0,
         }
     }
 }

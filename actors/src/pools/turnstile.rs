@@ -16,7 +16,9 @@ use std::sync::{Arc, PoisonError};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
+use kthena_router::flow::identity::FlowId;
 use kthena_router::flow::queue::{Asked, FlowQueue, Place, Pushed, Rank, Served};
+use kthena_router::flow::sessions::RecentSessions;
 use kthena_router::flow::settings::Settings;
 use kthena_router::scheduling::objective::{REJECTED_NO_ENDPOINTS, REJECTED_SATURATED};
 use tokio::sync::oneshot;
@@ -48,6 +50,8 @@ struct Waiting {
     queue: FlowQueue<oneshot::Sender<Result<Turn, Dropped>>>,
     /// The tokens of an answer, on average.
     answer_tokens: f64,
+    /// The sessions that go first, where any do.
+    sessions: RecentSessions,
 }
 
 /// A request that wants to pass.
@@ -123,6 +127,16 @@ impl Turnstile {
     /// Returns how many requests wait in each band.
     pub fn bands(&self) -> Vec<(Rank, usize)> {
         if self.waiting() == 0 { Vec::new() } else { self.lock().queue.bands().collect() }
+    }
+
+    /// Returns whether a session had an answer of late.
+    pub(crate) fn knows(&self, session: FlowId) -> bool {
+        self.lock().sessions.knows(session)
+    }
+
+    /// Notes that a session had an answer.
+    pub(crate) fn note_answered(&self, session: FlowId) {
+        self.lock().sessions.note(session, self.settings.most_sessions);
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -281,7 +295,7 @@ impl Drop for Waiter {
 
 impl Default for Waiting {
     fn default() -> Self {
-        Self { queue: FlowQueue::default(), answer_tokens: ANSWER_TOKENS }
+        Self { queue: FlowQueue::default(), answer_tokens: ANSWER_TOKENS, sessions: RecentSessions::default() }
     }
 }
 

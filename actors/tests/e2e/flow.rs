@@ -215,3 +215,44 @@ async fn a_draining_engine_finishes_what_it_has_and_gets_nothing_more() {
     assert_eq!((answer.status, &answer.json()["usage"]["completion_tokens"]), (200, &json!(20)));
     assert_eq!((draining.requests(), staying.requests()), (1, 10), "the session has moved");
 }
+
+#[actix_web::test]
+async fn the_go_routers_options_for_its_queues_mean_the_same() {
+    let fairness = ["--enable-fairness-scheduling", "--fairness-max-concurrent=1", "--fairness-queue-timeout=300ms"];
+    let (harness, engine) = scene(&fairness).await;
+    let occupant = occupied(&harness, &engine).await;
+    assert_dropped(&ask(&harness, "a").await.unwrap(), 429, "rejected-ttl-expired");
+    let of_model = ["model=\"chat\"", "user_id=\"_all\""];
+    assert_eq!(harness.metric("kthena_router_fairness_queue_cancelled_total", &of_model).await, 1.0);
+    drop(occupant);
+    harness.until("there is room again", async || ask(&harness, "a").await.unwrap().status == 200).await;
+}
+
+#[actix_web::test]
+async fn a_session_that_had_an_answer_goes_before_new_ones() {
+    let (harness, engine) = scene(&["--enable-session-boost", "--session-boost-inflight-per-pod=1"]).await;
+    let order = Rc::new(RefCell::new(String::new()));
+    let in_session = |session: &'static str| {
+        let body = json!({"model": "chat", "prompt": "Say something.", "max_tokens": 5}).to_string();
+        let request = harness.post_to(PORT, "/v1/completions").insert_header(("x-session-id", session));
+        let order = Rc::clone(&order);
+        spawn(async move {
+            assert_eq!(read(request.send_body(body).await.unwrap()).await.status, 200);
+            order.borrow_mut().push_str(session);
+        })
+    };
+    in_session("k").await.unwrap();
+    let occupant = occupy(harness.host(1), PORT, "chat").await;
+    harness.until("the engine has it", async || engine.requests() == 2).await;
+    let mut clients = Vec::new();
+    for (number, session) in ["n", "o", "k"].into_iter().enumerate() {
+        clients.push(in_session(session));
+        waits(&harness, u32::try_from(number + 1).unwrap()).await;
+    }
+    drop(occupant);
+    for client in clients {
+        client.await.unwrap();
+    }
+    assert_eq!(*order.borrow(), "kkno");
+    assert_eq!(harness.metric("kthena_router_session_boost_queue_dequeue_total", &["model=\"chat\""]).await, 3.0);
+}

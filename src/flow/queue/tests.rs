@@ -16,6 +16,7 @@ const EVEN: Settings = Settings {
     per_pool: None,
     hold: std::time::Duration::ZERO,
     most_held: 0,
+    most_sessions: 0,
 };
 
 fn asked(priority: i32, flow: u64, cost: Service) -> Asked {

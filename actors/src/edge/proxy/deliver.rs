@@ -80,7 +80,7 @@ pub(super) async fn deliver(
     let exchange = &mut call.exchange;
     while let Some(legs) = course.pick(exchange).await? {
         if let Some(turn) = &mut exchange.turn {
-            turn.note_reserved();
+            turn.0.note_reserved();
         }
         exchange.marks.sent.get_or_insert_with(Instant::now);
         let limit = course.limit();

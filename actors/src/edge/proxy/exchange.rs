@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use kthena_router::flow::identity::FlowId;
 use kthena_router::inference::api::Api;
 use kthena_router::object::Bind;
 use kthena_router::rate_limit::Work;
@@ -13,13 +14,13 @@ use kthena_router::scheduling::endpoint::Endpoint;
 
 use super::error::ProxyError;
 use super::rate_limit::Reservation;
-use crate::ops::metrics::LegLabels;
+use crate::ops::metrics::{GoInFlight, LegLabels, Text};
 use crate::ops::requests::decisions::DecisionRecord;
 use crate::ops::requests::facts::{End, Facts};
 use crate::ops::requests::names::Subject;
 use crate::ops::requests::observer::Observer;
 use crate::ops::requests::series::Series;
-use crate::pools::published::Snapshot;
+use crate::pools::published::{Pool, Snapshot};
 use crate::pools::turnstile::Turn;
 
 /// The status logged when the client disconnects before the answer ends.
@@ -36,7 +37,9 @@ pub(super) struct Exchange {
     /// The tokens that it has taken of a limit.
     pub(super) reservation: Option<Box<Reservation>>,
     /// Its turn at the pool, if it had to wait for one.
-    pub(super) turn: Option<Box<Turn>>,
+    pub(super) turn: Option<Box<(Turn, Option<GoInFlight>)>>,
+    /// The session whose next request goes first if this one has an answer.
+    pub(super) session: Option<(Arc<Pool>, FlowId)>,
 }
 
 impl Exchange {
@@ -46,7 +49,16 @@ impl Exchange {
         let end = End { status: CLIENT_CLOSED_REQUEST, reason: "client_closed", error: None };
         let series = observer.unrouted();
         series.enter();
-        Self { observer: Rc::clone(observer), series, facts, end, decision: None, reservation: None, turn: None }
+        Self {
+            observer: Rc::clone(observer),
+            series,
+            facts,
+            end,
+            decision: None,
+            reservation: None,
+            turn: None,
+            session: None,
+        }
     }
 
     /// Notes that it is being decided on, with the routes of this generation.
@@ -67,6 +79,11 @@ impl Exchange {
             decision.complete(&self.facts, &self.series.names, End { status, reason, error: None });
             self.observer.recent.keep(decision);
         }
+    }
+
+    /// Returns the requested model, as metrics call it.
+    pub(super) fn model_label(&self) -> Text {
+        self.series.names.model.clone()
     }
 
     /// Notes the listener that took the request.
@@ -171,7 +188,11 @@ impl Drop for Exchange {
         }
         self.series.leave();
         if let (Some(turn), Some(usage)) = (self.turn.take(), facts.usage) {
-            turn.settle(usage.prompt_tokens, usage.completion_tokens);
+            turn.0.settle(usage.prompt_tokens, usage.completion_tokens);
+        }
+        if let Some((pool, session)) = self.session.take().filter(|_| self.end.status < 400 && self.end.error.is_none())
+        {
+            pool.turnstile.note_answered(session);
         }
         if let Some(reservation) = self.reservation.take() {
             let whole = self.end.status < 400 && self.end.error.is_none();

@@ -4,6 +4,7 @@
 //! of its own, and what is no inference costs engines little. A request waits once: its further attempts go out at
 //! once.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use kthena_router::flow::identity::FlowId;
@@ -16,7 +17,8 @@ use super::call::Call;
 use super::error::{AttemptFailure, ProxyError};
 use super::inference;
 use super::outbound::Outbound;
-use crate::ops::metrics::QueueBand;
+use crate::ops::metrics::{GoQueue, GoQueued, QueueBand};
+use crate::pools::published::Pool;
 use crate::pools::turnstile::{Dropped, Request};
 
 /// Bytes of a body that are taken for a token where its prompt was not read.
@@ -30,6 +32,9 @@ const BYTES_OF_TOKEN: u64 = 4;
 pub(super) async fn wait(call: &mut Call<'_>, way: &Way<'_>, outbound: &Outbound) -> Result<(), ProxyError> {
     let backend = &way.backend;
     let waits = matches!(call.asks, Asks::Inference(_)) && backend.is_inference() && backend.is_picked_here();
+    if waits && backend.pool.turnstile.settings().most_sessions > 0 {
+        call.exchange.session = session(call, way, outbound);
+    }
     if !waits || backend.pool.is_open() {
         return Ok(());
     }
@@ -37,11 +42,25 @@ pub(super) async fn wait(call: &mut Call<'_>, way: &Way<'_>, outbound: &Outbound
     Box::pin(line_up(call, way, outbound)).await
 }
 
+/// Returns the session whose next request goes first if this one has an answer.
+fn session(call: &Call<'_>, way: &Way<'_>, outbound: &Outbound) -> Option<(Arc<Pool>, FlowId)> {
+    let header = &call.worker.door.serving.config.flow.go.session_boost_header;
+    let name = outbound.headers.get(header.as_str()).filter(|name| !name.is_empty())?;
+    Some((Arc::clone(&way.backend.pool), FlowId::of_session(name.as_bytes())))
+}
+
 async fn line_up(call: &mut Call<'_>, way: &Way<'_>, outbound: &Outbound) -> Result<(), ProxyError> {
     let pool = &way.backend.pool;
     let request = request(call, way, outbound);
     let began = Instant::now();
     let metrics = &call.worker.door.serving.metrics.queue;
+    let go = &call.worker.door.serving.config.flow.go;
+    let go = match (go.enable_fairness_scheduling, go.enable_session_boost) {
+        (true, _) => Some(GoQueue::Fairness),
+        (_, true) => Some(GoQueue::SessionBoost),
+        _ => None,
+    };
+    let go = go.map(|queue| metrics.enter_go(queue, call.exchange.model_label()));
     let mut shown = metrics.enter(&pool.key, QueueBand::of(request.asked.rank.priority));
     let turn = pool.wait_for_turn(request).await;
     let waited = began.elapsed();
@@ -52,7 +71,7 @@ async fn line_up(call: &mut Call<'_>, way: &Way<'_>, outbound: &Outbound) -> Res
     match turn {
         Ok(turn) => {
             shown.ends("dispatched");
-            call.exchange.turn = Some(Box::new(turn));
+            call.exchange.turn = Some(Box::new((turn, go.map(GoQueued::pass))));
             Ok(())
         }
         Err(dropped) => {
@@ -72,7 +91,8 @@ fn request(call: &Call<'_>, way: &Way<'_>, outbound: &Outbound) -> Request {
     let (read, priority) = facts.map_or((0, 0), |facts| (facts.tokens, facts.priority));
     let prompt_tokens = if read > 0 { read.into() } else { bytes as u64 / BYTES_OF_TOKEN };
     let flow = FlowId::of(|name| outbound.headers.get(name).map(http::HeaderValue::as_bytes));
-    let rank = Rank { priority, boosted: false };
+    let boosted = call.exchange.session.as_ref().is_some_and(|(pool, session)| pool.turnstile.knows(*session));
+    let rank = Rank { priority, boosted };
     Request { asked: Asked { rank, flow, cost: 0, bytes }, prompt_tokens, deadline: way.deadline(call) }
 }
 

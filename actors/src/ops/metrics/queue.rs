@@ -8,7 +8,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
-use super::{Families, HistogramFamily};
+use super::go_queues::{GoQueue, GoQueueMetrics, GoQueued};
+use super::{Families, HistogramFamily, Text};
 
 /// The buckets of the time that requests wait, in seconds.
 const WAIT_BUCKETS: [f64; 12] = [0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
@@ -32,6 +33,8 @@ pub struct QueueMetrics {
     seconds: HistogramFamily<BandLabels>,
     /// What came of waiting.
     outcomes: Family<OutcomeLabels, Counter>,
+    /// The same by the Go router's names.
+    go: GoQueueMetrics,
 }
 
 /// Priorities as labels tell them apart, which are bounded.
@@ -80,6 +83,7 @@ impl QueueMetrics {
                 &WAIT_BUCKETS,
             ),
             outcomes: families.add("queue_outcomes", "What came of waiting for a pool", Family::default()),
+            go: GoQueueMetrics::new(families),
         }
     }
 
@@ -88,6 +92,11 @@ impl QueueMetrics {
         let labels = BandLabels { pool: pool.to_string(), band: band.label() };
         self.waiting.get_or_create(&labels).inc();
         Queued { metrics: self, labels, began: Instant::now(), outcome: "rejected-context-cancelled" }
+    }
+
+    /// Counts a request for a model that begins to wait, by the Go router's names.
+    pub fn enter_go(&self, queue: GoQueue, model: Text) -> GoQueued<'_> {
+        self.go.enter(queue, model)
     }
 
     /// Removes the series of a pool that is gone.

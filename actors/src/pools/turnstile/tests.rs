@@ -23,6 +23,7 @@ const PATIENT: Settings = Settings {
     per_pool: None,
     hold: Duration::ZERO,
     most_held: 0,
+    most_sessions: 0,
 };
 
 fn pool(settings: Settings) -> Arc<Pool> {
