@@ -17,6 +17,7 @@ use kthena_router::scheduling::profiles::Profiles;
 use kthena_router::world::World;
 use kthena_router_downstream::Budget;
 use thiserror::Error;
+use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::control::cluster::ClusterError;
@@ -31,7 +32,7 @@ use crate::edge::proxy::Serving;
 use crate::edge::tls::{self, TlsError, TlsReader};
 use crate::memory::default_budget;
 use crate::ops::access_logger::{AccessLog, AccessLogger, Output};
-use crate::ops::admin::Admin;
+use crate::ops::admin::{Admin, scaler};
 use crate::ops::metrics::Metrics;
 use crate::origin::Origin;
 use crate::pools::pool_keeper::Means;
@@ -51,6 +52,8 @@ pub struct Router {
     arbiters: Vec<Arbiter>,
     workers: InferenceWorkers,
     pages: Vec<ServerHandle>,
+    /// Answers KEDA.
+    scaler: Option<JoinHandle<()>>,
 }
 
 /// What a router opens and reads again when told to.
@@ -196,14 +199,17 @@ impl Router {
             reader: pages_reader,
             bind_address: config.listen.bind_address,
         };
-        let pages = sockets.serve(&admin)?;
-        Ok(Self { overseer, registry, metrics, reload, arbiters, workers, pages })
+        let (pages, scaler) = sockets.serve(&admin)?;
+        Ok(Self { overseer, registry, metrics, reload, arbiters, workers, pages, scaler })
     }
 }
 
 impl Drop for Router {
     /// Ends the router's pages and threads at once, for a process that goes on without it.
     fn drop(&mut self) {
+        if let Some(scaler) = &self.scaler {
+            scaler.abort();
+        }
         for page in &self.pages {
             // The order is given by the call; whoever drops a router does not wait until it is carried out.
             drop(page.stop(false));
@@ -321,6 +327,7 @@ pub(crate) fn controller(config: &Config) -> Controller {
 struct PageSockets {
     metrics: TcpListener,
     debug: TcpListener,
+    scaler: Option<TcpListener>,
 }
 
 impl PageSockets {
@@ -332,12 +339,18 @@ impl PageSockets {
         Ok(Self {
             metrics: open("--metrics-port", listen.bind_address, listen.metrics_port)?,
             debug: open("--debug-port", Ipv4Addr::LOCALHOST.into(), listen.debug_port)?,
+            scaler: (config.flow.scaler_port)
+                .map(|port| open("--scaler-port", listen.bind_address, port))
+                .transpose()?,
         })
     }
 
-    fn serve(self, admin: &Admin) -> Result<Vec<ServerHandle>, StartError> {
+    fn serve(self, admin: &Admin) -> Result<(Vec<ServerHandle>, Option<JoinHandle<()>>), StartError> {
         let pages = |source| StartError::Pages { source };
-        Ok(vec![admin.serve_metrics(self.metrics).map_err(pages)?, admin.serve_debug(self.debug).map_err(pages)?])
+        let scaler =
+            self.scaler.map(|socket| scaler::serve(socket, admin.reader.clone())).transpose().map_err(pages)?;
+        let metrics = admin.serve_metrics(self.metrics).map_err(pages)?;
+        Ok((vec![metrics, admin.serve_debug(self.debug).map_err(pages)?], scaler))
     }
 }
 

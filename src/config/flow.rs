@@ -57,6 +57,10 @@ pub struct FlowConfig {
     #[arg(long, env = "KTHENA_HOLD_MAX_REQUESTS", default_value_t = 1000, value_name = "N")]
     pub hold_max_requests: usize,
 
+    /// Port on which KEDA is answered as an external scaler over gRPC [default: none is opened]
+    #[arg(long, env = "KTHENA_SCALER_PORT", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub scaler_port: Option<u16>,
+
     /// The Go router's options.
     #[command(flatten)]
     pub go: GoQueueConfig,

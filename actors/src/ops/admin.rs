@@ -27,6 +27,7 @@ use crate::{CAST, CLUSTER_CAST, KV_EVENTS_CAST};
 
 mod decisions;
 mod demand;
+pub mod scaler;
 
 /// How long an actor may take to answer an admin page.
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);

@@ -35,6 +35,7 @@ mod profiles;
 mod rate_limits;
 mod redis_server;
 mod routing;
+mod scaler;
 mod scrapes;
 mod signals;
 mod streaming;
