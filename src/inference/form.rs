@@ -187,10 +187,14 @@ impl Form {
     /// Looks for the boundary behind what is held.
     fn content(&mut self, held: &[u8], at: usize) -> Result<Option<usize>, NotUnderstood> {
         let Some(length) = memmem::find(held, &self.delimiter) else {
-            let is_kept = matches!(self.state, State::Content(Field::Model | Field::Stream));
-            if is_kept && held.len() > MAX_MODEL_NAME + self.delimiter.len() {
-                return Err(NotUnderstood::LongModel);
+            let is_long = held.len() > MAX_MODEL_NAME + self.delimiter.len();
+            match self.state {
+                State::Content(Field::Model) if is_long => return Err(NotUnderstood::LongModel),
+                // No word that asks for a stream is as long.
+                State::Content(Field::Stream) if is_long => self.state = State::Content(Field::Other),
+                _ => {}
             }
+            let is_kept = matches!(self.state, State::Content(Field::Model | Field::Stream));
             // The boundary may have begun.
             let passed = if is_kept { 0 } else { (held.len() + 1).saturating_sub(self.delimiter.len()) };
             return Ok(Some(passed).filter(|passed| *passed > 0));

@@ -22,6 +22,7 @@ fn the_model_is_found_wherever_it_stands_and_however_the_body_arrives() {
     let (model, file) =
         (part("name=\"model\"", "org/m-7b"), part("name=\"file\"; filename*=UTF-8''a", "\r\n--b-\r\n--"));
     let (stream, empty) = (part("name=stream", "true"), part("name=x", ""));
+    let no_stream = part("name=stream", &"x".repeat(2 * MAX_MODEL_NAME));
     let end = "--b-1--\r\nepilogue --b-1\r\n";
     for (case, body, streams) in [
         ("first", format!("{model}{file}{end}"), false),
@@ -29,6 +30,7 @@ fn the_model_is_found_wherever_it_stands_and_however_the_body_arrives() {
         ("behind an empty field", format!("{empty}{model}{end}"), false),
         ("behind a preamble", format!("a\r\n{model}{stream}{end}"), true),
         ("in front of many", format!("{model}{}{end}", empty.repeat(1000)), false),
+        ("behind a long field that asks for no stream", format!("{no_stream}{model}{end}"), false),
     ] {
         for size in [1, 2, 3, 7, 64, body.len()] {
             let form = read(body.as_bytes(), size).unwrap_or_else(|error| panic!("{case}, {size}: {error}"));
