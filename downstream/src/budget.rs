@@ -80,6 +80,12 @@ impl Charge {
         Self { budget: connection.budget().clone(), connection: Some(connection), bytes: 0 }
     }
 
+    /// Returns a charge of nothing for the same budget and the same connection, which may grow.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        Self { budget: self.budget.clone(), connection: self.connection.clone(), bytes: 0 }
+    }
+
     /// Takes more bytes.
     ///
     /// # Errors
@@ -136,6 +142,7 @@ mod tests {
         assert_eq!(one.grow(60), Ok(()));
         assert_eq!(two.grow(41), Err(Exhausted));
         assert_eq!((budget.used(), two.bytes()), (60, 0), "a refused charge takes nothing");
+        assert_eq!(two.beside().grow(41), Err(Exhausted), "it is the same budget");
         assert_eq!(two.grow(40), Ok(()));
         one.shrink(1000);
         assert_eq!((budget.used(), one.bytes()), (40, 0));

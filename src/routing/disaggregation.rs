@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::controller::KV_CONNECTOR;
 use crate::inference::api::{Api, Body};
-use crate::inference::disaggregation::{Connector, SplitRequest, Whole};
+use crate::inference::disaggregation::{Connector, Order, SplitRequest, Whole};
 use crate::inference::request::ParseError;
 use crate::kinds::ModelServerSpec;
 use crate::kinds::model_server::{InferenceEngine, KvConnectorKind};
@@ -83,6 +83,15 @@ impl Disaggregation {
             None => Split::Allowed { alone: self.decodes_alone() },
         };
         Ok((split, Some(request)))
+    }
+
+    /// Returns how many bodies that are made of a client's one exist at the same time.
+    pub fn bodies_at_once(self) -> usize {
+        match self {
+            Self::Legs(connector) if connector.protocol().order == Order::Together => 2,
+            Self::Legs(_) => 1,
+            Self::Sidecar => 0,
+        }
     }
 
     /// Returns whether a decode engine can do all of a request.

@@ -45,12 +45,19 @@ fn server_yaml(network: &Network, engine: &str, more: &str, pods: &[Pod]) -> Str
 
 /// Starts a router in front of these Pods.
 async fn start(network: Network, engine: &str, more: &str, scheduler: &str, pods: &[Pod]) -> Harness {
-    network.write("server.yaml", &server_yaml(&network, engine, more, pods));
+    let server = server_yaml(&network, engine, more, pods);
+    start_with(network, &server, scheduler, &[]).await
+}
+
+/// Starts a router with this ModelServer and its Pods, and with these flags.
+async fn start_with(network: Network, server: &str, scheduler: &str, flags: &[&str]) -> Harness {
+    network.write("server.yaml", server);
     network.write("route.yaml", &route_yaml("route", "public", "m"));
     // What is not YAML by its name is no manifest.
     let file = network.directory().join("scheduler.config");
     fs::write(&file, scheduler).unwrap();
-    network.start(&[&format!("--scheduler-config={}", file.display())]).await
+    let file = format!("--scheduler-config={}", file.display());
+    network.start(&[&[&*file], flags].concat()).await
 }
 
 async fn complete(harness: &Harness, more: Value) -> Answer {

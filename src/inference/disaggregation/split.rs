@@ -13,6 +13,9 @@ use super::handover::{Handover, HandoverError};
 use crate::inference::api::Api;
 use crate::inference::request::{ParseError, range_in, read_fields};
 
+/// The most bytes that a body gets in addition to the client's, without what a prefill hands over.
+const MAX_PARAMS: usize = 512;
+
 /// A request that may have its prompt computed by one engine and its text by another.
 #[derive(Clone, Debug)]
 pub struct SplitRequest {
@@ -143,6 +146,11 @@ impl SplitRequest {
     /// Returns the body for one engine that does all of it: the client's, without the engines' own language.
     pub fn alone(&self) -> Bytes {
         self.write(|kind| kind.decode, "")
+    }
+
+    /// Returns how many bytes a body for one of two engines may have; one with a handover has those in addition.
+    pub fn leg_length(&self) -> usize {
+        self.body.len() + MAX_PARAMS
     }
 
     /// Returns the body for the prefill engine, which computes the prompt and one token, and answers in one piece.

@@ -15,7 +15,7 @@ use kthena_router::routing::retry::{Next, Outcome};
 use kthena_router::scheduling::picker::{Legs, PickError};
 use kthena_router::scheduling::request::RequestFacts;
 use kthena_router_downstream::Refusal;
-use kthena_router_upstream::{AttemptError, Failure, Processed, Stage};
+use kthena_router_upstream::{AttemptError, Body, Failure, Processed, Stage};
 use tokio::time::sleep;
 use tracing::debug;
 
@@ -78,27 +78,28 @@ pub(super) async fn deliver(
         failure: None,
     };
     let exchange = &mut call.exchange;
+    let mut body = std::mem::replace(&mut outbound.body, Body::Gone);
     while let Some(legs) = course.pick(exchange).await? {
         if let Some(turn) = &mut exchange.turn {
             turn.0.note_reserved();
         }
         exchange.marks.sent.get_or_insert_with(Instant::now);
-        let limit = course.limit();
+        let (limit, to) = (course.limit(), (course.worker, &way.backend));
         let tried = match legs {
             Legs::One(lease) => {
                 (exchange.prefill, exchange.marks.decoding) = (None, None);
-                let sent = outbound.send(course.worker, &way.backend, &lease, Some(limit)).await;
-                legs::answered(sent, lease)
+                legs::answered(outbound.send(to, &lease, Some(limit), (&mut body, &[])).await, lease)
             }
             // Few requests have two legs, and the others do not carry the room for them.
             Legs::Two { prefill, decode } => {
+                outbound.charge_legs(way.backend.policy.disaggregation.map_or(0, Disaggregation::bodies_at_once))?;
                 let pair = (prefill, decode);
-                Box::pin(legs::send((course.worker, &way.backend), outbound, pair, limit, exchange)).await
+                Box::pin(legs::send(to, (outbound, &body), pair, limit, exchange)).await
             }
         };
         let (label, leg, outcome) = course.conclude(tried, exchange)?;
         let next = match leg {
-            _ if !outbound.body.is_there() => Next::Stop,
+            _ if !body.is_there() => Next::Stop,
             Leg::Answer => attempts.after(outcome),
             Leg::Prefill => attempts.after_prefill(outcome, course.may_go_alone()),
         };
@@ -110,6 +111,7 @@ pub(super) async fn deliver(
             Some(pause) => sleep(pause).await,
         }
     }
+    drop(body);
     outbound.release();
     course.end(exchange)
 }

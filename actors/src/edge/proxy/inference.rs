@@ -170,16 +170,14 @@ fn rename(outbound: &mut Outbound, understood: &Understood, model: &str) {
     }
 }
 
-/// Finds out whether two endpoints may work on a request; one that does all of it gets what is left of the body without the
-/// engines' own language.
+/// Finds out whether two endpoints may work on a request.
 fn split(policy: &PoolPolicy, api: Api, outbound: &mut Outbound) -> Result<Split, ProxyError> {
-    let (Some(disaggregation), Body::Whole(body)) = (policy.disaggregation, &mut outbound.body) else {
+    let (Some(disaggregation), Body::Whole(body)) = (policy.disaggregation, &outbound.body) else {
         return Ok(Split::default());
     };
     let (split, request) = disaggregation.split(api, body.clone()).map_err(NotUnderstood::from)?;
     if let Some(request) = request {
-        *body = request.alone();
-        outbound.split = Some(Box::new(request));
+        outbound.divide(request)?;
     }
     Ok(split)
 }

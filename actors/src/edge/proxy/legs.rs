@@ -39,6 +39,7 @@ use kthena_router::inference::disaggregation::{
 };
 use kthena_router::inference::health::Outcome as Health;
 use kthena_router::routing::disaggregation::{Disaggregation, PREFILLER_HEADER};
+use kthena_router_downstream::Charge;
 use kthena_router_upstream::{
     AnswerBody, Ask, AttemptError, Body, BodyError, Failure, Peer, Processed, Stage, Transport,
 };
@@ -76,8 +77,7 @@ pub(super) enum Tried {
 
 /// What an attempt is made with.
 struct Attempt<'a> {
-    worker: &'a Worker,
-    backend: &'a Backend,
+    to: (&'a Worker, &'a Backend),
     outbound: &'a Outbound,
     /// When it must have an answer.
     until: Instant,
@@ -85,17 +85,17 @@ struct Attempt<'a> {
 
 /// Has a request answered by a pair in no more time than `limit` to the head of the answer.
 pub(super) async fn send(
-    (worker, backend): (&Worker, &Backend),
-    outbound: &Outbound,
+    to: (&Worker, &Backend),
+    (outbound, body): (&Outbound, &Body),
     (prefill, decode): (Lease, Lease),
     limit: Duration,
     exchange: &mut Exchange,
 ) -> Tried {
-    let attempt = Attempt { worker, backend, outbound, until: Instant::now() + limit };
-    let (Some(Disaggregation::Legs(connector)), Some(split)) = (backend.policy.disaggregation, &outbound.split) else {
-        return attempt.by_sidecar(prefill, decode, exchange).await;
+    let attempt = Attempt { to, outbound, until: Instant::now() + limit };
+    let (Some(Disaggregation::Legs(connector)), Some(split)) = (to.1.policy.disaggregation, outbound.split()) else {
+        return attempt.by_sidecar(body, (prefill, decode), exchange).await;
     };
-    let transfer = Transfer::new(worker.draw_id(), prefill.endpoint().address.to_string());
+    let transfer = Transfer::new(to.0.draw_id(), prefill.endpoint().address.to_string());
     match connector.protocol().order {
         Order::Together => attempt.together(split, &transfer, (prefill, decode), exchange).await,
         Order::PrefillFirst => attempt.in_turn((connector, split), &transfer, (prefill, decode), exchange).await,
@@ -112,10 +112,8 @@ pub(super) fn answered(sent: Result<kthena_router_upstream::Answer, Failure>, le
 
 impl Attempt<'_> {
     /// Tells the sidecar of the endpoint that answers which one computes the prompt.
-    async fn by_sidecar(&self, prefill: Lease, decode: Lease, exchange: &mut Exchange) -> Tried {
-        let Body::Whole(body) = &self.outbound.body else {
-            return answered(Err(unsendable()), decode);
-        };
+    async fn by_sidecar(&self, body: &Body, (prefill, decode): (Lease, Lease), exchange: &mut Exchange) -> Tried {
+        let Body::Whole(body) = body else { return answered(Err(unsendable()), decode) };
         let socket = prefill.endpoint().socket().to_string();
         let Ok(socket) = HeaderValue::from_str(&socket) else { return answered(Err(unsendable()), decode) };
         let replaced = [(HeaderName::from_static(PREFILLER_HEADER), socket)];
@@ -139,14 +137,14 @@ impl Attempt<'_> {
         let prefilled = self.prefill(split, transfer, &prefill).await;
         exchange.note_prefill(prefill.endpoint(), began, prefilled.status());
         let mut prompt = None;
-        let handover = match prefilled {
-            Prefilled::Answered(answer) => {
+        let (handover, _charge) = match prefilled {
+            Prefilled::Answered(answer, charge) => {
                 prompt = counts(exchange, &answer);
-                Handover::read(connector, &answer)
+                (Handover::read(connector, &answer), charge)
             }
             Prefilled::Refused(upstream) => return refused(*upstream, prefill),
             Prefilled::Failed(failure) => return Tried::Failed(prefill, failure, Leg::Prefill),
-            Prefilled::TooLong => Err(HandoverError::TooLong),
+            Prefilled::TooLong => (Err(HandoverError::TooLong), None),
         };
         let mut body = handover.clone().and_then(|handover| split.decode(transfer, &handover));
         if connector == Connector::Mooncake
@@ -180,8 +178,9 @@ impl Attempt<'_> {
             body: Body::Empty,
             timeout: Some(self.until.saturating_duration_since(Instant::now())),
         };
-        let mut answer = self.worker.client.send(&peer, &mut ask).await.ok()?;
-        let answer = timeout_at(self.until.into(), read(&mut answer.body)).await.ok()?.ok()??;
+        let mut answer = self.to.0.client.send(&peer, &mut ask).await.ok()?;
+        let mut charge = self.outbound.more_charge();
+        let answer = timeout_at(self.until.into(), read(&mut answer.body, &mut charge)).await.ok()?.ok()??;
         match &engine_ids(&answer).ok()?[..] {
             [(_, id)] => Some(id.clone()),
             _ => None,
@@ -212,7 +211,7 @@ impl Attempt<'_> {
                 tokio::select! {
                     biased;
                     prefilled = &mut prefilling, if computed_answer.is_none() => match prefilled {
-                        Prefilled::Answered(answer) => computed_answer = Some(answer),
+                        Prefilled::Answered(answer, charge) => computed_answer = Some((answer, charge)),
                         failed => break Err(failed),
                     },
                     sent = &mut decoding, if answer.is_none() => match sent {
@@ -231,10 +230,10 @@ impl Attempt<'_> {
             computed(&prefill);
         }
         match ended {
-            Ok(sent) => answered(sent, decode).with(computed_answer.and_then(|answer| counts(exchange, &answer))),
+            Ok(sent) => answered(sent, decode).with(computed_answer.and_then(|(answer, _)| counts(exchange, &answer))),
             Err(Prefilled::Refused(upstream)) => refused(*upstream, prefill),
             Err(Prefilled::Failed(failure)) => Tried::Failed(prefill, failure, Leg::Prefill),
-            Err(Prefilled::TooLong | Prefilled::Answered(_)) => Tried::Unusable(prefill, HandoverError::TooLong),
+            Err(Prefilled::TooLong | Prefilled::Answered(..)) => Tried::Unusable(prefill, HandoverError::TooLong),
         }
     }
 
@@ -245,7 +244,7 @@ impl Attempt<'_> {
         replaced: &[(HeaderName, HeaderValue)],
     ) -> Result<kthena_router_upstream::Answer, Failure> {
         let rest = self.until.saturating_duration_since(Instant::now());
-        self.outbound.send_leg(self.worker, self.backend, lease, rest, (body, replaced)).await
+        self.outbound.send(self.to, lease, Some(rest), (&mut Body::Whole(body), replaced)).await
     }
 
     /// Has a prompt computed, and reads the whole answer.
@@ -259,23 +258,23 @@ impl Attempt<'_> {
             return Prefilled::Refused(Box::new(upstream));
         }
         let failed = |error| Prefilled::Failed(Failure { error, processed: Processed::Maybe, sends: upstream.sends });
-        let mut body = upstream.body;
-        match timeout_at(self.until.into(), read(&mut body)).await {
+        let (mut body, mut charge) = (upstream.body, self.outbound.more_charge());
+        match timeout_at(self.until.into(), read(&mut body, &mut charge)).await {
             Err(_) => failed(AttemptError::Timeout(Stage::Exchange)),
             Ok(Err(_)) => failed(AttemptError::Broken(ErrorKind::UnexpectedEof.into())),
             Ok(Ok(None)) => Prefilled::TooLong,
-            Ok(Ok(Some(answer))) => Prefilled::Answered(answer),
+            Ok(Ok(Some(answer))) => Prefilled::Answered(answer, charge),
         }
     }
 }
 
 /// What came of a prefill.
 enum Prefilled {
-    /// It was answered with this.
-    Answered(Bytes),
+    /// It was answered with this, which takes as much of the memory for requests.
+    Answered(Bytes, Option<Charge>),
     /// It was answered with an error.
     Refused(Box<kthena_router_upstream::Answer>),
-    /// It was answered with more than is read.
+    /// It was answered with more than is read, or than there is memory for.
     TooLong,
     /// It was not answered, or not to the end.
     Failed(Failure),
@@ -285,7 +284,7 @@ impl Prefilled {
     /// Returns the status, 0 without an answer.
     fn status(&self) -> u16 {
         match self {
-            Self::Answered(_) | Self::TooLong => 200,
+            Self::Answered(..) | Self::TooLong => 200,
             Self::Refused(answer) => answer.head.status.as_u16(),
             Self::Failed(_) => 0,
         }
@@ -327,11 +326,12 @@ fn unsendable() -> Failure {
     Failure { error: AttemptError::Unsendable("its body is gone"), processed: Processed::No, sends: 0 }
 }
 
-/// Reads a body; `None` for one that is longer than a prefill's may be.
-async fn read(body: &mut AnswerBody) -> Result<Option<Bytes>, BodyError> {
+/// Reads a body; `None` for one that is longer than a prefill's may be, or than there is memory for.
+async fn read(body: &mut AnswerBody, charge: &mut Option<Charge>) -> Result<Option<Bytes>, BodyError> {
     let mut whole = BytesMut::new();
     while let Some(piece) = poll_fn(|context| body.poll_chunk(context)).await.transpose()? {
-        if whole.len() + piece.len() > MAX_ANSWER {
+        let is_charged = charge.as_mut().is_none_or(|charge| charge.grow(piece.len()).is_ok());
+        if !is_charged || whole.len() + piece.len() > MAX_ANSWER {
             return Ok(None);
         }
         whole.extend_from_slice(&piece);

@@ -65,9 +65,9 @@ pub(super) fn send(call: &Call<'_>, backends: Vec<Backend>, outbound: &Outbound)
 async fn pass(worker: Rc<Worker>, backend: Backend, mut copy: Outbound, _room: OwnedSemaphorePermit) {
     let pool = &backend.pool;
     let Ok(Ok(legs)) = worker.pick((pool, &backend.picker), None, (&[], false), &mut None).await else { return };
-    let lease = legs.into_answering();
+    let (lease, mut body) = (legs.into_answering(), std::mem::replace(&mut copy.body, Body::Gone));
     let exchange = async {
-        match copy.send(&worker, &backend, &lease, None).await {
+        match copy.send((&worker, &backend), &lease, None, (&mut body, &[])).await {
             Ok(mut answer) => while let Some(Ok(_)) = answer.body.next().await {},
             Err(error) => debug!(pool = %pool.key, %error, "copy of a request failed"),
         }

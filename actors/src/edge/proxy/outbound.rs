@@ -2,12 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue, ORIGIN, UPGRADE};
 use http::uri::{Authority, PathAndQuery};
 use http::{Method, Uri};
 use kthena_router::inference::disaggregation::SplitRequest;
-use kthena_router_downstream::{Charge, Upgrade};
+use kthena_router_downstream::{Charge, Exhausted, Upgrade};
 use kthena_router_upstream::{Answer, Ask, Body, Failure, Peer};
 
 use super::backend::{Backend, Way};
@@ -28,7 +27,7 @@ pub(super) struct Outbound {
     /// The body.
     pub body: Body,
     /// What makes the bodies for two endpoints, where they may work on it together.
-    pub split: Option<Box<SplitRequest>>,
+    split: Option<Box<Split>>,
     /// The origin that the client names, whatever filters make of it.
     pub origin: Option<HeaderValue>,
     /// What the body takes of the memory for requests, until nobody is to get it any more.
@@ -41,6 +40,13 @@ pub(super) struct Outbound {
     rewritten: Option<String>,
     /// The host in place of its own.
     hostname: Option<String>,
+}
+
+/// A request that two endpoints may work on.
+struct Split {
+    request: SplitRequest,
+    /// Whether the bodies for both were counted.
+    is_charged: bool,
 }
 
 impl Outbound {
@@ -104,50 +110,74 @@ impl Outbound {
         Ok(client)
     }
 
-    /// Sends the request to an endpoint, and waits for the head of its answer: the one place that does, for every
-    /// attempt and every copy.
+    /// Sends the request to an endpoint with this body, and with headers in place of those with the same name, and waits for
+    /// the head of the answer: the one place that does, for every attempt, leg and copy. The body is left as far as
+    /// another attempt can be made with it.
     pub(super) async fn send(
-        &mut self,
-        worker: &Worker,
-        backend: &Backend,
+        &self,
+        (worker, backend): (&Worker, &Backend),
         lease: &Lease,
         timeout: Option<Duration>,
+        (body, replaced): (&mut Body, &[(HeaderName, HeaderValue)]),
     ) -> Result<Answer, Failure> {
         let peer = Peer { address: lease.endpoint().socket(), transport: backend.transport.clone() };
-        let body = std::mem::replace(&mut self.body, Body::Gone);
-        let mut ask = self.ask(lease, body, timeout);
-        let outcome = worker.client.send(&peer, &mut ask).await;
-        self.body = ask.body;
-        outcome
-    }
-
-    /// Sends one of several requests that are made of this one: with a body of its own, and with headers in place of those
-    /// with the same name.
-    pub(super) async fn send_leg(
-        &self,
-        worker: &Worker,
-        backend: &Backend,
-        lease: &Lease,
-        timeout: Duration,
-        (body, replaced): (Bytes, &[(HeaderName, HeaderValue)]),
-    ) -> Result<Answer, Failure> {
-        let peer = Peer { address: lease.endpoint().socket(), transport: backend.transport.clone() };
-        let mut ask = self.ask(lease, Body::Whole(body), Some(timeout));
-        ask.replaced = replaced;
-        worker.client.send(&peer, &mut ask).await
-    }
-
-    fn ask<'a>(&'a self, lease: &'a Lease, body: Body, timeout: Option<Duration>) -> Ask<'a> {
-        Ask {
+        let mut ask = Ask {
             method: &self.method,
             target: self.target(),
             host: if self.host().is_empty() { lease.authority().as_str() } else { self.host() },
             headers: &self.headers,
-            replaced: &[],
+            replaced,
             upgrade: self.upgrade.as_ref(),
-            body,
+            body: std::mem::replace(body, Body::Gone),
             timeout,
+        };
+        let outcome = worker.client.send(&peer, &mut ask).await;
+        *body = ask.body;
+        outcome
+    }
+
+    /// Has two endpoints work on the request, if they are picked; one that does all of it gets its body without the engines'
+    /// own language.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if there is no memory for that body beside the client's.
+    pub(super) fn divide(&mut self, request: SplitRequest) -> Result<(), Exhausted> {
+        let alone = request.alone();
+        if let (Body::Whole(body), Some(charge)) = (&self.body, &mut self.charge)
+            && body.as_ptr() != alone.as_ptr()
+        {
+            charge.grow(alone.len())?;
         }
+        self.body = Body::Whole(alone);
+        self.split = Some(Box::new(Split { request, is_charged: false }));
+        Ok(())
+    }
+
+    /// Returns what makes the bodies for two endpoints, where they may work on the request.
+    pub(super) fn split(&self) -> Option<&SplitRequest> {
+        self.split.as_ref().map(|split| &split.request)
+    }
+
+    /// Takes memory for so many bodies at once that are made of the client's, the first time that two endpoints are
+    /// picked.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if there is not as much.
+    pub(super) fn charge_legs(&mut self, at_once: usize) -> Result<(), Exhausted> {
+        if let (Some(split), Some(charge)) = (&mut self.split, &mut self.charge)
+            && !split.is_charged
+        {
+            charge.grow(at_once * split.request.leg_length())?;
+            split.is_charged = true;
+        }
+        Ok(())
+    }
+
+    /// Returns a charge of nothing beside that of the body, which may grow.
+    pub(super) fn more_charge(&self) -> Option<Charge> {
+        self.charge.as_ref().map(Charge::beside)
     }
 
     /// Gives back what the body takes of the memory: an endpoint has answered, and nobody else gets it.

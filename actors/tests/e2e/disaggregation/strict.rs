@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use simulated_engine::{Engine, EngineConfig, HandoverFault, KvConnector, KvRole, TransferCounts};
 
 use super::failures::outcomes;
-use super::{ALWAYS, PAIR, Pod, complete, decision, reserved, start};
+use super::{ALWAYS, PAIR, Pod, complete, decision, reserved, server_yaml, start, start_with};
 use crate::harness::{ENGINE_PORT, Harness, Network, PORT, read};
 use crate::wire::{Wire, post};
 
@@ -88,6 +88,35 @@ async fn every_connector_serves_every_api() {
             }
         }
         all_free(&format!("{spoken:?}"), &harness, &engines).await;
+    }
+}
+
+#[actix_web::test]
+async fn the_bodies_of_both_legs_are_counted_and_given_back() {
+    let prompt = "word ".repeat(200_000);
+    // The client's body is counted once, and that of each leg which exists at the same time.
+    for ((kind, more, connector), room, expected) in [
+        (CONNECTORS[0], 1_500_000, 503),
+        (CONNECTORS[0], 2_500_000, 200),
+        (CONNECTORS[5], 2_500_000, 503),
+        (CONNECTORS[5], 3_500_000, 200),
+    ] {
+        let case = format!("{connector:?} in {room} bytes");
+        let network = Network::new();
+        let engines = [
+            engine(&network, connector, PAIR[0].1, KvRole::Prefill).await,
+            engine(&network, connector, PAIR[1].1, KvRole::Decode).await,
+            engine(&network, connector, STORE, KvRole::Both).await,
+        ];
+        let server = server_yaml(&network, kind, more, &PAIR);
+        let harness = start_with(network, &server, ALWAYS, &[&format!("--max-buffered-bytes={room}")]).await;
+        for round in 0..3 {
+            let answer = complete(&harness, json!({"prompt": prompt})).await;
+            assert_eq!(answer.status, expected, "{case}, round {round}: {}", answer.text());
+        }
+        all_free(&case, &harness, &engines).await;
+        let answer = complete(&harness, json!({})).await;
+        assert_eq!(answer.status, 200, "{case}: a small one has room: {}", answer.text());
     }
 }
 
