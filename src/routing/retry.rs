@@ -15,8 +15,9 @@
 //!
 //! "Again" prefers endpoints that were not tried; an engine that has answered is never asked twice.
 //!
-//! Where two engines work on a request, one that cannot compute its prompt has not begun to answer it:
-//! [`Attempts::after_prefill`] gives such a request a further attempt, by a decode engine alone.
+//! Where two engines work on a request, an error of either may be the fault of the transfer between them, so that every
+//! status of 500 and more counts as "cannot serve now": [`Attempts::after_decode`]. And one that cannot compute a prompt has
+//! not begun to answer: [`Attempts::after_prefill`] gives such a request a further attempt, by a decode engine alone.
 
 use std::time::Duration;
 
@@ -154,10 +155,7 @@ impl Attempts<'_> {
     /// it, once, where it `may_go_alone`. A prompt at which connections broke twice may be what breaks engines: it
     /// gets no third one. Nothing follows where `attempts: 0` is written.
     pub fn after_prefill(&mut self, outcome: Outcome, may_go_alone: bool) -> Next {
-        let outcome = match outcome {
-            Outcome::Answered(500..) => Outcome::Answered(UNAVAILABLE[1]),
-            outcome => outcome,
-        };
+        let outcome = outcome.of_a_pair();
         let may_go_alone = may_go_alone
             && !self.alone
             && !matches!(outcome, Outcome::Broken | Outcome::Answered(..500))
@@ -169,6 +167,12 @@ impl Attempts<'_> {
             }
             next => next,
         }
+    }
+
+    /// Decides what follows when the endpoint that was to answer failed so, with a prompt that another one has computed, and
+    /// counts it: another pair, whatever the status of 500 and more, because the prompt may not have reached it.
+    pub fn after_decode(&mut self, outcome: Outcome) -> Next {
+        self.after(outcome.of_a_pair())
     }
 
     fn as_written(&mut self, written: &Written, outcome: Outcome) -> Next {
@@ -209,6 +213,16 @@ impl Attempts<'_> {
 
     fn another(&mut self) -> Next {
         spend(&mut self.moves, MOVES, Next::Other(Duration::ZERO)).unwrap_or(Next::Stop)
+    }
+}
+
+impl Outcome {
+    /// Returns what it is to the policy where two endpoints work on a request: an error may be the fault of the other one.
+    fn of_a_pair(self) -> Self {
+        match self {
+            Self::Answered(500..) => Self::Answered(UNAVAILABLE[1]),
+            outcome => outcome,
+        }
     }
 }
 
@@ -266,6 +280,27 @@ mod tests {
             ("what is no HTTP will not become it", &engines, Inference, Malformed, vec![]),
         ] {
             assert_eq!(course(policy, repeatable, false, outcome), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_decode_that_fails_is_followed_by_another_pair() {
+        use Outcome::{Answered, Broken, Late};
+        let (never, twice) = (RetryPolicy::of_engines(0, PAUSE), RetryPolicy::of_engines(2, PAUSE));
+        let engines = RetryPolicy::Engines;
+        let [other, paused] = [NOW, PAUSE].map(Next::Other);
+        for (case, policy, outcome, expected) in [
+            ("any error, by default", &engines, Answered(500), vec![other, other]),
+            ("the same, as written", &twice, Answered(501), vec![paused, paused]),
+            ("the same, where nothing may follow", &never, Answered(500), vec![]),
+            ("what the client did wrong is its own", &engines, Answered(400), vec![]),
+            ("a poisonous prompt sees two engines at most", &engines, Broken, vec![other]),
+            ("an engine that hangs", &engines, Late, vec![]),
+        ] {
+            let mut attempts = policy.begin(Repeatable::Inference, false);
+            let course = std::iter::from_fn(|| Some(attempts.after_decode(outcome)));
+            let course: Vec<_> = course.take_while(|next| *next != Next::Stop).take(9).collect();
+            assert_eq!(course, expected, "{case}");
         }
     }
 

@@ -85,6 +85,7 @@ pub(super) async fn deliver(
         }
         exchange.marks.sent.get_or_insert_with(Instant::now);
         let (limit, to) = (course.limit(), (course.worker, &way.backend));
+        let is_pair = matches!(legs, Legs::Two { .. });
         let tried = match legs {
             Legs::One(lease) => {
                 (exchange.prefill, exchange.marks.decoding) = (None, None);
@@ -100,6 +101,7 @@ pub(super) async fn deliver(
         let (label, leg, outcome) = course.conclude(tried, exchange)?;
         let next = match leg {
             _ if !body.is_there() => Next::Stop,
+            Leg::Answer if is_pair => attempts.after_decode(outcome),
             Leg::Answer => attempts.after(outcome),
             Leg::Prefill => attempts.after_prefill(outcome, course.may_go_alone()),
         };

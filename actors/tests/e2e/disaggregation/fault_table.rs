@@ -257,11 +257,12 @@ async fn a_client_that_leaves_frees_both_engines_wherever_they_are() {
 #[actix_web::test]
 async fn a_pair_that_fails_is_followed_by_another_one() {
     type Fail = fn(&mut Fleet);
-    let failures: [(&str, Fail); 6] = [
+    let failures: [(&str, Fail); 7] = [
         ("a prefill engine is gone", |fleet| drop(fleet.prefills.remove(0))),
         ("a prefill is answered with 500", |fleet| answers(prefill(fleet), 500)),
         ("a prefill's connection is reset", |fleet| prefill(fleet).faults().set_reset(true)),
         ("a decode engine is gone", |fleet| drop(fleet.decodes.remove(0))),
+        ("a decode is answered with 500", |fleet| answers(decode(fleet), 500)),
         ("a decode is answered with 503", |fleet| answers(decode(fleet), 503)),
         ("a decode's connection is reset", |fleet| decode(fleet).faults().set_reset(true)),
     ];
