@@ -101,6 +101,8 @@ pub mod reason {
     pub const INVALID: &str = "Invalid";
     /// A reference to certificates of authorities is of another kind than ConfigMap.
     pub const INVALID_CA_CERTIFICATE_KIND: &str = "InvalidCACertificateKind";
+    /// A Pod says in a way that cannot be read where its engine is met.
+    pub const INVALID_BOOTSTRAP_PORT: &str = "InvalidBootstrapPort";
     /// A ConfigMap with certificates of authorities is missing or cannot be read.
     pub const INVALID_CA_CERTIFICATE_REF: &str = "InvalidCACertificateRef";
     /// A Secret with a certificate is missing or cannot be read.

@@ -20,7 +20,7 @@ use crate::routing::http::route::HttpRoute;
 use crate::routing::models::route::{Route, Server};
 
 pub use digests::{
-    BackendTlsPolicyFacts, Channel, ConfigMapFacts, DefinitionFacts, EndpointSliceFacts, GATEWAY_NAME,
+    BOOTSTRAP_PORTS, BackendTlsPolicyFacts, Channel, ConfigMapFacts, DefinitionFacts, EndpointSliceFacts, GATEWAY_NAME,
     GatewayClassFacts, GatewayFacts, InferenceObjectiveFacts, InferencePoolFacts, ListenerSetFacts, MANAGED_BY,
     ModelRewriteFacts, PodFacts, ProvidedFacts, SecretFacts, ServiceFacts, ServicePort, SliceEndpoint, SlicePort,
 };

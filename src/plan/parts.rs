@@ -17,7 +17,7 @@ use crate::kinds::model_server::PdGroup;
 use crate::object::ObjectKey;
 use crate::scheduling::endpoint::Role;
 use crate::selector::{Labels, has_all};
-use crate::world::PodFacts;
+use crate::world::{BOOTSTRAP_PORTS, PodFacts};
 
 /// The label by which Pods of an InferencePool tell their role: `prefill`, `decode`, `prefill-decode` or `both`.
 pub const ROLE_LABEL: &str = "llm-d.ai/role";
@@ -58,6 +58,8 @@ pub struct Parts {
     pub ungrouped: Vec<Arc<str>>,
     /// The Pods that have no role; they get no requests.
     pub idle: Vec<Arc<str>>,
+    /// The Pods that prefill and say in a way that cannot be read where they are met.
+    pub unmet: Vec<Arc<str>>,
 }
 
 /// The Pods that work together.
@@ -146,6 +148,23 @@ impl<'w> Sorter<'w> {
         Part::Endpoint(role, Some(group))
     }
 
+    /// Returns where the engines of a Pod meet those that decode, one port for all of its ports or one for each of them;
+    /// none where it does not say, or nobody has to be told.
+    pub(super) fn bootstrap_ports(
+        &mut self,
+        key: &ObjectKey,
+        pod: &PodFacts,
+        (role, ports): (Role, usize),
+    ) -> Vec<u16> {
+        let Some(text) = pod.bootstrap_ports.as_deref().filter(|_| role == Role::Prefill) else { return Vec::new() };
+        let port = |text: &str| text.trim().parse::<u16>().ok().filter(|port| *port > 0);
+        let read: Option<Vec<u16>> = text.split(',').map(port).collect();
+        read.filter(|read| read.len() == 1 || read.len() == ports).unwrap_or_else(|| {
+            self.parts.unmet.push(Arc::clone(&key.name));
+            Vec::new()
+        })
+    }
+
     /// Returns what the Pods are; `None` in a pool that does not disaggregate.
     pub(super) fn finish(self) -> Option<Parts> {
         (!matches!(self.sharing, Sharing::None)).then_some(self.parts)
@@ -216,6 +235,11 @@ impl Parts {
         if !self.ungrouped.is_empty() {
             let message = format!("{} without the label of `groupKey`, which get no requests", pods(&self.ungrouped));
             problems.push(Problem::new(reason::GROUP_MISSING, message));
+        }
+        if !self.unmet.is_empty() {
+            let annotations = BOOTSTRAP_PORTS.map(|name| format!("`{name}`")).join(" or ");
+            let message = format!("{} with an annotation {annotations} that is no port", pods(&self.unmet));
+            problems.push(Problem::new(reason::INVALID_BOOTSTRAP_PORT, message));
         }
         if self.groups.is_empty() {
             problems.push(Problem::new(reason::GROUP_INCOMPLETE, "no selected Pod has a role in a group"));

@@ -119,11 +119,13 @@ impl<'w> Selected<'w> {
         for (key, pod) in &self.pods {
             let address = pod.address.filter(|_| is_ready(pod, controller));
             let Part::Endpoint(role, group) = sorter.sort(key, pod, address.is_some()) else { continue };
+            let bootstrap = sorter.bootstrap_ports(key, pod, (role, selection.ports.len()));
             let Some(address) = address else { continue };
             self.endpoints.extend(selection.ports.iter().zip(0..).map(|(port, rank)| Endpoint {
                 rank,
                 role,
                 group: group.clone(),
+                bootstrap_port: bootstrap.get(usize::from(rank)).or_else(|| bootstrap.first()).copied(),
                 incarnation: pod.incarnation.clone(),
                 ..Endpoint::new((*key).clone(), address, *port)
             }));

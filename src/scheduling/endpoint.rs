@@ -33,6 +33,9 @@ pub struct Endpoint {
     /// The group whose prefill and decode endpoints work together, where a ModelServer has such groups.
     #[serde(serialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub group: Option<Arc<str>>,
+    /// Where the engine meets those that decode what it has computed, unless it is where all do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bootstrap_port: Option<u16>,
     /// Which life of the Pod this is: its UID and, after a space, when its newest container started. An engine that was started anew has an empty cache, and is another endpoint.
     #[serde(serialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub incarnation: Option<Arc<str>>,
@@ -110,7 +113,7 @@ pub struct Candidate<'e> {
 impl Endpoint {
     /// Makes an endpoint of which no more is known than where it is.
     pub fn new(pod: ObjectKey, address: IpAddr, port: u16) -> Self {
-        Self { pod, address, port, rank: 0, role: Role::Whole, group: None, incarnation: None }
+        Self { pod, address, port, rank: 0, role: Role::Whole, group: None, bootstrap_port: None, incarnation: None }
     }
 
     /// Returns when the newest container of this life of the Pod started, in seconds since 1970, if that is known.

@@ -21,8 +21,8 @@ use crate::routing::models::route::{Route, Server};
 pub use provided::{GATEWAY_NAME, MANAGED_BY, ProvidedFacts};
 
 pub use core::{
-    Channel, ConfigMapFacts, DefinitionFacts, EndpointSliceFacts, PodFacts, SecretFacts, ServiceFacts, ServicePort,
-    SliceEndpoint, SlicePort,
+    BOOTSTRAP_PORTS, Channel, ConfigMapFacts, DefinitionFacts, EndpointSliceFacts, PodFacts, SecretFacts, ServiceFacts,
+    ServicePort, SliceEndpoint, SlicePort,
 };
 
 mod core;

@@ -116,6 +116,34 @@ fn pods_that_cannot_be_paired_are_named() {
 }
 
 #[test]
+fn a_pod_says_where_its_engine_is_met() {
+    let (prefill, decode) = (", group: a, role: prefill", ", group: a, role: decode");
+    for (annotation, labels, expected, is_read) in [
+        ("", prefill, None, true),
+        ("sglang.ai/bootstrap-port: '9001'", prefill, Some(9001), true),
+        ("vllm.ai/bootstrap-port: ' 9002 '", prefill, Some(9002), true),
+        ("vllm.ai/bootstrap-port: '9002', sglang.ai/bootstrap-port: '9001'", prefill, Some(9001), true),
+        ("sglang.ai/bootstrap-port: '9001'", decode, None, true),
+        ("sglang.ai/bootstrap-port: '0'", prefill, None, false),
+        ("sglang.ai/bootstrap-port: '9001,9002'", prefill, None, false),
+        ("sglang.ai/bootstrap-port: nine", prefill, None, false),
+    ] {
+        let named = |name: &str, labels: &str| plain_pod(name, labels);
+        let other = if labels == prefill { decode } else { prefill };
+        let pod = named("x", labels).replace("uid: x,", &format!("uid: x, annotations: {{{annotation}}},"));
+        let plan = plan_of(&(SERVER.to_owned() + &pod + &named("other", other)));
+        let endpoint = plan.pools[0].endpoints.iter().find(|endpoint| &*endpoint.pod.name == "x").unwrap();
+        assert_eq!(endpoint.bootstrap_port, expected, "{annotation}");
+        let (status, reason, message) = paired(&plan);
+        assert_eq!(status, is_read, "{annotation}: {message}");
+        if !is_read {
+            assert_eq!(reason, "InvalidBootstrapPort");
+            assert!(message.contains("the Pod `x`") && message.contains("sglang.ai/bootstrap-port"), "{message}");
+        }
+    }
+}
+
+#[test]
 fn a_pod_with_the_labels_of_both_roles_decodes_and_is_named() {
     let server = SERVER.replace("prefillLabels: {role: prefill}", "prefillLabels: {computes: prompts}");
     let pods = plain_pod("x", ", group: a, role: decode, computes: prompts")

@@ -24,6 +24,10 @@ const BUNDLE_VERSION: &str = "gateway.networking.k8s.io/bundle-version";
 /// The annotation beside it that names their channel.
 const CHANNEL: &str = "gateway.networking.k8s.io/channel";
 
+/// The annotations by which Pods tell other routers, too, where their engines meet those that decode what they have
+/// computed: a port, or one for each port that is served, between commas. The first one counts.
+pub const BOOTSTRAP_PORTS: [&str; 2] = ["sglang.ai/bootstrap-port", "vllm.ai/bootstrap-port"];
+
 /// The label of an EndpointSlice that names its Service.
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
@@ -42,6 +46,8 @@ pub struct PodFacts {
     pub phase: Option<String>,
     /// The Node that the Pod runs on.
     pub node: Option<String>,
+    /// Where its engine meets those that decode what it has computed, as an annotation of the Pod says it.
+    pub bootstrap_ports: Option<Arc<str>>,
     /// Which life of the Pod this is: its UID and when the newest of its containers started. It changes when the Pod is
     /// made anew and when a container is restarted, and what was in the memory of an engine is gone.
     pub incarnation: Option<Arc<str>>,
@@ -154,6 +160,8 @@ impl Digest for Pod {
 
     fn digest(self) -> Self::Stored {
         let status = self.status.unwrap_or_default();
+        let annotated = |name: &&str| self.metadata.annotations.as_ref()?.get(*name).map(|ports| ports.as_str().into());
+        let bootstrap_ports = BOOTSTRAP_PORTS.iter().find_map(annotated);
         let incarnation = incarnation(self.metadata.uid.as_deref(), &status);
         let ready = status.conditions.filter(|conditions| !conditions.is_empty()).map(|conditions| {
             conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
@@ -165,6 +173,7 @@ impl Digest for Pod {
             terminating: self.metadata.deletion_timestamp.is_some(),
             phase: status.phase,
             node: self.spec.and_then(|spec| spec.node_name),
+            bootstrap_ports,
             incarnation,
         }
     }

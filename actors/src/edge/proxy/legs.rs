@@ -35,10 +35,12 @@ use bytes::{Bytes, BytesMut};
 use http::Method;
 use http::header::{ACCEPT_ENCODING, HeaderMap, HeaderName, HeaderValue};
 use kthena_router::inference::disaggregation::{
-    Connector, Handover, HandoverError, MAX_ANSWER, Order, PromptCounts, SplitRequest, Transfer, engine_ids,
+    BOOTSTRAP_PORT, Connector, Handover, HandoverError, MAX_ANSWER, Order, PromptCounts, SplitRequest, Transfer,
+    engine_ids,
 };
 use kthena_router::inference::health::Outcome as Health;
 use kthena_router::routing::disaggregation::{Disaggregation, PREFILLER_HEADER};
+use kthena_router::scheduling::endpoint::Endpoint;
 use kthena_router_downstream::Charge;
 use kthena_router_upstream::{
     AnswerBody, Ask, AttemptError, Body, BodyError, Failure, Peer, Processed, Stage, Transport,
@@ -95,7 +97,9 @@ pub(super) async fn send(
     let (Some(Disaggregation::Legs(connector)), Some(split)) = (to.1.policy.disaggregation, outbound.split()) else {
         return attempt.by_sidecar(body, (prefill, decode), exchange).await;
     };
-    let transfer = Transfer::new(to.0.draw_id(), prefill.endpoint().address.to_string());
+    let Endpoint { address, bootstrap_port, .. } = **prefill.endpoint();
+    let bootstrap_port = bootstrap_port.unwrap_or(BOOTSTRAP_PORT);
+    let transfer = Transfer { bootstrap_port, ..Transfer::new(to.0.draw_id(), address.to_string()) };
     match connector.protocol().order {
         Order::Together => attempt.together(split, &transfer, (prefill, decode), exchange).await,
         Order::PrefillFirst => attempt.in_turn((connector, split), &transfer, (prefill, decode), exchange).await,

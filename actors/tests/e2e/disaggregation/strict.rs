@@ -24,10 +24,20 @@ const STORE: u8 = 30;
 
 /// Starts an engine of a role.
 async fn engine(network: &Network, connector: KvConnector, host: u8, kv_role: KvRole) -> Engine {
+    engine_at(network, (connector, 8998), host, kv_role).await
+}
+
+/// Starts an engine of a role that others meet at a port.
+async fn engine_at(
+    network: &Network,
+    (connector, bootstrap_port): (KvConnector, u16),
+    host: u8,
+    kv_role: KvRole,
+) -> Engine {
     let config = EngineConfig {
         kv_connector: Some(connector),
         kv_role,
-        kv_bootstrap_port: Some(8998),
+        kv_bootstrap_port: Some(bootstrap_port),
         kv_store: Some((network.host(STORE), ENGINE_PORT).into()),
         record: true,
         ..EngineConfig::new("m")
@@ -88,6 +98,24 @@ async fn every_connector_serves_every_api() {
             }
         }
         all_free(&format!("{spoken:?}"), &harness, &engines).await;
+    }
+}
+
+#[actix_web::test]
+async fn engines_are_met_where_their_pods_say() {
+    for (annotation, (kind, more, connector)) in
+        [("sglang.ai/bootstrap-port", CONNECTORS[5]), ("vllm.ai/bootstrap-port", CONNECTORS[3])]
+    {
+        let network = Network::new();
+        let prefill = engine_at(&network, (connector, 9123), PAIR[0].1, KvRole::Prefill).await;
+        let decode = engine(&network, connector, PAIR[1].1, KvRole::Decode).await;
+        let server = server_yaml(&network, kind, more, &PAIR)
+            .replace("metadata: {name: p,", &format!("metadata: {{name: p, annotations: {{{annotation}: '9123'}},"));
+        let harness = start_with(network, &server, ALWAYS, &[]).await;
+        let answer = complete(&harness, json!({})).await;
+        assert_eq!((answer.status, answer.answered_by()), (200, "m".to_owned()), "{annotation}");
+        let counts = (prefill.transfers().prefills, decode.transfers().decodes, decode.transfers().refused);
+        assert_eq!(counts, (1, 1, 0), "{annotation}");
     }
 }
 
