@@ -28,8 +28,8 @@ pub struct Verdict {
     pub accepted: Condition,
     /// `ResolvedRefs`.
     pub resolved_refs: Condition,
-    /// One of the [occasional](kind::OCCASIONAL) conditions, where it holds.
-    pub occasional: Option<Condition>,
+    /// The [occasional](kind::OCCASIONAL) conditions that it has now.
+    pub occasional: Vec<Condition>,
 }
 
 /// What is wrong with something, as a condition says it.
@@ -234,7 +234,7 @@ impl Condition {
 impl Verdict {
     /// Makes a verdict without an occasional condition.
     pub const fn new(accepted: Condition, resolved_refs: Condition) -> Self {
-        Self { accepted, resolved_refs, occasional: None }
+        Self { accepted, resolved_refs, occasional: Vec::new() }
     }
 
     /// Iterates over the conditions.

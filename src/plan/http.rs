@@ -127,5 +127,5 @@ fn verdict(route: &HttpRoute, entry: &HttpEntry, validity: Validity, accepted: C
         Validity::Invalid | Validity::Unusable => (Condition::judge(kind::ACCEPTED, reason::ACCEPTED, &faults), None),
     };
     let resolved_refs = Condition::judge(kind::RESOLVED_REFS, reason::RESOLVED_REFS, &entry.faults);
-    Verdict { accepted, resolved_refs, occasional }
+    Verdict { accepted, resolved_refs, occasional: Vec::from_iter(occasional) }
 }

@@ -64,7 +64,7 @@ struct Known {
     unresolved: Option<Problem>,
     /// What it asks for and does not get.
     unserved: Option<Condition>,
-    /// Why some of its Pods cannot be paired.
+    /// Whether its Pods can be paired, where they share the work on a request.
     paired: Option<Condition>,
 }
 
@@ -112,7 +112,7 @@ impl InferencePools {
         for ((key, facts, picker), selected) in used.into_iter().zip(select(world, controller, &selections)) {
             if let Some(known) = known.get_mut(key) {
                 known.index = Some(PoolIndex(pools.len()));
-                known.paired = selected.parts.as_ref().map(Parts::condition).filter(Condition::is_bad_news);
+                known.paired = selected.parts.as_ref().map(Parts::condition);
             }
             pools.push(pool(key, facts, picker, requests.remove(key), selected));
         }
@@ -148,7 +148,7 @@ impl InferencePools {
     ) -> BTreeMap<ObjectKey, InferencePoolReport> {
         let report = |(key, pool): (&ObjectKey, &Known)| {
             let verdict = Verdict {
-                occasional: pool.unserved.clone().or_else(|| pool.paired.clone()),
+                occasional: pool.unserved.iter().chain(&pool.paired).cloned().collect(),
                 ..Verdict::new(
                     Condition::judge(kind::ACCEPTED, reason::ACCEPTED, &pool.faults),
                     Condition::judge(kind::RESOLVED_REFS, reason::RESOLVED_REFS, &pool.unresolved),

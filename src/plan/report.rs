@@ -233,7 +233,7 @@ impl RouteReport {
         };
         let redis = route.limits.as_ref().and_then(|limits| limits.redis.as_ref());
         let occasional = redis.filter(|redis| redis_away.contains(*redis)).map(|redis| Condition::unlimited(redis));
-        let verdict = Verdict { occasional, ..Verdict::new(accepted, resolved) };
+        let verdict = Verdict { occasional: Vec::from_iter(occasional), ..Verdict::new(accepted, resolved) };
         Self { generation: route.record.generation, verdict, parents: Vec::new() }
     }
 

@@ -76,6 +76,20 @@ async fn a_pool_in_which_nobody_only_prefills_is_as_any_other() {
 }
 
 #[actix_web::test]
+async fn the_status_of_a_pool_says_whether_its_pods_can_be_paired() {
+    for (roles, expected) in [
+        (["llm-d.ai/role: prefill", "llm-d.ai/role: decode"], "1 pairs in 1 groups"),
+        (["llm-d.ai/role: prefill", "llm-d.ai/role: prefill"], "no decode Pod in the group `all`"),
+    ] {
+        let annotation = "networking.serving.volcano.sh/kv-connector: nonsense";
+        let (harness, ..) = start(annotation, roles).await;
+        let told = harness.dump("inferencepools").await.text();
+        assert!(told.contains(expected) && told.contains("Paired"), "{told}");
+        assert!(told.contains("UnservedFields"), "the one does not hide the other: {told}");
+    }
+}
+
+#[actix_web::test]
 async fn an_annotation_that_means_nothing_is_told_and_leaves_the_sidecar() {
     let annotation = "networking.serving.volcano.sh/kv-connector: nonsense";
     let (harness, _prefill, _decode) = start(annotation, ["llm-d.ai/role: prefill", "llm-d.ai/role: decode"]).await;
