@@ -70,7 +70,7 @@ impl Disaggregation {
         let connector = match self {
             Self::Legs(connector) => connector,
             Self::Sidecar if api.traits().generates && api.traits().repeatable => {
-                return Ok((Split::Allowed { alone: true }, None));
+                return Ok((Split::Allowed { alone: true, anywhere: false }, None));
             }
             Self::Sidecar => return Ok((Split::Never(Whole::Api.label()), None)),
         };
@@ -80,7 +80,7 @@ impl Disaggregation {
         let request = SplitRequest::read(connector, api, body)?;
         let split = match request.whole() {
             Some(whole) => Split::Never(whole.label()),
-            None => Split::Allowed { alone: self.decodes_alone() },
+            None => Split::Allowed { alone: self.decodes_alone(), anywhere: connector.protocol().prefills_alone },
         };
         Ok((split, Some(request)))
     }

@@ -41,6 +41,8 @@ pub enum Split {
     Allowed {
         /// Whether an endpoint that decodes may also do all of it.
         alone: bool,
+        /// Whether one that prefills may, too.
+        anywhere: bool,
     },
 }
 

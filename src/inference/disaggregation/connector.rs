@@ -43,6 +43,8 @@ pub struct Protocol {
     pub order: Order,
     /// Whether a decode engine computes a prompt itself that nobody has prefilled.
     pub decodes_alone: bool,
+    /// Whether a prefill engine does whole requests as well, which nobody has told it to compute for another one.
+    pub prefills_alone: bool,
     /// Whether a prefill must have named what it holds, or else the decode engine would silently compute it again.
     pub(super) hands_over: bool,
     /// Whether a transfer serves one sequence only: several samples or prompts would read blocks that the first one

@@ -18,6 +18,7 @@ pub(super) static MOONCAKE: Protocol = Protocol {
     name: "mooncake",
     order: Order::PrefillFirst,
     decodes_alone: true,
+    prefills_alone: true,
     hands_over: true,
     one_sequence: true,
     pairs_samples: false,

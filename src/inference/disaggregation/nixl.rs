@@ -12,6 +12,7 @@ pub(super) static NIXL: Protocol = Protocol {
     name: "nixl",
     order: Order::PrefillFirst,
     decodes_alone: true,
+    prefills_alone: true,
     hands_over: true,
     one_sequence: true,
     pairs_samples: false,

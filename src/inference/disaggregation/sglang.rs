@@ -10,6 +10,7 @@ pub(super) static SGLANG: Protocol = Protocol {
     name: "sglang",
     order: Order::Together,
     decodes_alone: false,
+    prefills_alone: false,
     hands_over: false,
     one_sequence: false,
     pairs_samples: true,

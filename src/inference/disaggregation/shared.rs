@@ -17,6 +17,7 @@ const fn protocol(name: &'static str) -> Protocol {
         name,
         order: Order::PrefillFirst,
         decodes_alone: true,
+        prefills_alone: false,
         hands_over: false,
         one_sequence: false,
         pairs_samples: false,

@@ -5,7 +5,8 @@
 //! 1. Those that only prefill are set apart; the others are candidates to answer. Filters narrow both sides, and a session
 //!    keeps its own endpoint among those that answer.
 //! 2. Where one endpoint may do all of the request, the best one for that is found, and
-//!    [`RemotePrefill`](super::super::plugins::remote_prefill::RemotePrefill) says whether the prompt stays with it.
+//!    [`RemotePrefill`](super::super::plugins::remote_prefill::RemotePrefill) says whether the prompt stays with it. A short
+//!    prompt that would stay anyway may go to those that prefill as well, where the connector lets them answer.
 //! 3. Else those that prefill are rated with the request as it is: by what waits there and by what of the prompt is cached.
 //!    Those that answer are rated as if the prompt were computed but for its transfer, which leaves their load, after those
 //!    without room for the prompt were left out. Of all pairs within one group the one with the highest sum wins: a
@@ -57,7 +58,7 @@ impl Picker {
         self.narrow(request, pool, candidates, witness)?;
         let mut why = match request.split {
             Split::Never(why) => Some(why),
-            Split::Allowed { alone } => match self.find_others(request, pool, (candidates, &mut others), witness) {
+            Split::Allowed { alone, .. } => match self.find_others(request, pool, (candidates, &mut others), witness) {
                 Ok(()) => None,
                 Err(error) if !alone => return Err(error),
                 Err(PickError::AllTried) => Some("prefill_failed"),
@@ -69,9 +70,12 @@ impl Picker {
             others.retain(|other| candidates.iter().any(|candidate| works_with(candidate, other)));
             why = why.or_else(|| others.is_empty().then_some(NO_PREFILL));
         }
-        if why.is_none() && request.split == (Split::Allowed { alone: false }) {
+        if why.is_none() && needs_pair(request) {
             witness.split(&Course { why: Course::REMOTE, ..Course::default() });
             return Ok(self.pick_pair(request, pool, (candidates, &others), rng, witness));
+        }
+        if why.is_none() && request.session.is_none() && self.remote.leaves_anywhere(request) {
+            candidates.extend_from_slice(&others);
         }
         let totals = self.totals(request, pool, candidates, witness);
         let (place, ties) = best(&totals, rng);
@@ -105,7 +109,7 @@ impl Picker {
         if others.is_empty() {
             return Err(PickError::NoPair);
         }
-        if request.split == (Split::Allowed { alone: false }) {
+        if needs_pair(request) {
             leave_paired(candidates, others, witness);
         }
         Ok(())
@@ -170,6 +174,11 @@ fn bests(others: &[Candidate<'_>], totals: &[f32], rng: &mut impl Rng) -> Vec<Be
 
 fn leave_paired<'e>(candidates: &mut Vec<Candidate<'e>>, others: &[Candidate<'e>], witness: &mut impl Witness) {
     retain(candidates, PAIR, |candidate| others.iter().any(|other| works_with(candidate, other)), witness);
+}
+
+/// Returns whether nobody can do all of a request.
+fn needs_pair(request: &PickRequest<'_>) -> bool {
+    matches!(request.split, Split::Allowed { alone: false, .. })
 }
 
 /// Returns whether two endpoints are of one group.

@@ -16,14 +16,18 @@
 //! | `minUncachedTokens` | 256 | prompts with fewer tokens to compute stay |
 //! | `legMilliseconds` | 20 | what a second request costs, with all that engines do to arrange a transfer |
 //! | `transferTokensPerSecond` | 100 000 | 13 GB/s for a model with 128 KiB for each token |
+//! | `shortAnywhere` | 1 | prompts of fewer than `minUncachedTokens` tokens may be answered by endpoints that prefill; 0: never |
 //! | `always` | 0 | 1: every prompt that may be computed elsewhere is |
+//!
+//! `shortAnywhere` keeps a fleet with roles as quick with short prompts as one without: their answers hardly disturb those
+//! that compute long prompts, and go where the least waits. It holds where the connector's prefill engines can answer.
 //!
 //! It is no score, and is configured like one: `pluginConfig: [{name: remote-prefill, args: {…}}]`.
 
 use super::arguments::{Arguments, BadArgument};
 use super::expected_wait::{mean_pace, rate_of};
 use crate::scheduling::endpoint::{Candidate, PoolFacts};
-use crate::scheduling::request::PickRequest;
+use crate::scheduling::request::{PickRequest, Split};
 use crate::scheduling::witness::Course;
 
 /// What each request at an endpoint adds to the weight of a token that it has to compute, and the largest such weight.
@@ -38,13 +42,15 @@ pub struct RemotePrefill {
     leg: f32,
     /// Tokens whose part of a KV cache is transferred in a second.
     transfer: f32,
+    /// Whether short prompts may be answered by endpoints that prefill.
+    short_anywhere: bool,
     /// Whether all prompts are computed elsewhere that may be.
     always: bool,
 }
 
 impl Default for RemotePrefill {
     fn default() -> Self {
-        Self { min_uncached: 256, leg: 0.02, transfer: 100_000.0, always: false }
+        Self { min_uncached: 256, leg: 0.02, transfer: 100_000.0, short_anywhere: true, always: false }
     }
 }
 
@@ -68,7 +74,15 @@ impl RemotePrefill {
         #[expect(clippy::cast_precision_loss, reason = "an estimate needs no more than seven digits")]
         let (leg, transfer) = (leg as f32 / 1000.0, transfer as f32);
         let min_uncached = arguments.count_or_none("minUncachedTokens", default.min_uncached)?;
-        Ok(Self { min_uncached, leg, transfer, always: arguments.part("always", 0.0)? > 0.5 })
+        let short_anywhere = arguments.part("shortAnywhere", 1.0)? > 0.5;
+        Ok(Self { min_uncached, leg, transfer, short_anywhere, always: arguments.part("always", 0.0)? > 0.5 })
+    }
+
+    /// Returns whether a request may as well be answered by an endpoint that prefills: its prompt is so short that no other
+    /// endpoint would be asked to compute it.
+    pub fn leaves_anywhere(&self, request: &PickRequest<'_>) -> bool {
+        let may = matches!(request.split, Split::Allowed { anywhere: true, .. });
+        may && self.short_anywhere && !self.always && request.tokens < self.min_uncached
     }
 
     /// Decides for a request that `here` would do alone, and whose prompt one of `others` could compute. An answer other

@@ -206,7 +206,7 @@ impl Run<'_> {
             prefix: turn_of.prompt.blocks.iter().map(|block| BlockHash(*block)).collect(),
             tokens: turn_of.prompt.tokens,
             adapter: turn_of.prompt.adapter.map(|adapter| adapter.to_string().into()),
-            split: Split::Allowed { alone: true },
+            split: Split::Allowed { alone: true, anywhere: true },
             ..RequestFacts::default()
         };
         let request = facts.attempt(&[]);

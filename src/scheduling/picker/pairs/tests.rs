@@ -13,8 +13,9 @@ use crate::scheduling::endpoint::{Endpoint, Observation};
 use crate::scheduling::ledger::Ledger;
 use crate::scheduling::request::RequestFacts;
 
-const ALONE: Split = Split::Allowed { alone: true };
-const PAIRED: Split = Split::Allowed { alone: false };
+const ALONE: Split = Split::Allowed { alone: true, anywhere: false };
+const ANYWHERE: Split = Split::Allowed { alone: true, anywhere: true };
+const PAIRED: Split = Split::Allowed { alone: false, anywhere: false };
 const ALWAYS: &str = "scheduler: {pluginConfig: [{name: remote-prefill, args: {always: 1}}]}";
 
 /// One endpoint of a pool.
@@ -183,6 +184,44 @@ fn a_prompt_goes_elsewhere_only_if_that_costs_less() {
 }
 
 #[test]
+fn a_short_prompt_goes_where_the_least_waits_if_whoever_prefills_can_answer() {
+    let busy = Case { in_flight: 30, ..D };
+    let never = "scheduler: {pluginConfig: [{name: remote-prefill, args: {shortAnywhere: 0}}]}";
+    for (case, pods, (tokens, split, session), config, expected) in [
+        ("an idle one that prefills", vec![P, busy], (200, ANYWHERE, None), "{}", (None, 0, "short")),
+        (
+            "an idle one that decodes",
+            vec![Case { in_flight: 3, ..P }, D],
+            (200, ANYWHERE, None),
+            "{}",
+            (None, 1, "short"),
+        ),
+        (
+            "one that has a long prompt",
+            vec![Case { backlog: 90_000, ..P }, busy],
+            (200, ANYWHERE, None),
+            "{}",
+            (None, 1, "short"),
+        ),
+        ("it cannot answer", vec![P, busy], (200, ALONE, None), "{}", (None, 1, "short")),
+        ("a session has a home", vec![P, busy], (200, ANYWHERE, Some("s")), "{}", (None, 1, "short")),
+        ("a long prompt", vec![P, busy], (8000, ANYWHERE, None), "{}", (Some(0), 1, "remote")),
+        (
+            "a long prompt that is cached",
+            vec![P, Case { cached: 7990, ..busy }],
+            (8000, ANYWHERE, None),
+            "{}",
+            (None, 1, "cached"),
+        ),
+        ("not wanted", vec![P, busy], (200, ANYWHERE, None), never, (None, 1, "short")),
+        ("always elsewhere", vec![P, busy], (200, ANYWHERE, None), ALWAYS, (Some(0), 1, "remote")),
+    ] {
+        let config = if config == "{}" { "scheduler: {}" } else { config };
+        assert_eq!(pick(&pods, (tokens, split, session), config), Ok(expected), "{case}");
+    }
+}
+
+#[test]
 fn a_session_keeps_its_decode_and_the_prefill_is_of_that_group() {
     let b = |case: Case| Case { group: "b", ..case };
     let pods = [P, D, D, b(P), b(D), b(D)];
@@ -217,10 +256,10 @@ fn any_case() -> impl Strategy<Value = Case> {
 proptest! {
     #[test]
     fn a_pair_is_of_one_group_and_of_two_roles(
-        cases in prop::collection::vec(any_case(), 0..12), tokens in 0_u32..20_000, alone: bool, always: bool,
+        cases in prop::collection::vec(any_case(), 0..12), tokens in 0_u32..20_000, alone: bool, anywhere: bool, always: bool,
     ) {
         let config = if always { ALWAYS } else { "scheduler: {}" };
-        match pick(&cases, (tokens, Split::Allowed { alone }, None), config) {
+        match pick(&cases, (tokens, Split::Allowed { alone, anywhere }, None), config) {
             Ok((Some(prefill), decode, _)) => {
                 let (prefill, decode) = (cases[prefill], cases[decode]);
                 prop_assert_eq!(prefill.group, decode.group);
@@ -228,7 +267,8 @@ proptest! {
                 prop_assert!(!prefill.tried && !decode.tried);
             }
             Ok((None, decode, _)) => {
-                prop_assert!(alone && cases[decode].role != Role::Prefill && !cases[decode].tried);
+                let may_answer = cases[decode].role != Role::Prefill || (anywhere && !always && tokens < 256);
+                prop_assert!(alone && may_answer && !cases[decode].tried);
             }
             Err(_) => {
                 let there = |prefills: bool| cases.iter().filter(move |case| !case.tried && (case.role == Role::Prefill) == prefills);
