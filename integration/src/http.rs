@@ -11,6 +11,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde_json::{Value, json};
 
+/// What is asked for where a test says nothing else.
+pub const PROMPT: &str = "What is Kubernetes?";
 /// How long one answer may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 
@@ -77,7 +79,25 @@ impl HttpClient {
     ///
     /// Returns an error when there is no answer, whatever its status.
     pub async fn complete(&self, base: &str, model: &str) -> Result<Answer> {
-        self.read(completion(base, model, false)?).await
+        self.complete_prompt(base, model, PROMPT).await
+    }
+
+    /// Asks for a completion of a prompt.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when there is no answer, whatever its status.
+    pub async fn complete_prompt(&self, base: &str, model: &str, prompt: &str) -> Result<Answer> {
+        self.read(completion(base, model, prompt, false)?).await
+    }
+
+    /// Sends a JSON body, and reads the answer to its end, a stream, too.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when there is no answer, whatever its status.
+    pub async fn ask(&self, url: &str, body: &Value) -> Result<Answer> {
+        self.read(json_request(url, body)?).await
     }
 
     /// Asks for a completion, and fails unless the model `expected` answers.
@@ -109,7 +129,7 @@ impl HttpClient {
     ///
     /// Returns an error when there is no answer, or none with status 200.
     pub async fn stream(&self, base: &str, model: &str) -> Result<Response<Incoming>> {
-        let sent = tokio::time::timeout(self.limit, self.client.request(completion(base, model, true)?)).await;
+        let sent = tokio::time::timeout(self.limit, self.client.request(completion(base, model, PROMPT, true)?)).await;
         let response = sent.context("no answer in time")??;
         ensure!(response.status() == 200, "the stream is refused with status {}", response.status());
         Ok(response)
@@ -160,8 +180,12 @@ impl Answer {
     }
 }
 
-fn completion(base: &str, model: &str, stream: bool) -> Result<Request<Full<Bytes>>> {
-    let body = json!({"model": model, "prompt": "What is Kubernetes?", "max_tokens": 100, "stream": stream});
-    let request = Request::post(format!("{base}/v1/completions")).header("content-type", "application/json");
+fn completion(base: &str, model: &str, prompt: &str, stream: bool) -> Result<Request<Full<Bytes>>> {
+    let body = json!({"model": model, "prompt": prompt, "max_tokens": 100, "stream": stream});
+    json_request(&format!("{base}/v1/completions"), &body)
+}
+
+fn json_request(url: &str, body: &Value) -> Result<Request<Full<Bytes>>> {
+    let request = Request::post(url).header("content-type", "application/json");
     Ok(request.body(Full::from(body.to_string()))?)
 }

@@ -57,6 +57,8 @@ pub const MODEL_SERVER: Kind = namespaced("ModelServer", "networking.serving.vol
 /// CustomResourceDefinitions.
 pub const DEFINITION: Kind =
     of_the_cluster("CustomResourceDefinition", "apiextensions.k8s.io/v1", "customresourcedefinitions");
+/// ConfigMaps.
+pub const CONFIG_MAP: Kind = namespaced("ConfigMap", "v1", "configmaps");
 /// ClusterRoles.
 pub const CLUSTER_ROLE: Kind = of_the_cluster("ClusterRole", "rbac.authorization.k8s.io/v1", "clusterroles");
 /// ClusterRoleBindings.
@@ -67,9 +69,10 @@ pub const ROLE: Kind = namespaced("Role", "rbac.authorization.k8s.io/v1", "roles
 /// RoleBindings.
 pub const ROLE_BINDING: Kind = namespaced("RoleBinding", "rbac.authorization.k8s.io/v1", "rolebindings");
 
-const ALL: [Kind; 20] = [
+const ALL: [Kind; 21] = [
     NAMESPACE,
     POD,
+    CONFIG_MAP,
     SERVICE,
     SERVICE_ACCOUNT,
     DEPLOYMENT,

@@ -25,6 +25,8 @@ pub struct Wish {
     pub base: String,
     /// The model that is asked for.
     pub model: String,
+    /// The prompt.
+    pub prompt: String,
     /// The models that may answer.
     pub answers: Vec<String>,
 }
@@ -145,7 +147,8 @@ async fn ask(wish: Wish, began: Instant, running: Arc<AtomicBool>, answered: Arc
     let mut tally = Tally::default();
     while running.load(Ordering::Relaxed) {
         let sent = Instant::now();
-        let answer = http.complete(&wish.base, &wish.model).await.and_then(|answer| answer.answered_by());
+        let answer =
+            http.complete_prompt(&wish.base, &wish.model, &wish.prompt).await.and_then(|answer| answer.answered_by());
         match answer {
             Ok(model) if wish.answers.contains(&model) => {
                 tally.latencies.add(sent.elapsed());

@@ -38,6 +38,8 @@ struct Baseline {
     replicas: u64,
     /// The router's command line.
     arguments: Value,
+    /// The scheduler's file.
+    scheduler: String,
     /// The ports of the Service.
     ports: BTreeSet<u64>,
     /// The port of the Service that leads to the default Gateway.
@@ -56,6 +58,7 @@ impl Baseline {
         Ok(Self {
             replicas: deployment["spec"]["replicas"].as_u64().unwrap_or(1),
             arguments: router.arguments().await?,
+            scheduler: router.scheduler().await?,
             port: u16::try_from(http.0)?,
             ports: ports.iter().map(|(port, ..)| *port).collect(),
         })
@@ -173,6 +176,9 @@ impl Rig {
         if deployment["spec"]["replicas"].as_u64() != Some(replicas) {
             let patch = json!({"spec": {"replicas": replicas}});
             self.cluster.merge(DEPLOYMENT, NAMESPACE, NAME, "", &patch).await?;
+        }
+        if self.router.scheduler().await? != self.baseline.scheduler {
+            self.router.set_scheduler(&self.baseline.scheduler).await?;
         }
         if self.router.arguments().await? != self.baseline.arguments {
             self.router.set_arguments(&self.baseline.arguments).await?;

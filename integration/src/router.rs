@@ -9,7 +9,7 @@ use crate::cluster::{Cluster, condition_status, name_of, text};
 use crate::control::Control;
 use crate::exposition::Exposition;
 use crate::http::HttpClient;
-use crate::kinds::{DEPLOYMENT, GATEWAY, LEASE, POD, SERVICE};
+use crate::kinds::{CONFIG_MAP, DEPLOYMENT, GATEWAY, LEASE, POD, SERVICE};
 use crate::kubectl::Shell;
 use crate::wait::{eventually, within};
 
@@ -27,6 +27,9 @@ pub const DEFAULT_GATEWAY: (&str, &str) = (NAMESPACE, "default");
 pub const INFERENCE_EXTENSION: &str = "--enable-gateway-api-inference-extension=true";
 /// The manifests that are deployed.
 pub const MANIFESTS: &str = "manifests/overlays/gateway-api";
+
+/// Where the scheduler's file is in its ConfigMap.
+const SCHEDULER_FILE: &str = "/data/routerConfiguration.yaml";
 
 /// How long a roll-out of the router may take: old Pods wait for endpoints to be followed before they close.
 const ROLLOUT_LIMIT: Duration = Duration::from_secs(90);
@@ -165,6 +168,33 @@ impl Router {
         let mut arguments = self.arguments().await?;
         arguments.as_array_mut().context("the router's arguments")?.extend(flags.iter().map(|flag| json!(flag)));
         self.set_arguments(&arguments).await
+    }
+
+    /// Returns the scheduler's file.
+    ///
+    /// # Errors
+    ///
+    /// Returns the API server's error.
+    pub async fn scheduler(&self) -> Result<String> {
+        let configuration = self.cluster.get(CONFIG_MAP, NAMESPACE, &self.scheduler_name().await?).await?;
+        Ok(text(&configuration, SCHEDULER_FILE).to_owned())
+    }
+
+    /// Writes the scheduler's file, which routers read anew as soon as they see it.
+    ///
+    /// # Errors
+    ///
+    /// Returns the API server's error.
+    pub async fn set_scheduler(&self, file: &str) -> Result<()> {
+        let name = self.scheduler_name().await?;
+        let key = SCHEDULER_FILE.trim_start_matches("/data/");
+        self.cluster.merge(CONFIG_MAP, NAMESPACE, &name, "", &json!({"data": {key: file}})).await.map(drop)
+    }
+
+    /// Returns the name of the ConfigMap with the scheduler's file, which changes with the file that is deployed.
+    async fn scheduler_name(&self) -> Result<String> {
+        let deployment = self.cluster.get(DEPLOYMENT, NAMESPACE, NAME).await?;
+        Ok(text(&deployment, "/spec/template/spec/volumes/0/configMap/name").to_owned())
     }
 
     /// Returns the router's Pods, those that terminate included.

@@ -7,6 +7,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, condition, condition_status, name_of};
+use crate::http::PROMPT;
 use crate::kinds::{
     DEPLOYMENT, EVENT, GATEWAY, GATEWAY_CLASS, HTTP_ROUTE, Kind, MODEL_ROUTE, MODEL_SERVER, NAMESPACE, POD,
     SERVICE_ACCOUNT,
@@ -198,7 +199,8 @@ impl<'r> Sandbox<'r> {
     /// Returns an error when no answer comes.
     pub async fn load_at(&self, base: &str, model: &str, answers: &[&str], clients: usize) -> Result<Load> {
         let answers = answers.iter().map(ToString::to_string).collect();
-        let load = Load::start(&Wish { base: base.to_owned(), model: model.to_owned(), answers }, clients);
+        let (base, model, prompt) = (base.to_owned(), model.to_owned(), PROMPT.to_owned());
+        let load = Load::start(&Wish { base, model, prompt, answers }, clients);
         load.goes_on(20).await?;
         Ok(load)
     }

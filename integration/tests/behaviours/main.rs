@@ -16,6 +16,7 @@ mod chart;
 mod classes;
 mod compaction;
 mod defaults;
+mod disaggregation;
 mod engine_rollout;
 mod inference_extension;
 mod late_definitions;
@@ -61,6 +62,10 @@ const BEHAVIOURS: &[Behaviour] = &[
     behaviour!(AnyCluster, streams::a_pod_killed_during_a_stream_breaks_it_off_and_others_go_on),
     behaviour!(AnyCluster, engine_rollout::new_engines_replace_old_ones_without_a_failed_request),
     behaviour!(AnyCluster, engine_rollout::new_pods_of_a_service_replace_old_ones_without_a_failed_request),
+    behaviour!(AnyCluster, disaggregation::the_examples_of_vllm_are_served_by_pairs),
+    behaviour!(AnyCluster, disaggregation::the_examples_of_sglang_are_served_by_pairs),
+    behaviour!(AnyCluster, disaggregation::roles_may_change_while_requests_run),
+    behaviour!(AnyCluster, disaggregation::a_group_with_one_role_is_named_in_the_status),
     behaviour!(AnyCluster, router_rollout::new_routers_replace_old_ones_without_a_failed_request),
     behaviour!(TestCluster, router_rollout::a_router_that_stops_tells_its_clients_to_go_elsewhere),
     behaviour!(TestCluster, token_limits::replicas_share_a_limit_in_redis_and_serve_without_it),
