@@ -26,6 +26,10 @@ pub(crate) const ENGINE_PORT: u16 = 8000;
 
 /// Networks whose addresses differ in one octet.
 const PER_RANGE: u16 = 250;
+/// The ranges of each process.
+const RANGES: u16 = 3;
+/// The processes that have ranges of their own.
+const PROCESSES: u16 = 66;
 
 static NETWORKS: AtomicU16 = AtomicU16::new(1);
 
@@ -56,7 +60,7 @@ pub(crate) struct Network {
 impl Network {
     pub(crate) fn new() -> Self {
         let number = NETWORKS.fetch_add(1, Ordering::Relaxed);
-        assert!(number < 2 * PER_RANGE, "every test has a network of its own, and there are no more");
+        assert!(number < RANGES * PER_RANGE, "every test has a network of its own, and there are no more");
         Self { number, manifests: TempDir::new().unwrap() }
     }
 
@@ -341,8 +345,8 @@ fn write(directory: &TempDir, name: &str, text: &str) {
 
 /// Returns the address of a host of a network; test processes that run at the same time have different ones.
 fn address(network: u16, host: u8) -> IpAddr {
-    // Each process has two ranges of its own.
-    let range = 32 + 2 * (std::process::id() % 100) + u32::from(network / PER_RANGE);
+    let process = std::process::id() % u32::from(PROCESSES);
+    let range = 32 + u32::from(RANGES) * process + u32::from(network / PER_RANGE);
     let [range, network] = [range, u32::from(network % PER_RANGE)].map(|octet| u8::try_from(octet).unwrap());
     IpAddr::V4(Ipv4Addr::new(127, range, network, host))
 }
