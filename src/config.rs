@@ -16,12 +16,14 @@ use crate::controller::SERVICE_NAME;
 use crate::kinds::duration::{DurationError, parse_duration};
 
 pub use addresses::{AddressConfig, AddressProviderName};
+pub use engines::EngineConfig;
 pub use flow::FlowConfig;
 pub use go_queues::GoQueueConfig;
 pub use redis::{RedisConfig, Secret};
 pub use unserved::unserved;
 
 mod addresses;
+mod engines;
 mod flow;
 mod go_queues;
 mod redis;
@@ -226,44 +228,6 @@ pub struct DrainConfig {
     pub drain_timeout: Duration,
 }
 
-/// How engines are reached and observed.
-#[derive(Args, Clone, Debug)]
-#[group(skip)]
-pub struct EngineConfig {
-    /// Time between two scrapes of an engine's metrics
-    #[arg(long, env = "METRICS_SCRAPE_INTERVAL", default_value = "1s", value_parser = duration, value_name = "DURATION")]
-    pub metrics_scrape_interval: Duration,
-
-    /// Time to establish a connection to an engine
-    #[arg(long, env = "KTHENA_CONNECT_TIMEOUT", default_value = "3s", value_parser = duration, value_name = "DURATION")]
-    pub connect_timeout: Duration,
-
-    /// Time from sending a request to an engine to the first byte of its answer, where no route or ModelServer says less;
-    /// an answer that is not streamed begins when it is complete
-    #[arg(
-        long, env = "KTHENA_FIRST_BYTE_TIMEOUT", default_value = "30m", value_parser = duration, value_name = "DURATION"
-    )]
-    pub first_byte_timeout: Duration,
-
-    /// Longest pause within an answer of an engine; after it the answer is broken off
-    #[arg(long, env = "KTHENA_IDLE_TIMEOUT", default_value = "10m", value_parser = duration, value_name = "DURATION")]
-    pub idle_timeout: Duration,
-
-    /// Time in which the endpoint picker of an InferencePool must decide on a request that it has been sent whole
-    #[arg(
-        long, env = "KTHENA_ENDPOINT_PICKER_TIMEOUT", default_value = "10s", value_parser = duration, value_name = "DURATION"
-    )]
-    pub endpoint_picker_timeout: Duration,
-
-    /// YAML file that says how endpoints are rated, as the Go router's [default: by the time until an answer begins]
-    #[arg(long, env = "KTHENA_SCHEDULER_CONFIG", value_name = "FILE")]
-    pub scheduler_config: Option<PathBuf>,
-
-    /// PEM file with the CA certificates that https engines are verified against; without it they are not verified
-    #[arg(long, env = "KTHENA_ENGINE_CA_CERT", value_name = "FILE")]
-    pub engine_ca_cert: Option<PathBuf>,
-}
-
 /// Where and how each request is logged.
 #[derive(Args, Clone, Debug)]
 #[group(skip)]
@@ -375,6 +339,9 @@ impl Config {
             ("--max-inflight", self.limits.max_inflight == 0),
             ("--first-byte-timeout", self.engines.first_byte_timeout.is_zero()),
             ("--idle-timeout", self.engines.idle_timeout.is_zero()),
+            ("--first-token-timeout", self.engines.first_token_timeout == Some(Duration::ZERO)),
+            ("--total-timeout", self.engines.total_timeout == Some(Duration::ZERO)),
+            ("--heartbeat-interval", self.engines.heartbeat_interval == Some(Duration::ZERO)),
             ("--client-timeout", self.limits.client_timeout.is_zero()),
             ("--drain-timeout", self.drain.drain_timeout.is_zero()),
             ("--metrics-scrape-interval", self.engines.metrics_scrape_interval.is_zero()),

@@ -4,7 +4,7 @@
 //! `{"error":{"message","type","param","code"}}`; Anthropic API reference, "Errors",
 //! `{"type":"error","error":{"type","message"}}`.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::api::Api;
 
@@ -24,7 +24,7 @@ pub struct ApiError<'e> {
 impl ApiError<'_> {
     /// Returns the body of an answer to a request of an API, if it is one.
     pub fn body(&self, api: Option<Api>) -> String {
-        let Self { status, code, param, message } = *self;
+        let Self { status, message, .. } = *self;
         if api.is_some_and(Api::is_of_anthropic) {
             let kind = match status {
                 401 => "authentication_error",
@@ -38,6 +38,11 @@ impl ApiError<'_> {
             };
             return json!({"type": "error", "error": {"type": kind, "message": message}}).to_string();
         }
+        json!({"error": self.of_openai()}).to_string()
+    }
+
+    fn of_openai(&self) -> Value {
+        let Self { status, code, param, message } = *self;
         let kind = match status {
             401 => "authentication_error",
             403 => "permission_error",
@@ -45,20 +50,34 @@ impl ApiError<'_> {
             400..500 => "invalid_request_error",
             _ => "server_error",
         };
-        json!({"error": {"message": message, "type": kind, "param": param, "code": code}}).to_string()
+        json!({"message": message, "type": kind, "param": param, "code": code})
     }
 
-    /// Returns the event that tells the error within a stream of an API.
-    pub fn event(&self, api: Option<Api>) -> String {
-        let name = if api.is_some_and(Api::is_of_anthropic) { "event: error\n" } else { "" };
-        format!("{name}data: {}\n\n", self.body(api))
+    /// Returns the event that tells the error within a stream of an API, in which `sequence` events went before where
+    /// they are counted.
+    ///
+    /// The event of the Responses API has the fields of its specification, and those of an error beside them: clients
+    /// that pass over the type `error` stumble over a field `error`.
+    pub fn event(&self, api: Api, sequence: u64) -> String {
+        if api == Api::Responses {
+            let Self { code, param, message, .. } = *self;
+            let event = json!({
+                "type": "error",
+                "code": code,
+                "message": message,
+                "param": param,
+                "sequence_number": sequence,
+                "error": self.of_openai(),
+            });
+            return format!("event: error\ndata: {event}\n\n");
+        }
+        let name = if api.is_of_anthropic() { "event: error\n" } else { "" };
+        format!("{name}data: {}\n\n", self.body(Some(api)))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
     use super::*;
 
     #[test]

@@ -9,6 +9,7 @@ pub mod exposition;
 mod field_values;
 pub mod form;
 pub mod health;
+pub mod heartbeat;
 pub mod kv_events;
 pub mod management;
 pub mod model_names;

@@ -17,8 +17,10 @@ use bytes::Bytes;
 use super::api::Api;
 use super::disaggregation::PromptCounts;
 use super::error_body::ApiError;
+use super::heartbeat::heartbeat;
 use super::model_names::ModelNames;
 use super::usage::{Fed, Finished, Usage, UsageTap};
+use crate::kinds::model_server::HeartbeatForm;
 
 /// How an answer is read, if it can be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,7 +56,12 @@ pub struct Tap {
     events_of: Option<Api>,
     /// Whether an event was begun and is not at its end, so that no other one may follow.
     within_event: bool,
+    /// The number of the next event, in an API whose events are numbered.
+    sequence: u64,
 }
+
+/// What comes before the number of an event of the Responses API.
+const SEQUENCE: &[u8] = b"\"sequence_number\":";
 
 #[derive(Debug, Default)]
 enum UsageStage {
@@ -126,7 +133,7 @@ impl Tap {
             (Reading::Whole, _) | (_, Shape::Whole) => UsageStage::On(UsageTap::whole_body()),
         };
         let events_of = api.filter(|_| shape == Shape::Events);
-        Self { usage, prompt: None, names, events_of, within_event: false }
+        Self { usage, prompt: None, names, events_of, within_event: false, sequence: 0 }
     }
 
     /// Has the answer say of its prompt what another engine has said that computed it. An answer that cannot be read
@@ -172,7 +179,12 @@ impl Tap {
         if piece.is_empty() {
             return None;
         }
-        if self.events_of.is_some() {
+        if let Some(api) = self.events_of {
+            if api == Api::Responses
+                && let Some(number) = last_number(&piece)
+            {
+                self.sequence = number.saturating_add(1);
+            }
             self.within_event = ![&b"\n\n"[..], b"\n\r\n", b"\r\r"].iter().any(|end| piece.ends_with(end));
         }
         Some(piece)
@@ -188,8 +200,8 @@ impl Tap {
     }
 
     /// Ends an answer that broke off: what was held back is passed, and where another event may follow, the last one
-    /// tells the client `why`. Within an event, only the broken connection can tell.
-    pub fn broken(&mut self, why: &str) -> Ended {
+    /// tells the client `why`, in a sentence and by a `code`. Within an event, only the broken connection can tell.
+    pub fn broken(&mut self, code: &str, why: &str) -> Ended {
         let Finished { leftover, usage } = match &mut self.usage {
             UsageStage::On(tap) => tap.break_off(),
             UsageStage::Off | UsageStage::Unknown { .. } => Finished::default(),
@@ -197,10 +209,16 @@ impl Tap {
         let leftover = self.last(leftover);
         let event = self.events_of.filter(|_| leftover.is_none() && !self.within_event).map(|api| {
             let message = format!("the answer broke off: {why}");
-            let error = ApiError { status: 502, code: "upstream_reset", param: None, message: &message };
-            Bytes::from(error.event(Some(api)))
+            let error = ApiError { status: 502, code, param: None, message: &message };
+            Bytes::from(error.event(api, self.sequence))
         });
         Ended { leftover: leftover.or(event), usage }
+    }
+
+    /// Returns what may be sent to the client while the engine is silent: `None` within an event, and where the answer is no
+    /// stream of events that can be read.
+    pub fn heartbeat(&self, form: HeartbeatForm) -> Option<&'static str> {
+        Some(heartbeat(form, self.events_of.filter(|_| !self.within_event)?))
     }
 
     /// Returns what all stages held back; `held` is from the first one.
@@ -228,6 +246,13 @@ impl UsageStage {
             Some(_) => Self::of_events(strip),
         }
     }
+}
+
+/// Returns the number of the last event of a piece that has one.
+fn last_number(piece: &[u8]) -> Option<u64> {
+    let digits = piece[memchr::memmem::rfind(piece, SEQUENCE)? + SEQUENCE.len()..].trim_ascii_start();
+    let end = digits.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(digits.len());
+    str::from_utf8(&digits[..end]).ok()?.parse().ok()
 }
 
 #[cfg(test)]

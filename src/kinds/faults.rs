@@ -249,12 +249,22 @@ fn label_faults(labels: &BTreeMap<String, String>, path: &str, faults: &mut Faul
 
 fn traffic_policy_faults(policy: &TrafficPolicy, faults: &mut Faults) {
     let path = "spec.trafficPolicy";
-    match policy.timeout.as_deref().map(parse_duration) {
-        Some(Ok(Duration::ZERO)) => {
-            faults.push(format!("{path}.timeout"), "must be more than 0: leave the field out for no timeout");
+    let timeouts = policy.timeouts.clone().unwrap_or_default();
+    for (field, text) in [
+        ("timeout", &policy.timeout),
+        ("timeouts.connect", &timeouts.connect),
+        ("timeouts.firstToken", &timeouts.first_token),
+        ("timeouts.idle", &timeouts.idle),
+        ("timeouts.total", &timeouts.total),
+        ("heartbeat.interval", &policy.heartbeat.as_ref().map(|heartbeat| heartbeat.interval.clone())),
+    ] {
+        match text.as_deref().map(parse_duration) {
+            Some(Ok(Duration::ZERO)) => {
+                faults.push(format!("{path}.{field}"), "must be more than 0: leave the field out for none");
+            }
+            Some(Err(error)) => faults.push(format!("{path}.{field}"), error.to_string()),
+            Some(Ok(_)) | None => {}
         }
-        Some(Err(error)) => faults.push(format!("{path}.timeout"), error.to_string()),
-        Some(Ok(_)) | None => {}
     }
     if let Some(retry) = &policy.retry {
         faults.check(retry.attempts <= MAX_RETRY_ATTEMPTS, &format!("{path}.retry.attempts"), || {

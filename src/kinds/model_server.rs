@@ -144,6 +144,14 @@ pub struct TrafficPolicy {
     #[schemars(regex(pattern = r"^(0|([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$"))]
     pub timeout: Option<String>,
 
+    /// How long the other parts of a request may take. The router's own limits hold if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeouts: Option<Timeouts>,
+
+    /// What clients of streams get while the engine is silent. Nothing if absent, unless the router says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat: Option<HeartbeatSpec>,
+
     /// When and how often a failed attempt is followed by another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
@@ -152,6 +160,54 @@ pub struct TrafficPolicy {
     /// if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_sticky: Option<SessionSticky>,
+}
+
+/// How long the parts of a request may take, each such as `30s` or `1m30s`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Timeouts {
+    /// Time to connect to a pod; TLS has as long again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^(0|([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$"))]
+    pub connect: Option<String>,
+
+    /// Time that one attempt may take up to the first piece of a stream. It does not concern answers that are not streamed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^(0|([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$"))]
+    pub first_token: Option<String>,
+
+    /// Longest pause within an answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^(0|([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$"))]
+    pub idle: Option<String>,
+
+    /// Time from a request to the end of its answer, over all attempts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^(0|([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$"))]
+    pub total: Option<String>,
+}
+
+/// What clients of streams get while the engine is silent.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HeartbeatSpec {
+    /// How long the engine is silent before the first heartbeat, and between two, such as `15s`.
+    #[schemars(regex(pattern = r"^(0|([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$"))]
+    pub interval: String,
+
+    /// What a heartbeat looks like.
+    #[serde(default)]
+    pub form: HeartbeatForm,
+}
+
+/// What a heartbeat looks like.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize, clap::ValueEnum)]
+pub enum HeartbeatForm {
+    /// A comment, which every reader of event streams passes over.
+    #[default]
+    Comment,
+    /// The API's own event for that purpose: `ping` of the messages API; a comment where an API has none.
+    Ping,
 }
 
 /// Keeps requests of one session at one pod.

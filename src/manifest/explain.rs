@@ -7,7 +7,18 @@ const MAX_LISTED: usize = 12;
 const MAX_EDITS: usize = 2;
 
 /// The fields that hold durations, by the last part of their paths.
-const DURATIONS: [&str; 6] = ["timeout", "retryInterval", "request", "backendRequest", "backoff", "interval"];
+const DURATIONS: [&str; 10] = [
+    "timeout",
+    "retryInterval",
+    "request",
+    "backendRequest",
+    "backoff",
+    "interval",
+    "connect",
+    "firstToken",
+    "idle",
+    "total",
+];
 
 /// Rewrites a deserializer's message about the value of `field` for someone who writes YAML.
 pub(super) fn type_error(field: Option<&str>, reason: &str) -> String {

@@ -23,6 +23,7 @@ use crate::routing::http::route::{BackendReference, HttpRoute, Rule};
 use crate::routing::pool::{BackendProtocol, PickerPolicy, PoolIndex, PoolPolicy};
 use crate::routing::retry::RetryPolicy;
 use crate::routing::session::SessionKeys;
+use crate::routing::time_limits::TimeLimits;
 use crate::scheduling::endpoint::Endpoint;
 use crate::world::{ServicePort, SliceEndpoint, World};
 
@@ -189,6 +190,7 @@ fn pool(
         protocol,
         https: false,
         timeout: None,
+        limits: TimeLimits::default(),
         retry: RetryPolicy::Backend,
         picker: PickerPolicy::BuiltIn,
         sessions: SessionKeys::default(),

@@ -24,6 +24,7 @@ use crate::routing::http::route::Rule;
 use crate::routing::pool::{BackendProtocol, ExternalPicker, PickerPolicy, PoolIndex, PoolPolicy, RequestPolicy};
 use crate::routing::retry::RetryPolicy;
 use crate::routing::session::SessionKeys;
+use crate::routing::time_limits::TimeLimits;
 use crate::world::{InferencePoolFacts, World};
 
 /// The most Gateways that a pool's status can tell of.
@@ -254,6 +255,7 @@ fn pool(
         protocol: if spec.app_protocol == H2C { BackendProtocol::H2c } else { BackendProtocol::Http1 },
         https: false,
         timeout: None,
+        limits: TimeLimits::default(),
         retry: RetryPolicy::Engines,
         picker,
         sessions: SessionKeys::default(),

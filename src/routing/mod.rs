@@ -20,4 +20,5 @@ pub mod retry;
 pub mod session;
 pub mod table;
 mod text_matcher;
+pub mod time_limits;
 pub mod told;

@@ -11,6 +11,7 @@ use crate::routing::disaggregation::Disaggregation;
 use crate::routing::kv_events::KvEvents;
 use crate::routing::retry::RetryPolicy;
 use crate::routing::session::SessionKeys;
+use crate::routing::time_limits::TimeLimits;
 use crate::scheduling::objective::Objectives;
 
 /// Finds a pool in [`RouteTable::pools`](super::table::RouteTable::pools), and in whatever list is kept beside it in
@@ -35,6 +36,8 @@ pub struct PoolPolicy {
     pub https: bool,
     /// Time from sending a request to its response head, for each attempt; `None` waits for ever.
     pub timeout: Option<Duration>,
+    /// How long everything else may take, where that is not left to the router's own limits.
+    pub limits: TimeLimits,
     /// Which attempts are repeated, where a route says nothing.
     pub retry: RetryPolicy,
     /// Who chooses among the endpoints.

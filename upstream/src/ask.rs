@@ -24,6 +24,8 @@ pub struct Ask<'r> {
     pub upgrade: Option<&'r HeaderValue>,
     /// The body.
     pub body: Body,
+    /// How long it may take to connect, and TLS and HTTP/2 as long again; `None` leaves that to the client's own limit.
+    pub connect_timeout: Option<Duration>,
     /// How long the head of the answer may take, the time to connect included.
     pub timeout: Option<Duration>,
 }

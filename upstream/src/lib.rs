@@ -162,12 +162,13 @@ impl Client {
     }
 
     async fn exchange(&self, peer: &Peer, ask: &mut Ask<'_>, progress: &Progress) -> Result<Answer, AttemptError> {
+        let limit = ask.connect_timeout.unwrap_or(self.connect_timeout);
         let slot = self.pool.slot(peer);
         let kept = slot.take_kept(ask.is_sent_once());
         let mut may_repeat = kept.is_some();
         let mut dialed = match kept {
             Some(kept) => kept,
-            None => self.connect(&slot, progress).await?,
+            None => Self::connect(&slot, limit, progress).await?,
         };
         loop {
             match Self::exchange_on(dialed, ask, &slot, progress).await {
@@ -178,7 +179,7 @@ impl Client {
             // one. A connection for one request at a time has ended, and others that were kept may have ended with it.
             dialed = match slot.free_session() {
                 Some(session) => Dialed::Http2(session),
-                None => self.connect(&slot, progress).await?,
+                None => Self::connect(&slot, limit, progress).await?,
             };
         }
     }
@@ -197,14 +198,14 @@ impl Client {
 
     /// Makes a connection. Requests seldom need one, and do not carry the room that it takes.
     fn connect<'a>(
-        &'a self,
         slot: &'a Rc<Slot>,
+        limit: Duration,
         progress: &'a Progress,
     ) -> LocalBoxFuture<'a, Result<Dialed, AttemptError>> {
         Box::pin(async move {
             let peer = slot.peer();
             while slot.is_multiplexed() {
-                let dial = |stage| dial_session(peer.clone(), self.connect_timeout, slot.clock(), stage);
+                let dial = |stage| dial_session(peer.clone(), limit, slot.clock(), stage);
                 let session = slot.join_dial(progress, dial).await?;
                 // Others who waited for it may have taken all that it has.
                 if let Some(session) = Some(session).filter(Session::has_room).or_else(|| slot.free_session()) {
@@ -214,7 +215,7 @@ impl Client {
             }
             let stage = Rc::new(Cell::new(Stage::Connect));
             progress.follow(&stage);
-            let dialed = dial(peer, self.connect_timeout, slot.clock(), &stage).await?;
+            let dialed = dial(peer, limit, slot.clock(), &stage).await?;
             progress.note_connected();
             if let Dialed::Http2(session) = &dialed {
                 slot.add_session(session.clone());

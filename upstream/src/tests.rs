@@ -97,7 +97,17 @@ fn upstream(trusted: RootCertStore) -> Upstream {
 }
 
 fn ask<'a>(method: &'static Method, headers: &'a HeaderMap, body: Body) -> Ask<'a> {
-    Ask { method, target: "/a?b=c", host: "example.com", headers, replaced: &[], upgrade: None, body, timeout: None }
+    Ask {
+        method,
+        target: "/a?b=c",
+        host: "example.com",
+        headers,
+        replaced: &[],
+        upgrade: None,
+        body,
+        connect_timeout: None,
+        timeout: None,
+    }
 }
 
 /// Sends a request and returns the status and the body of its answer; an error is where it fails.

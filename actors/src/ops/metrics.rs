@@ -47,8 +47,17 @@ const REQUEST_BUCKETS: [f64; 16] =
 /// The buckets of a scheduler plugin's work, in seconds.
 const PLUGIN_BUCKETS: [f64; 8] = [0.000_000_1, 0.000_000_5, 0.000_001, 0.000_005, 0.000_01, 0.000_1, 0.001, 0.01];
 /// How attempts end.
-const ATTEMPT_OUTCOMES: [&str; 7] =
-    ["answered", "refused", "handshake", "broken", "malformed", "timeout", "unavailable"];
+const ATTEMPT_OUTCOMES: [&str; 9] = [
+    "answered",
+    "refused",
+    "handshake",
+    "broken",
+    "malformed",
+    "timeout",
+    "connect_timeout",
+    "first_token_timeout",
+    "unavailable",
+];
 /// How attempts end because a prompt was not computed.
 const PREFILL_OUTCOMES: [&str; 7] = [
     "prefill_refused",

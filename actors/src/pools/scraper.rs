@@ -202,6 +202,7 @@ async fn fetch(client: &Client, peer: &Peer, target: &str) -> Result<Bytes, Scra
         replaced: &[],
         upgrade: None,
         body: Body::Empty,
+        connect_timeout: None,
         timeout: None,
     };
     let answer = client.send(peer, &mut ask).await.map_err(|failure| match failure.error {

@@ -39,4 +39,5 @@ mod scaler;
 mod scrapes;
 mod signals;
 mod streaming;
+mod timeouts;
 mod wire;

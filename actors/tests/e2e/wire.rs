@@ -132,9 +132,15 @@ impl Wire {
                 answer.body.extend(chunk);
             }
         }
-        answer.body.resize(answer.header("content-length").map_or(0, |length| length.parse().unwrap()), 0);
-        within(self.0.read_exact(&mut answer.body)).await?;
+        answer.body = self.sized(&answer).await?;
         Ok(answer)
+    }
+
+    /// Reads the body of an answer that says how long it is.
+    pub(crate) async fn sized(&mut self, answer: &Answer) -> io::Result<Vec<u8>> {
+        let mut body = vec![0; answer.header("content-length").map_or(0, |length| length.parse().unwrap())];
+        within(self.0.read_exact(&mut body)).await?;
+        Ok(body)
     }
 
     /// Sends a request and reads its answer whole.

@@ -47,7 +47,7 @@ fn what_cannot_be_read_is_never_held_back() {
     for piece in ["\u{1f}half of", " an \"mod", "el\":\"served\""] {
         assert_eq!(passed(&mut tap, &[piece]), piece);
     }
-    assert_eq!(tap.broken("gone"), Ended::default(), "an event in a coded stream would be noise");
+    assert_eq!(tap.broken("upstream_reset", "gone"), Ended::default(), "an event in a coded stream would be noise");
 }
 
 #[test]
@@ -80,13 +80,25 @@ fn a_stream_that_breaks_off_says_so_where_an_event_can_be_written() {
     let said = |api, reading, head, pieces: &[&'static str]| {
         let mut tap = Tap::new(reading, None, api, head);
         passed(&mut tap, pieces);
-        text(tap.broken("gone").leftover)
+        text(tap.broken("idle_timeout", "gone").leftover)
     };
     let event = said(CHAT, Reading::Unread, EVENTS, &["data: {}\n\n"]);
     assert!(event.starts_with("data: {\"error\"") && event.contains("gone") && event.ends_with("\n\n"), "{event}");
     let messages = said(Some(Api::Messages), Reading::Stream, EVENTS, &["data: {}\r\n\r\n"]);
     assert!(messages.starts_with("event: error\ndata: {") && messages.contains("api_error"), "{messages}");
     assert!(!said(CHAT, Reading::Unread, EVENTS, &[]).is_empty(), "nothing was sent yet");
+    for (case, pieces, number) in [
+        ("no event", &[][..], 0),
+        ("numbered events", &["data: {\"sequence_number\":6}\n\ndata: {\"sequence_number\": 7 }\n\n"], 8),
+        ("others after them", &["data: {\"sequence_number\":11,\"a\":1}\n\n", "data: {}\n\n"], 12),
+        ("a number that is none", &["data: {\"sequence_number\":null}\n\n"], 0),
+    ] {
+        let event = said(Some(Api::Responses), Reading::Stream, EVENTS, pieces);
+        let data = event.strip_prefix("event: error\ndata: ").and_then(|rest| rest.strip_suffix("\n\n")).unwrap();
+        let data: serde_json::Value = serde_json::from_str(data).unwrap();
+        assert_eq!((&data["type"], &data["sequence_number"]), (&"error".into(), &number.into()), "{case}: {event}");
+        assert_eq!((&data["code"], &data["error"]["code"]), (&"idle_timeout".into(), &"idle_timeout".into()), "{case}");
+    }
     for (case, api, reading, head, pieces, expected) in [
         ("within an event", CHAT, Reading::Stream, EVENTS, &["data: {\"a\":"][..], ""),
         ("after one of its lines", CHAT, Reading::Stream, EVENTS, &["data: {}\n"], ""),
@@ -95,6 +107,29 @@ fn a_stream_that_breaks_off_says_so_where_an_event_can_be_written() {
         ("not an inference", None, Reading::Unread, EVENTS, &["data: {}\n\n"], ""),
     ] {
         assert_eq!(said(api, reading, head, pieces), expected, "{case}");
+    }
+}
+
+#[test]
+fn a_heartbeat_stands_between_events_alone() {
+    const PING: &str = "event: ping\ndata: {\"type\": \"ping\"}\n\n";
+    const COMMENT: &str = ": heartbeat\n\n";
+    use HeartbeatForm::{Comment, Ping};
+    let gzip = AnswerHead { content_encoding: Some("gzip"), ..EVENTS };
+    for (case, api, form, reading, head, pieces, expected) in [
+        ("before any event", CHAT, Comment, Reading::Stream, EVENTS, &[][..], Some(COMMENT)),
+        ("after an event", CHAT, Ping, Reading::Stream, EVENTS, &["data: {}\n\n"], Some(COMMENT)),
+        ("a dialect with pings", Some(Api::Messages), Ping, Reading::Stream, EVENTS, &[], Some(PING)),
+        ("which need not be used", Some(Api::Messages), Comment, Reading::Stream, EVENTS, &[], Some(COMMENT)),
+        ("within an event", CHAT, Comment, Reading::Stream, EVENTS, &["data: {"], None),
+        ("within one that is held", CHAT, Comment, Reading::StreamWithAddedUsage, EVENTS, &["data: {"], Some(COMMENT)),
+        ("not a stream", CHAT, Comment, Reading::Whole, AnswerHead::default(), &[], None),
+        ("a coding", CHAT, Comment, Reading::Stream, gzip, &[], None),
+        ("not an inference", None, Comment, Reading::Unread, EVENTS, &[], None),
+    ] {
+        let mut tap = Tap::new(reading, None, api, head);
+        passed(&mut tap, pieces);
+        assert_eq!(tap.heartbeat(form), expected, "{case}");
     }
 }
 

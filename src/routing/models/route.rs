@@ -20,6 +20,7 @@ use crate::routing::request::RequestHead;
 use crate::routing::retry::RetryPolicy;
 use crate::routing::session::SessionKeys;
 use crate::routing::text_matcher::TextMatcher;
+use crate::routing::time_limits::TimeLimits;
 
 /// A ModelRoute as the router keeps it.
 #[derive(Clone, Debug)]
@@ -189,6 +190,7 @@ fn pool_policy(spec: &ModelServerSpec, kv_events: Option<KvEvents>) -> Result<Po
         protocol: BackendProtocol::Http1,
         https: spec.workload_port.protocol == WorkloadProtocol::Https,
         timeout: spec.timeout()?,
+        limits: TimeLimits::of_server(spec)?,
         retry: match spec.retry()? {
             Some((attempts, interval)) => RetryPolicy::of_engines(attempts, interval),
             None => RetryPolicy::Engines,

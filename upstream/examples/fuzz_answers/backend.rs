@@ -45,6 +45,7 @@ pub(crate) async fn exchange(
         replaced: &[],
         upgrade: None,
         body,
+        connect_timeout: None,
         timeout: None,
     };
     let sent = fuzzing::send(stream, is_http2, &mut ask).await;

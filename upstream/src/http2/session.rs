@@ -208,7 +208,7 @@ mod tests {
             replaced: &[],
             upgrade: None,
             body: Body::Empty,
-
+            connect_timeout: None,
             timeout: None,
         };
         http2::exchange(session.clone(), &mut ask, peer, &progress).await

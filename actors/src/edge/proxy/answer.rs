@@ -3,11 +3,8 @@
 //! The body is pulled by the client's connection: while a client does not read, nothing is read from its engine, and a
 //! client that leaves drops the body and with it the connection to the engine and the lease.
 
-use std::future::Future;
 use std::io::ErrorKind;
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
@@ -17,12 +14,14 @@ use kthena_router::inference::disaggregation::PromptCounts;
 use kthena_router::inference::health::Outcome;
 use kthena_router::inference::model_names::ModelNames;
 use kthena_router::inference::tap::{AnswerHead, Ended, Reading, Tap};
+use kthena_router::routing::time_limits::Limit;
 use kthena_router_upstream::{self as upstream, BodyError, BodySize};
-use tokio::time::{Sleep, sleep_until};
 
 use super::exchange::Exchange;
+use super::first_token::First;
 use super::headers::text;
 use super::held::Held;
+use super::pace::{Due, Pace};
 use crate::ops::requests::facts::REQUEST_ID;
 use crate::pools::lease::Lease;
 
@@ -36,6 +35,8 @@ pub(super) struct Answer {
     pub prefill: Option<Box<Lease>>,
     /// What the endpoint that computed the prompt says of it.
     pub prompt: Option<Box<PromptCounts>>,
+    /// What is known of its first piece.
+    pub first: First,
 }
 
 /// How the body of an answer is passed on.
@@ -60,18 +61,20 @@ pub struct AnswerBody {
     broken: Option<BodyError>,
     /// Whether the server had a moment to send it.
     is_flushed: bool,
-    idle: Idle,
+    /// What has arrived while the first piece was waited for.
+    first: Option<Option<Result<Bytes, BodyError>>>,
+    pace: Pace,
     /// Whether the endpoint's health was told of this attempt.
     is_noted: bool,
     exchange: Exchange,
     held: Held,
 }
 
-/// The time that an engine may pause within an answer.
-struct Idle {
-    limit: Duration,
-    since: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
+impl Answer {
+    /// Makes an answer of which nothing but its head is known.
+    pub(super) fn new(upstream: upstream::Answer, lease: Lease) -> Self {
+        Self { upstream, lease, prefill: None, prompt: None, first: First::default() }
+    }
 }
 
 impl AnswerBody {
@@ -81,7 +84,7 @@ impl AnswerBody {
         passing: Passing,
         mut exchange: Exchange,
         held: Held,
-        idle: Duration,
+        (first, mut pace): (First, Pace),
     ) -> Response<Box<Self>> {
         let upstream::Answer { mut head, size, body: incoming, .. } = answer;
         // Which version is spoken is the server's to say.
@@ -100,6 +103,10 @@ impl AnswerBody {
         let is_empty = exchange.method == Method::HEAD || matches!(size, BodySize::None | BodySize::Sized(0));
         let size = if tap.changes_length() && !is_empty { BodySize::Stream } else { size };
         let status = head.status.as_u16();
+        pace.expect_first(first.until);
+        if size != BodySize::Stream {
+            pace.be_still();
+        }
         let mut body = Self {
             incoming,
             size,
@@ -107,7 +114,8 @@ impl AnswerBody {
             tap: Some(tap),
             broken: None,
             is_flushed: false,
-            idle: Idle { limit: idle, since: None, timer: None },
+            first: first.piece,
+            pace,
             // A bad answer was told of before its body.
             is_noted: status >= 500,
             exchange,
@@ -157,22 +165,32 @@ impl AnswerBody {
     fn poll_passed(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
             let Some(tap) = &mut self.tap else { return Poll::Ready(None) };
-            let piece = match self.incoming.poll_chunk(context) {
-                Poll::Pending => {
-                    if self.idle.is_over(context) {
-                        let late = BodyError::Broken(ErrorKind::TimedOut.into());
-                        return Poll::Ready(self.break_off(late, Outcome::Late));
-                    }
-                    return Poll::Pending;
-                }
+            let arrived = match self.first.take() {
+                Some(first) => Poll::Ready(first),
+                None => self.incoming.poll_chunk(context),
+            };
+            let piece = match arrived {
+                Poll::Pending => match self.pace.look(context) {
+                    Due::Nothing => return Poll::Pending,
+                    Due::End(limit) => return Poll::Ready(self.time_out(limit)),
+                    Due::Heartbeat(form) => match tap.heartbeat(form) {
+                        Some(heartbeat) => return Poll::Ready(Some(self.beat(heartbeat))),
+                        None => continue,
+                    },
+                },
                 Poll::Ready(None) => {
                     let leftover = self.end();
                     return Poll::Ready(leftover.map(|piece| self.count(piece)));
                 }
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(self.break_off(error, Outcome::Reset)),
+                Poll::Ready(Some(Err(error))) => {
+                    let why = error.to_string();
+                    return Poll::Ready(self.break_off(error, "upstream_reset", why, Some(Outcome::Reset)));
+                }
                 Poll::Ready(Some(Ok(piece))) => piece,
             };
-            self.idle.since = None;
+            if self.pace.is_past_end() {
+                return Poll::Ready(self.time_out(Limit::Total));
+            }
             let passed = tap.feed(piece);
             if let Some(lease) = &self.held.lease {
                 lease.note_first_bytes(self.exchange.stream);
@@ -198,18 +216,39 @@ impl AnswerBody {
         leftover
     }
 
-    /// Breaks the answer off, so that the client's connection breaks as well; a stream of events says so before.
-    fn break_off(&mut self, error: BodyError, outcome: Outcome) -> Option<Bytes> {
+    /// Breaks the answer off because it takes too long. One that takes as long as it may is no fault of the endpoint's.
+    fn time_out(&mut self, limit: Limit) -> Option<Bytes> {
+        let late = BodyError::Broken(ErrorKind::TimedOut.into());
+        let outcome = Some(Outcome::Late).filter(|_| limit != Limit::Total);
+        self.break_off(late, limit.code(), format!("the endpoint {limit}"), outcome)
+    }
+
+    /// Breaks the answer off, so that the client's connection breaks as well; a stream of events says `why` before.
+    fn break_off(
+        &mut self,
+        error: BodyError,
+        code: &'static str,
+        why: String,
+        outcome: Option<Outcome>,
+    ) -> Option<Bytes> {
         let mut tap = self.tap.take().unwrap_or_default();
-        let Ended { leftover: event, usage } = tap.broken(&error.to_string());
+        let Ended { leftover: event, usage } = tap.broken(code, &why);
         self.exchange.usage = usage;
-        self.exchange.breaks_off(self.status, error.to_string());
-        if !matches!(error, BodyError::RequestBody(_)) {
+        self.exchange.breaks_off(self.status, code, why);
+        if let Some(outcome) = outcome
+            && !matches!(error, BodyError::RequestBody(_))
+        {
             self.is_noted = false;
             self.note(outcome);
         }
         self.broken = Some(error);
         event.map(|event| self.count(event))
+    }
+
+    /// Counts a heartbeat, which is nothing that an engine has said.
+    fn beat(&mut self, heartbeat: &'static str) -> Bytes {
+        self.exchange.bytes += heartbeat.len() as u64;
+        Bytes::from_static(heartbeat.as_bytes())
     }
 
     fn count(&mut self, piece: Bytes) -> Bytes {
@@ -225,22 +264,5 @@ impl AnswerBody {
             self.is_noted = true;
             lease.note(outcome);
         }
-    }
-}
-
-impl Idle {
-    /// Returns whether nothing has arrived for too long; else the task is woken when that is so.
-    fn is_over(&mut self, context: &mut Context<'_>) -> bool {
-        let since = *self.since.get_or_insert_with(Instant::now);
-        let limit = self.limit;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until((since + limit).into())));
-        // The timer is set anew only when it fires: pieces arrive much more often than it does.
-        while timer.as_mut().poll(context).is_ready() {
-            if since.elapsed() >= limit {
-                return true;
-            }
-            timer.as_mut().reset((since + limit).into());
-        }
-        false
     }
 }

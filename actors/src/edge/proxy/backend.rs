@@ -8,10 +8,12 @@ use kthena_router::object::Kind;
 use kthena_router::routing::decision::{Decision, Destination, Target};
 use kthena_router::routing::pool::{BackendProtocol, PickerPolicy, PoolPolicy};
 use kthena_router::routing::retry::{Attempts, Repeatable};
+use kthena_router::routing::time_limits::{Limit, TimeLimits};
 use kthena_router::scheduling::picker::Picker;
 use kthena_router_upstream::Transport;
 
 use super::call::Call;
+use super::pace::Pace;
 use super::worker::Worker;
 use crate::pools::published::{Pool, Snapshot};
 
@@ -37,6 +39,15 @@ pub(super) struct Way<'w> {
     pub backend: Backend,
 }
 
+/// When something must have happened, and the limit that says so.
+#[derive(Clone, Copy)]
+pub(super) struct Deadline {
+    /// When.
+    pub at: Instant,
+    /// The limit that is reached then.
+    pub limit: Limit,
+}
+
 impl Way<'_> {
     /// Begins the attempts to have a request answered. A call of an inference API that only computes an answer may be
     /// run twice without anybody having written so.
@@ -49,9 +60,22 @@ impl Way<'_> {
         policy.begin(repeatable, self.decision.steps.adapter)
     }
 
-    /// Returns when the request must have been answered.
-    pub(super) fn deadline(&self, call: &Call<'_>) -> Option<Instant> {
-        self.decision.steps.timeouts.request.map(|limit| call.exchange.started + limit)
+    /// Returns when an answer of the request must have begun.
+    pub(super) fn deadline(&self, call: &Call<'_>) -> Option<Deadline> {
+        let deadline = |(time, limit)| Some(Deadline { at: call.exchange.started.checked_add(time)?, limit });
+        let (request, total) = (self.decision.steps.timeouts.request, self.limits(call.worker).total);
+        let limits = [request.map(|time| (time, Limit::Request)), total.map(|time| (time, Limit::Total))];
+        limits.into_iter().flatten().min_by_key(|(time, _)| *time).and_then(deadline)
+    }
+
+    /// Returns the time that an answer has.
+    pub(super) fn pace(&self, call: &Call<'_>) -> Pace {
+        Pace::new(&self.limits(call.worker), call.exchange.started)
+    }
+
+    /// Returns how long the other parts of the request may take.
+    pub(super) fn limits(&self, worker: &Worker) -> TimeLimits {
+        self.backend.policy.limits.or(worker.door.serving.config.engines.limits())
     }
 }
 

@@ -4,6 +4,7 @@
 //! What follows an attempt is the policy's to say (`routing::retry`). The last answer of an engine passes to the client
 //! as it is, whatever was tried after it.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use kthena_router::inference::disaggregation::HandoverError;
 use kthena_router::inference::health::Outcome as Health;
 use kthena_router::routing::disaggregation::Disaggregation;
 use kthena_router::routing::retry::{Next, Outcome};
+use kthena_router::routing::time_limits::Limit;
 use kthena_router::scheduling::picker::{Legs, PickError};
 use kthena_router::scheduling::request::RequestFacts;
 use kthena_router_downstream::Refusal;
@@ -20,11 +22,12 @@ use tokio::time::sleep;
 use tracing::debug;
 
 use super::answer::Answer;
-use super::backend::{Backend, Way};
+use super::backend::{Backend, Deadline, Way};
 use super::body;
 use super::call::Call;
 use super::error::{AttemptFailure, NoEndpoint, ProxyError};
 use super::exchange::Exchange;
+use super::first_token::FirstToken;
 use super::legs::{self, Leg, Tried};
 use super::outbound::Outbound;
 use super::pick::Picked;
@@ -38,8 +41,10 @@ struct Course<'c> {
     way: &'c Way<'c>,
     /// What the request tells of itself; `None` for one that is no inference request.
     facts: Option<Arc<RequestFacts>>,
-    /// When the request must have been answered.
-    deadline: Option<Instant>,
+    /// When an answer must have begun.
+    deadline: Option<Deadline>,
+    /// How long the first token may take.
+    first_token: Option<FirstToken>,
     /// The endpoints that a picker allows, the best one first; without a picker there is no such list.
     named: Option<&'c [SocketAddr]>,
     /// The endpoints that were tried.
@@ -70,6 +75,7 @@ pub(super) async fn deliver(
         way,
         facts: call.request_facts.take(),
         deadline: way.deadline(call),
+        first_token: FirstToken::of(&way.limits(call.worker)),
         named: picked.endpoints(),
         tried: Vec::new(),
         may_return: false,
@@ -84,7 +90,7 @@ pub(super) async fn deliver(
             turn.0.note_reserved();
         }
         exchange.marks.sent.get_or_insert_with(Instant::now);
-        let (limit, to) = (course.limit(), (course.worker, &way.backend));
+        let (limit, began, to) = (course.limit(), Instant::now(), (course.worker, &way.backend));
         let is_pair = matches!(legs, Legs::Two { .. });
         let tried = match legs {
             Legs::One(lease) => {
@@ -96,6 +102,13 @@ pub(super) async fn deliver(
                 outbound.charge_legs(way.backend.policy.disaggregation.map_or(0, Disaggregation::bodies_at_once))?;
                 let pair = (prefill, decode);
                 Box::pin(legs::send(to, (outbound, &body), pair, limit, exchange)).await
+            }
+        };
+        let tried = match &course.first_token {
+            None => tried,
+            Some(first_token) => {
+                let end = course.deadline.map(|deadline| deadline.at);
+                Box::pin(first_token.of_attempt(tried, began, end)).await
             }
         };
         let (label, leg, outcome) = course.conclude(tried, exchange)?;
@@ -149,7 +162,7 @@ impl Course<'_> {
     /// Returns how long an attempt that begins now may take.
     fn limit(&self) -> Duration {
         let written = self.way.decision.steps.timeouts.backend_request.or(self.way.backend.policy.timeout);
-        let rest = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let rest = self.deadline.map(|deadline| deadline.at.saturating_duration_since(Instant::now()));
         let always = self.worker.door.serving.config.engines.first_byte_timeout;
         written.into_iter().chain(rest).fold(always, Duration::min)
     }
@@ -169,6 +182,14 @@ impl Course<'_> {
                 lease.note(health);
                 self.failure = Some(failure);
                 (Label::Failed(failure), leg, outcome)
+            }
+            Tried::Silent(lease, sends) => {
+                exchange.attempts += sends;
+                self.tried.push(lease.endpoint().socket());
+                lease.note(Health::Late);
+                let failure = late(self.deadline, Limit::FirstToken);
+                self.failure = Some(failure);
+                (Label::Failed(failure), Leg::Answer, Outcome::Late)
             }
             Tried::Unusable(lease, error) => {
                 exchange.attempts += 1;
@@ -214,7 +235,7 @@ impl Course<'_> {
             Next::Same(pause) => (pause, true),
             Next::Other(pause) => (pause, false),
         };
-        let is_in_time = self.deadline.is_none_or(|deadline| Instant::now() + pause < deadline);
+        let is_in_time = self.deadline.is_none_or(|deadline| Instant::now() + pause < deadline.at);
         let is_left = |endpoint: SocketAddr| may_return || !self.tried.contains(&endpoint);
         let is_anybody_left = match self.named {
             Some(named) => named.iter().any(|endpoint| is_left(*endpoint)),
@@ -228,7 +249,7 @@ impl Course<'_> {
         match (self.answer, self.failure) {
             // Gateway API, `HTTPRouteRetry.backoff`: when the time for the request ends during a further attempt, it is
             // answered with a timeout, and not with what an earlier attempt brought.
-            (Some(answer), failure) if failure != Some(AttemptFailure::PastDeadline) => {
+            (Some(answer), failure) if !failure.is_some_and(AttemptFailure::ends_request) => {
                 exchange.endpoint = Some(Arc::clone(answer.lease.endpoint()));
                 exchange.upstream_status = Some(answer.upstream.head.status.as_u16());
                 exchange.marks.answered = Some(Instant::now());
@@ -265,14 +286,15 @@ impl Label {
 /// # Errors
 ///
 /// Returns an error if it was not the endpoint that failed, but the client's own request.
-fn judge(Failure { error, processed, .. }: Failure, deadline: Option<Instant>) -> Result<Judgement, ProxyError> {
-    let late = match deadline {
-        Some(deadline) if Instant::now() >= deadline => AttemptFailure::PastDeadline,
-        _ => AttemptFailure::Late,
-    };
+fn judge(Failure { error, processed, .. }: Failure, deadline: Option<Deadline>) -> Result<Judgement, ProxyError> {
+    let late = late(deadline, Limit::Head);
     Ok(match error {
         AttemptError::RequestBody(fault) => return Err(body::fault(fault)),
         AttemptError::Unsendable(_) => return Err(Refusal::Target.into()),
+        AttemptError::Connect(error) if is_late(&error) => (Limit::Connect.into(), Health::Refused, Outcome::Unsent),
+        AttemptError::Handshake(error) if is_late(&error) => {
+            (Limit::Connect.into(), Health::Handshake, Outcome::Unsent)
+        }
         AttemptError::Connect(_) => (AttemptFailure::Refused, Health::Refused, Outcome::Unsent),
         AttemptError::Handshake(_) => (AttemptFailure::Handshake, Health::Handshake, Outcome::Unsent),
         AttemptError::Timeout(Stage::Connect) => (late, Health::Refused, Outcome::Unsent),
@@ -284,4 +306,17 @@ fn judge(Failure { error, processed, .. }: Failure, deadline: Option<Instant>) -
         }
         AttemptError::Broken(_) => (AttemptFailure::Broken, Health::Reset, Outcome::Broken),
     })
+}
+
+/// Returns which limit was reached: that of the request, or one of the attempt.
+fn late(deadline: Option<Deadline>, limit: Limit) -> AttemptFailure {
+    match deadline {
+        Some(deadline) if Instant::now() >= deadline.at => deadline.limit.into(),
+        _ => limit.into(),
+    }
+}
+
+/// Returns whether a connection was waited for too long.
+fn is_late(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::TimedOut
 }

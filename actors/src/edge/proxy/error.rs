@@ -14,6 +14,7 @@ use kthena_router::inference::error_body::ApiError;
 use kthena_router::inference::understood::NotUnderstood;
 use kthena_router::object::{ObjectKey, PoolKey};
 use kthena_router::routing::path::PathFault;
+use kthena_router::routing::time_limits::Limit;
 use kthena_router::scheduling::objective::{DROPPED_REASONS, REJECTED_NO_ENDPOINTS, REJECTED_SATURATED};
 use kthena_router_downstream::{Exhausted, ReadError, Refusal};
 use thiserror::Error;
@@ -177,12 +178,9 @@ pub enum AttemptFailure {
     /// It computed a prompt for another endpoint, which cannot go on from what it answered.
     #[error("computed the prompt and handed nothing over that another endpoint could go on from")]
     Handover,
-    /// It did not begin to answer in the time of an attempt.
-    #[error("did not begin to answer within the timeout")]
-    Late,
-    /// The time that the route gives the whole request was over before it began to answer.
-    #[error("did not begin to answer within the time that the route gives the request")]
-    PastDeadline,
+    /// A limit on the time was reached.
+    #[error(transparent)]
+    Late(#[from] Limit),
 }
 
 impl AttemptFailure {
@@ -194,8 +192,14 @@ impl AttemptFailure {
             Self::Broken => "broken",
             Self::Malformed(_) => "malformed",
             Self::Handover => "handover",
-            Self::Late | Self::PastDeadline => "timeout",
+            Self::Late(limit @ (Limit::Connect | Limit::FirstToken)) => limit.code(),
+            Self::Late(_) => "timeout",
         }
+    }
+
+    /// Returns whether no time is left for the request itself.
+    pub(super) const fn ends_request(self) -> bool {
+        matches!(self, Self::Late(Limit::Request | Limit::Total))
     }
 
     /// Returns what metrics call it where the endpoint was to compute a prompt for another one.
@@ -206,7 +210,7 @@ impl AttemptFailure {
             Self::Broken => "prefill_broken",
             Self::Malformed(_) => "prefill_malformed",
             Self::Handover => "prefill_handover",
-            Self::Late | Self::PastDeadline => "prefill_timeout",
+            Self::Late(_) => "prefill_timeout",
         }
     }
 }
@@ -233,9 +237,7 @@ impl ProxyError {
             Self::Overloaded | Self::RateLimited(_) | Self::Saturated { .. } | Self::Dropped { .. } => {
                 StatusCode::TOO_MANY_REQUESTS
             }
-            Self::Failed { failure: AttemptFailure::Late | AttemptFailure::PastDeadline, .. } => {
-                StatusCode::GATEWAY_TIMEOUT
-            }
+            Self::Failed { failure: AttemptFailure::Late(_), .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::Memory(_) | Self::NoEndpoint(_) | Self::Failed { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -264,8 +266,7 @@ impl ProxyError {
             Self::Dropped { dropped: Dropped::NoEndpoints, .. } => "pod_discovery",
             Self::Dropped { dropped: Dropped::DrivenOut, .. } => "queue_pressure",
             Self::Dropped { .. } => "queue_timeout",
-            Self::Failed { failure: AttemptFailure::Late, .. } => "upstream_timeout",
-            Self::Failed { failure: AttemptFailure::PastDeadline, .. } => "request_timeout",
+            Self::Failed { failure: AttemptFailure::Late(limit), .. } => limit.code(),
             Self::Failed { .. } => "proxy",
         }
     }
@@ -275,8 +276,9 @@ impl ProxyError {
         match self {
             Self::Saturated { retry_after, .. } | Self::Dropped { retry_after, .. } => Some(*retry_after),
             Self::RateLimited(refused) => Some(refused.retry_after()),
-            Self::Failed { failure: AttemptFailure::Late | AttemptFailure::PastDeadline, .. }
-            | Self::NoEndpoint(NoEndpoint::NoPicker { .. }) => None,
+            Self::Failed { failure: AttemptFailure::Late(_), .. } | Self::NoEndpoint(NoEndpoint::NoPicker { .. }) => {
+                None
+            }
             Self::Overloaded | Self::Memory(_) | Self::NoEndpoint(_) | Self::Failed { .. } => Some(1),
             _ => None,
         }
@@ -351,7 +353,7 @@ mod tests {
             (ProxyError::Overloaded, 429, Some("1")),
             (nowhere.into(), 503, Some("1")),
             (ProxyError::Failed { attempts: 3, failure: AttemptFailure::Refused }, 503, Some("1")),
-            (ProxyError::Failed { attempts: 1, failure: AttemptFailure::Late }, 504, None),
+            (ProxyError::Failed { attempts: 1, failure: AttemptFailure::Late(Limit::Head) }, 504, None),
             (ProxyError::BodyTooLarge { limit: 1 }, 413, None),
             (ReadError::Late.into(), 408, None),
             (Exhausted.into(), 503, Some("1")),

@@ -142,9 +142,9 @@ impl Exchange {
         }
     }
 
-    /// Notes that the engine broke the answer off, and how.
-    pub(super) fn breaks_off(&mut self, status: u16, how: String) {
-        self.end = End { status, reason: "upstream_reset", error: Some("upstream_reset") };
+    /// Notes that the answer broke off, why in a word, and how.
+    pub(super) fn breaks_off(&mut self, status: u16, why: &'static str, how: String) {
+        self.end = End { status, reason: why, error: Some(why) };
         self.facts.error_text = Some(how);
     }
 }

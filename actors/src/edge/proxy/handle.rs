@@ -55,5 +55,6 @@ async fn answer(call: &mut Call<'_>, incoming: Incoming) -> Result<Reply, Early>
     let mut answer = deliver(call, &way, &mut outbound, &picked).await?;
     picked.report(call, &way, &mut answer).await;
     response_filters::apply(&mut answer, &way, outbound.origin.as_ref());
-    Ok(Reply { answer, passing, upgrade })
+    let pace = way.pace(call);
+    Ok(Reply { answer, passing, pace, upgrade })
 }

@@ -73,6 +73,8 @@ pub(super) enum Tried {
     Answered(Answer, Leg),
     /// There was none.
     Failed(Lease, Failure, Leg),
+    /// An answer began and its first token did not come in time; the request was sent as often.
+    Silent(Lease, u32),
     /// The prefill's answer is good and of no use.
     Unusable(Lease, HandoverError),
 }
@@ -109,7 +111,7 @@ pub(super) async fn send(
 /// Returns what came of a request to the endpoint that answers.
 pub(super) fn answered(sent: Result<kthena_router_upstream::Answer, Failure>, lease: Lease) -> Tried {
     match sent {
-        Ok(upstream) => Tried::Answered(Answer { upstream, lease, prefill: None, prompt: None }, Leg::Answer),
+        Ok(upstream) => Tried::Answered(Answer::new(upstream, lease), Leg::Answer),
         Err(failure) => Tried::Failed(lease, failure, Leg::Answer),
     }
 }
@@ -180,6 +182,7 @@ impl Attempt<'_> {
             replaced: &[],
             upgrade: None,
             body: Body::Empty,
+            connect_timeout: None,
             timeout: Some(self.until.saturating_duration_since(Instant::now())),
         };
         let mut answer = self.to.0.client.send(&peer, &mut ask).await.ok()?;
@@ -323,7 +326,7 @@ fn computed(prefill: &Lease) {
 
 /// Returns an endpoint's refusal to compute a prompt.
 fn refused(upstream: kthena_router_upstream::Answer, lease: Lease) -> Tried {
-    Tried::Answered(Answer { upstream, lease, prefill: None, prompt: None }, Leg::Prefill)
+    Tried::Answered(Answer::new(upstream, lease), Leg::Prefill)
 }
 
 fn unsendable() -> Failure {

@@ -129,6 +129,7 @@ impl Outbound {
             replaced,
             upgrade: self.upgrade.as_ref(),
             body: std::mem::replace(body, Body::Gone),
+            connect_timeout: backend.policy.limits.connect,
             timeout,
         };
         let outcome = worker.client.send(&peer, &mut ask).await;

@@ -19,7 +19,7 @@ use tracing::debug;
 use super::answer::Answer;
 use super::backend::{Backend, Way};
 use super::call::Call;
-use super::error::{AttemptFailure, NoEndpoint, ProxyError};
+use super::error::{NoEndpoint, ProxyError};
 use super::outbound::Outbound;
 use super::reply::Early;
 use crate::edge::ext_proc::{self, Consultation, Fault, Question, Served, Verdict};
@@ -52,9 +52,9 @@ pub(super) async fn pick(call: &Call<'_>, way: &Way<'_>, outbound: &mut Outbound
     let consulting = Box::pin(consult(call, way, picker, outbound));
     let opinion = match way.deadline(call) {
         None => consulting.await,
-        Some(deadline) => timeout_at(deadline.into(), consulting)
+        Some(deadline) => timeout_at(deadline.at.into(), consulting)
             .await
-            .map_err(|_| ProxyError::Failed { attempts: 0, failure: AttemptFailure::PastDeadline })?,
+            .map_err(|_| ProxyError::Failed { attempts: 0, failure: deadline.limit.into() })?,
     };
     let outcome = match &opinion {
         Ok(Ok(_)) => "picked",

@@ -14,6 +14,7 @@ use super::answer::{Answer, AnswerBody, Passing};
 use super::call::Call;
 use super::error::ProxyError;
 use super::exchange::Exchange;
+use super::pace::Pace;
 use super::tunnel;
 use crate::ops::requests::facts::REQUEST_ID;
 
@@ -23,6 +24,8 @@ pub(super) struct Reply {
     pub answer: Answer,
     /// How it is passed on.
     pub passing: Passing,
+    /// The time that it has.
+    pub pace: Pace,
     /// The client's connection, where the client asks to change the protocol.
     pub upgrade: Option<Upgrade>,
 }
@@ -54,7 +57,7 @@ impl Reply {
         };
         exchange.tell_decision(status.as_u16(), reason);
         let mut response = match reply {
-            Ok(Self { answer: Answer { upstream, lease, prefill, prompt }, passing, upgrade }) => {
+            Ok(Self { answer: Answer { upstream, lease, prefill, prompt, first }, passing, pace, upgrade }) => {
                 let passing = Passing { prompt, ..passing };
                 (held.lease, held.prefill) = (Some(lease), prefill);
                 match upgrade {
@@ -62,8 +65,8 @@ impl Reply {
                         return tunnel::response(upstream, client, exchange, held).map(ReplyBody::Own);
                     }
                     _ => {
-                        let idle = worker.door.serving.config.engines.idle_timeout;
-                        AnswerBody::response(upstream, passing, exchange, held, idle).map(ReplyBody::Backend)
+                        let time = (first, pace);
+                        AnswerBody::response(upstream, passing, exchange, held, time).map(ReplyBody::Backend)
                     }
                 }
             }

@@ -10,6 +10,7 @@ use std::time::Instant;
 use kthena_router::flow::identity::FlowId;
 use kthena_router::flow::queue::{Asked, Rank};
 use kthena_router::inference::api::Call as Asks;
+use kthena_router::routing::time_limits::Limit;
 use kthena_router_upstream::Body;
 
 use super::backend::Way;
@@ -76,7 +77,8 @@ async fn line_up(call: &mut Call<'_>, way: &Way<'_>, outbound: &Outbound) -> Res
         }
         Err(dropped) => {
             shown.ends(dropped.reason());
-            Err(refused(dropped, way))
+            let limit = way.deadline(call).map_or(Limit::Request, |deadline| deadline.limit);
+            Err(refused(dropped, way, limit))
         }
     }
 }
@@ -93,13 +95,13 @@ fn request(call: &Call<'_>, way: &Way<'_>, outbound: &Outbound) -> Request {
     let flow = FlowId::of(|name| outbound.headers.get(name).map(http::HeaderValue::as_bytes));
     let boosted = call.exchange.session.as_ref().is_some_and(|(pool, session)| pool.turnstile.knows(*session));
     let rank = Rank { priority, boosted };
-    Request { asked: Asked { rank, flow, cost: 0, bytes }, prompt_tokens, deadline: way.deadline(call) }
+    Request { asked: Asked { rank, flow, cost: 0, bytes }, prompt_tokens, deadline: way.deadline(call).map(|deadline| deadline.at) }
 }
 
 /// Returns the error for a request that got no turn.
-fn refused(dropped: Dropped, way: &Way<'_>) -> ProxyError {
+fn refused(dropped: Dropped, way: &Way<'_>, limit: Limit) -> ProxyError {
     if dropped == Dropped::PastDeadline {
-        return ProxyError::Failed { attempts: 0, failure: AttemptFailure::PastDeadline };
+        return ProxyError::Failed { attempts: 0, failure: AttemptFailure::Late(limit) };
     }
     let pool = &way.backend.pool;
     ProxyError::Dropped { pool: pool.key.clone(), dropped, retry_after: inference::retry_after(pool) }
