@@ -284,6 +284,7 @@ fn serving(
         config: config.clone(),
         reader,
         upstream,
+        holders: Arc::default(),
         server_tls,
         tls,
         access_log,

@@ -129,6 +129,7 @@ pub(crate) fn serving(config: Config, reader: Reader, metrics: &Arc<Metrics>) ->
     Serving {
         stopping: Stopping::default(),
         upstream: Upstream::new(config.engines.connect_timeout, tls::client(None).unwrap()),
+        holders: Arc::default(),
         workers: 1,
         budget: Budget::new(64 << 20),
         config,

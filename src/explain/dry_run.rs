@@ -70,6 +70,7 @@ pub fn dry_run(table: &RouteTable, question: &Question, fleet: &impl Fleet) -> E
     let understood = understand(calls, question);
     let asked = match (calls, &understood) {
         (Call::ListModels | Call::GetModel | Call::Health, _) => Asked::Models,
+        (Call::StoredResponse, _) => Asked::Stored,
         (Call::Inference(_), _) if !needs_model(table.listeners(question.bind, &host)) => Asked::Other,
         (_, Some(Ok(understood))) => Asked::Model(&understood.model),
         (_, Some(Err(_))) => Asked::Unread,

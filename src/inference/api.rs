@@ -9,6 +9,8 @@
 
 use std::borrow::Cow;
 
+use super::response_id::asked_for;
+
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
@@ -20,6 +22,8 @@ pub enum Call {
     Health,
     /// An inference, to be forwarded.
     Inference(Api),
+    /// A response that an engine keeps, by its id: [`asked_for`](super::response_id::asked_for) says which one.
+    StoredResponse,
     /// Something that the router does not serve.
     Unserved,
 }
@@ -157,6 +161,7 @@ impl Call {
     /// Reads a request's method and its path without the query.
     pub fn of(method: &str, path: &str) -> Self {
         match (method, path) {
+            _ if asked_for(method, path).is_some() => Self::StoredResponse,
             ("POST", _) => Api::of(path).map_or(Self::Unserved, Self::Inference),
             ("GET" | "HEAD", "/v1/models" | "/v1/models/") => Self::ListModels,
             ("GET" | "HEAD", "/health" | "/ping") => Self::Health,
@@ -261,7 +266,9 @@ mod tests {
             ("POST", "/reset_prefix_cache", Call::Unserved),
             ("GET", "/metrics", Call::Unserved),
             ("POST", "/V1/completions", Call::Unserved),
-            ("POST", "/v1/responses/resp_1/cancel", Call::Unserved),
+            ("POST", "/v1/responses/resp_1/cancel", Call::StoredResponse),
+            ("GET", "/v1/responses/resp_1", Call::StoredResponse),
+            ("GET", "/v1/responses", Call::Unserved),
             ("GET", "/v1/models/", Call::ListModels),
             ("HEAD", "/v1/models/m", Call::GetModel),
             ("POST", "/v1/models/m", Call::Unserved),

@@ -18,6 +18,7 @@ mod parameters;
 pub mod prompt;
 mod query;
 pub mod request;
+pub mod response_id;
 pub mod tap;
 pub mod understood;
 pub mod usage;

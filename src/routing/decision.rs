@@ -5,7 +5,10 @@
 //! | an inference call for a model | ModelRoutes | HTTPRoutes |
 //! | an inference call whose model could not be read | HTTPRoutes | |
 //! | the list of models, one of them, their health | ModelRoutes, if the listeners have any | HTTPRoutes, then nothing |
+//! | a response by its id | the ModelRoute that leads to the pool which has it | HTTPRoutes |
 //! | anything else | HTTPRoutes | |
+//!
+//! A request that is about a response goes to the target that has it, whatever the weights.
 //!
 //! A ModelRoute's targets that cannot serve take no share while another one can. An HTTPRoute's backends keep theirs,
 //! InferencePools as well: Gateway API, `HTTPRouteRule.backendRefs`, "requests that would have been routed to it
@@ -33,6 +36,8 @@ pub enum Asked<'r> {
     Unread,
     /// The list of models, one of them, or their health.
     Models,
+    /// A response that an engine keeps.
+    Stored,
     /// Anything else.
     Other,
 }
@@ -43,6 +48,10 @@ pub trait Moment {
     fn availability(&self, pool: PoolIndex) -> Availability;
     /// Returns a uniformly random number below `bound`, which is at least 1.
     fn draw(&self, bound: u64) -> u64;
+    /// Returns the pool that has the response which the request is about, if there is one.
+    fn holder(&self) -> Option<PoolIndex> {
+        None
+    }
 }
 
 /// What becomes of a request.
@@ -136,6 +145,9 @@ impl RouteTable {
             Asked::Models if listeners.iter().any(|listener| !listener.models.is_empty()) => {
                 return Ok(Verdict::Models(listeners));
             }
+            Asked::Stored => moment.holder().and_then(|pool| {
+                listeners.iter().find_map(|listener| Some((listener, listener.models.leading_to(head, pool)?)))
+            }),
             Asked::Unread | Asked::Models | Asked::Other => None,
         };
         if let Some((listener, found)) = by_model {
@@ -154,7 +166,9 @@ impl<'t> Decision<'t> {
         let Found { route, targets, adapter, rule } = found;
         let available =
             |target: &ModelTarget| target.pool.map_or(Availability::Empty, |pool| moment.availability(pool));
-        let chosen = choose(targets, |target| target.weight, available, |bound| moment.draw(bound));
+        let holder = moment.holder().and_then(|pool| targets.iter().find(|target| target.pool == Some(pool)));
+        let choice = || choose(targets, |target| target.weight, available, |bound| moment.draw(bound));
+        let chosen = holder.or_else(choice);
         let target = chosen.and_then(|target| target.pool).map(|pool| Target {
             destination: Destination { pool, tls: None },
             filters: &NO_FILTERS,
@@ -166,7 +180,8 @@ impl<'t> Decision<'t> {
 
     fn by_rule(listener: &'t ListenerTable, matched: HttpMatch<'t>, moment: &impl Moment) -> Self {
         let (rule, place) = (matched.rule, matched.place);
-        let target = matched.choose(|bound| moment.draw(bound));
+        let holder = moment.holder().and_then(|pool| matched.leading_to(pool));
+        let target = holder.map_or_else(|| matched.choose(|bound| moment.draw(bound)), Ok);
         let steps = Steps {
             filters: &rule.filters,
             timeouts: rule.timeouts,

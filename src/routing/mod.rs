@@ -16,6 +16,7 @@ pub mod path;
 pub mod pool;
 pub mod query;
 pub mod request;
+pub mod response_holders;
 pub mod retry;
 pub mod session;
 pub mod table;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use foldhash::{HashMap, HashMapExt};
 
 use super::host_index::HostIndex;
-use super::http::entry::HttpEntry;
+use super::http::entry::{Destination, HttpEntry};
 use super::http::redirect::Scheme;
 use super::http::table::{HttpMatch, HttpTable};
 use super::models::entry::RouteEntry;
@@ -105,6 +105,18 @@ impl RouteTable {
     /// Returns how many Gateways have listeners on `bind`.
     pub fn gateways(&self, bind: Bind) -> usize {
         self.gateways.get(&bind).map_or(0, Vec::len)
+    }
+
+    /// Returns where a request of which no model is known may go on `bind`: where the ModelRoutes of its host lead, and where
+    /// the rule of an HTTPRoute does that it falls under.
+    pub fn destinations(&self, bind: Bind, head: &RequestHead<'_>) -> Vec<Destination> {
+        let listeners = self.listeners(bind, head.host);
+        let models = listeners.iter().flat_map(|listener| listener.models.pools());
+        let rule = Self::find_rule(listeners, head).into_iter().flat_map(|(_, rule)| rule.destinations());
+        let mut found: Vec<_> = models.map(|pool| Destination { pool, tls: None }).chain(rule).collect();
+        found.sort_unstable_by_key(|destination| (destination.pool, destination.tls));
+        found.dedup();
+        found
     }
 
     /// Returns the rule of an HTTPRoute that a request falls under, and the listener that has it.

@@ -34,6 +34,7 @@ mod process;
 mod profiles;
 mod rate_limits;
 mod redis_server;
+mod responses;
 mod routing;
 mod scaler;
 mod scrapes;

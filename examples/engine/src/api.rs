@@ -18,6 +18,7 @@ mod messages;
 mod pooling;
 mod request;
 mod responses;
+pub(crate) mod stored;
 mod stream;
 mod transfers;
 
@@ -67,6 +68,13 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         config.service(web::resource(path).route(web::post().to(serve)));
     }
     config
+        .service(
+            web::resource("/v1/responses/{id}")
+                .route(web::get().to(stored::get))
+                .route(web::delete().to(stored::delete)),
+        )
+        .route("/v1/responses/{id}/cancel", web::post().to(stored::cancel))
+        .route("/v1/responses/{id}/input_items", web::get().to(stored::input_items))
         .route("/health", web::get().to(management::health))
         .route("/metrics", web::get().to(management::metrics))
         .route("/v1/models", web::get().to(management::models))

@@ -9,6 +9,7 @@ use actix_web::{HttpRequest, web::Bytes};
 use tokio::sync::Semaphore;
 
 use crate::{
+    api::stored::StoredResponses,
     cache::Cache,
     config::EngineConfig,
     faults::{FaultError, Faults},
@@ -47,6 +48,10 @@ pub(crate) struct EngineState {
     pub cache: Option<ToldCache>,
     /// What is held for other engines.
     pub transfers: Transfers,
+    /// Responses that clients may ask for.
+    pub responses: StoredResponses,
+    /// A number that no other engine has.
+    pub life: u64,
     last_request: Mutex<Option<RecordedRequest>>,
 }
 
@@ -76,6 +81,8 @@ impl EngineState {
             places: (places > 0).then(|| Arc::new(Semaphore::new(places))),
             cache,
             transfers: Transfers::new(),
+            responses: StoredResponses::default(),
+            life: rand::random(),
             last_request: Mutex::new(None),
             config,
         })

@@ -96,6 +96,20 @@ impl HttpEntry {
 }
 
 impl Targets {
+    /// Returns where the backends are that can be used.
+    pub(super) fn destinations(&self) -> impl Iterator<Item = Destination> {
+        self.backends.iter().filter_map(|(destination, _)| *destination)
+    }
+
+    /// Returns the backend that is this pool.
+    pub(super) fn leading_to<'t>(&'t self, rule: &'t Rule, pool: PoolIndex) -> Option<Target<'t>> {
+        let mut backends = rule.backends.iter().zip(&self.backends).filter(|_| rule.is_valid);
+        backends.find_map(|(backend, (destination, mirrors))| {
+            let destination = destination.filter(|destination| destination.pool == pool)?;
+            Some(Target { destination, filters: &backend.filters, mirrors })
+        })
+    }
+
     /// Chooses a backend of the rule at random by weight; `draw(n)` must return a uniformly random number below `n`.
     ///
     /// Source: Gateway API, `HTTPRouteRule.backendRefs`: a backend that cannot be used keeps its share of the requests,

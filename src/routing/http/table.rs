@@ -15,6 +15,7 @@ use super::predicate::PathMatcher;
 use super::route::Rule;
 use crate::hostname::Hostname;
 use crate::routing::host_index::HostIndex;
+use crate::routing::pool::PoolIndex;
 use crate::routing::request::RequestHead;
 
 /// The HTTPRoutes of one listener.
@@ -94,6 +95,16 @@ impl<'t> HttpMatch<'t> {
     /// A redirect and a preflight of the rule's filters are to be answered before.
     pub fn choose(&self, draw: impl FnOnce(u64) -> u64) -> Result<Target<'t>, Unreachable> {
         self.targets.choose(self.rule, draw)
+    }
+
+    /// Returns the backends of the rule that can be used.
+    pub fn destinations(&self) -> impl Iterator<Item = Destination> + use<'t> {
+        self.targets.destinations()
+    }
+
+    /// Returns the backend of the rule that is this pool.
+    pub fn leading_to(&self, pool: PoolIndex) -> Option<Target<'t>> {
+        self.targets.leading_to(self.rule, pool)
     }
 
     /// Returns the backends that get copies of the requests of the rule.

@@ -60,6 +60,19 @@ impl RouteEntry {
         self.route.clients.as_ref()
     }
 
+    /// Returns the pools that its rules lead to.
+    pub(super) fn pools(&self) -> impl Iterator<Item = PoolIndex> {
+        self.targets.iter().flatten().filter_map(|target| target.pool)
+    }
+
+    /// Returns the place and the targets of the first rule that leads to a pool and whose headers are those of the request.
+    pub(super) fn leading_to(&self, head: &RequestHead<'_>, pool: PoolIndex) -> Option<(usize, &[Target])> {
+        let leads = |targets: &[Target]| targets.iter().any(|target| target.pool == Some(pool));
+        let mut rules = rules(&self.route).iter().zip(&self.targets);
+        let place = rules.position(|(rule, targets)| rule.has_headers(head) && leads(targets))?;
+        Some((place, self.targets.get(place)?.as_slice()))
+    }
+
     /// Returns the first pool that a rule leads to.
     pub(super) fn first_pool(&self) -> Option<PoolIndex> {
         self.targets.iter().flatten().find_map(|target| target.pool)

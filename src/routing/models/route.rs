@@ -133,7 +133,12 @@ impl CompiledRule {
     pub fn matches(&self, head: &RequestHead<'_>, model: &str) -> bool {
         self.body_model.as_deref().is_none_or(|required| required == model)
             && self.uri.as_ref().is_none_or(|uri| uri.matches(head.path))
-            && self.headers.iter().all(|(name, matcher)| head.headers.any(name, &mut |value| matcher.matches(value)))
+            && self.has_headers(head)
+    }
+
+    /// Returns whether the headers of a request are what the rule wants.
+    pub(super) fn has_headers(&self, head: &RequestHead<'_>) -> bool {
+        self.headers.iter().all(|(name, matcher)| head.headers.any(name, &mut |value| matcher.matches(value)))
     }
 }
 

@@ -86,6 +86,19 @@ impl ModelTable {
         })
     }
 
+    /// Finds a rule that leads to a pool, for a request of which no model is known.
+    pub fn leading_to(&self, head: &RequestHead<'_>, pool: PoolIndex) -> Option<Found<'_>> {
+        self.models.values().chain(self.adapters.values()).flatten().find_map(|route| {
+            let (rule, targets) = route.leading_to(head, pool)?;
+            Some(Found { route, targets, adapter: false, rule })
+        })
+    }
+
+    /// Returns the pools that its routes lead to, each as often as there are ways to it.
+    pub fn pools(&self) -> impl Iterator<Item = PoolIndex> {
+        self.models.values().chain(self.adapters.values()).flatten().flat_map(|route| route.pools())
+    }
+
     /// Returns the routes for `model` in the order in which they are asked, and whether it is an adapter.
     pub(super) fn routes_of(&self, model: &str) -> Option<(&[Arc<RouteEntry>], bool)> {
         match self.models.get(model) {

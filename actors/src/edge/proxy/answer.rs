@@ -21,6 +21,7 @@ use super::exchange::Exchange;
 use super::first_token::First;
 use super::headers::text;
 use super::held::Held;
+use super::holders::Naming;
 use super::pace::{Due, Pace};
 use crate::ops::requests::facts::REQUEST_ID;
 use crate::pools::lease::Lease;
@@ -48,6 +49,8 @@ pub(super) struct Passing {
     pub names: Option<ModelNames>,
     /// Says of the prompt what the endpoint has said that computed it.
     pub prompt: Option<Box<PromptCounts>>,
+    /// Notes where its response is.
+    pub naming: Option<Box<Naming>>,
 }
 
 /// The body of an answer while it is passed on.
@@ -61,6 +64,8 @@ pub struct AnswerBody {
     broken: Option<BodyError>,
     /// Whether the server had a moment to send it.
     is_flushed: bool,
+    /// Notes where its response is, until it is known.
+    naming: Option<Box<Naming>>,
     /// What has arrived while the first piece was waited for.
     first: Option<Option<Result<Bytes, BodyError>>>,
     pace: Pace,
@@ -93,7 +98,7 @@ impl AnswerBody {
         if let Some(reservation) = &exchange.reservation {
             reservation.tell(&mut head.headers);
         }
-        let Passing { reading, names, prompt } = passing;
+        let Passing { reading, names, prompt, naming } = passing;
         let seen = AnswerHead {
             content_type: text(&head.headers, CONTENT_TYPE),
             content_encoding: text(&head.headers, CONTENT_ENCODING),
@@ -114,6 +119,7 @@ impl AnswerBody {
             tap: Some(tap),
             broken: None,
             is_flushed: false,
+            naming: naming.filter(|_| head.status.is_success()),
             first: first.piece,
             pace,
             // A bad answer was told of before its body.
@@ -190,6 +196,11 @@ impl AnswerBody {
             };
             if self.pace.is_past_end() {
                 return Poll::Ready(self.time_out(Limit::Total));
+            }
+            if let (Some(naming), Some(lease)) = (&mut self.naming, &self.held.lease)
+                && naming.is_over(&piece, lease.endpoint())
+            {
+                self.naming = None;
             }
             let passed = tap.feed(piece);
             if let Some(lease) = &self.held.lease {

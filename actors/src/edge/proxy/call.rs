@@ -11,7 +11,9 @@ use kthena_router::hostname::request_host;
 use kthena_router::inference::api;
 use kthena_router::inference::understood::{NotUnderstood, Understood};
 use kthena_router::routing::backend::Availability;
-use kthena_router::routing::decision::{Asked, Decision, Matched, Moment, Refusal, Unreachable, Verdict, needs_model};
+use kthena_router::routing::decision::{
+    Asked, Decision, Destination, Matched, Moment, Refusal, Unreachable, Verdict, needs_model,
+};
 use kthena_router::routing::path;
 use kthena_router::routing::pool::PoolIndex;
 use kthena_router::routing::request::RequestHead;
@@ -25,6 +27,7 @@ use super::error::{NoEndpoint, ProxyError};
 use super::exchange::Exchange;
 use super::headers::{self, Received};
 use super::held::Held;
+use super::holders::Holder;
 use super::worker::Worker;
 use crate::edge::tls::PORT_IDENTITY;
 use crate::ops::requests::facts::Facts;
@@ -47,6 +50,8 @@ pub(super) struct Call<'w> {
     pub asks: api::Call,
     /// What is known of its body, once somebody has read it.
     pub understood: Option<Result<Understood, NotUnderstood>>,
+    /// Where the response is that it is about.
+    pub holder: Option<Holder>,
     /// What the scheduler is told of it.
     pub request_facts: Option<Arc<RequestFacts>>,
     /// What is said of it at its end.
@@ -75,6 +80,7 @@ impl<'w> Call<'w> {
             head,
             asks,
             understood: None,
+            holder: None,
             request_facts: None,
             exchange,
             held: Held::default(),
@@ -143,28 +149,37 @@ impl<'w> Call<'w> {
     pub(super) fn decide(&mut self) -> Result<Verdict<'w>, ProxyError> {
         let asked = match (self.asks, &self.understood) {
             (api::Call::ListModels | api::Call::GetModel | api::Call::Health, _) => Asked::Models,
+            (api::Call::StoredResponse, _) => Asked::Stored,
             (_, Some(Ok(understood))) => Asked::Model(&understood.model),
             (_, Some(Err(_))) => Asked::Unread,
             (_, None) => Asked::Other,
         };
         let bind = self.worker.door.bind;
         self.exchange.decides(bind, self.snapshot.generation, matches!(asked, Asked::Model(_)));
-        let host = self.host();
-        let head = RequestHead {
-            method: self.head.method.as_str(),
-            host: &host,
-            path: self.head.uri.path(),
-            query: self.head.uri.query().unwrap_or_default(),
-            headers: &Received(&self.head.headers),
-        };
-        match self.snapshot.table.decide(bind, &head, asked, &*self) {
+        match self.with_head(|head| self.snapshot.table.decide(bind, head, asked, self)) {
             Ok(verdict) => Ok(verdict),
-            Err(Refusal::NoListener) => Err(ProxyError::NoListener { host: host.into_owned() }),
+            Err(Refusal::NoListener) => Err(ProxyError::NoListener { host: self.host().into_owned() }),
             Err(Refusal::NoRoute { listener }) => {
                 self.exchange.set_gateway(listener);
                 Err(self.no_route())
             }
         }
+    }
+
+    /// Returns where the request may go whose model is not known.
+    pub(super) fn destinations(&self) -> Vec<Destination> {
+        self.with_head(|head| self.snapshot.table.destinations(self.worker.door.bind, head))
+    }
+
+    /// Shows the head of the request as routes see it.
+    fn with_head<T>(&self, look: impl FnOnce(&RequestHead<'_>) -> T) -> T {
+        look(&RequestHead {
+            method: self.head.method.as_str(),
+            host: &self.host(),
+            path: self.head.uri.path(),
+            query: self.head.uri.query().unwrap_or_default(),
+            headers: &Received(&self.head.headers),
+        })
     }
 
     fn no_route(&mut self) -> ProxyError {
@@ -229,5 +244,9 @@ impl Moment for Call<'_> {
 
     fn draw(&self, bound: u64) -> u64 {
         self.worker.draw(bound)
+    }
+
+    fn holder(&self) -> Option<PoolIndex> {
+        self.holder.map(|holder| holder.pool)
     }
 }

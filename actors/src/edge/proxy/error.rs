@@ -85,6 +85,14 @@ pub enum ProxyError {
         /// What is wrong.
         reason: &'static str,
     },
+    /// The response that the request is about is nowhere to be found.
+    #[error("Response with id '{id}' not found: {why}")]
+    NoResponse {
+        /// The response.
+        id: String,
+        /// Why.
+        why: Missing,
+    },
     /// Nothing is there to serve the request.
     #[error(transparent)]
     NoEndpoint(#[from] NoEndpoint),
@@ -120,6 +128,20 @@ pub enum ProxyError {
         /// What the last endpoint did.
         failure: AttemptFailure,
     },
+}
+
+/// Why a response is nowhere to be found.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum Missing {
+    /// The engine that has made it is gone, or was started anew.
+    #[error("the engine that had it is gone, and with it the response")]
+    Gone,
+    /// No engine has it.
+    #[error("no engine has it")]
+    Unknown,
+    /// No engine has said that it has it, and so many have said nothing.
+    #[error("{0} of the engines that may have it cannot be asked")]
+    Unsaid(usize),
 }
 
 /// Why nothing is there to serve a request.
@@ -230,7 +252,10 @@ impl ProxyError {
             Self::Body(ReadError::Late) => StatusCode::REQUEST_TIMEOUT,
             Self::Path(_) | Self::NotUnderstood(_) | Self::Body(_) => StatusCode::BAD_REQUEST,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::NoListener { .. } | Self::NoModel { .. } | Self::NoRoute { .. } => StatusCode::NOT_FOUND,
+            Self::NoResponse { why: Missing::Unsaid(_), .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoListener { .. } | Self::NoModel { .. } | Self::NoRoute { .. } | Self::NoResponse { .. } => {
+                StatusCode::NOT_FOUND
+            }
             Self::Misdirected { .. } => StatusCode::MISDIRECTED_REQUEST,
             Self::Invalid { .. } | Self::NoEndpoint(NoEndpoint::NoPicker { .. }) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Dropped { dropped: Dropped::NoEndpoints, .. } => StatusCode::SERVICE_UNAVAILABLE,
@@ -256,6 +281,9 @@ impl ProxyError {
             Self::Misdirected { .. } => "misdirected_request",
             Self::NoRoute { has_rules: false, .. } => "path_not_served",
             Self::NoModel { .. } | Self::NoRoute { .. } => "route_not_found",
+            Self::NoResponse { why: Missing::Gone, .. } => "response_gone",
+            Self::NoResponse { why: Missing::Unknown, .. } => "response_not_found",
+            Self::NoResponse { why: Missing::Unsaid(_), .. } => "response_unreachable",
             Self::Invalid { .. } => "invalid_route",
             Self::NoEndpoint(NoEndpoint::Route { .. } | NoEndpoint::Pool { .. }) => "pod_discovery",
             Self::NoEndpoint(NoEndpoint::Picker { .. } | NoEndpoint::NoPicker { .. }) => "endpoint_picker",
@@ -279,14 +307,22 @@ impl ProxyError {
             Self::Failed { failure: AttemptFailure::Late(_), .. } | Self::NoEndpoint(NoEndpoint::NoPicker { .. }) => {
                 None
             }
-            Self::Overloaded | Self::Memory(_) | Self::NoEndpoint(_) | Self::Failed { .. } => Some(1),
+            Self::NoResponse { why: Missing::Unsaid(_), .. }
+            | Self::Overloaded
+            | Self::Memory(_)
+            | Self::NoEndpoint(_)
+            | Self::Failed { .. } => Some(1),
             _ => None,
         }
     }
 
     /// Makes the answer to a request of an API, if it is one.
     pub(super) fn response(&self, api: Option<Api>) -> Response<Bytes> {
-        let param = matches!(self, Self::NoModel { .. }).then_some("model");
+        let param = match self {
+            Self::NoModel { .. } => Some("model"),
+            Self::NoResponse { .. } => Some("response_id"),
+            _ => None,
+        };
         let (status, message) = (self.status(), self.to_string());
         let error = ApiError { status: status.as_u16(), code: self.reason(), param, message: &message };
         let mut response = Response::new(error.body(api).into());

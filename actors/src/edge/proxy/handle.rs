@@ -12,7 +12,7 @@ use super::outbound::Outbound;
 use super::pick::pick;
 use super::reply::{Early, Reply, ReplyBody};
 use super::worker::Worker;
-use super::{early_answer, inference, mirrors, models, rate_limit, response_filters, shared_cache, turn};
+use super::{early_answer, holders, inference, mirrors, models, rate_limit, response_filters, shared_cache, turn};
 
 /// Handles one request.
 ///
@@ -34,6 +34,7 @@ async fn answer(call: &mut Call<'_>, incoming: Incoming) -> Result<Reply, Early>
     call.enter()?;
     let mut body = call.receive(incoming)?;
     inference::understand_to_decide(call, &mut body).await?;
+    holders::find(call, &body).await?;
     let decision = match call.decide()? {
         Verdict::Models(listeners) => return Err(models::answer(call, listeners)),
         Verdict::Serve(decision) => decision,

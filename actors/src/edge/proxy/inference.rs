@@ -27,8 +27,9 @@ use super::body::Inbound;
 use super::call::Call;
 use super::error::ProxyError;
 use super::headers::{self, Received, text};
+use super::holders::Naming;
 use super::outbound::Outbound;
-use super::{forms, tokens};
+use super::{forms, holders, tokens};
 use crate::pools::published::Pool;
 
 /// The longest time that a client is told to wait before it comes back to a saturated pool, in seconds.
@@ -101,7 +102,7 @@ pub(super) async fn admit(
     if call.understood.is_none() && is_read && (api.traits().body != api::Body::Json || is_json(&outbound.headers)) {
         understand(call, &mut outbound.headers, body).await?;
     }
-    Ok(())
+    holders::find_in(call, way, &outbound.headers, body).await
 }
 
 /// Changes a request as the engines of its pool want it, and returns how their answer is passed on.
@@ -127,6 +128,7 @@ pub(super) fn shape(call: &mut Call<'_>, way: &Way<'_>, outbound: &mut Outbound)
         Some(Err(_)) | None => return Ok(unread),
     };
     let adapter = decision.steps.adapter;
+    let api = understood.api;
     let model = model_for(policy, adapter, &understood.model, |bound| call.worker.draw(bound));
     let reading = understood.reading();
     // What looks like a name in the bytes of a medium is none.
@@ -155,7 +157,8 @@ pub(super) fn shape(call: &mut Call<'_>, way: &Way<'_>, outbound: &mut Outbound)
     }
     call.request_facts = Some(facts);
     call.understood = Some(Ok(understood));
-    Ok(Passing { reading, names, prompt: None })
+    let naming = (api == Api::Responses).then(|| Box::new(Naming::new(&call.worker.door.serving.holders)));
+    Ok(Passing { reading, names, prompt: None, naming })
 }
 
 /// Gives the model the engine's name in a call whose body is not there whole.

@@ -18,6 +18,7 @@ mod forms;
 mod handle;
 mod headers;
 mod held;
+mod holders;
 mod inference;
 mod legs;
 mod mirrors;

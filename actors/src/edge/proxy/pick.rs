@@ -29,6 +29,8 @@ use crate::ops::metrics::{PickerLabels, PoolLabel};
 pub(super) enum Picked {
     /// The router, one for each attempt.
     Here,
+    /// Nobody: this endpoint has the response that the request is about.
+    Holder(SocketAddr),
     /// An endpoint picker, which has named these, the best one first.
     Named(Vec<SocketAddr>, Box<Consultation>),
 }
@@ -38,6 +40,9 @@ type Opinion = Result<Picked, Response<Bytes>>;
 
 /// Asks the picker of the pool where the request goes, and changes the request as the picker says.
 pub(super) async fn pick(call: &Call<'_>, way: &Way<'_>, outbound: &mut Outbound) -> Result<Picked, Early> {
+    if let Some(holder) = call.holder.filter(|holder| holder.pool == way.target.destination.pool) {
+        return Ok(Picked::Holder(holder.endpoint));
+    }
     let pool = &way.backend.pool.key;
     let picker = match &way.backend.policy.picker {
         PickerPolicy::BuiltIn => return Ok(Picked::Here),
@@ -79,6 +84,7 @@ impl Picked {
     pub(super) fn endpoints(&self) -> Option<&[SocketAddr]> {
         match self {
             Self::Here => None,
+            Self::Holder(endpoint) => Some(std::slice::from_ref(endpoint)),
             Self::Named(endpoints, _) => Some(endpoints),
         }
     }

@@ -9,6 +9,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use actix::{Actor, Addr, MailboxError};
 use kthena_router::config::{Config, LimitConfig};
 use kthena_router::object::Bind;
+use kthena_router::routing::response_holders::ResponseHolders;
 use kthena_router::scheduling::picker::{Legs, PickError, Picker};
 use kthena_router::scheduling::record::PickRecord;
 use kthena_router::scheduling::request::RequestFacts;
@@ -51,6 +52,8 @@ pub struct Serving {
     pub reader: Reader,
     /// How engines are reached.
     pub upstream: Upstream,
+    /// Which engine has which response.
+    pub holders: Arc<ResponseHolders>,
     /// The certificate of the inference port.
     pub server_tls: Option<Arc<ServerConfig>>,
     /// The certificates of listeners.

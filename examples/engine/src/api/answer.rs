@@ -42,6 +42,8 @@ pub(crate) struct Answer {
     pub model: Arc<Model>,
     /// Number of the request, for identifiers.
     pub number: u64,
+    /// Which life of which engine it is, for identifiers that must not be those of another one.
+    pub life: u64,
     /// Tokens of the prompt.
     pub prompt_tokens: u64,
     /// Tokens of the prompt that were cached; `None` of an engine without a cache.
@@ -63,6 +65,7 @@ impl Answer {
     pub(crate) fn new(model: Arc<Model>, prompt_tokens: u64, items: u64) -> Self {
         Self {
             number: 0,
+            life: 0,
             prompt_tokens,
             cached_tokens: None,
             prefilled: false,
@@ -72,6 +75,11 @@ impl Answer {
             created: seconds_since_epoch(),
             model,
         }
+    }
+
+    /// Returns the id by which a response is asked for.
+    pub(crate) fn response_id(&self) -> String {
+        format!("resp_{:016x}{:016x}", self.life, self.number)
     }
 
     /// Sets the length, when one is configured: the client's limit ends the text earlier.

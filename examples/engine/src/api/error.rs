@@ -45,6 +45,12 @@ pub(crate) enum ApiError {
     /// Nothing is held under an id.
     #[error("no blocks are held for request `{0}`")]
     NotHeld(String),
+    /// No response has this id.
+    #[error("Response with id '{0}' not found.")]
+    UnknownResponse(String),
+    /// A response that is not in the background cannot be cancelled.
+    #[error("Cannot cancel a synchronous response.")]
+    Synchronous,
     /// A fault on demand.
     #[error("simulated fault")]
     Simulated(StatusCode),
@@ -66,13 +72,18 @@ struct ErrorDetail<'error> {
 impl ResponseError for ApiError {
     fn status_code(&self) -> StatusCode {
         match self {
-            Self::UnknownModel(_) | Self::AdapterUnknown(_) | Self::NotHeld(_) => StatusCode::NOT_FOUND,
+            Self::UnknownModel(_) | Self::AdapterUnknown(_) | Self::NotHeld(_) | Self::UnknownResponse(_) => {
+                StatusCode::NOT_FOUND
+            }
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Simulated(status) => *status,
             Self::NotFetched(_) | Self::Alone(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Refused(_) | Self::Payload(_) | Self::Body(_) | Self::AdapterLoaded(_) | Self::Fault(_) => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::Synchronous
+            | Self::Refused(_)
+            | Self::Payload(_)
+            | Self::Body(_)
+            | Self::AdapterLoaded(_)
+            | Self::Fault(_) => StatusCode::BAD_REQUEST,
         }
     }
 
@@ -80,6 +91,7 @@ impl ResponseError for ApiError {
         let status = self.status_code();
         let (kind, param) = match self {
             Self::UnknownModel(_) => ("NotFoundError", Some("model")),
+            Self::UnknownResponse(_) | Self::Synchronous => ("invalid_request_error", Some("response_id")),
             Self::AdapterUnknown(_) => ("NotFoundError", Some("lora_name")),
             Self::AdapterLoaded(_) => ("InvalidUserInput", Some("lora_name")),
             Self::NotFetched(_) | Self::Alone(_) => ("InternalServerError", None),

@@ -17,6 +17,7 @@ use super::{
     events::Transcript,
     legs::{self, Prefill},
     request::{InferenceRequest, read_body},
+    stored::Wish,
     stream::{Cut, TokenStream, broken_body},
 };
 use crate::{
@@ -64,7 +65,20 @@ pub(crate) async fn serve(
     engine.record(&request, &body);
     match prepare(api, &request, &body, &engine) {
         Ok(mut task) => {
-            task.answer.number = visit.number;
+            (task.answer.number, task.answer.life) = (visit.number, engine.life);
+            if api == Api::Responses {
+                match respond(&engine, &body, &task.answer) {
+                    Ok(None) => {}
+                    Ok(Some(queued)) => {
+                        visit.finish();
+                        return begin(&request, StatusCode::OK).insert_header((CONTENT_TYPE, JSON)).body(queued);
+                    }
+                    Err(error) => {
+                        visit.finish();
+                        return refuse(&request, &error);
+                    }
+                }
+            }
             run(api, &request, &engine, visit, task).await
         }
         Err(error) => {
@@ -72,6 +86,16 @@ pub(crate) async fn serve(
             refuse(&request, &error)
         }
     }
+}
+
+/// Keeps a response, and returns what is answered at once to a client that does not wait for it.
+fn respond(engine: &EngineState, body: &[u8], answer: &Answer) -> Result<Option<String>, ApiError> {
+    let wish = Wish::read(body);
+    engine.responses.check(&wish)?;
+    let tokens = u32::try_from(answer.tokens).unwrap_or(u32::MAX);
+    let takes = engine.config.time_to_first_token + engine.config.time_per_output_token * tokens;
+    engine.responses.keep(&wish, answer, takes);
+    if wish.is_in_background() { engine.responses.render(&answer.response_id()).map(Some) } else { Ok(None) }
 }
 
 fn prepare(api: Api, request: &HttpRequest, body: &[u8], engine: &EngineState) -> Result<Task, ApiError> {

@@ -6,13 +6,13 @@ use super::answer::Answer;
 
 /// Writes a whole response.
 pub(crate) fn whole(answer: &Answer, json: &mut String) -> Result {
-    let (number, created) = (answer.number, answer.created);
+    let (id, number, created) = (answer.response_id(), answer.number, answer.created);
     let (input, output) = (answer.prompt_tokens, answer.tokens);
     let model = &answer.model.name_json;
     let total = input + output;
     write!(
         json,
-        "{{\"id\":\"resp_{number:032x}\",\"object\":\"response\",\"created_at\":{created},\
+        "{{\"id\":\"{id}\",\"object\":\"response\",\"created_at\":{created},\
          \"status\":\"completed\",\"model\":{model},\"output\":[{{\"type\":\"message\",\
          \"id\":\"msg_{number:032x}\",\"status\":\"completed\",\"role\":\"assistant\",\
          \"content\":[{{\"type\":\"output_text\",\"annotations\":[],\"text\":\""
@@ -27,12 +27,12 @@ pub(crate) fn whole(answer: &Answer, json: &mut String) -> Result {
 
 /// Writes the first event: a response without output.
 pub(crate) fn opening(answer: &Answer, event: &mut String) -> Result {
-    let (number, created) = (answer.number, answer.created);
+    let (id, created) = (answer.response_id(), answer.created);
     let model = &answer.model.name_json;
     write!(
         event,
         "event: response.created\ndata: {{\"type\":\"response.created\",\"sequence_number\":0,\
-         \"response\":{{\"id\":\"resp_{number:032x}\",\"object\":\"response\",\
+         \"response\":{{\"id\":\"{id}\",\"object\":\"response\",\
          \"created_at\":{created},\"status\":\"in_progress\",\"model\":{model},\
          \"output\":[],\"usage\":null}}}}\n\n"
     )
