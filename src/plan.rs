@@ -65,6 +65,8 @@ pub struct Plan {
     pub reports: Reports,
     /// The addresses of the pool that Gateways are to keep.
     pub allocations: BTreeMap<ObjectKey, IpAddr>,
+    /// The names whose addresses are to be looked up, for [`World::names`].
+    pub names: BTreeSet<Arc<str>>,
 }
 
 /// A socket to have open.
@@ -123,7 +125,8 @@ pub fn plan(world: &World, controller: &Controller) -> Plan {
         servers: report::servers(world, controller, &pools),
     };
     let Outline { table, binds, tls } = outline;
-    Plan { table, binds: binds.into_iter().collect(), tls, upstream_tls: uses.tls, pools, reports, allocations }
+    let (binds, upstream_tls, names) = (binds.into_iter().collect(), uses.tls, pools::names(world));
+    Plan { table, binds, tls, upstream_tls, pools, reports, allocations, names }
 }
 
 /// The sockets of a plan and what is served on them, while they are being collected.

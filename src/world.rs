@@ -81,6 +81,8 @@ pub struct World {
     pub redis_away: BTreeSet<Arc<str>>,
     /// The addresses that the last plan gave to Gateways, which keep them.
     pub allocations: BTreeMap<ObjectKey, IpAddr>,
+    /// The addresses of the names that ModelServers list; those that were not found are left out.
+    pub names: BTreeMap<Arc<str>, IpAddr>,
     /// The lists that have not arrived yet.
     unsynced: BTreeSet<Scope>,
 }

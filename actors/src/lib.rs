@@ -23,6 +23,8 @@
 //! | [`control::cluster_writer::ReportTrouble`] | sources, RouteRegistry, ClusterWriter | do_send | what an Event is to tell about an object |
 //! | [`messages::HealthChanged`] | PoolKeeper, RouteRegistry | do_send, weak | the endpoints of a pool that are ejected, all of them |
 //! | [`messages::BindReported`] | Listener, RouteRegistry | do_send, weak | a socket was opened, or could not be |
+//! | [`control::name_resolver::EnsureNames`] | RouteRegistry, NameResolver | do_send | the names to look up, all of them |
+//! | [`messages::NamesResolved`] | NameResolver, RouteRegistry | do_send, weak | the addresses of names, all of them |
 //! | [`messages::EnsureBinds`] | RouteRegistry, ListenerFleet | do_send | the sockets to have open, all of them |
 //! | [`edge::listener::Drain`] | Overseer, ListenerFleet, Listener | send | stop accepting, finish, close |
 //! | [`pools::pool_keeper::SetPool`] | RouteRegistry, PoolKeeper | do_send | a pool's policy and its endpoints, all of them |

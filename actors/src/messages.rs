@@ -1,7 +1,7 @@
 //! The messages that two actors exchange, below both, so that neither has to know the other.
 
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use actix::Message;
@@ -110,6 +110,11 @@ pub struct RedisReported {
     /// Where they are, as `host:port`.
     pub away: BTreeSet<Arc<str>>,
 }
+
+/// The addresses of names: all that were found, not a difference. From the NameResolver to the RouteRegistry.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct NamesResolved(pub BTreeMap<Arc<str>, IpAddr>);
 
 /// An attempt at an endpoint ended in a way that its pool's keeper should know of. From leases to the PoolKeeper.
 #[derive(Clone, Copy, Debug, Message)]

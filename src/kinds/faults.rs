@@ -22,6 +22,7 @@ use super::model_server::{
 };
 use super::names::{is_dns_label, is_dns_subdomain, is_header_name, is_label_key, is_label_value};
 use super::parent_reference::{MAX_NAME, MAX_PARENT_REFS, ParentReference};
+use super::static_endpoint::endpoint_faults;
 
 /// The most memory that one compiled regular expression may take, in bytes.
 pub const REGEX_SIZE_LIMIT: usize = 1 << 20;
@@ -38,20 +39,20 @@ pub struct Fault {
 
 /// Collects faults in the order of the fields.
 #[derive(Default)]
-struct Faults(Vec<Fault>);
+pub(super) struct Faults(Vec<Fault>);
 
 impl Faults {
-    fn push(&mut self, path: impl Into<String>, message: impl Into<String>) {
+    pub(super) fn push(&mut self, path: impl Into<String>, message: impl Into<String>) {
         self.0.push(Fault { path: path.into(), message: message.into() });
     }
 
-    fn check(&mut self, holds: bool, path: &str, message: impl FnOnce() -> String) {
+    pub(super) fn check(&mut self, holds: bool, path: &str, message: impl FnOnce() -> String) {
         if !holds {
             self.push(path, message());
         }
     }
 
-    fn at_most(&mut self, limit: usize, found: usize, path: &str, what: &str) {
+    pub(super) fn at_most(&mut self, limit: usize, found: usize, path: &str, what: &str) {
         self.check(found <= limit, path, || format!("at most {limit} {what} are allowed, found {found}"));
     }
 }
@@ -115,13 +116,18 @@ pub fn model_server_faults(spec: &ModelServerSpec) -> Vec<Fault> {
     faults.check(characters <= MAX_MODEL, "spec.model", || {
         format!("at most {MAX_MODEL} characters are allowed, found {characters}")
     });
-    label_faults(&spec.workload_selector.match_labels, "spec.workloadSelector.matchLabels", &mut faults);
+    if spec.endpoints.is_empty() {
+        label_faults(&spec.workload_selector.match_labels, "spec.workloadSelector.matchLabels", &mut faults);
+        faults.check(spec.workload_port.is_some(), "spec.workloadPort", || {
+            "is required where `spec.endpoints` is not set".to_owned()
+        });
+    }
     if let Some(group) = &spec.workload_selector.pd_group {
         pd_group_faults(group, &mut faults);
     }
-    faults.check(spec.workload_port.port != 0, "spec.workloadPort.port", || {
-        "must be from 1 to 65535, found 0".to_owned()
-    });
+    endpoint_faults(spec, &mut faults);
+    let port = spec.workload_port.as_ref().map(|port| port.port);
+    faults.check(port != Some(0), "spec.workloadPort.port", || "must be from 1 to 65535, found 0".to_owned());
     if let Some(policy) = &spec.traffic_policy {
         traffic_policy_faults(policy, &mut faults);
     }
@@ -240,6 +246,11 @@ fn pd_group_faults(group: &PdGroup, faults: &mut Faults) {
 
 fn label_faults(labels: &BTreeMap<String, String>, path: &str, faults: &mut Faults) {
     faults.check(!labels.is_empty(), path, || "at least one label is required".to_owned());
+    label_map_faults(labels, path, faults);
+}
+
+/// Checks labels of which there need not be any.
+pub(super) fn label_map_faults(labels: &BTreeMap<String, String>, path: &str, faults: &mut Faults) {
     for (key, value) in labels {
         let path = format!("{path}[{key}]");
         faults.check(is_label_key(key), &path, || format!("`{key}` is not the key of a label"));

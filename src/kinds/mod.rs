@@ -21,6 +21,7 @@ pub mod model_server;
 pub mod names;
 pub mod parent_reference;
 pub mod reference_grant;
+pub mod static_endpoint;
 
 pub use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret, Service};
 pub use k8s_openapi::api::discovery::v1::EndpointSlice;

@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::duration::{DurationError, parse_duration};
+use super::static_endpoint::StaticEndpoint;
 
 /// The longest name of a served model, in characters.
 pub const MAX_MODEL: usize = 256;
@@ -54,11 +55,20 @@ pub struct ModelServerSpec {
     /// Engine that the pods run. It decides how their metrics are read.
     pub inference_engine: InferenceEngine,
 
-    /// Which pods serve the model.
+    /// Which pods serve the model. Beside `endpoints`, only `pdGroup` may be set.
+    #[serde(default, skip_serializing_if = "WorkloadSelector::is_empty")]
     pub workload_selector: WorkloadSelector,
 
-    /// Port of the pods that takes requests and shows metrics.
-    pub workload_port: WorkloadPort,
+    /// Instances that serve the model, listed one by one instead of pods that are selected: for those that are no pods of
+    /// the cluster, or where there is no cluster. Excludes `workloadSelector.matchLabels`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub endpoints: Vec<StaticEndpoint>,
+
+    /// Port of the pods that takes requests and shows metrics. Only where every one of `endpoints` has a port of its own, it
+    /// may be absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload_port: Option<WorkloadPort>,
 
     /// How requests to the pods time out and are tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -313,7 +323,23 @@ pub struct ModelServerStatus {
     pub ready_endpoints: i32,
 }
 
+impl WorkloadSelector {
+    fn is_empty(&self) -> bool {
+        self.match_labels.is_empty() && self.pd_group.is_none()
+    }
+}
+
 impl ModelServerSpec {
+    /// Returns the port of the pods, and of listed instances without a port of their own.
+    pub fn port(&self) -> Option<u16> {
+        self.workload_port.as_ref().map(|port| port.port)
+    }
+
+    /// Returns whether the pods speak https.
+    pub fn speaks_https(&self) -> bool {
+        self.workload_port.as_ref().is_some_and(|port| port.protocol == WorkloadProtocol::Https)
+    }
+
     /// Returns the name that requests are rewritten to; an empty name means none.
     pub fn served_model(&self) -> Option<&str> {
         self.model.as_deref().filter(|name| !name.is_empty())

@@ -229,7 +229,7 @@ fn an_object_of_an_api_server_is_read_as_it_is_or_its_fault_is_named() {
         })
     };
     let server = super::from_json::<crate::kinds::ModelServer>(&object(8000.into())).unwrap();
-    assert_eq!(server.spec.workload_port.port, 8000);
+    assert_eq!(server.spec.port(), Some(8000));
     let fault = super::from_json::<crate::kinds::ModelServer>(&object("http".into())).unwrap_err();
     assert_eq!(fault.path, "spec.workloadPort.port");
 }

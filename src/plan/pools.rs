@@ -1,14 +1,16 @@
 //! The pools: for each ModelServer the Pods that it selects and that are ready.
 //!
 //! Source: the ModelServer API, `workloadSelector`: Pods of the same namespace that have every label of `matchLabels`.
-//! InferencePools select in the same way.
+//! InferencePools select in the same way. A ModelServer may list its instances instead, in `spec.endpoints`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use foldhash::HashMap;
 
 use super::Controller;
 use super::parts::{Part, Parts, Sharing, Sorter};
+use crate::kinds::static_endpoint::StaticEndpoint;
 use crate::object::{ObjectKey, PoolKey};
 use crate::routing::models::route::Server;
 use crate::routing::pool::PoolPolicy;
@@ -72,15 +74,69 @@ pub(super) fn pools(world: &World, controller: &Controller) -> Vec<PoolPlan> {
         selected: selected.pods.len(),
         parts: selected.parts,
     };
-    servers.into_iter().zip(select(world, controller, &selections)).map(pool).collect()
+    let selected = select(world, controller, &selections);
+    servers
+        .into_iter()
+        .zip(selected)
+        .map(|((server, policy), selected)| {
+            if server.spec.endpoints.is_empty() {
+                pool(((server, policy), selected))
+            } else {
+                listed(server, policy, world)
+            }
+        })
+        .collect()
+}
+
+/// Returns the names by which ModelServers list instances that have to be looked up.
+pub(super) fn names(world: &World) -> BTreeSet<Arc<str>> {
+    let servers = world.model_servers.iter().filter(|(_, server)| server.policy.is_ok());
+    let endpoints = servers.flat_map(|(_, server)| &server.spec.endpoints);
+    endpoints.filter_map(StaticEndpoint::dns_name).map(Arc::from).collect()
+}
+
+/// Returns the pool of a ModelServer that lists its instances. They are taken to be ready: there is nobody who says
+/// otherwise, and requests find out.
+fn listed(server: &Server, policy: &Arc<PoolPolicy>, world: &World) -> PoolPlan {
+    let spec = &server.spec;
+    let address = |endpoint: &StaticEndpoint| match endpoint.dns_name() {
+        None => endpoint.address.parse().ok(),
+        Some(name) => world.names.get(name).copied(),
+    };
+    let instance = |endpoint: &StaticEndpoint| {
+        let name = format!("{}:{}", server.key.name, endpoint.name).into();
+        let key = ObjectKey { namespace: Arc::clone(&server.key.namespace), name };
+        (key, PodFacts::listed(endpoint.labels.clone(), address(endpoint)))
+    };
+    let instances: Vec<_> = spec.endpoints.iter().map(instance).collect();
+    let known: Vec<_> = instances.iter().map(|(key, facts)| (key, facts)).collect();
+    let mut sorter = Sorter::new(sharing(server), &known);
+    let mut endpoints = Vec::with_capacity(known.len());
+    for ((key, facts), listed) in known.iter().zip(&spec.endpoints) {
+        let Part::Endpoint(role, group) = sorter.sort(key, facts, facts.address.is_some()) else { continue };
+        let (Some(address), Some(port)) = (facts.address, listed.port.or_else(|| spec.port())) else { continue };
+        endpoints.push(Endpoint { role, group, ..Endpoint::new((*key).clone(), address, port) });
+    }
+    PoolPlan {
+        key: PoolKey::of_server(&server.key),
+        policy: Arc::clone(policy),
+        profile: server.profile.clone(),
+        endpoints,
+        selected: spec.endpoints.len(),
+        parts: sorter.finish(),
+    }
+}
+
+fn sharing(server: &Server) -> Sharing<'_> {
+    server.spec.workload_selector.pd_group.as_ref().map_or(Sharing::None, Sharing::Groups)
 }
 
 fn selection(server: &Server) -> Selection<'_> {
     Selection {
         namespace: &server.key.namespace,
         labels: &server.spec.workload_selector.match_labels,
-        ports: vec![server.spec.workload_port.port],
-        sharing: server.spec.workload_selector.pd_group.as_ref().map_or(Sharing::None, Sharing::Groups),
+        ports: server.spec.port().into_iter().collect(),
+        sharing: sharing(server),
     }
 }
 

@@ -5,6 +5,7 @@ pub mod cluster_writer;
 pub mod fleet;
 pub mod leadership;
 pub mod manifest_directory;
+pub mod name_resolver;
 pub mod overseer;
 pub mod redis_watch;
 pub mod registry;

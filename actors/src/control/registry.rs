@@ -6,8 +6,8 @@
 //!
 //! # Messages
 //! In: [`Observed`] from the watchers, [`BindReported`] from listeners, [`HealthChanged`] from pool keepers,
-//! [`RedisReported`](crate::messages::RedisReported) from the RedisWatch, [`SetProfiles`] from the SchedulerFile, [`Observe`] from the admin pages.
-//! Out: [`EnsureBinds`] to the ListenerFleet, [`SetPool`](crate::pools::pool_keeper::SetPool) and [`End`](crate::nursery::End) to the pool keepers, [`DesireWrites`] to the
+//! [`RedisReported`](crate::messages::RedisReported) from the RedisWatch, [`NamesResolved`](crate::messages::NamesResolved) from the NameResolver, [`SetProfiles`] from the SchedulerFile, [`Observe`] from the admin pages.
+//! Out: [`EnsureBinds`] to the ListenerFleet, [`EnsureNames`](crate::control::name_resolver::EnsureNames) to the NameResolver, [`SetPool`](crate::pools::pool_keeper::SetPool) and [`End`](crate::nursery::End) to the pool keepers, [`DesireWrites`] to the
 //! ClusterWriter where there is one; the snapshot, to everyone.
 //!
 //! # Supervision
@@ -40,11 +40,13 @@ pub use dump::ConfigDump;
 pub use pools::Keeping;
 
 use self::backend_tls::BackendTls;
-use self::pools::KeptPool;
+use self::pools::{KeptPool, existing};
 use crate::control::cluster_writer::{ClusterWriter, DesireWrites};
+use crate::control::name_resolver::NameResolver;
 use crate::edge::tls::TlsPublisher;
 use crate::messages::{BindReported, EnsureBinds, HealthChanged};
-use crate::ops::metrics::{Books, Existing, Metrics, NONE};
+use crate::nursery::Child;
+use crate::ops::metrics::{Books, Existing, Metrics};
 use crate::ops::observe::Observe;
 use crate::ops::vitals::Vitals;
 use crate::pools::meters::Meters;
@@ -53,6 +55,7 @@ use crate::pools::published::{Publisher, Snapshot};
 mod backend_tls;
 mod dump;
 mod limits;
+mod names;
 mod pools;
 
 /// How long the world must be quiet before a plan is made.
@@ -77,6 +80,8 @@ pub struct RouteRegistry {
     publishers: Publishers,
     backend_tls: BackendTls,
     meters: Meters,
+    /// Who looks up the names that ModelServers list, if there are any.
+    resolver: Option<Child<NameResolver>>,
     generation: u64,
     /// The metric series of routes and backends, and the objects that they may be of.
     books: Books,
@@ -163,6 +168,7 @@ impl RouteRegistry {
             publishers,
             backend_tls: BackendTls::default(),
             meters: Meters::default(),
+            resolver: None,
             generation: 0,
             books: Books::default(),
             existing: Existing::default(),
@@ -216,7 +222,8 @@ impl RouteRegistry {
 
     fn make_plan(&mut self, context: &mut Context<Self>) {
         let started = Instant::now();
-        let Plan { table, binds, tls, upstream_tls, pools, reports, allocations } = plan(&self.world, &self.controller);
+        let plan = plan(&self.world, &self.controller);
+        let Plan { table, binds, tls, upstream_tls, pools, reports, allocations, names } = plan;
         let took = started.elapsed();
         let metrics = self.vitals.metrics();
         metrics.plans.made.inc();
@@ -236,6 +243,7 @@ impl RouteRegistry {
         self.books.note_change();
         self.world.ejected.retain(|pool, _| self.pools.contains_key(pool));
         self.world.allocations = allocations;
+        self.look_up(names, context);
         if binds != self.binds {
             self.fleet.do_send(EnsureBinds(binds.clone()));
             self.world.binds.retain(|bind, _| binds.iter().any(|plan| plan.bind == *bind));
@@ -273,15 +281,6 @@ impl RouteRegistry {
     }
 }
 
-/// Returns the names that metric series may have.
-fn existing(reports: &Reports, pools: &[PoolPlan]) -> Existing {
-    let routes = reports.routes.keys().chain(reports.http_routes.keys());
-    let backend = |pool: &PoolPlan| {
-        (pool.key.object.to_string(), pool.policy.served_model.clone().unwrap_or_else(|| NONE.to_owned()))
-    };
-    Existing { routes: routes.map(ToString::to_string).collect(), backends: pools.iter().map(backend).collect() }
-}
-
 impl Actor for RouteRegistry {
     type Context = Context<Self>;
 
@@ -289,6 +288,7 @@ impl Actor for RouteRegistry {
         self.keeping.means.reports = Some(context.address().downgrade().recipient());
         context.run_interval(Duration::from_secs(1), |registry, _| {
             registry.look_after_keepers();
+            registry.look_after_resolver();
             registry.books.settle(registry.vitals.metrics(), &registry.existing);
         });
     }

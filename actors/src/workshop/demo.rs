@@ -96,6 +96,9 @@ async fn start_engines(world: &World) -> Result<Vec<(ObjectKey, Engine)>, DemoEr
     let mut failure = None;
     for (key, server) in world.model_servers.iter() {
         let required = &server.spec.workload_selector.match_labels;
+        if required.is_empty() {
+            continue;
+        }
         let selected =
             world.pods.iter().filter(|(pod, facts)| pod.namespace == key.namespace && has_all(&facts.labels, required));
         for (pod, address) in selected.filter_map(|(pod, facts)| Some((pod, facts.address?))) {
@@ -114,7 +117,7 @@ async fn start_engines(world: &World) -> Result<Vec<(ObjectKey, Engine)>, DemoEr
 fn engine_config(spec: &ModelServerSpec, address: IpAddr) -> EngineConfig {
     EngineConfig {
         addresses: vec![address],
-        ports: vec![spec.workload_port.port],
+        ports: spec.port().into_iter().collect(),
         dialect: match spec.inference_engine {
             InferenceEngine::Sglang => Dialect::Sglang,
             InferenceEngine::Vllm => Dialect::Vllm,

@@ -39,6 +39,7 @@ mod routing;
 mod scaler;
 mod scrapes;
 mod signals;
+mod static_endpoints;
 mod streaming;
 mod timeouts;
 mod wire;

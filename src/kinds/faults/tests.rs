@@ -281,6 +281,41 @@ fn fields_of_a_server_are_checked() {
 }
 
 #[test]
+fn listed_endpoints_are_checked() {
+    let listed = |endpoints: Value, port: Value| {
+        model_server_faults(&server(|spec| {
+            spec["workloadSelector"] =
+                json!({"pdGroup": {"groupKey": "g", "prefillLabels": {"r": "p"}, "decodeLabels": {"r": "d"}}});
+            spec["endpoints"] = endpoints;
+            spec["workloadPort"] = port;
+        }))
+    };
+    let good = json!([
+        {"name": "a-0.x", "address": "10.0.0.1", "port": 1, "labels": {"r": "p", "g": ""}},
+        {"name": "b", "address": "fd00::1", "port": 65535},
+        {"name": "c", "address": "Engine-0.engines.svc.cluster.local", "port": 8000},
+    ]);
+    check("own ports", &listed(good, Value::Null), &[]);
+    check("the server's port", &listed(json!([{"name": "a", "address": "h"}]), json!({"port": 8000})), &[]);
+    let bad = json!([
+        {"name": "A", "address": "10.0.0.256.", "labels": {"r": "a b"}},
+        {"name": "b", "address": "", "port": 0},
+        {"name": "b", "address": "http://h", "port": 1},
+    ]);
+    let found: Vec<_> = listed(bad, Value::Null).into_iter().map(|fault| fault.path).collect();
+    let fields =
+        ["[0].name", "[0].address", "[0].port", "[0].labels[r]", "[1].address", "[1].port", "[2].name", "[2].address"];
+    assert_eq!(found, fields.map(|field| format!("spec.endpoints{field}")));
+    let beside = server(|spec| spec["endpoints"] = json!([{"name": "a", "address": "h"}]));
+    check("beside labels", &model_server_faults(&beside), &[("spec.endpoints", "excludes")]);
+    let nowhere = server(|spec| spec["workloadPort"] = Value::Null);
+    check("no port", &model_server_faults(&nowhere), &[("spec.workloadPort", "is required")]);
+    let many: Vec<_> =
+        (0..1025).map(|number| json!({"name": format!("e{number}"), "address": "h", "port": 1})).collect();
+    check("too many", &listed(many.into(), Value::Null), &[("spec.endpoints", "at most 1024")]);
+}
+
+#[test]
 fn absent_fields_have_the_defaults_of_the_api() {
     let bare = server(|_| {});
     assert_eq!((bare.timeout(), bare.retry()), (Ok(None), Ok(None)));

@@ -135,8 +135,11 @@ fn fields_of_every_kind_are_checked() {
         (
             "missing",
             &format!("{least}spec: {{inferenceEngine: vLLM}}\n"),
-            0,
-            &["4: spec: missing field `workloadSelector`"],
+            1,
+            &[
+                "4: spec.workloadSelector.matchLabels: at least one label is required",
+                "4: spec.workloadPort: is required where `spec.endpoints` is not set",
+            ],
         ),
         (
             "pod",

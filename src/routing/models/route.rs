@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::kinds::duration::DurationError;
 use crate::kinds::faults::{Fault, compile_regex, model_route_faults, model_server_faults};
 use crate::kinds::model_route::{ModelMatch, ModelRouteSpec, RouteRule, StringMatch, TargetModel};
-use crate::kinds::model_server::{ModelServerSpec, WorkloadProtocol};
+use crate::kinds::model_server::ModelServerSpec;
 use crate::object::ObjectKey;
 use crate::rate_limit::RateLimits;
 use crate::record::Record;
@@ -193,7 +193,7 @@ fn pool_policy(spec: &ModelServerSpec, kv_events: Option<KvEvents>) -> Result<Po
         served_model: spec.served_model().map(str::to_owned),
         engine: Some(spec.inference_engine),
         protocol: BackendProtocol::Http1,
-        https: spec.workload_port.protocol == WorkloadProtocol::Https,
+        https: spec.speaks_https(),
         timeout: spec.timeout()?,
         limits: TimeLimits::of_server(spec)?,
         retry: match spec.retry()? {

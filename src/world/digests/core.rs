@@ -53,6 +53,13 @@ pub struct PodFacts {
     pub incarnation: Option<Arc<str>>,
 }
 
+impl PodFacts {
+    /// Makes what is known of an instance that is listed and no Pod: that it should be there.
+    pub fn listed(labels: Labels, address: Option<IpAddr>) -> Self {
+        Self { labels, address, ready: Some(true), terminating: false, phase: None, node: None, incarnation: None }
+    }
+}
+
 /// What is kept of a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceFacts {
@@ -186,7 +193,8 @@ impl Digest for Pod {
     fn concerns_plans(world: &World, key: &ObjectKey, pod: &Self::Stored) -> bool {
         let mut servers = within(&world.model_servers, &key.namespace);
         let mut pools = within(&world.inference_pools, &key.namespace);
-        servers.any(|server| has_all(&pod.labels, &server.spec.workload_selector.match_labels))
+        let selects = |labels: &Labels| !labels.is_empty() && has_all(&pod.labels, labels);
+        servers.any(|server| selects(&server.spec.workload_selector.match_labels))
             || pools.any(|pool| has_all(&pod.labels, &pool.spec.selector.match_labels))
     }
 }

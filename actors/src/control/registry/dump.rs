@@ -143,6 +143,7 @@ fn model_servers(world: &World, reports: &Reports) -> Vec<Value> {
                 .pods
                 .iter()
                 .filter(|(pod, facts)| pod.namespace == key.namespace && has_all(&facts.labels, required))
+                .filter(|_| !required.is_empty())
                 .map(|(pod, _)| pod.to_string())
                 .collect();
             json!({

@@ -6,7 +6,7 @@ use actix::{Actor, ActorFutureExt, ArbiterHandle, AsyncContext, Context, WrapFut
 use kthena_router::flow::settings::Settings;
 use kthena_router::inference::health::Cause;
 use kthena_router::object::{Kind, PoolKey};
-use kthena_router::plan::PoolPlan;
+use kthena_router::plan::{PoolPlan, Reports};
 use kthena_router::routing::pool::PoolPolicy;
 use kthena_router::scheduling::endpoint::Endpoint;
 use kthena_router::scheduling::profiles::Profiles;
@@ -14,7 +14,7 @@ use kthena_router::scheduling::profiles::Profiles;
 use super::RouteRegistry;
 use crate::control::cluster_writer::ReportTrouble;
 use crate::nursery::{Child, Tended};
-use crate::ops::metrics::Metrics;
+use crate::ops::metrics::{Existing, Metrics, NONE};
 use crate::pools::pool_keeper::{Means, PoolKeeper, SetPool};
 use crate::pools::published::Pool;
 
@@ -148,4 +148,13 @@ impl Keeping {
         kept.keeper = Some(keeper);
         kept.tell();
     }
+}
+
+/// Returns the names that metric series may have.
+pub(super) fn existing(reports: &Reports, pools: &[PoolPlan]) -> Existing {
+    let routes = reports.routes.keys().chain(reports.http_routes.keys());
+    let backend = |pool: &PoolPlan| {
+        (pool.key.object.to_string(), pool.policy.served_model.clone().unwrap_or_else(|| NONE.to_owned()))
+    };
+    Existing { routes: routes.map(ToString::to_string).collect(), backends: pools.iter().map(backend).collect() }
 }
