@@ -9,6 +9,7 @@
 //! | nothing was sent: refused, no handshake | up to [`MOVES`] other endpoints | again | no |
 //! | the connection broke | once: idempotent on any endpoint, inference on another one | again | no |
 //! | 502, 503, 504 from an inference pool | up to [`MOVES`] others, if repeatable | the statuses of the policy | no |
+//! | 429, 500 from an inference pool | no | a ModelServer's: up to as many others as it says | no |
 //! | 404 for a LoRA adapter | up to [`MOVES`] other endpoints, which may have it | the same | no |
 //! | no answer within the time of an attempt | no | again | no |
 //! | an answer that is no HTTP | no | no | no |
@@ -29,6 +30,10 @@ const RERUNS: u32 = 1;
 
 /// The statuses by which a server says that it cannot serve now.
 const UNAVAILABLE: [u16; 3] = [502, 503, 504];
+
+/// The statuses after which another engine is asked where somebody wrote that requests are tried again: those by which an
+/// engine says that it has too much to do, or has failed, as well. Another engine may be idle, and is not the one that failed.
+const WORTH_ANOTHER: [u16; 5] = [429, 500, 502, 503, 504];
 
 /// The status by which an engine says that it does not know the model.
 const UNKNOWN_MODEL: u16 = 404;
@@ -114,7 +119,7 @@ pub struct Attempts<'p> {
 impl RetryPolicy {
     /// Makes the policy of a ModelServer that says how many attempts follow a failed one, and after what pause.
     pub fn of_engines(attempts: u32, interval: Duration) -> Self {
-        Self::Written(Written { attempts, statuses: UNAVAILABLE.to_vec(), interval, engines: true })
+        Self::Written(Written { attempts, statuses: WORTH_ANOTHER.to_vec(), interval, engines: true })
     }
 
     /// Makes the policy of a rule of an HTTPRoute that says how many attempts follow a failed one, after which
@@ -343,7 +348,9 @@ mod tests {
             ("a broken connection", &engines, Broken, vec![same]),
             ("another engine where one is late", &engines, Late, vec![other]),
             ("another engine where one is unavailable", &engines, Answered(503), vec![other]),
-            ("an engine's 500 is its word", &engines, Answered(500), vec![]),
+            ("another engine where one has failed", &engines, Answered(500), vec![other]),
+            ("another engine where one has too much to do", &engines, Answered(429), vec![other]),
+            ("what the client did wrong is its own", &engines, Answered(400), vec![]),
             ("no HTTP", &engines, Malformed, vec![]),
             ("a rule may ask the only endpoint again", &rule, Answered(500), vec![same]),
             ("a rule's statuses are all there are", &rule, Answered(503), vec![]),

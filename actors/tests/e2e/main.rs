@@ -17,6 +17,7 @@ mod disaggregation;
 mod disturbances;
 mod edge;
 mod explanations;
+mod failover;
 mod failures;
 mod flow;
 mod harness;
