@@ -267,6 +267,7 @@ fn traffic_policy_faults(policy: &TrafficPolicy, faults: &mut Faults) {
         ("timeouts.firstToken", &timeouts.first_token),
         ("timeouts.idle", &timeouts.idle),
         ("timeouts.total", &timeouts.total),
+        ("connectionPool.idleTimeout", &policy.connection_pool.as_ref().and_then(|pool| pool.idle_timeout.clone())),
         ("heartbeat.interval", &policy.heartbeat.as_ref().map(|heartbeat| heartbeat.interval.clone())),
     ] {
         match text.as_deref().map(parse_duration) {

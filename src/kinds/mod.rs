@@ -6,6 +6,7 @@
 //! router reads: one type for each structure, wherever it occurs, and fields newer than any library's types.
 
 pub mod backend_tls_policy;
+pub mod connection_pool;
 pub mod crds;
 pub mod duration;
 pub mod faults;

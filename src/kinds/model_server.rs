@@ -11,6 +11,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::connection_pool::ConnectionPool;
 use super::duration::{DurationError, parse_duration};
 use super::static_endpoint::StaticEndpoint;
 
@@ -165,6 +166,10 @@ pub struct TrafficPolicy {
     /// When and how often a failed attempt is followed by another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
+
+    /// How many connections there are to the pods, and for how long they wait for requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection_pool: Option<ConnectionPool>,
 
     /// Keeps requests of one session at one pod, as long as that pod has room. Requests go where the scheduler sends them
     /// if absent.

@@ -7,7 +7,8 @@ const MAX_LISTED: usize = 12;
 const MAX_EDITS: usize = 2;
 
 /// The fields that hold durations, by the last part of their paths.
-const DURATIONS: [&str; 10] = [
+const DURATIONS: [&str; 11] = [
+    "idleTimeout",
     "timeout",
     "retryInterval",
     "request",

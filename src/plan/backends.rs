@@ -191,6 +191,7 @@ fn pool(
         https: false,
         timeout: None,
         limits: TimeLimits::default(),
+        connections: None,
         retry: RetryPolicy::Backend,
         picker: PickerPolicy::BuiltIn,
         sessions: SessionKeys::default(),

@@ -256,6 +256,7 @@ fn pool(
         https: false,
         timeout: None,
         limits: TimeLimits::default(),
+        connections: None,
         retry: RetryPolicy::Engines,
         picker,
         sessions: SessionKeys::default(),

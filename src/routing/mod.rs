@@ -3,6 +3,7 @@
 pub mod admission;
 pub mod backend;
 pub mod client_headers;
+pub mod connections;
 pub mod contender;
 pub mod contenders;
 pub mod decision;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::inference::model_rewrite::ModelRewrites;
 use crate::kinds::model_server::InferenceEngine;
 use crate::object::ObjectKey;
+use crate::routing::connections::ConnectionLimits;
 use crate::routing::disaggregation::Disaggregation;
 use crate::routing::kv_events::KvEvents;
 use crate::routing::retry::RetryPolicy;
@@ -38,6 +39,8 @@ pub struct PoolPolicy {
     pub timeout: Option<Duration>,
     /// How long everything else may take, where that is not left to the router's own limits.
     pub limits: TimeLimits,
+    /// How many connections there are, where that is not left to the client.
+    pub connections: Option<ConnectionLimits>,
     /// Which attempts are repeated, where a route says nothing.
     pub retry: RetryPolicy,
     /// Who chooses among the endpoints.

@@ -84,6 +84,7 @@ async fn request(client: &Client, peer: &Peer, headers: &HeaderMap) -> Result<()
         replaced: &[],
         upgrade: None,
         body: Body::Whole(Bytes::from_static(&BODY)),
+        keeping: None,
         connect_timeout: None,
         timeout: Some(Duration::from_secs(60)),
     };

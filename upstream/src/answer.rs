@@ -9,6 +9,7 @@ use http::HeaderMap;
 use http::response::Parts;
 use http_body::Frame;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::error::BodyError;
 use super::{http1, http2};
@@ -39,7 +40,11 @@ pub enum BodySize {
 }
 
 /// The body of an answer; it ends with an error when the answer ends before its end.
-pub struct AnswerBody(pub(crate) Source);
+pub struct AnswerBody {
+    pub(crate) source: Source,
+    /// The place among the connections of its endpoint, where those are limited; given back with the body.
+    pub(crate) place: Option<OwnedSemaphorePermit>,
+}
 
 /// Where a body comes from.
 pub(crate) enum Source {
@@ -58,9 +63,13 @@ pub struct Tunnel {
 }
 
 impl AnswerBody {
+    pub(crate) fn new(source: Source) -> Self {
+        Self { source, place: None }
+    }
+
     /// Returns the connection after an answer that changes to another protocol; `None` after any other.
     pub fn into_tunnel(self) -> Option<Tunnel> {
-        match self.0 {
+        match self.source {
             Source::Http1(incoming) => incoming.into_tunnel(),
             Source::Http2(_) => None,
         }
@@ -69,7 +78,7 @@ impl AnswerBody {
     /// Returns the trailers, once [`poll_chunk`](Self::poll_chunk) has returned `None`. Over HTTP/1.1 they are left
     /// out.
     pub fn poll_trailers(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<HeaderMap>, BodyError>> {
-        match &mut self.0 {
+        match &mut self.source {
             Source::Http1(_) => Poll::Ready(Ok(None)),
             Source::Http2(incoming) => incoming.poll_trailers(context),
         }
@@ -77,7 +86,7 @@ impl AnswerBody {
 
     /// Returns the next piece of the body as soon as it is there, `None` at its end.
     pub fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
-        match &mut self.0 {
+        match &mut self.source {
             Source::Http1(incoming) => incoming.poll_chunk(context),
             Source::Http2(incoming) => incoming.poll_chunk(context),
         }

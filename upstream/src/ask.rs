@@ -24,10 +24,24 @@ pub struct Ask<'r> {
     pub upgrade: Option<&'r HeaderValue>,
     /// The body.
     pub body: Body,
+    /// How many connections there are to its endpoint, and for how long; `None` leaves that as it is.
+    pub keeping: Option<Keeping>,
     /// How long it may take to connect, and TLS and HTTP/2 as long again; `None` leaves that to the client's own limit.
     pub connect_timeout: Option<Duration>,
     /// How long the head of the answer may take, the time to connect included.
     pub timeout: Option<Duration>,
+}
+
+/// How many connections a client has to one endpoint, and for how long they wait for a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keeping {
+    /// How long a connection waits for its next request, in steps of half a second; `None` is 3.5 s to 4 s.
+    pub idle_timeout: Option<Duration>,
+    /// How many of them wait at most; `None` is any number.
+    pub most_idle: Option<usize>,
+    /// How many HTTP/1.1 requests are under way at most, each on a connection of its own; further ones wait. `None` is any
+    /// number.
+    pub most_active: Option<usize>,
 }
 
 /// The body of a request.

@@ -147,7 +147,7 @@ impl Connection {
         if incoming.framing == Framing::Ended {
             incoming.end();
         }
-        Answer { head: response, size, body: AnswerBody(Source::Http1(incoming)), sends }
+        Answer { head: response, size, body: AnswerBody::new(Source::Http1(incoming)), sends }
     }
 }
 

@@ -149,7 +149,7 @@ fn into_answer(
         occupied.receive(stream);
     }
     let incoming = Incoming { sending, occupied, has_ended: has_no_body };
-    Answer { head, size, body: AnswerBody(Source::Http2(incoming)), sends }
+    Answer { head, size, body: AnswerBody::new(Source::Http2(incoming)), sends }
 }
 
 impl Incoming {

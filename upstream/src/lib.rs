@@ -64,7 +64,7 @@ mod timer;
 mod tls;
 
 pub use answer::{Answer, AnswerBody, BodySize, Tunnel};
-pub use ask::{Ask, Body, BodyFault, BodyStream};
+pub use ask::{Ask, Body, BodyFault, BodyStream, Keeping};
 pub use error::{AttemptError, BodyError, Failure, Processed, Stage};
 pub use tls::ClientTls;
 
@@ -164,6 +164,10 @@ impl Client {
     async fn exchange(&self, peer: &Peer, ask: &mut Ask<'_>, progress: &Progress) -> Result<Answer, AttemptError> {
         let limit = ask.connect_timeout.unwrap_or(self.connect_timeout);
         let slot = self.pool.slot(peer);
+        let place = match ask.keeping {
+            None => None,
+            Some(keeping) => slot.keep(keeping, progress).await,
+        };
         let kept = slot.take_kept(ask.is_sent_once());
         let mut may_repeat = kept.is_some();
         let mut dialed = match kept {
@@ -173,7 +177,11 @@ impl Client {
         loop {
             match Self::exchange_on(dialed, ask, &slot, progress).await {
                 Err(_) if may_repeat && progress.is_unprocessed() && ask.body.is_there() => may_repeat = false,
-                outcome => return outcome,
+                Ok(mut answer) => {
+                    answer.body.place = place;
+                    return Ok(answer);
+                }
+                Err(error) => return Err(error),
             }
             // A session that refused the request, and is still open, is asked once more rather than joined by another
             // one. A connection for one request at a time has ended, and others that were kept may have ended with it.

@@ -5,12 +5,15 @@
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::{HashMap, HashMapExt};
 use futures::FutureExt;
 use futures::future::{LocalBoxFuture, Shared, WeakShared};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::ask::Keeping;
 use super::connect::{DialError, Dialed};
 use super::error::{Progress, Stage};
 use super::http1::Connection;
@@ -47,6 +50,9 @@ pub(super) struct Slot {
     sessions: RefCell<Vec<Session>>,
     multiplexed: Cell<bool>,
     dialing: RefCell<Option<Dialing>>,
+    keeping: Cell<Keeping>,
+    /// The places for requests, where those are limited, and how many there are.
+    places: RefCell<Option<(usize, Arc<Semaphore>)>>,
 }
 
 /// A connection that is being made.
@@ -121,7 +127,33 @@ impl Slot {
             sessions: RefCell::default(),
             multiplexed,
             dialing: RefCell::default(),
+            keeping: Cell::default(),
+            places: RefCell::default(),
         }
+    }
+
+    /// Keeps connections as a request wants it, and waits for the place that it needs, if they are limited.
+    pub(super) async fn keep(&self, keeping: Keeping, progress: &Progress) -> Option<OwnedSemaphorePermit> {
+        self.keeping.set(keeping);
+        let most = keeping.most_active.filter(|_| !self.is_multiplexed())?;
+        let places = {
+            let mut places = self.places.borrow_mut();
+            match &*places {
+                Some((known, places)) if *known == most => Arc::clone(places),
+                // Requests that have a place of the former ones give it back to them.
+                _ => Arc::clone(&places.insert((most, Arc::new(Semaphore::new(most)))).1),
+            }
+        };
+        progress.follow(&Rc::new(Cell::new(Stage::Connect)));
+        let place = places.acquire_owned().await.ok();
+        progress.note_connected();
+        place
+    }
+
+    /// Returns for how many ticks a connection waits for its next request.
+    fn kept_ticks(&self) -> u64 {
+        let ticks = |limit: Duration| u64::try_from(limit.as_millis() / TICK.as_millis()).unwrap_or(u64::MAX).max(1);
+        self.keeping.get().idle_timeout.map_or(KEPT_TICKS, ticks)
     }
 
     /// Returns whom the connections lead to.
@@ -142,7 +174,8 @@ impl Slot {
     /// Takes a connection that is there already and can carry a request; one that may be sent once only is not put on
     /// an HTTP/1.1 connection that was idle for long.
     pub(super) fn take_kept(&self, once_only: bool) -> Option<Dialed> {
-        match self.take_idle(if once_only { FRESH_TICKS } else { KEPT_TICKS }) {
+        let ticks = if once_only { FRESH_TICKS.min(self.kept_ticks()) } else { self.kept_ticks() };
+        match self.take_idle(ticks) {
             Some(connection) => Some(Dialed::Http1(connection)),
             None => self.free_session().map(Dialed::Http2),
         }
@@ -161,7 +194,10 @@ impl Slot {
 
     /// Gives a connection back whose answer was read to its end.
     pub(super) fn give_back(&self, connection: Box<Connection>) {
-        self.idle.borrow_mut().push(Idle { connection, since: self.clock.now() });
+        let mut idle = self.idle.borrow_mut();
+        if self.keeping.get().most_idle.is_none_or(|most| idle.len() < most) {
+            idle.push(Idle { connection, since: self.clock.now() });
+        }
     }
 
     /// Returns a connection that can take one more request; those that have ended are dropped.
@@ -214,11 +250,11 @@ impl Slot {
     }
 
     fn close_old(&self) {
-        let mut idle = self.idle.borrow_mut();
-        let old = idle.iter().take_while(|idle| self.clock.is_over(idle.since, KEPT_TICKS)).count();
+        let (mut idle, ticks) = (self.idle.borrow_mut(), self.kept_ticks());
+        let old = idle.iter().take_while(|idle| self.clock.is_over(idle.since, ticks)).count();
         idle.drain(..old);
         let is_kept = |session: &Session| {
-            session.is_open() && session.idle_since().is_none_or(|since| !self.clock.is_over(since, KEPT_TICKS))
+            session.is_open() && session.idle_since().is_none_or(|since| !self.clock.is_over(since, ticks))
         };
         self.sessions.borrow_mut().retain(is_kept);
     }
@@ -255,5 +291,28 @@ mod tests {
             clock.0.set(ticks);
             assert_eq!(slot.take_kept(once_only).is_some(), is_taken, "once only: {once_only}, {ticks} ticks");
         }
+    }
+
+    #[tokio::test(flavor = "local")]
+    async fn connections_are_kept_as_a_request_wants_it() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let peer = Peer { address: listener.local_addr().unwrap(), transport: Transport::Http1 };
+        let (clock, progress) = (Clock::default(), Progress::default());
+        let slot = Slot::new(peer.clone(), clock.clone());
+        let connection = async || Connection::new(Stream::Plain(TcpStream::connect(peer.address).await.unwrap()));
+        let keeping = Keeping { idle_timeout: Some(TICK), most_idle: Some(2), most_active: Some(1) };
+        let place = slot.keep(keeping, &progress).await;
+        assert!(slot.keep(keeping, &progress).now_or_never().is_none(), "there is one place, and it is taken");
+        drop(place);
+        assert!(slot.keep(keeping, &progress).now_or_never().flatten().is_some());
+        for _ in 0..3 {
+            slot.give_back(connection().await);
+        }
+        assert_eq!(slot.idle.borrow().len(), 2);
+        assert!(slot.take_kept(false).is_some());
+        clock.0.set(1);
+        assert!(slot.take_kept(false).is_none(), "it has waited for half a second");
+        slot.close_old();
+        assert!(slot.is_empty());
     }
 }

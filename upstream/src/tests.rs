@@ -105,6 +105,7 @@ fn ask<'a>(method: &'static Method, headers: &'a HeaderMap, body: Body) -> Ask<'
         replaced: &[],
         upgrade: None,
         body,
+        keeping: None,
         connect_timeout: None,
         timeout: None,
     }

@@ -202,6 +202,7 @@ async fn fetch(client: &Client, peer: &Peer, target: &str) -> Result<Bytes, Scra
         replaced: &[],
         upgrade: None,
         body: Body::Empty,
+        keeping: None,
         connect_timeout: None,
         timeout: None,
     };

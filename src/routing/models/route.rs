@@ -13,6 +13,7 @@ use crate::kinds::model_server::ModelServerSpec;
 use crate::object::ObjectKey;
 use crate::rate_limit::RateLimits;
 use crate::record::Record;
+use crate::routing::connections::ConnectionLimits;
 use crate::routing::disaggregation::Disaggregation;
 use crate::routing::kv_events::{ANNOTATION, KvEvents};
 use crate::routing::pool::{BackendProtocol, PickerPolicy, PoolPolicy};
@@ -188,6 +189,7 @@ impl RuleTarget {
 }
 
 fn pool_policy(spec: &ModelServerSpec, kv_events: Option<KvEvents>) -> Result<PoolPolicy, DurationError> {
+    let connections = spec.traffic_policy.as_ref().and_then(|policy| policy.connection_pool.as_ref());
     let sticky = spec.traffic_policy.as_ref().and_then(|policy| policy.session_sticky.as_ref());
     Ok(PoolPolicy {
         served_model: spec.served_model().map(str::to_owned),
@@ -196,6 +198,7 @@ fn pool_policy(spec: &ModelServerSpec, kv_events: Option<KvEvents>) -> Result<Po
         https: spec.speaks_https(),
         timeout: spec.timeout()?,
         limits: TimeLimits::of_server(spec)?,
+        connections: connections.map(ConnectionLimits::of).transpose()?,
         retry: match spec.retry()? {
             Some((attempts, interval)) => RetryPolicy::of_engines(attempts, interval),
             None => RetryPolicy::Engines,

@@ -45,6 +45,7 @@ pub(crate) async fn exchange(
         replaced: &[],
         upgrade: None,
         body,
+        keeping: None,
         connect_timeout: None,
         timeout: None,
     };

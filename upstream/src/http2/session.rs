@@ -208,6 +208,7 @@ mod tests {
             replaced: &[],
             upgrade: None,
             body: Body::Empty,
+            keeping: None,
             connect_timeout: None,
             timeout: None,
         };

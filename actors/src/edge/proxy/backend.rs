@@ -5,12 +5,13 @@ use std::time::Instant;
 
 use kthena_router::inference::api::Call as Asks;
 use kthena_router::object::Kind;
+use kthena_router::routing::connections::ConnectionLimits;
 use kthena_router::routing::decision::{Decision, Destination, Target};
 use kthena_router::routing::pool::{BackendProtocol, PickerPolicy, PoolPolicy};
 use kthena_router::routing::retry::{Attempts, Repeatable};
 use kthena_router::routing::time_limits::{Limit, TimeLimits};
 use kthena_router::scheduling::picker::Picker;
-use kthena_router_upstream::Transport;
+use kthena_router_upstream::{Keeping, Transport};
 
 use super::call::Call;
 use super::pace::Pace;
@@ -91,6 +92,13 @@ impl Backend {
             (None, BackendProtocol::Http1) => worker.door.serving.upstream.engines(policy.https),
         };
         Some(Self { pool, picker, policy, transport })
+    }
+
+    /// Returns how many connections a worker thread has to one of its endpoints, where that is limited.
+    pub(super) fn keeping(&self, worker: &Worker) -> Option<Keeping> {
+        let ConnectionLimits { idle_timeout, idle_per_host, per_host } = self.policy.connections?;
+        let share = |most: u32| ConnectionLimits::share(most, worker.door.serving.workers);
+        Some(Keeping { idle_timeout, most_idle: idle_per_host.map(share), most_active: per_host.map(share) })
     }
 
     /// Returns whether the endpoints are inference engines.

@@ -192,6 +192,7 @@ async fn ask(worker: &Worker, headers: &HeaderMap, id: &str, backend: &Backend, 
         replaced: &[],
         upgrade: None,
         body: Body::Empty,
+        keeping: None,
         connect_timeout: backend.policy.limits.connect,
         timeout: Some(PATIENCE),
     };

@@ -182,6 +182,7 @@ impl Attempt<'_> {
             replaced: &[],
             upgrade: None,
             body: Body::Empty,
+            keeping: None,
             connect_timeout: None,
             timeout: Some(self.until.saturating_duration_since(Instant::now())),
         };

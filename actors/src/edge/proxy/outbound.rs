@@ -129,6 +129,7 @@ impl Outbound {
             replaced,
             upgrade: self.upgrade.as_ref(),
             body: std::mem::replace(body, Body::Gone),
+            keeping: backend.keeping(worker),
             connect_timeout: backend.policy.limits.connect,
             timeout,
         };
