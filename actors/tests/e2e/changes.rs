@@ -259,6 +259,8 @@ async fn removing_and_adding_a_pod_fails_no_request() {
 
     harness.write("server.yaml", &one);
     harness.until("one endpoint is left", async || ready().await == 1.0).await;
+    // What was picked before is under way for a moment; meanwhile each client has sent its next request.
+    load.goes_on(&harness, 50).await;
     harness.until("the removed engine is idle", async || engines[1].running() == 0).await;
     let before = engines[1].requests();
     load.goes_on(&harness, 50).await;

@@ -56,7 +56,16 @@ pub struct PodFacts {
 impl PodFacts {
     /// Makes what is known of an instance that is listed and no Pod: that it should be there.
     pub fn listed(labels: Labels, address: Option<IpAddr>) -> Self {
-        Self { labels, address, ready: Some(true), terminating: false, phase: None, node: None, incarnation: None }
+        Self {
+            labels,
+            address,
+            ready: Some(true),
+            terminating: false,
+            phase: None,
+            node: None,
+            bootstrap_ports: None,
+            incarnation: None,
+        }
     }
 }
 

@@ -95,7 +95,11 @@ fn request(call: &Call<'_>, way: &Way<'_>, outbound: &Outbound) -> Request {
     let flow = FlowId::of(|name| outbound.headers.get(name).map(http::HeaderValue::as_bytes));
     let boosted = call.exchange.session.as_ref().is_some_and(|(pool, session)| pool.turnstile.knows(*session));
     let rank = Rank { priority, boosted };
-    Request { asked: Asked { rank, flow, cost: 0, bytes }, prompt_tokens, deadline: way.deadline(call).map(|deadline| deadline.at) }
+    Request {
+        asked: Asked { rank, flow, cost: 0, bytes },
+        prompt_tokens,
+        deadline: way.deadline(call).map(|deadline| deadline.at),
+    }
 }
 
 /// Returns the error for a request that got no turn.

@@ -86,17 +86,18 @@ async fn a_turn_that_nobody_takes_is_the_next_ones() {
 
 #[actix::test]
 async fn whoever_cannot_wait_is_told_why() {
-    let tight = Settings { most_requests: 1, time_to_live: Duration::from_millis(1), ..PATIENT };
-    let pool = pool(tight);
-    let held = lease(&pool);
-    let mut first = Box::pin(pool.wait_for_turn(request(1)));
+    let tight = pool(Settings { most_requests: 1, ..PATIENT });
+    let _held = lease(&tight);
+    let mut first = Box::pin(tight.wait_for_turn(request(1)));
     assert!(look(&mut first).await.is_none());
-    assert_eq!(pool.wait_for_turn(request(1)).await.unwrap_err(), Dropped::Saturated);
-    assert_eq!(first.await.unwrap_err(), Dropped::Expired);
+    assert_eq!(tight.wait_for_turn(request(1)).await.unwrap_err(), Dropped::Saturated);
+    drop(first);
     let hurried = Request { deadline: Some(Instant::now()), ..request(1) };
-    assert_eq!(pool.wait_for_turn(hurried).await.unwrap_err(), Dropped::PastDeadline);
-    drop(held);
-    let roomy = self::pool(Settings { most_requests: 2, ..PATIENT });
+    assert_eq!(tight.wait_for_turn(hurried).await.unwrap_err(), Dropped::PastDeadline);
+    let hasty = pool(Settings { time_to_live: Duration::ZERO, ..PATIENT });
+    let _held = lease(&hasty);
+    assert_eq!(hasty.wait_for_turn(request(1)).await.unwrap_err(), Dropped::Expired);
+    let roomy = pool(Settings { most_requests: 2, ..PATIENT });
     let _held = lease(&roomy);
     let (mut first, mut second) =
         (Box::pin(roomy.wait_for_turn(request(1))), Box::pin(roomy.wait_for_turn(request(1))));
