@@ -86,10 +86,7 @@ pub(super) async fn deliver(
     let exchange = &mut call.exchange;
     let mut body = std::mem::replace(&mut outbound.body, Body::Gone);
     while let Some(legs) = course.pick(exchange).await? {
-        if let Some(turn) = &mut exchange.turn {
-            turn.0.note_reserved();
-        }
-        exchange.marks.sent.get_or_insert_with(Instant::now);
+        exchange.note_picked();
         let (limit, began, to) = (course.limit(), Instant::now(), (course.worker, &way.backend));
         let is_pair = matches!(legs, Legs::Two { .. });
         let tried = match legs {

@@ -98,6 +98,14 @@ impl Exchange {
         std::mem::replace(&mut self.series, series).leave();
     }
 
+    /// Notes that endpoints are reserved, so that the request's turn counts no more.
+    pub(super) fn note_picked(&mut self) {
+        self.facts.marks.sent.get_or_insert_with(Instant::now);
+        if let Some((turn, _)) = self.turn.as_deref_mut() {
+            turn.note_reserved();
+        }
+    }
+
     /// Counts an attempt, by how it ended.
     pub(super) fn note_attempt(&mut self, outcome: &'static str) {
         if let Some(decision) = &mut self.decision {
