@@ -22,7 +22,7 @@ pub enum Call {
     Health,
     /// An inference, to be forwarded.
     Inference(Api),
-    /// A response that an engine keeps, by its id: [`asked_for`](super::response_id::asked_for) says which one.
+    /// A response that an engine keeps, by its id: [`asked_for`] says which one.
     StoredResponse,
     /// Something that the router does not serve.
     Unserved,
