@@ -1,10 +1,10 @@
 //! Backends that answer with what they were asked.
 
 use std::convert::Infallible;
+use std::future::pending;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use actix_web::rt;
 use arc_swap::ArcSwap;
@@ -16,8 +16,6 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
-
-use crate::harness::PATIENCE;
 
 /// The port of every backend.
 pub(crate) const BACKEND_PORT: u16 = 3000;
@@ -76,8 +74,7 @@ async fn answer(request: Request<Incoming>, state: Arc<State>) -> Result<Respons
         pairs.find(|(known, _)| *known == name).map(|(_, value)| value)
     };
     if parameter("hang").is_some() {
-        // Longer than any test waits.
-        tokio::time::sleep(PATIENCE + Duration::from_secs(60)).await;
+        pending::<()>().await;
     }
     let fails = parameter("failures").is_none_or(|failures| number < failures.parse::<usize>().unwrap());
     let status = parameter("status").filter(|_| fails).unwrap_or("200");
