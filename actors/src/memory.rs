@@ -3,9 +3,7 @@
 //! Source: the kernel's `cgroup-v2.rst` (`memory.max`, `max` for no limit) and, for older systems, `cgroup-v1/memory.rst`
 //! (`memory.limit_in_bytes`); without a limit, what the machine has (`MemTotal` of `/proc/meminfo`).
 
-use std::cell::Cell;
 use std::fs::read_to_string;
-use std::hint::black_box;
 
 use rustix::thread::disable_transparent_huge_pages;
 
@@ -21,34 +19,6 @@ const LIMITS: [&str; 2] = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/m
 pub fn refuse_huge_pages() {
     // Where the kernel does not know of it there is nothing to refuse.
     let _ = disable_transparent_huge_pages(true);
-}
-
-/// The allocations of a look that the fast path does not serve, each second.
-const OF_A_LOOK: u32 = 3000;
-/// Those that a request makes at least.
-const OF_A_REQUEST: u32 = 4;
-
-thread_local! {
-    /// The requests that the current thread has begun since the last look.
-    static BEGUN: Cell<u32> = const { Cell::new(0) };
-}
-
-/// Notes that the current thread has begun a request.
-pub(crate) fn note_request() {
-    BEGUN.set(BEGUN.get().saturating_add(1));
-}
-
-/// Has mimalloc give back what the current thread has freed, if it is called once a second.
-///
-/// mimalloc looks through a thread's heap after 10 000 allocations that its fast path does not serve (its option
-/// `generic_collect`), as those of more than 1 KiB: a thread that falls idle after a burst would keep the burst's memory for as
-/// long as it idles. Its call for the same is not safe in Rust's sense. A look each 3 s costs an idle thread 0.3 ms a second,
-/// and what it finds is given back with the next one; on a busy thread the requests bring it about.
-pub(crate) fn tidy() {
-    let done = BEGUN.take().saturating_mul(OF_A_REQUEST);
-    for _ in done..OF_A_LOOK {
-        drop(black_box(Vec::<u8>::with_capacity(2 << 10)));
-    }
 }
 
 /// Returns the bytes that requests may hold where no option says otherwise: half of what the process may use. The rest is

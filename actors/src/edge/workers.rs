@@ -15,18 +15,17 @@ use std::time::Duration;
 use actix::Arbiter;
 use futures::future::join_all;
 use kthena_router_downstream::{CancellationToken, Server, Service};
+use kthena_router_heap::give_back;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use crate::memory;
-
 /// The pause after a connection could not be accepted: most likely there are no descriptors left, and none come back
 /// sooner for asking again at once.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The time between two looks at what a thread's heap could give back.
+/// The time after which a thread gives back what it has freed.
 const TIDY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The worker threads. Clones are the same threads; they end with the System.
@@ -230,7 +229,7 @@ async fn work<P: Port>(mut orders: mpsc::UnboundedReceiver<Order<P>>) {
         let order = tokio::select! {
             order = orders.recv() => order,
             _ = tidying.tick() => {
-                memory::tidy();
+                give_back();
                 continue;
             }
         };

@@ -11,7 +11,6 @@ use super::exchange::Exchange;
 use super::handle::handle;
 use super::reply::{ReplyBody, failed};
 use super::worker::Worker;
-use crate::memory;
 use crate::ops::metrics::RefusedLabels;
 use crate::ops::requests::facts::Facts;
 
@@ -26,7 +25,6 @@ impl Service for InferenceService {
         connection: Rc<Connection>,
         request: Request<Incoming>,
     ) -> impl Future<Output = Response<ReplyBody>> + 'static {
-        memory::note_request();
         handle(Rc::clone(&self.0), connection, request)
     }
 
