@@ -24,14 +24,14 @@ const MANY_IN_A_ROW: u32 = 16;
 #[derive(Debug)]
 pub struct Lease {
     pool: Arc<Pool>,
-    member: Member,
+    member: Arc<Member>,
     /// The entry in the endpoint's ledger, until the answer begins.
     entry: Cell<Option<(Entry, Instant)>>,
 }
 
 impl Lease {
     /// Reserves a member of a pool.
-    pub(crate) fn new(pool: Arc<Pool>, member: Member) -> Self {
+    pub(crate) fn new(pool: Arc<Pool>, member: Arc<Member>) -> Self {
         member.cell.reserve();
         Self { pool, member, entry: Cell::new(None) }
     }
@@ -40,7 +40,7 @@ impl Lease {
     /// and the time, which is `now`.
     pub(crate) fn opened(
         pool: Arc<Pool>,
-        member: Member,
+        member: Arc<Member>,
         request: &PickRequest<'_>,
         (cached, now): (u32, Instant),
     ) -> Self {
@@ -55,7 +55,12 @@ impl Lease {
 
     /// Reserves a member of a pool for a request whose prompt comes computed, so that nothing waits there for it and nothing
     /// is learnt of the engine's rate.
-    pub(crate) fn receiving(pool: Arc<Pool>, member: Member, request: &PickRequest<'_>, _: (u32, Instant)) -> Self {
+    pub(crate) fn receiving(
+        pool: Arc<Pool>,
+        member: Arc<Member>,
+        request: &PickRequest<'_>,
+        _: (u32, Instant),
+    ) -> Self {
         member.ledger.receive(request, member.observation.cache_tokens());
         Self::new(pool, member)
     }
@@ -84,7 +89,7 @@ impl Lease {
             return Err(PickError::NoEndpoints);
         }
         let untried = there.find(|member| !tried.contains(&member.endpoint.socket()));
-        untried.map(|member| Self::new(Arc::clone(pool), member.clone())).ok_or(PickError::AllTried)
+        untried.map(|member| Self::new(Arc::clone(pool), Arc::clone(member))).ok_or(PickError::AllTried)
     }
 
     /// Returns the reserved endpoint.

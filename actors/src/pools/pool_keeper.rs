@@ -37,7 +37,7 @@ use crate::messages::{AttemptEnded, HealthChanged, ScrapeFault, Scraped, WatchEn
 use crate::nursery::{Child, End, Tended};
 use crate::ops::metrics::{EndpointLabels, Metrics};
 use crate::ops::vitals::Vitals;
-use crate::pools::published::{Member, Pool, PoolView, have_roles};
+use crate::pools::published::{Member, Pool, PoolView};
 use crate::pools::scraper::{MetricsScraper, Scraping};
 use hearing::Hearing;
 
@@ -95,7 +95,7 @@ impl PoolKeeper {
     /// Makes the keeper of `pool`.
     pub fn new(pool: Arc<Pool>, policy: Arc<PoolPolicy>, means: Means, metrics: &Arc<Metrics>) -> Self {
         Self {
-            members: pool.view().members.clone(),
+            members: pool.view().members.iter().map(|member| Member::clone(member)).collect(),
             missed_scrapes: HashMap::new(),
             health: PoolHealth::default(),
             homes: Arc::clone(&pool.view().homes),
@@ -232,8 +232,8 @@ impl PoolKeeper {
         self.room = self.room.after(serving.map(|member| member.observation.metrics.as_ref()));
         let homes = Arc::clone(&self.homes);
         let learner = self.hearing.as_ref().map(Hearing::learner);
-        let (members, has_roles) = (self.members.clone(), have_roles(&self.members));
-        self.pool.publish(PoolView { members, has_roles, room: self.room, homes, keeper, learner });
+        let view = PoolView::of(self.members.iter().cloned());
+        self.pool.publish(PoolView { room: self.room, homes, keeper, learner, ..view });
         self.pool.let_pass();
         let ejected = self.members.iter().filter(|member| member.observation.standing.is_ejected()).count();
         self.show("ejected", ejected);

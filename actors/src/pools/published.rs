@@ -65,8 +65,8 @@ pub struct Pool {
 /// What is known of a pool at one moment.
 #[derive(Debug, Default)]
 pub struct PoolView {
-    /// The endpoints.
-    pub members: Vec<Member>,
+    /// The endpoints; requests share what is known of them at this moment.
+    pub members: Vec<Arc<Member>>,
     /// Whether they share the work on a request, so that the role of each counts.
     pub has_roles: bool,
     /// Whether requests wait at all of them.
@@ -155,8 +155,8 @@ impl Snapshot {
 impl Pool {
     /// Makes a pool of these endpoints, whose requests wait in this way.
     pub fn new(key: PoolKey, endpoints: &[Endpoint], waiting: Settings) -> Arc<Self> {
-        let members: Vec<_> = endpoints.iter().map(Member::new).collect();
-        let view = PoolView { has_roles: have_roles(&members), members, ..PoolView::default() };
+        let members = endpoints.iter().map(Member::new);
+        let view = PoolView::of(members);
         let (commons, prompts) = Default::default();
         let turnstile = Turnstile::new(waiting);
         let throughput = Throughput::default();
@@ -175,7 +175,7 @@ impl Pool {
 
     fn availability(&self) -> Availability {
         let view = self.view.load();
-        let of = |member: &Member| match (member.observation.standing.is_ejected(), view.room) {
+        let of = |member: &Arc<Member>| match (member.observation.standing.is_ejected(), view.room) {
             (true, _) => Availability::Ejected,
             (false, Room::Full) => Availability::Full,
             (false, Room::Left) => Availability::Ready,
@@ -187,6 +187,14 @@ impl Pool {
 }
 
 impl PoolView {
+    /// Makes a view of these endpoints of which nothing else is known.
+    pub(crate) fn of(members: impl Iterator<Item = Member>) -> Self {
+        let members: Vec<_> = members.map(Arc::new).collect();
+        // Whether any of them works on a part of requests only.
+        let has_roles = members.iter().any(|member| member.endpoint.role != Role::Whole);
+        Self { members, has_roles, ..Self::default() }
+    }
+
     /// Returns how many further requests may be sent to the pool; `None` where nothing bounds them.
     pub(crate) fn free(&self, settings: &Settings) -> Option<usize> {
         if self.members.is_empty() {
@@ -205,7 +213,8 @@ impl PoolView {
     /// Returns how many further requests may be sent to those with one of these roles.
     fn free_of(&self, settings: &Settings, is_asked: impl Fn(Role) -> bool) -> Option<usize> {
         let mut free = None;
-        for Member { endpoint, cell, observation, .. } in &self.members {
+        for member in &self.members {
+            let Member { endpoint, cell, observation, .. } = &**member;
             if !is_asked(endpoint.role) || observation.standing.is_ejected() {
                 continue;
             }
@@ -216,11 +225,6 @@ impl PoolView {
         }
         free
     }
-}
-
-/// Returns whether any of these works on a part of requests only.
-pub(crate) fn have_roles(members: &[Member]) -> bool {
-    members.iter().any(|member| member.endpoint.role != Role::Whole)
 }
 
 impl Member {

@@ -98,7 +98,7 @@ impl Handler<PickEndpoint> for Scheduler {
             self.vitals.metrics().disaggregation.note_decision(&pool.key, decision);
         }
         let lease = |picked: Candidate<'_>, opens: OpenLease| {
-            opens(Arc::clone(&pool), view.members[picked.position].clone(), &request, (picked.cached, now))
+            opens(Arc::clone(&pool), Arc::clone(&view.members[picked.position]), &request, (picked.cached, now))
         };
         let legs = picked.map(|legs| match legs {
             Legs::One(picked) => Legs::One(lease(picked, Lease::opened)),
@@ -111,7 +111,7 @@ impl Handler<PickEndpoint> for Scheduler {
 }
 
 /// Reserves a member of a pool for a request of whose prompt so many tokens are in its cache.
-type OpenLease = fn(Arc<Pool>, Member, &PickRequest<'_>, (u32, Instant)) -> Lease;
+type OpenLease = fn(Arc<Pool>, Arc<Member>, &PickRequest<'_>, (u32, Instant)) -> Lease;
 
 /// Why one endpoint works on a request, or two do.
 #[derive(Default)]

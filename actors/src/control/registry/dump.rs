@@ -1,6 +1,7 @@
 //! The configuration as the debug pages show it, in the Go router's JSON shapes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use kthena_router::inference::exposition::HistogramTotals;
 use kthena_router::inference::health::{Cause, Standing};
@@ -23,7 +24,7 @@ pub struct ConfigDump(pub BTreeMap<&'static str, Vec<Value>>);
 type Pools<'p> = BTreeMap<&'p PoolKey, (&'p Pool, Option<InferenceEngine>)>;
 
 /// What a Pod serves as: a member of a pool, with the engine that its figures are read by.
-type Serving<'p> = (&'p PoolKey, Option<InferenceEngine>, Member);
+type Serving<'p> = (&'p PoolKey, Option<InferenceEngine>, Arc<Member>);
 
 /// Dumps the world with what was made of it.
 pub(super) fn dump(world: &World, reports: &Reports, pools: &Pools<'_>) -> ConfigDump {
@@ -159,7 +160,7 @@ fn model_servers(world: &World, reports: &Reports) -> Vec<Value> {
 
 /// The pools with the health of their endpoints.
 fn health(pools: &Pools<'_>) -> Vec<Value> {
-    let endpoint = |member: &Member| {
+    let endpoint = |member: &Arc<Member>| {
         let standing = member.observation.standing;
         json!({
             "pod": member.endpoint.pod.to_string(),
@@ -217,7 +218,7 @@ fn pods(world: &World, pools: &Pools<'_>) -> Vec<Value> {
     let mut members: BTreeMap<ObjectKey, Vec<Serving<'_>>> = BTreeMap::new();
     for (key, (pool, engine)) in pools {
         for member in &pool.view().members {
-            members.entry(member.endpoint.pod.clone()).or_default().push((key, *engine, member.clone()));
+            members.entry(member.endpoint.pod.clone()).or_default().push((key, *engine, Arc::clone(member)));
         }
     }
     world
