@@ -30,7 +30,8 @@ const CLIENT_CLOSED_REQUEST: u16 = 499;
 pub(super) struct Exchange {
     observer: Rc<Observer>,
     series: Rc<Series>,
-    facts: Facts,
+    /// In a box, because the exchange is handed on from stage to stage.
+    facts: Box<Facts>,
     end: End,
     /// How it was decided on, until that is told.
     decision: Option<Box<DecisionRecord>>,
@@ -52,7 +53,7 @@ impl Exchange {
         Self {
             observer: Rc::clone(observer),
             series,
-            facts,
+            facts: Box::new(facts),
             end,
             decision: None,
             reservation: None,
@@ -206,7 +207,7 @@ impl Drop for Exchange {
             let whole = self.end.status < 400 && self.end.error.is_none();
             // What the router has given up itself was no work of an engine.
             let sent = self.facts.marks.sent.is_some() && self.end.error.is_none();
-            let Facts { upstream_status: answered, usage, .. } = self.facts;
+            let Facts { upstream_status: answered, usage, .. } = *self.facts;
             reservation.settle(Work { sent, answered, whole, usage, events: 0 });
         }
     }

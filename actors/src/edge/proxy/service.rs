@@ -25,7 +25,8 @@ impl Service for InferenceService {
         connection: Rc<Connection>,
         request: Request<Incoming>,
     ) -> impl Future<Output = Response<ReplyBody>> + 'static {
-        handle(Rc::clone(&self.0), connection, request)
+        // In a box it is moved once: handed up without one, its kilobytes are copied at each floor.
+        Box::pin(handle(Rc::clone(&self.0), connection, request))
     }
 
     fn refuse(&self, connection: &Connection, refused: &Refused<'_>) -> Response<ReplyBody> {
