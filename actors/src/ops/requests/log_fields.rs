@@ -2,21 +2,16 @@
 
 use serde::Serialize;
 
-/// Which bytes may stand in a field without quotes. Most texts are so short that a table is quicker than comparisons.
-const IS_PLAIN: [bool; 256] = {
-    let (mut table, mut byte) = ([false; 256], b'!');
-    while byte < 0x7f {
-        table[byte as usize] = byte != b'"' && byte != b'\\';
-        byte += 1;
-    }
-    table
-};
+/// How many bytes are compared at once.
+const LANES: usize = 16;
 
 /// The value of a field.
 #[derive(Clone, Copy, Serialize)]
 #[serde(untagged)]
 pub(super) enum Field<'e> {
     Text(&'e str),
+    /// A text that was checked where it comes from: a host, an address.
+    Plain(&'e str),
     Number(u64),
 }
 
@@ -31,6 +26,7 @@ pub(super) fn write_fields<const N: usize>(line: &mut Vec<u8>, fields: Fields<'_
         line.push(b'=');
         match field {
             Field::Text(text) => write_plain(line, text),
+            Field::Plain(text) => line.extend_from_slice(text.as_bytes()),
             Field::Number(number) => write_number(line, number),
         }
     }
@@ -38,16 +34,29 @@ pub(super) fn write_fields<const N: usize>(line: &mut Vec<u8>, fields: Fields<'_
 
 /// Writes a text; one that could be taken for the end of its field or line is quoted.
 pub(super) fn write_plain(line: &mut Vec<u8>, text: &str) {
-    let is_plain = |byte: u8| IS_PLAIN[usize::from(byte)];
-    if text.bytes().all(is_plain) {
-        line.extend_from_slice(text.as_bytes());
-    } else if text.bytes().all(|byte| byte == b' ' || is_plain(byte)) {
-        line.push(b'"');
-        line.extend_from_slice(text.as_bytes());
-        line.push(b'"');
-    } else {
-        line.extend_from_slice(format!("{text:?}").as_bytes());
+    let (chunks, rest) = text.as_bytes().as_chunks::<LANES>();
+    let (mut has_space, mut has_special) = (false, false);
+    // A chunk of fixed length without a branch is compared at once, and not byte by byte.
+    for chunk in chunks {
+        has_space |= chunk.iter().fold(false, |found, byte| found | (*byte == b' '));
+        has_special |= chunk.iter().fold(false, |found, byte| found | is_special(*byte));
     }
+    has_space |= rest.contains(&b' ');
+    has_special |= rest.iter().any(|byte| is_special(*byte));
+    match (has_special, has_space) {
+        (false, false) => line.extend_from_slice(text.as_bytes()),
+        (false, true) => {
+            line.push(b'"');
+            line.extend_from_slice(text.as_bytes());
+            line.push(b'"');
+        }
+        (true, _) => line.extend_from_slice(format!("{text:?}").as_bytes()),
+    }
+}
+
+/// Returns whether a byte must be escaped, or is not ASCII.
+const fn is_special(byte: u8) -> bool {
+    (byte < b' ') | (byte > b'~') | (byte == b'"') | (byte == b'\\')
 }
 
 pub(super) fn write_number(line: &mut Vec<u8>, number: u64) {
@@ -70,6 +79,9 @@ mod tests {
         for (text, expected) in [
             ("plain/model-1", "plain/model-1"),
             ("two words", "\"two words\""),
+            ("two words in more than sixteen bytes", "\"two words in more than sixteen bytes\""),
+            ("a-model-with-a-long-name-and-\"-in-it", "\"a-model-with-a-long-name-and-\\\"-in-it\""),
+            ("a-model-with-\u{7f}-in-it", "\"a-model-with-\\u{7f}-in-it\""),
             ("a\nb", "\"a\\nb\""),
             ("quote\"d", "\"quote\\\"d\""),
             ("ünï", "\"ünï\""),

@@ -129,10 +129,10 @@ impl<'e> Entry<'e> {
         let facts = self.facts;
         let user_agent = facts.user_agent.as_ref().and_then(|value| value.to_str().ok());
         [
-            ("client", facts.client.to_str().ok().map(Field::Text)),
-            ("host", facts.uri.authority().map(|authority| Field::Text(authority.as_str()))),
+            ("client", facts.client.to_str().ok().map(Field::Plain)),
+            ("host", facts.uri.authority().map(|authority| Field::Plain(authority.as_str()))),
             ("user_agent", user_agent.map(Field::Text)),
-            ("stream", facts.stream.then_some(Field::Text("true"))),
+            ("stream", facts.stream.then_some(Field::Plain("true"))),
             ("bytes_sent", Some(Field::Number(facts.bytes))),
             ("error_message", facts.error_text.as_deref().map(Field::Text)),
         ]
@@ -179,7 +179,7 @@ impl Serialize for Object<'_> {
         let all = first.chain(names.backend()).chain(self.entry.answer()).chain(names.http_route());
         let fields = all.chain(self.entry.client()).filter_map(|(name, field)| match field? {
             Field::Text(error) if name == "error" => Some((name, json!({ "type": error }))),
-            Field::Text("true") if name == "stream" => Some((name, json!(true))),
+            Field::Plain("true") if name == "stream" => Some((name, json!(true))),
             field => Some((name, json!(field))),
         });
         let usage = facts.usage.into_iter();
