@@ -141,8 +141,15 @@ impl Endpoint {
 }
 
 impl Observation {
-    /// Takes in what a scrape tells, at which this router had so many requests in flight.
-    pub fn absorb(&mut self, metrics: EndpointMetrics, adapters: Option<Adapters>, in_flight: u32, now: Instant) {
+    /// Takes in what a scrape tells, at which this router had so many requests in flight; `is_held` if others wait in the
+    /// router for the endpoint's pool.
+    pub fn absorb(
+        &mut self,
+        metrics: EndpointMetrics,
+        adapters: Option<Adapters>,
+        (in_flight, is_held): (u32, bool),
+        now: Instant,
+    ) {
         self.scraped = Some(now);
         // What has not changed is kept, so that views share it.
         if self.adapters.as_deref() != adapters.as_ref() {
@@ -154,7 +161,7 @@ impl Observation {
         self.inter_token =
             before.and_then(|before| metrics.inter_token_latency.mean_since(&before.inter_token_latency));
         self.in_flight_at_scrape = in_flight;
-        self.slots = self.slots.after(&metrics);
+        self.slots = self.slots.after(&metrics, is_held);
     }
 
     /// Forgets what scrapes have told: it is too old.

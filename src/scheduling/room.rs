@@ -6,8 +6,9 @@
 //!
 //! How many requests an endpoint works on at once is not on its page, and depends on their lengths. It shows where
 //! requests wait: an engine that lets as many wait as make a pool full, twice in a row, works on no more than those
-//! that run. That number is raised when more run, and forgotten when less than half of them do and none waits, so that
-//! nothing is held back from an engine that would begin with it at once.
+//! that run. That number is raised when more run, and forgotten when less than half of them do and none waits, in the
+//! router neither, so that nothing is held back from an engine that would begin with it at once, and not all that waits is
+//! sent there when many answers end at the same time.
 
 use crate::inference::exposition::EndpointMetrics;
 
@@ -57,16 +58,16 @@ impl Room {
 }
 
 impl Slots {
-    /// Returns what is known after a further scrape.
+    /// Returns what is known after a further scrape; `is_held` if requests wait in the router for the endpoint's pool.
     #[must_use]
-    pub fn after(self, &EndpointMetrics { running, waiting, .. }: &EndpointMetrics) -> Self {
+    pub fn after(self, &EndpointMetrics { running, waiting, .. }: &EndpointMetrics, is_held: bool) -> Self {
         let has_queue = f64::from(waiting) >= FULL;
         let shown = match self.shown {
             // A burst that the engine has not looked at yet is no queue.
             None if has_queue && self.had_queue => Some(running.max(1)),
             None => None,
             Some(_) if has_queue => Some(running.max(1)),
-            Some(slots) if waiting == 0 && running < slots.div_ceil(2) => None,
+            Some(slots) if !is_held && waiting == 0 && running < slots.div_ceil(2) => None,
             // Nobody knows how many more it could do, and a page is read once a second.
             Some(slots) if running > slots => Some(running.saturating_add(running / 2)),
             Some(slots) => Some(slots),
@@ -87,20 +88,21 @@ mod tests {
     #[test]
     fn an_engine_shows_how_many_requests_it_works_on() {
         let mut slots = Slots::default();
-        for (case, running, waiting, limit) in [
-            ("idle", 0, 0, None),
-            ("a burst that has just come", 0, 40, None),
-            ("the burst is being worked on", 40, 0, None),
-            ("a queue", 64, 30, None),
-            ("which stays", 64, 90, Some(64 + 6)),
-            ("the router holds back", 64, 3, Some(64 + 6)),
-            ("shorter requests", 70, 0, Some(105 + 8)),
-            ("no more than that", 80, 4, Some(105 + 8)),
-            ("longer requests", 16, 20, Some(16 + 3)),
-            ("one is done", 15, 0, Some(16 + 3)),
-            ("few are left", 7, 0, None),
+        for (case, running, waiting, is_held, limit) in [
+            ("idle", 0, 0, false, None),
+            ("a burst that has just come", 0, 40, false, None),
+            ("the burst is being worked on", 40, 0, false, None),
+            ("a queue", 64, 30, false, None),
+            ("which stays", 64, 90, false, Some(64 + 6)),
+            ("the router holds back", 64, 3, false, Some(64 + 6)),
+            ("shorter requests", 70, 0, false, Some(105 + 8)),
+            ("no more than that", 80, 4, false, Some(105 + 8)),
+            ("longer requests", 16, 20, false, Some(16 + 3)),
+            ("one is done", 15, 0, false, Some(16 + 3)),
+            ("many answers ended at once", 2, 0, true, Some(16 + 3)),
+            ("few are left", 7, 0, false, None),
         ] {
-            slots = slots.after(&EndpointMetrics { running, waiting, ..EndpointMetrics::default() });
+            slots = slots.after(&EndpointMetrics { running, waiting, ..EndpointMetrics::default() }, is_held);
             assert_eq!(slots.limit(), limit, "{case}");
         }
     }

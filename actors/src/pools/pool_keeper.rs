@@ -329,10 +329,11 @@ impl Handler<Scraped> for PoolKeeper {
         let missed = self.missed_scrapes.entry(address).or_default();
         *missed = if outcome.is_ok() { 0 } else { missed.saturating_add(1) };
         let missed = *missed;
+        let is_held = self.pool.turnstile.waiting() > 0;
         let Some(member) = self.member(address) else { return };
         let (cell, now) = (Arc::clone(&member.cell), Instant::now());
         match &outcome {
-            Ok(metrics) => member.observation.absorb(*metrics, adapters, in_flight, now),
+            Ok(metrics) => member.observation.absorb(*metrics, adapters, (in_flight, is_held), now),
             Err(_) if missed >= STALE_AFTER => member.observation.forget(),
             Err(_) => {}
         }
