@@ -112,6 +112,8 @@ async fn a_client_that_leaves_frees_its_place_at_once() {
     waits(&harness, 1).await;
     drop(leaving);
     waits(&harness, 0).await;
+    let log = harness.logged("queued_ms=").await;
+    assert!(log.lines().any(|line| line.contains("queued_ms=") && line.contains("499")), "{log}");
     let next = ask(&harness, "a");
     waits(&harness, 1).await;
     drop(occupant);

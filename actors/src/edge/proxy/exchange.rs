@@ -41,6 +41,8 @@ pub(super) struct Exchange {
     pub(super) turn: Option<Box<(Turn, Option<GoInFlight>)>>,
     /// The session whose next request goes first if this one has an answer.
     pub(super) session: Option<(Arc<Pool>, FlowId)>,
+    /// Since when it waits for its pool to have room.
+    waits_since: Option<Instant>,
 }
 
 impl Exchange {
@@ -59,6 +61,7 @@ impl Exchange {
             reservation: None,
             turn: None,
             session: None,
+            waits_since: None,
         }
     }
 
@@ -97,6 +100,18 @@ impl Exchange {
         let series = self.observer.series(snapshot, subject);
         series.enter();
         std::mem::replace(&mut self.series, series).leave();
+    }
+
+    /// Notes that it begins to wait for its pool to have room, until it is told or the client leaves.
+    pub(super) fn begin_waiting(&mut self) {
+        self.waits_since = Some(Instant::now());
+    }
+
+    /// Notes that it waits no more.
+    pub(super) fn end_waiting(&mut self) {
+        if let Some(since) = self.waits_since.take() {
+            self.facts.waited = Some(since.elapsed());
+        }
     }
 
     /// Notes that endpoints are reserved, so that the request's turn counts no more.
@@ -174,6 +189,7 @@ impl DerefMut for Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        self.end_waiting();
         self.tell_decision(self.end.status, self.end.reason);
         let now = Instant::now();
         let (facts, metrics) = (&self.facts, &self.observer.metrics);

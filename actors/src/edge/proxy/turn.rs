@@ -5,7 +5,6 @@
 //! once.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use kthena_router::flow::identity::FlowId;
 use kthena_router::flow::queue::{Asked, Rank};
@@ -53,7 +52,7 @@ fn session(call: &Call<'_>, way: &Way<'_>, outbound: &Outbound) -> Option<(Arc<P
 async fn line_up(call: &mut Call<'_>, way: &Way<'_>, outbound: &Outbound) -> Result<(), ProxyError> {
     let pool = &way.backend.pool;
     let request = request(call, way, outbound);
-    let began = Instant::now();
+    call.exchange.begin_waiting();
     let metrics = &call.worker.door.serving.metrics.queue;
     let go = &call.worker.door.serving.config.flow.go;
     let go = match (go.enable_fairness_scheduling, go.enable_session_boost) {
@@ -64,10 +63,10 @@ async fn line_up(call: &mut Call<'_>, way: &Way<'_>, outbound: &Outbound) -> Res
     let go = go.map(|queue| metrics.enter_go(queue, call.exchange.model_label()));
     let mut shown = metrics.enter(&pool.key, QueueBand::of(request.asked.rank.priority));
     let turn = pool.wait_for_turn(request).await;
-    let waited = began.elapsed();
-    call.exchange.waited = Some(waited);
+    call.exchange.end_waiting();
+    let waited = call.exchange.waited.map(|waited| (waited, request.asked.rank.priority));
     if let Some(decision) = call.exchange.decision() {
-        decision.waited = Some((waited, request.asked.rank.priority));
+        decision.waited = waited;
     }
     match turn {
         Ok(turn) => {
