@@ -38,6 +38,13 @@ pub struct FlowConfig {
     #[arg(long, env = "KTHENA_QUEUE_PRIORITY_WEIGHT", default_value_t = 8, value_name = "N")]
     pub queue_priority_weight: u32,
 
+    /// Percentage of a pool's engines, rounded down, that get no prompts of busy flows while a quiet flow asks beside them
+    #[arg(
+        long, env = "KTHENA_QUEUE_QUIET_PERCENT", default_value_t = 25, value_name = "PERCENT",
+        value_parser = clap::value_parser!(u32).range(..=100)
+    )]
+    pub queue_quiet_percent: u32,
+
     /// Requests in flight at each engine of a pool; more wait [default: as many as the engine shows that it works on]
     #[arg(long, env = "KTHENA_MAX_REQUESTS_PER_ENDPOINT", value_name = "N")]
     pub max_requests_per_endpoint: Option<u32>,
@@ -89,6 +96,7 @@ impl FlowConfig {
             most_bytes: self.queue_max_bytes,
             most_flows: self.queue_max_flows,
             priority_weight: self.queue_priority_weight,
+            kept_percent: self.queue_quiet_percent,
             per_endpoint: self.max_requests_per_endpoint,
             per_pool: self.max_requests_per_pool,
             hold: self.hold_without_endpoints,

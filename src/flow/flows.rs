@@ -29,6 +29,8 @@ pub struct Flows<T> {
     idle: BTreeSet<(Service, FlowId)>,
     /// What the flow had that was served last.
     floor: Service,
+    /// What is being served of all of them.
+    held: Service,
     /// How many flows are told apart.
     most: usize,
 }
@@ -49,6 +51,8 @@ struct Flow {
     service: Service,
     waiting: usize,
     in_service: usize,
+    /// What it was charged for the requests that are being served.
+    held: Service,
     /// When it came to the queue, as a number.
     came: u64,
 }
@@ -63,6 +67,7 @@ impl<T> Flows<T> {
             lengths: BTreeSet::new(),
             idle: BTreeSet::new(),
             floor: 0,
+            held: 0,
             most,
         }
     }
@@ -82,6 +87,22 @@ impl<T> Flows<T> {
         self.idle.len() == self.flows.len()
     }
 
+    /// Returns how many flows have requests that wait or are being served.
+    pub fn busy(&self) -> usize {
+        self.flows.len() - self.idle.len()
+    }
+
+    /// Returns what is being served of all flows, as they were charged for it.
+    pub fn held(&self) -> Service {
+        self.held
+    }
+
+    /// Returns what is being served of the flow that is next.
+    pub fn held_by_next(&self) -> Option<Service> {
+        let (_, _, id) = self.ready.first()?;
+        self.flows.get(id).map(|flow| flow.held)
+    }
+
     /// Returns how many requests of a flow wait.
     pub fn length(&self, flow: FlowId) -> usize {
         self.flows.get(&flow).map_or(0, |flow| flow.waiting)
@@ -94,7 +115,7 @@ impl<T> Flows<T> {
 
     /// Returns the flow that a request counts for: its own, if there is room for it.
     pub fn counted_as(&self, flow: FlowId) -> FlowId {
-        let has_room = self.flows.len() - self.idle.len() < self.most;
+        let has_room = self.busy() < self.most;
         if has_room || self.flows.contains_key(&flow) { flow } else { OVERFLOW }
     }
 
@@ -121,9 +142,11 @@ impl<T> Flows<T> {
         let (_, number) = *self.entries.range((id, 0)..).next()?.0;
         let entry = self.entries.remove(&(id, number))?;
         self.floor = self.floor.max(service);
+        self.held = self.held.saturating_add(entry.cost);
         self.change(id, |flow| {
             flow.waiting -= 1;
             flow.in_service += 1;
+            flow.held = flow.held.saturating_add(entry.cost);
             flow.service = flow.service.saturating_add(entry.cost);
         });
         Some((id, entry))
@@ -146,8 +169,10 @@ impl<T> Flows<T> {
     /// Notes that a request is over, and what it has used of what was charged.
     pub fn settle(&mut self, id: FlowId, charged: Service, used: Service) {
         if self.flows.contains_key(&id) {
+            self.held = self.held.saturating_sub(charged);
             self.change(id, |flow| {
                 flow.in_service = flow.in_service.saturating_sub(1);
+                flow.held = flow.held.saturating_sub(charged);
                 flow.service = flow.service.saturating_sub(charged).saturating_add(used);
             });
         }

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | [`queue`] | which band is next, what is refused or driven out where there is no room in the queue |
 //! | [`flows`] | which flow of a band is next, by a virtual token counter |
+//! | [`room`] | how many may pass, and what is kept for flows that ask for little |
 //! | [`identity`] | whose request it is |
 //! | [`sessions`] | which sessions had an answer of late |
 //! | [`settings`] | limits, weights, and the Go router's options for them |
@@ -24,5 +25,6 @@
 pub mod flows;
 pub mod identity;
 pub mod queue;
+pub mod room;
 pub mod sessions;
 pub mod settings;

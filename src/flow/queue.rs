@@ -8,12 +8,17 @@ use std::collections::BTreeMap;
 
 use super::flows::{Entry, Flows};
 use super::identity::FlowId;
+use super::room::{Asker, Room};
 use super::settings::{OVERHEAD_BYTES, Service, Settings};
 
 /// How many bands are told apart; requests of further ones count for the next lower one.
 const MOST_BANDS: usize = 32;
 /// The steps between bands that count.
 const MOST_STEPS: u32 = 8;
+/// A flow is quiet of which less is being served than one of so many parts of an equal share.
+const QUIET: u128 = 2;
+/// For how many further requests room is left for quiet flows after the last request of one.
+const MEMORY: u64 = 1000;
 
 /// What a band is known by: the priority, and whether the session's prompts are likely to be cached. The highest one
 /// is the greatest.
@@ -74,6 +79,8 @@ pub struct FlowQueue<T> {
     next: u64,
     /// The virtual time of the band that was served last.
     time: u128,
+    /// How many requests were served after the last one of a quiet flow, if there was one.
+    served_since_quiet: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -85,7 +92,7 @@ struct Band<T> {
 
 impl<T> Default for FlowQueue<T> {
     fn default() -> Self {
-        Self { bands: BTreeMap::new(), waiting: 0, bytes: 0, next: 0, time: 0 }
+        Self { bands: BTreeMap::new(), waiting: 0, bytes: 0, next: 0, time: 0, served_since_quiet: None }
     }
 }
 
@@ -139,11 +146,44 @@ impl<T> FlowQueue<T> {
         Pushed { place: Some(Place { rank, flow, number }), driven_out }
     }
 
+    /// Takes the request that is next, if there is room for it.
+    pub fn pop_within(&mut self, room: Room, settings: &Settings) -> Option<(Served, T)> {
+        let rank = self.next_band()?;
+        let is_quiet = self.is_quiet(rank);
+        let is_one_about = self.served_since_quiet.is_some_and(|served| served < MEMORY);
+        let asker = match (is_quiet, is_one_about) {
+            (true, _) => Asker::Quiet,
+            (false, true) => Asker::BesideQuiet,
+            (false, false) => Asker::Alone,
+        };
+        if room.left(asker) == 0 {
+            return None;
+        }
+        self.served_since_quiet = if is_quiet { Some(0) } else { self.served_since_quiet.map(|served| served + 1) };
+        self.pop_of(rank, settings)
+    }
+
     /// Takes the request that is next.
     pub fn pop(&mut self, settings: &Settings) -> Option<(Served, T)> {
+        self.next_band().and_then(|rank| self.pop_of(rank, settings))
+    }
+
+    fn next_band(&self) -> Option<Rank> {
         let busy = self.bands.iter().filter(|(_, band)| band.flows.waiting() > 0);
         // Of those with equal service the highest is first.
-        let rank = *busy.rev().min_by_key(|(_, band)| band.time)?.0;
+        busy.rev().min_by_key(|(_, band)| band.time).map(|(rank, _)| *rank)
+    }
+
+    /// Returns whether less is being served of the flow that is next in a band than one of [`QUIET`] parts of what each
+    /// flow would have if all had the same.
+    fn is_quiet(&self, rank: Rank) -> bool {
+        let own = self.bands.get(&rank).and_then(|band| band.flows.held_by_next()).unwrap_or_default();
+        let flows: usize = self.bands.values().map(|band| band.flows.busy()).sum();
+        let held: u128 = self.bands.values().map(|band| u128::from(band.flows.held())).sum();
+        u128::from(own) * flows as u128 * QUIET < held
+    }
+
+    fn pop_of(&mut self, rank: Rank, settings: &Settings) -> Option<(Served, T)> {
         let above = self.bands.range(rank..).skip(1).filter(|(_, band)| band.flows.waiting() > 0).count();
         let steps = u32::try_from(above).unwrap_or(MOST_STEPS).min(MOST_STEPS);
         let band = self.bands.get_mut(&rank)?;

@@ -22,6 +22,8 @@ pub struct Settings {
     pub priority_weight: u32,
     /// What tokens count.
     pub weights: Weights,
+    /// How many of a hundred endpoints are kept free of others' prompts while a quiet flow is about, rounded down.
+    pub kept_percent: u32,
     /// How many requests of an endpoint are in flight at most; `None` goes by what its engine shows.
     pub per_endpoint: Option<u32>,
     /// How many requests of a pool are in flight at most, at all of its endpoints together.
@@ -58,6 +60,7 @@ impl Default for Settings {
             most_flows: 1024,
             priority_weight: 8,
             weights: Weights::default(),
+            kept_percent: 25,
             per_endpoint: None,
             per_pool: None,
             hold: Duration::ZERO,

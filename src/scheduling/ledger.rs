@@ -18,6 +18,10 @@ const TELLING: f32 = 768.0;
 const MARGIN: u64 = 1024;
 /// What a new sample leaves of the older ones.
 const FADE: f32 = 0.9;
+/// What is thought of an engine's rate before anything was measured, and counts as so much of a measurement after that.
+const ASSUMED: Pace = Pace { tokens: 800.0, seconds: 0.1 };
+/// The half of a backlog that counts the prompts of all requests.
+const ALL: u64 = u32::MAX as u64;
 /// What a new prompt leaves of the older ones in the part that is used again.
 const FADE_REUSE: f32 = 0.98;
 
@@ -26,7 +30,8 @@ const FADE_REUSE: f32 = 0.98;
 pub struct Ledger {
     prefixes: PrefixTable,
     adapters: RecentAdapters,
-    /// Prompt tokens to be computed for requests whose answers have not begun.
+    /// Prompt tokens to be computed for requests whose answers have not begun; in the upper half, those of answers that
+    /// stream, of which it is known when their prompt is computed.
     backlog: AtomicU64,
     /// Prompt tokens of all entries, and how many of them were taken for cached.
     asked: AtomicU64,
@@ -48,6 +53,8 @@ pub struct Entry {
     ahead: u64,
     /// This request's own part of them.
     uncached: u32,
+    /// Whether its answer streams.
+    streams: bool,
 }
 
 /// Sums over the prompts that an engine had in part.
@@ -116,8 +123,9 @@ impl Ledger {
         let uncached = request.tokens.saturating_sub(cached);
         self.asked.fetch_add(request.tokens.into(), Ordering::Relaxed);
         self.foreseen.fetch_add((request.tokens - uncached).into(), Ordering::Relaxed);
-        let ahead = self.backlog.fetch_add(uncached.into(), Ordering::Relaxed) + u64::from(uncached);
-        Entry { ahead, uncached }
+        let entry = Entry { ahead: 0, uncached, streams: request.streams };
+        let before = self.backlog.fetch_add(entry.in_backlog(), Ordering::Relaxed);
+        Entry { ahead: (before & ALL) + u64::from(uncached), ..entry }
     }
 
     /// Notes a request that comes to the endpoint with its prompt computed elsewhere: it will have it cached, and has
@@ -142,7 +150,8 @@ impl Ledger {
 
     /// Notes that the answer began, so long after the entry was opened; `is_telling` if it begins with the first token.
     pub fn begin(&self, entry: &Entry, waited: Duration, is_telling: bool) {
-        self.backlog.fetch_sub(entry.uncached.into(), Ordering::Relaxed);
+        // Whoever waits for room sees this, or is seen by whoever looks for those who wait after it.
+        self.backlog.fetch_sub(entry.in_backlog(), Ordering::SeqCst);
         #[expect(clippy::cast_precision_loss, reason = "a rate needs no more than seven digits")]
         let tokens = entry.ahead as f32;
         if is_telling && tokens >= TELLING {
@@ -153,7 +162,7 @@ impl Ledger {
 
     /// Closes an entry whose answer never began.
     pub fn abandon(&self, entry: &Entry) {
-        self.backlog.fetch_sub(entry.uncached.into(), Ordering::Relaxed);
+        self.backlog.fetch_sub(entry.in_backlog(), Ordering::Relaxed);
     }
 
     /// Notes that an answer of this many tokens took room in the endpoint's cache.
@@ -173,7 +182,20 @@ impl Ledger {
 
     /// Returns how many prompt tokens are to be computed for requests whose answers have not begun.
     pub fn backlog(&self) -> u64 {
-        self.backlog.load(Ordering::Relaxed)
+        self.backlog.load(Ordering::Relaxed) & ALL
+    }
+
+    /// Returns for how many seconds the endpoint has prompts to compute, as far as that is known: of an answer that does
+    /// not stream nobody sees when its prompt is computed.
+    #[expect(clippy::cast_precision_loss, reason = "an estimate needs no more than seven digits")]
+    pub fn busy(&self) -> f32 {
+        match self.backlog.load(Ordering::SeqCst) >> ALL.count_ones() {
+            0 => 0.0,
+            tokens => {
+                let Pace { tokens: computed, seconds } = self.pace();
+                tokens as f32 * (seconds + ASSUMED.seconds) / (computed + ASSUMED.tokens)
+            }
+        }
     }
 
     /// Returns the prompt tokens that the endpoint was sent, and how many of them were taken for cached.
@@ -194,6 +216,14 @@ impl Ledger {
     }
 }
 
+impl Entry {
+    /// Returns what it adds to the backlog.
+    fn in_backlog(self) -> u64 {
+        let tokens = u64::from(self.uncached);
+        if self.streams { tokens | tokens << ALL.count_ones() } else { tokens }
+    }
+}
+
 impl Pair {
     fn load(&self) -> (f32, f32) {
         let bits = self.0.load(Ordering::Relaxed);
@@ -203,5 +233,29 @@ impl Pair {
 
     fn store(&self, first: f32, second: f32) {
         self.0.store(u64::from(first.to_bits()) << 32 | u64::from(second.to_bits()), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scheduling::request::RequestFacts;
+
+    #[test]
+    fn of_answers_that_stream_it_is_known_how_long_an_endpoint_computes_their_prompts() {
+        let ledger = Ledger::default();
+        let facts = |streams| RequestFacts { tokens: 4000, streams, ..RequestFacts::default() };
+        let whole = ledger.open(&facts(false).attempt(&[]), 0, None);
+        assert_eq!((ledger.backlog(), ledger.busy()), (4000, 0.0));
+        let streamed = ledger.open(&facts(true).attempt(&[]), 0, None);
+        assert_eq!(
+            (ledger.backlog(), (ledger.busy() * 10.0).round()),
+            (8000, 5.0),
+            "8 000 tokens a second are assumed"
+        );
+        ledger.begin(&streamed, Duration::from_secs(1), true);
+        assert_eq!((ledger.backlog(), ledger.busy()), (4000, 0.0));
+        ledger.abandon(&whole);
+        assert_eq!(ledger.backlog(), 0);
     }
 }

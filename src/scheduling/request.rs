@@ -18,6 +18,8 @@ pub struct RequestFacts {
     pub prefix: Vec<BlockHash>,
     /// The tokens of the prompt, as far as its bytes tell.
     pub tokens: u32,
+    /// Whether the answer is to stream.
+    pub streams: bool,
     /// How important the request is; those below 0 are refused while a pool is saturated.
     pub priority: i32,
     /// What all requests of one session have in common, which is to stay at one endpoint.
@@ -69,6 +71,8 @@ pub struct PickRequest<'r> {
     pub prefix: &'r [BlockHash],
     /// The tokens of the prompt, as far as its bytes tell.
     pub tokens: u32,
+    /// Whether the answer is to stream.
+    pub streams: bool,
     /// How important the request is.
     pub priority: i32,
     /// What all requests of one session have in common, which is to stay at one endpoint.
@@ -93,6 +97,7 @@ impl RequestFacts {
             adapter: self.adapter.as_deref(),
             prefix: &self.prefix,
             tokens: self.tokens,
+            streams: self.streams,
             priority: self.priority,
             session: self.session.as_deref(),
             mark: self.mark,

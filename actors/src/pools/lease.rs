@@ -72,6 +72,8 @@ impl Lease {
             // A clock is not read for a time that nobody wants.
             let waited = if is_stream { since.elapsed() } else { Duration::ZERO };
             self.member.ledger.begin(&entry, waited, is_stream);
+            // The next prompt may be sent there.
+            self.pool.let_pass();
         }
     }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use actix::WeakRecipient;
 use arc_swap::ArcSwap;
 use http::uri::Authority;
+use kthena_router::flow::room::{Room as Turns, Seen};
 use kthena_router::flow::settings::Settings;
 use kthena_router::inference::kv_events::index::HeldBlocks;
 use kthena_router::inference::kv_events::known::KnownPrompts;
@@ -195,35 +196,35 @@ impl PoolView {
         Self { members, has_roles, ..Self::default() }
     }
 
-    /// Returns how many further requests may be sent to the pool; `None` where nothing bounds them.
-    pub(crate) fn free(&self, settings: &Settings) -> Option<usize> {
+    /// Returns what room the pool has for further requests.
+    pub(crate) fn room_for_turns(&self, settings: &Settings) -> Turns {
         if self.members.is_empty() {
-            return settings.holds().then_some(0);
+            return if settings.holds() { Turns::NONE } else { Turns::UNBOUNDED };
         }
         if !settings.enabled {
-            return None;
+            return Turns::UNBOUNDED;
         }
         let in_flight = || self.members.iter().map(|member| member.cell.in_flight()).sum::<u32>();
-        let in_pool = settings.per_pool.map(|most| most.saturating_sub(in_flight()) as usize);
-        let answering = self.free_of(settings, |role| role != Role::Prefill);
-        let prefilling = if self.has_roles { self.free_of(settings, |role| role == Role::Prefill) } else { None };
-        [in_pool, answering, prefilling].into_iter().flatten().min()
+        let in_pool = settings.per_pool.map_or(usize::MAX, |most| most.saturating_sub(in_flight()) as usize);
+        let answering = self.room_of(settings, |role| role != Role::Prefill).at_most(in_pool);
+        if self.has_roles { answering.and(self.room_of(settings, |role| role == Role::Prefill)) } else { answering }
     }
 
-    /// Returns how many further requests may be sent to those with one of these roles.
-    fn free_of(&self, settings: &Settings, is_asked: impl Fn(Role) -> bool) -> Option<usize> {
-        let mut free = None;
-        for member in &self.members {
-            let Member { endpoint, cell, observation, .. } = &**member;
-            if !is_asked(endpoint.role) || observation.standing.is_ejected() {
-                continue;
-            }
-            let limit = settings.per_endpoint.or_else(|| observation.slots.limit())?;
-            let in_flight = cell.in_flight();
-            let load = in_flight.saturating_add(self.homes.elsewhere(observation, in_flight));
-            free = Some(free.unwrap_or(0) + limit.saturating_sub(load) as usize);
+    /// Returns what room those with one of these roles have.
+    fn room_of(&self, settings: &Settings, is_asked: impl Fn(Role) -> bool) -> Turns {
+        let serves =
+            |member: &&Arc<Member>| is_asked(member.endpoint.role) && !member.observation.standing.is_ejected();
+        let serving = || self.members.iter().filter(serves);
+        let limit = |member: &Member| settings.per_endpoint.or_else(|| member.observation.slots.limit());
+        if serving().any(|member| limit(member).is_none()) {
+            return Turns::UNBOUNDED;
         }
-        free
+        let seen = serving().filter_map(|member| {
+            let in_flight = member.cell.in_flight();
+            let load = in_flight.saturating_add(self.homes.elsewhere(&member.observation, in_flight));
+            limit(member).map(|limit| Seen { limit, load, busy: member.ledger.busy() })
+        });
+        Turns::of(seen, settings.kept_percent)
     }
 }
 

@@ -4,10 +4,10 @@
 //! shown how much it works on, one load. Its queue is behind a lock, which is taken only while requests wait; what is
 //! done under it is a few steps of a search tree.
 //!
-//! A turn is a value that gives itself back, like a lease. It is taken out of the queue when there is room for it, and
-//! counts until an endpoint is reserved in its place. Whoever makes room, a lease that ends or a keeper that publishes,
-//! looks whether somebody waits; whoever waits looks once more whether there is room. Both are sequentially consistent,
-//! so that one of the two sees the other.
+//! A turn is a value that gives itself back, like a lease. It is given when there is room for it, and counts until an
+//! endpoint is reserved in its place. Whoever makes room, a lease that ends, an answer that begins, or a keeper that
+//! publishes, looks whether somebody waits; whoever waits looks once more whether there is room. Both are sequentially
+//! consistent, so that one of the two sees the other.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -18,6 +18,7 @@ use std::time::Instant;
 
 use kthena_router::flow::identity::FlowId;
 use kthena_router::flow::queue::{Asked, FlowQueue, Place, Pushed, Rank, Served};
+use kthena_router::flow::room::{Asker, Room};
 use kthena_router::flow::sessions::RecentSessions;
 use kthena_router::flow::settings::Settings;
 use kthena_router::scheduling::objective::{REJECTED_NO_ENDPOINTS, REJECTED_SATURATED};
@@ -93,9 +94,21 @@ impl Dropped {
     }
 }
 
+/// What a request finds that comes to a pool.
+#[derive(Debug)]
+pub enum Entrance {
+    /// Nothing bounds how many pass.
+    Open,
+    /// There is room for it.
+    Turn(Turn),
+    /// It has to wait.
+    Full,
+}
+
 /// A request's turn, until it is over.
 pub struct Turn {
     pool: Arc<Pool>,
+    /// What its flow is charged, if it has waited.
     served: Option<Served>,
     prompt_tokens: u64,
     /// Whether no endpoint is reserved for it yet.
@@ -150,9 +163,20 @@ impl Turnstile {
 }
 
 impl Pool {
-    /// Returns whether a request may pass now: nobody waits, and there is room.
-    pub fn is_open(&self) -> bool {
-        self.turnstile.waiting() == 0 && self.turns_left() > 0
+    /// Lets a request pass if nobody waits and there is room. Where the room has a bound, the request counts at once, so
+    /// that of those who come together no more pass than there is room for.
+    pub fn enter(self: &Arc<Self>) -> Entrance {
+        if self.turnstile.waiting() > 0 {
+            return Entrance::Full;
+        }
+        match self.room_beside(0).left(Asker::Alone) {
+            0 => Entrance::Full,
+            usize::MAX => Entrance::Open,
+            _ => {
+                let turn = Turn::give(self);
+                if self.room_beside(1).left(Asker::Alone) > 0 { Entrance::Turn(turn) } else { Entrance::Full }
+            }
+        }
     }
 
     /// Lets those pass for whom there is room.
@@ -218,15 +242,15 @@ impl Pool {
     fn take_turns(self: &Arc<Self>) -> Vec<(oneshot::Sender<Result<Turn, Dropped>>, Turn)> {
         let turnstile = &self.turnstile;
         let mut line = turnstile.lock();
-        let mut left = self.turns_left();
         let mut passing = Vec::new();
-        while left > 0 {
-            let Some((served, waiter)) = line.queue.pop(&turnstile.settings) else { break };
+        loop {
+            // Like one that enters, it counts before it looks: of two who do so at the same time one sees the other.
             turnstile.given.fetch_add(1, Ordering::SeqCst);
+            let Some((served, waiter)) = line.queue.pop_within(self.room_beside(1), &turnstile.settings) else { break };
             let turn = Turn { pool: Arc::clone(self), served: Some(served), prompt_tokens: 0, is_pending: true };
             passing.push((waiter, turn));
-            left -= 1;
         }
+        turnstile.given.fetch_sub(1, Ordering::SeqCst);
         turnstile.count(&line);
         passing
     }
@@ -237,17 +261,24 @@ impl Pool {
         self.let_pass();
     }
 
-    /// Returns how many requests may pass now.
-    fn turns_left(&self) -> usize {
+    /// Returns the room that there is, but for turns that were given; so many of those are the asker's own.
+    fn room_beside(&self, own: usize) -> Room {
         if self.turnstile.closed.load(Ordering::SeqCst) {
-            return usize::MAX;
+            return Room::UNBOUNDED;
         }
-        let free = self.view().free(&self.turnstile.settings);
-        free.map_or(usize::MAX, |free| free.saturating_sub(self.turnstile.given.load(Ordering::SeqCst)))
+        // A turn that is given up for a lease between the two looks is counted twice, and never not at all.
+        let given = self.turnstile.given.load(Ordering::SeqCst);
+        self.view().room_for_turns(&self.turnstile.settings).less(given.saturating_sub(own))
     }
 }
 
 impl Turn {
+    /// Gives a turn to a request that has not waited; it counts from now on.
+    fn give(pool: &Arc<Pool>) -> Self {
+        pool.turnstile.given.fetch_add(1, Ordering::SeqCst);
+        Self { pool: Arc::clone(pool), served: None, prompt_tokens: 0, is_pending: true }
+    }
+
     fn for_prompt(mut self, tokens: u64) -> Self {
         self.prompt_tokens = tokens;
         self

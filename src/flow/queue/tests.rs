@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::flow::room::Seen;
 
 const EVEN: Settings = Settings {
     enabled: true,
@@ -12,6 +13,7 @@ const EVEN: Settings = Settings {
     most_flows: 16,
     priority_weight: 4,
     weights: super::super::settings::Weights { input: 1.0, output: 2.0, request: 0.0 },
+    kept_percent: 0,
     per_endpoint: None,
     per_pool: None,
     hold: std::time::Duration::ZERO,
@@ -55,6 +57,30 @@ fn a_flow_that_was_away_gains_nothing_by_it() {
     }
     let next: String = std::iter::repeat_with(|| queue.pop(&EVEN).unwrap().1).take(20).collect();
     assert!(next.matches('b').count() <= 11, "{next}: it is not served for what it missed");
+}
+
+#[test]
+fn a_quiet_flow_takes_any_place_and_others_leave_it_room_for_a_while() {
+    let room = |busy| Room::of([Seen { limit: 32, load: 8, busy }; 4], 25);
+    let (idle, computing, full) = (room(0.0), room(0.3), room(9.0));
+    let mut queue = FlowQueue::default();
+    let flood = |queue: &mut FlowQueue<char>| queue.push(asked(0, 1, 10), &EVEN, 'a').place.is_some();
+    assert!((0..20).all(|_| flood(&mut queue)));
+    assert!(queue.pop_within(full, &EVEN).is_none(), "prompts would wait in the engines");
+    let served = std::iter::repeat_with(|| queue.pop_within(computing, &EVEN).unwrap().1).take(6).collect::<String>();
+    assert_eq!(served, "aaaaaa", "nobody else is about");
+    queue.push(asked(0, 2, 10), &EVEN, 'b');
+    let (quiet, name) = queue.pop_within(full, &EVEN).unwrap();
+    assert_eq!(name, 'b');
+    queue.settle(quiet, 10);
+    assert!(queue.pop_within(computing, &EVEN).is_none(), "the next request of the quiet flow would wait for it");
+    for _ in 0..MEMORY {
+        assert!(flood(&mut queue));
+        let (served, name) = queue.pop_within(idle, &EVEN).unwrap();
+        assert_eq!(name, 'a');
+        queue.settle(served, 10);
+    }
+    assert!(queue.pop_within(computing, &EVEN).is_some(), "it has not come back");
 }
 
 #[test]

@@ -37,7 +37,7 @@ pub(super) struct Exchange {
     decision: Option<Box<DecisionRecord>>,
     /// The tokens that it has taken of a limit.
     pub(super) reservation: Option<Box<Reservation>>,
-    /// Its turn at the pool, if it had to wait for one.
+    /// Its turn at the pool, if the pool's room has a bound.
     pub(super) turn: Option<Box<(Turn, Option<GoInFlight>)>>,
     /// The session whose next request goes first if this one has an answer.
     pub(super) session: Option<(Arc<Pool>, FlowId)>,

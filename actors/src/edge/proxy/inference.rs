@@ -144,6 +144,7 @@ pub(super) fn shape(call: &mut Call<'_>, way: &Way<'_>, outbound: &mut Outbound)
     let body = if let Body::Whole(body) = &outbound.body { understood.prompt(body) } else { &[] };
     let mut facts = told.facts(body, has_choice);
     facts.session = policy.sessions.find(&Received(&outbound.headers), call.head.uri.query().unwrap_or_default());
+    facts.streams = call.exchange.stream;
     facts.likeness = tokens::likeness(&backend.pool, &facts.prefix);
     if let Body::Whole(body) = &mut outbound.body {
         *body = understood.shape(std::mem::take(body), model);

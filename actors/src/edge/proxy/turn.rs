@@ -19,7 +19,7 @@ use super::inference;
 use super::outbound::Outbound;
 use crate::ops::metrics::{GoQueue, GoQueued, QueueBand};
 use crate::pools::published::Pool;
-use crate::pools::turnstile::{Dropped, Request};
+use crate::pools::turnstile::{Dropped, Entrance, Request};
 
 /// Bytes of a body that are taken for a token where its prompt was not read.
 const BYTES_OF_TOKEN: u64 = 4;
@@ -35,11 +35,18 @@ pub(super) async fn wait(call: &mut Call<'_>, way: &Way<'_>, outbound: &Outbound
     if waits && backend.pool.turnstile.settings().most_sessions > 0 {
         call.exchange.session = session(call, way, outbound);
     }
-    if !waits || backend.pool.is_open() {
+    if !waits {
         return Ok(());
     }
-    // Most requests find room, and do not carry what waiting takes.
-    Box::pin(line_up(call, way, outbound)).await
+    match backend.pool.enter() {
+        Entrance::Open => Ok(()),
+        Entrance::Turn(turn) => {
+            call.exchange.turn = Some(Box::new((turn, None)));
+            Ok(())
+        }
+        // Most requests find room, and do not carry what waiting takes.
+        Entrance::Full => Box::pin(line_up(call, way, outbound)).await,
+    }
 }
 
 /// Returns the session whose next request goes first if this one has an answer.

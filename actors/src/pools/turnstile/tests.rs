@@ -19,6 +19,7 @@ const PATIENT: Settings = Settings {
     most_flows: 16,
     priority_weight: 8,
     weights: kthena_router::flow::settings::Weights { input: 1.0, output: 2.0, request: 0.0 },
+    kept_percent: 0,
     per_endpoint: Some(1),
     per_pool: None,
     hold: Duration::ZERO,
@@ -45,6 +46,10 @@ fn in_flight(pool: &Pool) -> u32 {
     pool.view().members[0].cell.in_flight()
 }
 
+fn is_open(pool: &Arc<Pool>) -> bool {
+    !matches!(pool.enter(), Entrance::Full)
+}
+
 /// Looks once at a future.
 async fn look<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
     timeout(Duration::ZERO, future).await.ok()
@@ -53,9 +58,9 @@ async fn look<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
 #[actix::test]
 async fn a_lease_that_ends_lets_the_next_one_pass() {
     let pool = pool(PATIENT);
-    assert!(pool.is_open());
+    assert!(is_open(&pool));
     let held = lease(&pool);
-    assert!(!pool.is_open());
+    assert!(!is_open(&pool));
     let (mut first, mut second) = (Box::pin(pool.wait_for_turn(request(1))), Box::pin(pool.wait_for_turn(request(1))));
     assert!(look(&mut first).await.is_none() && look(&mut second).await.is_none());
     assert_eq!(pool.turnstile.waiting(), 2);
@@ -68,7 +73,16 @@ async fn a_lease_that_ends_lets_the_next_one_pass() {
     turn.settle(10, 20);
     drop(held);
     drop(look(&mut second).await.unwrap().unwrap());
-    assert!(pool.is_open());
+    assert!(is_open(&pool));
+}
+
+#[actix::test]
+async fn of_those_who_come_together_no_more_pass_than_there_is_room_for() {
+    let pool = pool(PATIENT);
+    let first = pool.enter();
+    assert!(matches!(&first, Entrance::Turn(_)) && !is_open(&pool), "no endpoint is reserved yet, and it counts");
+    drop(first);
+    assert!(is_open(&pool));
 }
 
 #[actix::test]
@@ -81,7 +95,7 @@ async fn a_turn_that_nobody_takes_is_the_next_ones() {
     drop(held);
     drop(gone);
     assert!(look(&mut next).await.is_some());
-    assert_eq!((pool.turnstile.waiting(), pool.is_open()), (0, true));
+    assert_eq!((pool.turnstile.waiting(), is_open(&pool)), (0, true));
 }
 
 #[actix::test]
@@ -120,7 +134,7 @@ async fn a_pool_without_endpoints_is_waited_for_as_long_as_is_said() {
     assert!(look(&mut held).await.unwrap().is_ok());
     let nobody = self::pool(PATIENT);
     nobody.publish(PoolView::default());
-    assert!(nobody.is_open(), "without such a setting it is refused at once, by the pick");
+    assert!(is_open(&nobody), "without such a setting it is refused at once, by the pick");
 }
 
 #[actix::test]
@@ -145,8 +159,12 @@ fn no_turn_is_lost_between_threads() {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
                 runtime.block_on(async {
                     for round in 0..2000_u64 {
-                        if pool.is_open() && round % 7 != 0 {
-                            drop(lease(pool));
+                        let entrance = if round % 7 == 0 { Entrance::Full } else { pool.enter() };
+                        if let Entrance::Turn(mut turn) = entrance {
+                            let lease = lease(pool);
+                            turn.note_reserved();
+                            assert!(in_flight(pool) <= 2, "no more pass than there is room for");
+                            drop(lease);
                             continue;
                         }
                         let mut waiting = Box::pin(pool.wait_for_turn(request(number)));
@@ -157,6 +175,7 @@ fn no_turn_is_lost_between_threads() {
                         let mut turn = waiting.await.unwrap();
                         let lease = lease(pool);
                         turn.note_reserved();
+                        assert!(in_flight(pool) <= 2, "no more pass than there is room for");
                         tokio::task::yield_now().await;
                         drop(lease);
                         turn.settle(1, 1);
