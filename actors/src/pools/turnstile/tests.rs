@@ -2,6 +2,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::thread;
 use std::time::Duration;
 
+use futures::future::{join, join_all};
 use kthena_router::flow::identity::FlowId;
 use kthena_router::object::{Kind, ObjectKey, PoolKey};
 use kthena_router::scheduling::endpoint::Endpoint;
@@ -135,6 +136,28 @@ async fn a_pool_without_endpoints_is_waited_for_as_long_as_is_said() {
     let nobody = self::pool(PATIENT);
     nobody.publish(PoolView::default());
     assert!(is_open(&nobody), "without such a setting it is refused at once, by the pick");
+}
+
+#[tokio::test(start_paused = true)]
+async fn fifty_requests_are_held_for_twenty_seconds_until_the_first_endpoint_is_ready() {
+    let held = Settings { hold: Duration::from_secs(30), most_held: 50, per_endpoint: None, ..PATIENT };
+    let pool = pool(held);
+    let members = pool.view().members.clone();
+    pool.publish(PoolView::default());
+    let turns = join_all((0..50).map(|flow| pool.wait_for_turn(request(flow))));
+    let comes = async {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert_eq!(pool.turnstile.waiting(), 50);
+        assert_eq!(pool.wait_for_turn(request(50)).await.unwrap_err(), Dropped::NoEndpoints, "no more are held");
+        pool.publish(PoolView { members, ..PoolView::default() });
+        pool.let_pass();
+    };
+    let (turns, ()) = join(turns, comes).await;
+    assert_eq!(turns.iter().filter(|turn| turn.is_ok()).count(), 50);
+
+    let hasty = self::pool(Settings { hold: Duration::from_secs(10), ..held });
+    hasty.publish(PoolView::default());
+    assert_eq!(hasty.wait_for_turn(request(1)).await.unwrap_err(), Dropped::NoEndpoints);
 }
 
 #[actix::test]
