@@ -14,7 +14,7 @@ use regex::{Regex, RegexBuilder};
 use super::duration::parse_duration;
 use super::model_route::{
     MAX_HEADER_MATCHES, MAX_LORA_ADAPTERS, MAX_MATCHER, MAX_RULES, MAX_TARGETS, MAX_WEIGHT, ModelMatch, ModelRouteSpec,
-    PerClient, RateLimit, RouteRule, StringMatch, TargetModel,
+    PerClient, RateLimit, RedisServer, RouteRule, StringMatch, TargetModel,
 };
 use super::model_server::{
     MAX_MODEL, MAX_RETRY_ATTEMPTS, MAX_SESSION_SOURCES, ModelServerSpec, PdGroup, SessionKeySource,
@@ -226,11 +226,11 @@ fn rate_limit_faults(limit: &RateLimit, faults: &mut Faults) {
         key_source_faults(sources, "spec.rateLimit.perClient.sources", faults);
     }
     if let Some(redis) = limit.global.as_ref().and_then(|global| global.redis.as_ref()) {
-        let parts = redis.address.rsplit_once(':');
+        let parts = redis.address.strip_prefix(RedisServer::TLS).unwrap_or(&redis.address).rsplit_once(':');
         let is_address =
             parts.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0));
         faults.check(is_address, "spec.rateLimit.global.redis.address", || {
-            format!("`{}` is not an address: expected `host:port`", redis.address)
+            format!("`{}` is not an address: expected `host:port`, or `rediss://host:port` for TLS", redis.address)
         });
     }
 }

@@ -252,8 +252,13 @@ pub struct GlobalRateLimit {
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RedisServer {
-    /// Address as `host:port`.
+    /// Address as `host:port`, or `rediss://host:port` for TLS.
     pub address: String,
+}
+
+impl RedisServer {
+    /// What an address begins with that is spoken to in TLS.
+    pub const TLS: &str = "rediss://";
 }
 
 /// What the router makes of a ModelRoute.

@@ -25,7 +25,7 @@ use crate::messages::RedisReported;
 use crate::ops::metrics::Metrics;
 use crate::ops::vitals::Vitals;
 use crate::pools::published::Reader;
-use crate::pools::redis_link::{RedisLink, host_and_port};
+use crate::pools::redis_link::{RedisAddress, RedisLink};
 
 /// How long after one look the next one begins, and how long a server has to answer.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -91,7 +91,7 @@ impl RedisWatch {
 }
 
 fn link(address: &str, own: &RedisConfig) -> Option<Rc<RedisLink>> {
-    RedisLink::new(host_and_port(address)?, own, "what it counts is not limited until it does").ok().map(Rc::new)
+    RedisLink::new(RedisAddress::of(address)?, own, "what it counts is not limited until it does").ok().map(Rc::new)
 }
 
 async fn answers(link: &RedisLink) -> bool {

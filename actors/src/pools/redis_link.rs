@@ -7,8 +7,9 @@ use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
 use kthena_router::config::RedisConfig;
+use kthena_router::kinds::model_route::RedisServer;
 use redis::aio::MultiplexedConnection;
-use redis::{Client, ConnectionAddr, IntoConnectionInfo, RedisResult};
+use redis::{Client, ConnectionAddr, IntoConnectionInfo, RedisResult, TlsCertificates};
 use tokio::time::timeout;
 use tracing::warn;
 
@@ -23,6 +24,16 @@ pub(crate) struct RedisLink {
     away: Cell<Option<Instant>>,
     /// What is missing while it is away.
     purpose: &'static str,
+    /// What the names of limits' keys begin with.
+    namespace: Option<String>,
+}
+
+/// Where a Redis is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RedisAddress<'a> {
+    host: &'a str,
+    port: u16,
+    tls: bool,
 }
 
 /// Redis has not answered.
@@ -30,17 +41,42 @@ pub(crate) struct RedisLink {
 pub(crate) struct Away;
 
 impl RedisLink {
-    /// Makes a link to the Redis at a host and a port; nothing is connected yet. Only the Redis of the router's own
-    /// options is told their password: any other one is named by whoever writes a route.
-    pub(crate) fn new((host, port): (&str, u16), own: &RedisConfig, purpose: &'static str) -> RedisResult<Self> {
-        let info = ConnectionAddr::Tcp(host.to_owned(), port).into_connection_info()?;
-        let mut settings = info.redis_settings().clone().set_skip_set_lib_name();
+    /// Makes a link to a Redis; nothing is connected yet. Only the Redis of the router's own options is told their user and
+    /// password: any other one is named by whoever writes a route.
+    pub(crate) fn new(
+        RedisAddress { host, port, tls }: RedisAddress<'_>,
+        own: &RedisConfig,
+        purpose: &'static str,
+    ) -> RedisResult<Self> {
         let is_own = (host, port) == (&*own.redis_host, own.redis_port);
+        let (host, tls) = (host.to_owned(), tls || (is_own && own.redis_tls));
+        let address = if tls {
+            ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
+        } else {
+            ConnectionAddr::Tcp(host, port)
+        };
+        let info = address.into_connection_info()?;
+        let mut settings = info.redis_settings().clone().set_skip_set_lib_name();
         if let Some(password) = own.redis_password.as_ref().filter(|_| is_own) {
             settings = settings.set_password(password.expose());
+            if let Some(user) = &own.redis_username {
+                settings = settings.set_username(user);
+            }
         }
-        let client = Client::open(info.set_redis_settings(settings))?;
-        Ok(Self { client, connection: RefCell::default(), away: Cell::default(), purpose })
+        let info = info.set_redis_settings(settings);
+        let client = if tls {
+            let root_cert = own.redis_ca_file.as_deref().map(<[u8]>::to_vec);
+            Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert })?
+        } else {
+            Client::open(info)?
+        };
+        let namespace = own.redis_key_namespace.clone();
+        Ok(Self { client, connection: RefCell::default(), away: Cell::default(), purpose, namespace })
+    }
+
+    /// Returns what the names of limits' keys begin with there, if it is not the Go router's names that are used.
+    pub(crate) fn namespace(&self) -> Option<&str> {
+        self.namespace.as_deref()
     }
 
     /// Returns whether it makes no sense to ask now.
@@ -86,8 +122,35 @@ impl RedisLink {
     }
 }
 
-/// Returns the host and the port of `host:port`; the host may be an IPv6 address in brackets.
-pub(crate) fn host_and_port(address: &str) -> Option<(&str, u16)> {
-    let (host, port) = address.rsplit_once(':')?;
-    Some((host.trim_start_matches('[').trim_end_matches(']'), port.parse().ok()?))
+impl<'a> RedisAddress<'a> {
+    /// Reads `host:port` or `rediss://host:port`; the host may be an IPv6 address in brackets.
+    pub(crate) fn of(address: &'a str) -> Option<Self> {
+        let (address, tls) = address.strip_prefix(RedisServer::TLS).map_or((address, false), |address| (address, true));
+        let (host, port) = address.rsplit_once(':')?;
+        Some(Self { host: host.trim_start_matches('[').trim_end_matches(']'), port: port.parse().ok()?, tls })
+    }
+
+    /// Returns where the Redis of the router's own options is.
+    pub(crate) fn own(config: &'a RedisConfig) -> Self {
+        Self { host: &config.redis_host, port: config.redis_port, tls: config.redis_tls }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_says_whether_tls_is_spoken() {
+        for (address, expected) in [
+            ("redis:6379", Some(("redis", 6379, false))),
+            ("rediss://redis.team-a:6380", Some(("redis.team-a", 6380, true))),
+            ("rediss://[::1]:6380", Some(("::1", 6380, true))),
+            ("redis", None),
+            ("redis:70000", None),
+        ] {
+            let place = RedisAddress::of(address).map(|RedisAddress { host, port, tls }| (host, port, tls));
+            assert_eq!(place, expected, "{address}");
+        }
+    }
 }

@@ -9,7 +9,7 @@ use redis::AsyncCommands;
 use serde_json::{Value, json};
 use simulated_engine::{Engine, EngineConfig};
 
-use crate::harness::{Answer, Harness, Network, PORT, read, route_with};
+use crate::harness::{Answer, Harness, Network, PORT, free_port, read, route_with};
 use crate::redis_server::Redis;
 
 /// A router with one engine, whose answers have ten tokens, and the route `m` with this limit, as YAML.
@@ -330,4 +330,46 @@ async fn clients_are_counted_together_in_redis_without_their_keys() {
     let keys: Vec<String> = connection.keys("kthena:ratelimit:m:requests:*").await.unwrap();
     assert_eq!(keys.len(), 3, "{keys:?}");
     assert!(keys.iter().all(|key| key.len() == "kthena:ratelimit:m:requests:".len() + 32), "{keys:?}");
+}
+
+/// Two clusters share a Redis that lets in only who speaks TLS and is a user of its own.
+#[actix_web::test]
+async fn routers_of_two_clusters_count_apart_in_a_redis_that_wants_tls_and_a_user() {
+    let pair = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let files = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: String| {
+        let path = files.path().join(name).to_str().unwrap().to_owned();
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let (certificate, key) = (file("redis.crt", pair.cert.pem()), file("redis.key", pair.signing_key.serialize_pem()));
+    let tls_port = free_port(std::net::Ipv4Addr::LOCALHOST.into());
+    let port = tls_port.to_string();
+    let tls =
+        ["--tls-port", &port, "--tls-cert-file", &certificate, "--tls-key-file", &key, "--tls-auth-clients", "no"];
+    let mut user = vec!["--user", "limits", "on", ">secret", "~*kthena:ratelimit:*"];
+    user.extend(["+evalsha", "+script|load", "+hmget", "+hset", "+expire", "+time", "+ping"]);
+    let (_redis, mut connection) = Redis::start_with(&[&tls[..], &user].concat()).await;
+    let limit = format!(
+        "{{requestsPerUnit: 2, unit: hour, global: {{redis: {{address: \"rediss://127.0.0.1:{tls_port}\"}}}}}}"
+    );
+    let (own, authorities) = (format!("--redis-port={tls_port}"), format!("--redis-ca-file={certificate}"));
+    let mut counted = Vec::new();
+    for cluster in ["east", "west"] {
+        let network = Network::new();
+        let engine = network.engine_with(10, answering(10)).await;
+        network.model_server("s", "m", &[10]);
+        network.write("route.yaml", &limited("m", &limit));
+        let namespace = format!("--redis-key-namespace={cluster}");
+        let user = ["--redis-host=127.0.0.1", "--redis-username=limits", "--redis-password=secret"];
+        let harness = network.start(&[&user[..], &[&own, &authorities, &namespace]].concat()).await;
+        // The first question to Redis may come too late on a busy machine, and lets its request through.
+        harness.until("redis is asked", async || send(&harness, &hello("m")).await.status == 429).await;
+        assert!(engine.requests() >= 2, "{cluster}: one cluster's requests do not count in the other");
+        let key = format!("{cluster}:kthena:ratelimit:m:requests");
+        counted.push(connection.hget::<_, _, f64>(&key, "tokens").await.unwrap() < 1.0);
+    }
+    assert_eq!(counted, [true, true]);
+    let others: Vec<String> = connection.keys("kthena:*").await.unwrap();
+    assert!(others.is_empty(), "{others:?}");
 }

@@ -15,14 +15,24 @@ pub(crate) struct Redis {
 
 impl Redis {
     pub(crate) async fn start() -> (Self, MultiplexedConnection) {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts one with further options, as it is started on the command line.
+    pub(crate) async fn start_with(options: &[&str]) -> (Self, MultiplexedConnection) {
         let port = free_port(Ipv4Addr::LOCALHOST.into());
-        let (server, connection) = Self::start_on(port).await;
+        let (server, connection) = Self::serve(port, options).await;
         (Self { server, port }, connection)
     }
 
     pub(crate) async fn start_on(port: u16) -> (Child, MultiplexedConnection) {
+        Self::serve(port, &[]).await
+    }
+
+    async fn serve(port: u16, options: &[&str]) -> (Child, MultiplexedConnection) {
         let server = Command::new("redis-server")
             .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port", &port.to_string()])
+            .args(options)
             .stdout(Stdio::null())
             .spawn()
             .expect("Debian's package redis-server is installed");

@@ -27,7 +27,7 @@ use super::headers::Received;
 use super::worker::Worker;
 use crate::ops::metrics::{ModelLabel, RateLimitLabels, Text};
 use crate::pools::meters::Meters;
-use crate::pools::redis_link::{Away, RedisLink, host_and_port};
+use crate::pools::redis_link::{Away, RedisAddress, RedisLink};
 
 /// How long a request waits for Redis, and how long Redis has to learn what was used.
 const TAKE_LIMIT: Duration = Duration::from_millis(100);
@@ -152,18 +152,24 @@ fn foresee(all: &LimitMeters, limits: &RateLimits, api: Api, body: &Inbound) -> 
 
 /// Asks the Redis of a limit; `None` is one that cannot be asked.
 async fn ask(link: Option<&RedisLink>, call: &Invocation) -> Result<Verdict, Away> {
-    let answer = link.ok_or(Away)?.ask(TAKE_LIMIT, async |connection| invoke(call, connection).await).await?;
+    let link = link.ok_or(Away)?;
+    let names = link.namespace();
+    let answer = link.ask(TAKE_LIMIT, async |connection| invoke(call, names, connection).await).await?;
     call.verdict(&answer).ok_or(Away)
 }
 
 async fn invoke(
     call: &Invocation,
+    namespace: Option<&str>,
     connection: &mut redis::aio::MultiplexedConnection,
 ) -> redis::RedisResult<Vec<String>> {
     let script = Script::new(SCRIPT);
     let mut invocation = script.prepare_invoke();
     for key in &call.keys {
-        invocation.key(key);
+        match namespace {
+            Some(namespace) => invocation.key(format!("{namespace}:{key}")),
+            None => invocation.key(key),
+        };
     }
     for argument in &call.arguments {
         invocation.arg(argument);
@@ -201,11 +207,11 @@ fn refusal(worker: &Worker, api: Api, limit_type: &'static str, refused: Refused
 }
 
 impl SharedLimits {
-    /// Returns the way to the Redis at an address, `host:port`.
+    /// Returns the way to the Redis at an address.
     fn link(&self, address: &Arc<str>, own: &RedisConfig) -> Option<Rc<RedisLink>> {
         let mut links = self.links.borrow_mut();
         let link = links.entry(Arc::clone(address)).or_insert_with(|| {
-            let link = RedisLink::new(host_and_port(address)?, own, "requests are not limited until it does");
+            let link = RedisLink::new(RedisAddress::of(address)?, own, "requests are not limited until it does");
             link.ok().map(Rc::new)
         });
         link.clone()
@@ -241,7 +247,8 @@ impl Reservation {
         };
         if let Some(call) = Invocation::settle(&self.limits, client, self.taken.amounts, used) {
             spawn_local(async move {
-                let settled = link.ask(SETTLE_LIMIT, async |connection| invoke(&call, connection).await);
+                let names = link.namespace();
+                let settled = link.ask(SETTLE_LIMIT, async |connection| invoke(&call, names, connection).await);
                 // What Redis does not learn stays taken, and flows back.
                 drop(settled.await);
             });

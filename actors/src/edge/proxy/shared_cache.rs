@@ -23,7 +23,7 @@ use super::backend::Backend;
 use super::call::Call;
 use crate::ops::metrics::KvEventLabels;
 use crate::pools::kv_events::Questions;
-use crate::pools::redis_link::RedisLink;
+use crate::pools::redis_link::{RedisAddress, RedisLink};
 
 /// How long a request waits for its tokens, and then for Redis.
 const TOKENS_LIMIT: Duration = Duration::from_millis(100);
@@ -52,8 +52,7 @@ struct Lookup<'l> {
 impl SharedCache {
     /// Makes the lookups of the current thread; nothing is connected yet.
     pub(super) fn new(redis: &RedisConfig, upstream: &Upstream) -> RedisResult<Self> {
-        let address = (&*redis.redis_host, redis.redis_port);
-        let link = RedisLink::new(address, redis, "kvcache-aware is neutral until it does")?;
+        let link = RedisLink::new(RedisAddress::own(redis), redis, "kvcache-aware is neutral until it does")?;
         let questions = [false, true].map(|https| Questions::new(upstream, https));
         Ok(Self { redis: link, questions })
     }
