@@ -13,7 +13,8 @@ use crate::inference::exposition::EndpointMetrics;
 /// The headers by which a client names an InferenceObjective, in lower case, the one that counts first.
 pub const OBJECTIVE_HEADERS: [&str; 2] = ["x-llm-d-inference-objective", "x-gateway-inference-objective"];
 
-/// The headers of an answer that say why a request was refused, in both spellings.
+/// The headers of an answer that say why a request was refused. The first is llm-d's, and never had another name
+/// (llm-d-router, pull request 1161); the second is what it would have been by the former names of other headers.
 pub const DROPPED_REASONS: [&str; 2] = ["x-llm-d-request-dropped-reason", "x-gateway-request-dropped-reason"];
 
 /// Why a request is refused for which there is no room.
