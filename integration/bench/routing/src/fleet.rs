@@ -3,16 +3,15 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kthena_router::inference::adapters::Adapters;
-use kthena_router::inference::exposition::{EndpointMetrics, HistogramTotals};
+use kthena_router::flow::queue::Served;
+use kthena_router::inference::exposition::HistogramTotals;
 use kthena_router::inference::prompt::BlockHash;
 use kthena_router::object::ObjectKey;
 use kthena_router::scheduling::commons::Commons;
 use kthena_router::scheduling::endpoint::{Candidate, Endpoint, Observation, PoolFacts};
-use kthena_router::scheduling::homes::{Homes, Surveyed};
+use kthena_router::scheduling::homes::Homes;
 use kthena_router::scheduling::ledger::{Entry, Ledger};
 use kthena_router::scheduling::picker::Legs;
 use kthena_router::scheduling::request::{RequestFacts, Split};
@@ -22,17 +21,19 @@ use rand::rngs::SmallRng;
 use crate::engine::{Engine, Event, Prompt, Spec};
 use crate::policies::Policy;
 use crate::workloads::{Arrival, Workload};
+use gate::{Arrived, Gate};
 use legs::Prefill;
 
+mod gate;
 mod legs;
 pub mod outage;
-
-/// How often engines are scraped.
-const SCRAPE: f64 = 1.0;
+mod scrapes;
 
 /// What came of a request.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Outcome {
+    /// The session that it is of.
+    pub session: usize,
     /// When it arrived.
     pub arrived: f64,
     /// When its first token came.
@@ -66,6 +67,8 @@ struct Flight {
     facts: RequestFacts,
     /// What the endpoint that answers has to compute of the prompt; `None` if another one does.
     entry: Option<Entry>,
+    /// Its turn, if it went through the router's queue.
+    served: Option<Served>,
     /// The engine that computes the prompt for another one, until it has.
     prefill: Option<Prefill>,
     outcome: Outcome,
@@ -104,6 +107,8 @@ struct Run<'w> {
     /// By replica.
     homes: Vec<(Commons, Homes)>,
     policies: Vec<Box<dyn Policy>>,
+    /// By replica, if requests wait in the router.
+    gates: Vec<Gate>,
     flights: Vec<Flight>,
     events: BinaryHeap<Reverse<When>>,
     order: u64,
@@ -141,6 +146,7 @@ pub fn run(
         endpoints: (0..specs.len()).map(endpoint).collect(),
         known: policies.iter().map(|_| specs.iter().map(|_| known()).collect()).collect(),
         homes: policies.iter().map(|_| (Commons::default(), Homes::among(replicas))).collect(),
+        gates: policies.iter().filter_map(|_| workload.queue.map(Gate::new)).collect(),
         policies,
         flights: Vec::new(),
         events: BinaryHeap::new(),
@@ -156,7 +162,7 @@ pub fn run(
     run.start();
     while let Some(Reverse(When(now, _, what))) = run.events.pop() {
         match what {
-            What::Turn(session, turn) => run.send(now, (session, turn), now),
+            What::Turn(session, turn) => run.arrive(now, Arrived { session, turn, at: now }),
             What::Step(engine, life) if life == run.lives[engine] => run.step(now, engine),
             What::Step(..) => {}
             What::Transferred(id) => run.decode(now, id),
@@ -199,14 +205,14 @@ impl Run<'_> {
     }
 
     /// Sends a turn of a session that has waited since it arrived.
-    fn send(&mut self, now: f64, (session, turn): (usize, usize), arrived: f64) {
+    fn send(&mut self, now: f64, replica: usize, Arrived { session, turn, at }: Arrived, served: Option<Served>) {
         let turn_of = &self.workload.sessions[session][turn];
-        let replica = self.replica();
         let facts = RequestFacts {
             prefix: turn_of.prompt.blocks.iter().map(|block| BlockHash(*block)).collect(),
             tokens: turn_of.prompt.tokens,
             adapter: turn_of.prompt.adapter.map(|adapter| adapter.to_string().into()),
             split: Split::Allowed { alone: true, anywhere: true },
+            streams: true,
             ..RequestFacts::default()
         };
         let request = facts.attempt(&[]);
@@ -254,11 +260,12 @@ impl Run<'_> {
         let id = self.flights.len();
         let mut prompt = turn_of.prompt.clone();
         let (tokens, output) = (facts.tokens, prompt.output);
-        let outcome = Outcome { arrived, engine, tokens, predicted, output, ..Outcome::default() };
+        let outcome = Outcome { session, arrived: at, engine, tokens, predicted, output, ..Outcome::default() };
         if prefill.is_some() {
             (prompt.output, prompt.answer) = (1, [].into());
         }
-        self.flights.push(Flight { session, turn, replica, facts, entry, prefill, outcome, sent: now, is_lost: false });
+        let (sent, is_lost) = (now, false);
+        self.flights.push(Flight { session, turn, replica, facts, entry, served, prefill, outcome, sent, is_lost });
         self.accept(now, computing, id, prompt);
     }
 
@@ -288,6 +295,7 @@ impl Run<'_> {
                 Event::Last(id) => self.last(now, id),
             }
         }
+        self.let_pass(now);
     }
 
     fn first(&mut self, now: f64, id: usize, cached: u32) {
@@ -312,6 +320,9 @@ impl Run<'_> {
         self.policies[flight.replica].done(engine, &flight.facts);
         let turns = &self.workload.sessions[session];
         let output = turns[turn].prompt.output;
+        if let (Some(served), Some(gate)) = (flight.served.take(), self.gates.get_mut(flight.replica)) {
+            gate.settle(served, flight.facts.tokens, output);
+        }
         observe(&mut self.latencies[engine].1, now - flight.outcome.first, u64::from(output - 1));
         if let Some(next) = turns.get(turn + 1) {
             self.at(now + next.pause, What::Turn(session, turn + 1));
@@ -320,42 +331,6 @@ impl Run<'_> {
             self.next_session(now);
         }
     }
-
-    fn scrape(&mut self, now: f64) {
-        for known in &mut self.known {
-            for (place, known) in known.iter_mut().enumerate().filter(|(place, _)| !self.down[*place]) {
-                let (waiting, running) = self.engines[place].load();
-                known.observation.metrics = Some(EndpointMetrics {
-                    kv_cache_usage: Some(self.engines[place].usage()),
-                    waiting: u32::try_from(waiting).unwrap_or(u32::MAX),
-                    running: u32::try_from(running).unwrap_or(u32::MAX),
-                    time_to_first_token: self.latencies[place].0,
-                    inter_token_latency: self.latencies[place].1,
-                    cache_tokens: Some(self.workload.fleet[place].cache_tokens.into()),
-                    is_asleep: false,
-                });
-                known.observation.in_flight_at_scrape = known.in_flight;
-                known.observation.adapters = adapters(&self.engines[place], self.workload.fleet[place].slots);
-            }
-        }
-        for (known, (commons, homes)) in self.known.iter().zip(&mut self.homes) {
-            let surveyed = self
-                .endpoints
-                .iter()
-                .zip(known)
-                .map(|(endpoint, Known { observation, ledger, .. })| Surveyed { endpoint, observation, ledger });
-            *homes = homes.survey(commons, &surveyed.collect::<Vec<_>>());
-        }
-        if self.open > 0 {
-            self.at(now + SCRAPE, What::Scrape);
-        }
-    }
-}
-
-/// Returns what an engine shows of its adapters.
-fn adapters(engine: &Engine, slots: usize) -> Option<Arc<Adapters>> {
-    let used = engine.adapters().into_iter().map(|adapter| adapter.to_string().into()).collect();
-    Some(Arc::new(Adapters { listed: None, used, slots: Some(slots) }))
 }
 
 fn observe(totals: &mut HistogramTotals, seconds: f64, count: u64) {

@@ -6,6 +6,7 @@
 pub mod cache;
 pub mod engine;
 pub mod fleet;
+pub mod governed;
 pub mod jobs;
 pub mod policies;
 pub mod report;

@@ -12,7 +12,7 @@ use kthena_router_proving_ground::fleet::run;
 use kthena_router_proving_ground::policies::{ALL, Rival};
 use kthena_router_proving_ground::report::{Figures, HEAD};
 use kthena_router_proving_ground::workloads::{Maker, Workload};
-use kthena_router_proving_ground::{jobs, served, trace};
+use kthena_router_proving_ground::{governed, jobs, served, trace};
 
 /// Compares routing policies on simulated engines, in virtual time.
 #[derive(Parser)]
@@ -44,6 +44,14 @@ struct Options {
 enum Command {
     /// Write the first workload as JSON lines.
     Jobs,
+    /// Compare where requests wait, with tenants who ask for more than the engines can do.
+    Govern {
+        /// How long they ask, in seconds.
+        #[arg(long, default_value_t = 1200.0)]
+        seconds: f64,
+    },
+    /// Compare where requests wait, at growing rates of tenants with long prefixes.
+    Knee,
     /// Serve as the engines of the first workload until ended.
     Serve {
         /// An engine's address; as many of them as the workload has engines are used.
@@ -66,6 +74,8 @@ fn main() -> Result<()> {
     workloads.retain(|workload| is_wanted(&options.only, workload.name));
     match &options.command {
         None => compare(&options, &workloads, is_wanted),
+        Some(Command::Govern { seconds }) => Ok(write!(stdout(), "{}", governed::report(options.seed, *seconds))?),
+        Some(Command::Knee) => Ok(write!(stdout(), "{}", governed::knee(options.seed, options.scale))?),
         Some(Command::Jobs) => jobs::write(first(&workloads)?, &mut BufWriter::new(stdout().lock())),
         Some(Command::Serve { addresses, port, speed }) => serve(first(&workloads)?, addresses, *port, *speed),
     }

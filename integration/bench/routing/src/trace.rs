@@ -34,14 +34,7 @@ pub fn read(name: &'static str, path: &Path, speed: f64, part: f64) -> Result<Wo
     let count = (lines.len() as f64 * part) as usize;
     let times = lines.iter().take(count).map(|line| line.timestamp as f64 / 1000.0 / speed).collect();
     let sessions = lines.iter().take(count).map(|line| vec![turn(line)]).collect();
-    Ok(Workload {
-        name,
-        fleet: vec![LARGE; 8],
-        sessions,
-        arrival: Arrival::Open(times),
-        outages: Vec::new(),
-        roles: Vec::new(),
-    })
+    Ok(Workload::new(name, vec![LARGE; 8], sessions, Arrival::Open(times)))
 }
 
 fn turn(line: &Line) -> Turn {

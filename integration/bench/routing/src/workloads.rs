@@ -1,5 +1,6 @@
 //! What clients ask for: sessions of turns, and when they begin.
 
+use kthena_router::flow::settings::Settings;
 use kthena_router::inference::prompt::BlockHash;
 use kthena_router::scheduling::endpoint::Role;
 use rand::rngs::SmallRng;
@@ -11,6 +12,7 @@ use crate::fleet::outage::Outage;
 use crate::fleet::prompt;
 
 /// A workload and the fleet that it is for.
+#[derive(Clone)]
 pub struct Workload {
     /// Its name in tables.
     pub name: &'static str,
@@ -24,9 +26,23 @@ pub struct Workload {
     pub outages: Vec<Outage>,
     /// What engines work on, where some compute prompts for others.
     pub roles: Vec<Role>,
+    /// Whose the sessions are; without them, all are one flow's.
+    pub owners: Vec<Owner>,
+    /// How requests wait in the router for room; `None` has them wait in engines.
+    pub queue: Option<Settings>,
+}
+
+/// Whose a session is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Owner {
+    /// The flow.
+    pub flow: u64,
+    /// The priority.
+    pub priority: i32,
 }
 
 /// When sessions begin.
+#[derive(Clone)]
 pub enum Arrival {
     /// At these times, whatever the engines do.
     Open(Vec<f64>),
@@ -35,6 +51,7 @@ pub enum Arrival {
 }
 
 /// One request of a session.
+#[derive(Clone)]
 pub struct Turn {
     /// The request.
     pub prompt: Prompt,
@@ -44,7 +61,7 @@ pub struct Turn {
 
 /// A text as the blocks of its tokens; two texts that begin alike have the same first blocks.
 #[derive(Clone, Default)]
-struct Text(Vec<u64>);
+pub(crate) struct Text(Vec<u64>);
 
 /// Makes workloads from a seed; a larger scale makes longer ones.
 pub struct Maker {
@@ -53,7 +70,20 @@ pub struct Maker {
     texts: u64,
 }
 
+impl Workload {
+    /// Makes a workload of engines that are always there and do all of a request, and of one flow that waits in them.
+    pub fn new(name: &'static str, fleet: Vec<Spec>, sessions: Vec<Vec<Turn>>, arrival: Arrival) -> Self {
+        let (outages, roles, owners) = Default::default();
+        Self { name, fleet, sessions, arrival, outages, roles, owners, queue: None }
+    }
+}
+
 impl Text {
+    /// An empty text after which nothing is like what comes after another name.
+    pub(crate) fn named(name: u64) -> Self {
+        Self(vec![name])
+    }
+
     /// Adds so many tokens, to be told apart by `content`.
     fn add(&mut self, content: u64, tokens: u32) {
         for place in 0..u64::from(tokens / BLOCK) {
@@ -94,7 +124,7 @@ impl Maker {
         ]
     }
 
-    fn count(&self, count: usize) -> usize {
+    pub(crate) fn count(&self, count: usize) -> usize {
         (count as f64 * self.scale).ceil() as usize
     }
 
@@ -103,20 +133,20 @@ impl Maker {
         self.texts
     }
 
-    fn text(&mut self, tokens: u32) -> Text {
+    pub(crate) fn text(&mut self, tokens: u32) -> Text {
         let mut text = Text::default();
         text.add(self.content(), tokens);
         text
     }
 
     /// A prompt that begins with `start` and goes on with something that nobody else asks.
-    fn ask(&mut self, start: &Text, tokens: u32, output: u32) -> Turn {
+    pub(crate) fn ask(&mut self, start: &Text, tokens: u32, output: u32) -> Turn {
         let mut text = start.clone();
         text.add(self.content(), tokens);
         Turn { prompt: prompt(text.0, 0, output, Vec::new()), pause: 0.0 }
     }
 
-    fn poisson(&mut self, count: usize, rate: impl Fn(f64) -> f64) -> Vec<f64> {
+    pub(crate) fn poisson(&mut self, count: usize, rate: impl Fn(f64) -> f64) -> Vec<f64> {
         let mut now = 0.0;
         let next = |_| {
             now += -(1.0 - self.rng.random::<f64>()).ln() / rate(now);
@@ -134,14 +164,7 @@ impl Maker {
             sessions.extend((0..each).map(|_| vec![self.ask(&start, question, 128)]));
         }
         sessions.shuffle(&mut self.rng);
-        Workload {
-            name,
-            fleet: vec![SMALL; 3],
-            sessions,
-            arrival: Arrival::Closed(300),
-            outages: Vec::new(),
-            roles: Vec::new(),
-        }
+        Workload::new(name, vec![SMALL; 3], sessions, Arrival::Closed(300))
     }
 
     /// llm-d's benchmark: 150 tenants with 5 users each, from 3 to 60 requests a second, 8 engines.
@@ -155,14 +178,7 @@ impl Maker {
         let arrival = self.poisson((31.5 * seconds) as usize, |now| 3.0 + 57.0 * (now / seconds).min(1.0));
         let turn = |_| vec![Turn { prompt: prompts[self.rng.random_range(0..prompts.len())].clone(), pause: 0.0 }];
         let sessions = arrival.iter().map(turn).collect();
-        Workload {
-            name: "B tenants",
-            fleet: vec![LARGE; 8],
-            sessions,
-            arrival: Arrival::Open(arrival),
-            outages: Vec::new(),
-            roles: Vec::new(),
-        }
+        Workload::new("B tenants", vec![LARGE; 8], sessions, Arrival::Open(arrival))
     }
 
     /// Bursts of requests that all begin alike, with nothing in the caches.
@@ -175,14 +191,7 @@ impl Maker {
                 times.push(burst as f64 * 20.0 + f64::from(place) / 300.0);
             }
         }
-        Workload {
-            name: "D bursts",
-            fleet: vec![SMALL; 6],
-            sessions,
-            arrival: Arrival::Open(times),
-            outages: Vec::new(),
-            roles: Vec::new(),
-        }
+        Workload::new("D bursts", vec![SMALL; 6], sessions, Arrival::Open(times))
     }
 
     fn unique(&mut self, name: &'static str, load: f64) -> Workload {
@@ -195,14 +204,7 @@ impl Maker {
         let sessions: Vec<_> = (0..count).map(turn).collect();
         // A request is 1,536 tokens of prompt and 208 of answer on average: about 0.165 s of an engine that is full.
         let arrival = self.poisson(count, |_| load * 8.0 / 0.165);
-        Workload {
-            name,
-            fleet: vec![SMALL; 8],
-            sessions,
-            arrival: Arrival::Open(arrival),
-            outages: Vec::new(),
-            roles: Vec::new(),
-        }
+        Workload::new(name, vec![SMALL; 8], sessions, Arrival::Open(arrival))
     }
 
     /// 15 LoRA adapters, of which a few get most of the requests, on 4 engines with 4 slots each.
@@ -222,14 +224,7 @@ impl Maker {
             })
             .collect();
         let arrival = self.poisson(count, |_| 28.0);
-        Workload {
-            name: "F adapters",
-            fleet: vec![SMALL; 4],
-            sessions,
-            arrival: Arrival::Open(arrival),
-            outages: Vec::new(),
-            roles: Vec::new(),
-        }
+        Workload::new("F adapters", vec![SMALL; 4], sessions, Arrival::Open(arrival))
     }
 
     /// 40 prefixes, 30 requests a second, and four engines.
@@ -244,7 +239,7 @@ impl Maker {
             })
             .collect();
         let arrival = self.poisson(count, |_| 30.0);
-        Workload { name, fleet, sessions, arrival: Arrival::Open(arrival), outages, roles: Vec::new() }
+        Workload { outages, ..Workload::new(name, fleet, sessions, Arrival::Open(arrival)) }
     }
 
     /// One of four engines takes four times as long.
@@ -287,14 +282,7 @@ impl Maker {
         let ranks: Vec<_> = (0..count).map(|_| draw().unwrap_or(0)).collect();
         let sessions = ranks.into_iter().map(|rank| vec![self.ask(&prefixes[rank].clone(), 256, 150)]).collect();
         let arrival = self.poisson(count, |_| 60.0);
-        Workload {
-            name: "H zipf",
-            fleet: vec![SMALL; 8],
-            sessions,
-            arrival: Arrival::Open(arrival),
-            outages: Vec::new(),
-            roles: Vec::new(),
-        }
+        Workload::new("H zipf", vec![SMALL; 8], sessions, Arrival::Open(arrival))
     }
 
     fn dialogue(
@@ -336,7 +324,7 @@ impl Maker {
             _ => Vec::new(),
         };
         let fleet = vec![LARGE; if roles.is_empty() { 8 } else { roles.len() }];
-        Workload { name, fleet, sessions, arrival: Arrival::Open(arrival), outages: Vec::new(), roles }
+        Workload { roles, ..Workload::new(name, fleet, sessions, Arrival::Open(arrival)) }
     }
 
     /// Chats of several turns, with pauses in which others fill the caches.
@@ -350,14 +338,7 @@ impl Maker {
             })
             .collect();
         let arrival = self.poisson(count, |_| 3.5);
-        Workload {
-            name: "I chats",
-            fleet: vec![SMALL; 4],
-            sessions,
-            arrival: Arrival::Open(arrival),
-            outages: Vec::new(),
-            roles: Vec::new(),
-        }
+        Workload::new("I chats", vec![SMALL; 4], sessions, Arrival::Open(arrival))
     }
 
     /// Coding agents: system prompts of 55,000 tokens, then a loop of tools.
@@ -370,13 +351,6 @@ impl Maker {
                 self.dialogue(&start, 15, (256, 3072), (64, 512), 3.0)
             })
             .collect();
-        Workload {
-            name: "J agents",
-            fleet: vec![LARGE; 8],
-            sessions,
-            arrival: Arrival::Closed(60),
-            outages: Vec::new(),
-            roles: Vec::new(),
-        }
+        Workload::new("J agents", vec![LARGE; 8], sessions, Arrival::Closed(60))
     }
 }

@@ -2,6 +2,7 @@
 
 use kthena_router::scheduling::ledger::Ledger;
 
+use super::gate::Arrived;
 use super::{Run, What};
 use crate::engine::Engine;
 
@@ -46,7 +47,8 @@ impl Run<'_> {
         }
         for id in lost {
             let flight = &self.flights[id];
-            self.send(now, (flight.session, flight.turn), flight.outcome.arrived);
+            let again = Arrived { session: flight.session, turn: flight.turn, at: flight.outcome.arrived };
+            self.send(now, self.replica(), again, None);
         }
     }
 }
