@@ -9,12 +9,13 @@
 //! | nothing was sent: refused, no handshake | up to [`MOVES`] other endpoints | again | no |
 //! | the connection broke | once: idempotent on any endpoint, inference on another one | again | no |
 //! | 502, 503, 504 from an inference pool | up to [`MOVES`] others, if repeatable | the statuses of the policy | no |
-//! | 429, 500 from an inference pool | no | a ModelServer's: up to as many others as it says | no |
+//! | 429, 500 from an inference pool | once on another endpoint, if inference | a ModelServer's: as many others as it says | no |
 //! | 404 for a LoRA adapter | up to [`MOVES`] other endpoints, which may have it | the same | no |
-//! | no answer within the time of an attempt | no | again | no |
+//! | no answer within the time of an attempt | once on another endpoint, inference of a pool | again | no |
 //! | an answer that is no HTTP | no | no | no |
 //!
-//! "Again" prefers endpoints that were not tried; an engine that has answered is never asked twice.
+//! "Again" prefers endpoints that were not tried; an engine that has answered is never asked twice. What is done once is done
+//! once in all, whatever went wrong: a prompt that breaks engines, or that keeps them busy for too long, meets two of them.
 //!
 //! Where two engines work on a request, an error of either may be the fault of the transfer between them, so that every
 //! status of 500 and more counts as "cannot serve now": [`Attempts::after_decode`]. And one that cannot compute a prompt has
@@ -31,8 +32,11 @@ const RERUNS: u32 = 1;
 /// The statuses by which a server says that it cannot serve now.
 const UNAVAILABLE: [u16; 3] = [502, 503, 504];
 
-/// The statuses after which another engine is asked where somebody wrote that requests are tried again: those by which an
-/// engine says that it has too much to do, or has failed, as well. Another engine may be idle, and is not the one that failed.
+/// The statuses by which an engine says that it has too much to do, or has failed. Another engine may be idle, and is not the
+/// one that failed; but the next one may say the same, so that one is enough.
+const WORTH_ONE_MORE: [u16; 2] = [429, 500];
+
+/// The statuses after which another engine is asked where somebody wrote that requests are tried again.
 const WORTH_ANOTHER: [u16; 5] = [429, 500, 502, 503, 504];
 
 /// The status by which an engine says that it does not know the model.
@@ -165,7 +169,10 @@ impl Attempts<'_> {
             && !self.alone
             && !matches!(outcome, Outcome::Broken | Outcome::Answered(..500))
             && !matches!(self.policy, RetryPolicy::Written(Written { attempts: 0, .. }));
-        match self.after(outcome) {
+        // One that hangs has cost the time of an attempt already.
+        let hurries = outcome == Outcome::Late && matches!(self.policy, RetryPolicy::Engines);
+        let next = if hurries && (may_go_alone || self.alone) { Next::Stop } else { self.after(outcome) };
+        match next {
             Next::Stop if may_go_alone => {
                 self.alone = true;
                 Next::Alone(Duration::ZERO)
@@ -197,6 +204,10 @@ impl Attempts<'_> {
         let rerun = match (outcome, self.repeatable) {
             (Outcome::Broken, Repeatable::Idempotent) => Next::Same(Duration::ZERO),
             (Outcome::Broken, Repeatable::Inference) => Next::Other(Duration::ZERO),
+            (Outcome::Late, Repeatable::Inference) if engines => Next::Other(Duration::ZERO),
+            (Outcome::Answered(status), Repeatable::Inference) if engines && WORTH_ONE_MORE.contains(&status) => {
+                Next::Other(Duration::ZERO)
+            }
             (Outcome::Answered(status), Repeatable::Idempotent | Repeatable::Inference)
                 if engines && UNAVAILABLE.contains(&status) =>
             {
@@ -251,135 +262,4 @@ impl Repeatable {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const PAUSE: Duration = Duration::from_millis(25);
-    const NOW: Duration = Duration::ZERO;
-
-    /// Returns what follows a row of attempts that all end in the same way, up to the first that is followed by none.
-    fn course(policy: &RetryPolicy, repeatable: Repeatable, adapter: bool, outcome: Outcome) -> Vec<Next> {
-        let mut attempts = policy.begin(repeatable, adapter);
-        std::iter::from_fn(|| Some(attempts.after(outcome))).take_while(|next| *next != Next::Stop).collect()
-    }
-
-    #[test]
-    fn what_nobody_wrote_is_repeated_only_where_it_does_no_harm() {
-        use Outcome::{Answered, Broken, Late, Malformed, Unsent};
-        use Repeatable::{Idempotent, Inference, No};
-        let (backend, engines) = (RetryPolicy::Backend, RetryPolicy::Engines);
-        let others = vec![Next::Other(NOW); 2];
-        for (case, policy, repeatable, outcome, expected) in [
-            ("refused connections move on", &backend, No, Unsent, others.clone()),
-            ("a POST that may have been seen is lost", &backend, No, Broken, vec![]),
-            ("a GET may be sent again", &backend, Idempotent, Broken, vec![Next::Same(NOW)]),
-            ("a poisonous prompt sees two engines at most", &engines, Inference, Broken, vec![Next::Other(NOW)]),
-            ("an upload to an engine is not repeated", &engines, No, Broken, vec![]),
-            ("a Service's 503 is its word", &backend, Idempotent, Answered(503), vec![]),
-            ("an engine's 503 is not that of the pool", &engines, Inference, Answered(503), others.clone()),
-            ("an engine's 502 likewise", &engines, Inference, Answered(502), others),
-            ("an engine's 500 is its word", &engines, Inference, Answered(500), vec![]),
-            ("an engine that is slow is not helped by a second", &engines, Inference, Late, vec![]),
-            ("what is no HTTP will not become it", &engines, Inference, Malformed, vec![]),
-        ] {
-            assert_eq!(course(policy, repeatable, false, outcome), expected, "{case}");
-        }
-    }
-
-    #[test]
-    fn a_decode_that_fails_is_followed_by_another_pair() {
-        use Outcome::{Answered, Broken, Late};
-        let (never, twice) = (RetryPolicy::of_engines(0, PAUSE), RetryPolicy::of_engines(2, PAUSE));
-        let engines = RetryPolicy::Engines;
-        let [other, paused] = [NOW, PAUSE].map(Next::Other);
-        for (case, policy, outcome, expected) in [
-            ("any error, by default", &engines, Answered(500), vec![other, other]),
-            ("the same, as written", &twice, Answered(501), vec![paused, paused]),
-            ("the same, where nothing may follow", &never, Answered(500), vec![]),
-            ("what the client did wrong is its own", &engines, Answered(400), vec![]),
-            ("a poisonous prompt sees two engines at most", &engines, Broken, vec![other]),
-            ("an engine that hangs", &engines, Late, vec![]),
-        ] {
-            let mut attempts = policy.begin(Repeatable::Inference, false);
-            let course = std::iter::from_fn(|| Some(attempts.after_decode(outcome)));
-            let course: Vec<_> = course.take_while(|next| *next != Next::Stop).take(9).collect();
-            assert_eq!(course, expected, "{case}");
-        }
-    }
-
-    #[test]
-    fn a_prompt_that_cannot_be_computed_elsewhere_is_computed_where_the_answer_is_made() {
-        use Outcome::{Answered, Broken, Late, Malformed, Unsent};
-        let (other, alone) = (Next::Other(NOW), Next::Alone(NOW));
-        let never = RetryPolicy::of_engines(0, PAUSE);
-        let engines = RetryPolicy::Engines;
-        for (case, policy, outcome, may, expected) in [
-            ("refused", &engines, Unsent, true, vec![other, other, alone]),
-            ("refused, and nobody decodes alone", &engines, Unsent, false, vec![other, other]),
-            ("any error of an engine", &engines, Answered(500), true, vec![other, other, alone]),
-            ("what the client did wrong is its own", &engines, Answered(400), true, vec![]),
-            ("a poisonous prompt sees two engines at most", &engines, Broken, true, vec![other]),
-            ("an engine that hangs", &engines, Late, true, vec![alone]),
-            ("an answer that cannot be used", &engines, Malformed, true, vec![alone]),
-            ("`attempts: 0`", &never, Unsent, true, vec![]),
-        ] {
-            let mut attempts = policy.begin(Repeatable::Inference, false);
-            let course = std::iter::from_fn(|| Some(attempts.after_prefill(outcome, may)));
-            let course: Vec<_> = course.take_while(|next| *next != Next::Stop).take(9).collect();
-            assert_eq!(course, expected, "{case}");
-        }
-    }
-
-    #[test]
-    fn what_is_written_is_followed() {
-        use Outcome::{Answered, Broken, Late, Malformed, Unsent};
-        let never = RetryPolicy::of_engines(0, PAUSE);
-        for outcome in [Unsent, Broken, Malformed, Late, Answered(503)] {
-            assert_eq!(course(&never, Repeatable::Inference, true, outcome), [], "`attempts: 0` after {outcome:?}");
-        }
-        let engines = RetryPolicy::of_engines(1, PAUSE);
-        let rule = RetryPolicy::of_rule(1, vec![500], PAUSE);
-        let (same, other) = (Next::Same(PAUSE), Next::Other(PAUSE));
-        let moves = [Next::Other(NOW); 2];
-        for (case, policy, outcome, expected) in [
-            ("a written attempt, and then the moves", &engines, Unsent, [&[same][..], &moves].concat()),
-            ("a broken connection", &engines, Broken, vec![same]),
-            ("another engine where one is late", &engines, Late, vec![other]),
-            ("another engine where one is unavailable", &engines, Answered(503), vec![other]),
-            ("another engine where one has failed", &engines, Answered(500), vec![other]),
-            ("another engine where one has too much to do", &engines, Answered(429), vec![other]),
-            ("what the client did wrong is its own", &engines, Answered(400), vec![]),
-            ("no HTTP", &engines, Malformed, vec![]),
-            ("a rule may ask the only endpoint again", &rule, Answered(500), vec![same]),
-            ("a rule's statuses are all there are", &rule, Answered(503), vec![]),
-            ("a rule's late attempt", &rule, Late, vec![same]),
-        ] {
-            assert_eq!(course(policy, Repeatable::No, false, outcome), expected, "{case}");
-        }
-    }
-
-    #[test]
-    fn an_adapter_is_looked_for_on_other_engines() {
-        let moves = [Next::Other(NOW); 2];
-        for policy in [RetryPolicy::Engines, RetryPolicy::of_engines(1, PAUSE)] {
-            assert_eq!(course(&policy, Repeatable::Inference, true, Outcome::Answered(404)), moves);
-            assert_eq!(course(&policy, Repeatable::Inference, false, Outcome::Answered(404)), []);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn attempts_end(outcomes in prop::collection::vec(0_usize..6, 32), written in prop::option::of(0_u32..5)) {
-            let all = [
-                Outcome::Unsent, Outcome::Broken, Outcome::Malformed, Outcome::Late, Outcome::Answered(503),
-                Outcome::Answered(404),
-            ];
-            let policy = written.map_or(RetryPolicy::Engines, |attempts| RetryPolicy::of_engines(attempts, PAUSE));
-            let mut attempts = policy.begin(Repeatable::Inference, true);
-            let followed = outcomes.iter().filter(|outcome| attempts.after(all[**outcome]) != Next::Stop).count();
-            prop_assert!(followed <= (written.unwrap_or(0) + MOVES + RERUNS) as usize);
-        }
-    }
-}
+mod tests;

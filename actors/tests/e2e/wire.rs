@@ -11,6 +11,7 @@ use actix_web::rt::task::JoinHandle;
 use simulated_engine::{Engine, EngineConfig};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Notify;
 
 use crate::harness::{Answer, ENGINE_PORT, Harness, Network, PATIENCE, PORT, route_yaml};
 
@@ -20,6 +21,7 @@ pub(crate) struct Wire(BufReader<TcpStream>);
 /// An engine that answers with bytes that were written beforehand, the last ones again and again; it has no metrics.
 pub(crate) struct ScriptedEngine {
     received: Rc<RefCell<Vec<Received>>>,
+    going_on: Rc<Notify>,
     serving: JoinHandle<()>,
 }
 
@@ -37,6 +39,8 @@ pub(crate) enum Reply {
     Keep(&'static str),
     /// Answers, and closes the connection in order.
     Close(&'static str),
+    /// Answers with the first part, and with the second one once the test says so; keeps the connection.
+    Pause(&'static str, &'static str),
 }
 
 /// Starts a router in front of one engine of the model `m` on host 10, which its clients call `public`.
@@ -181,18 +185,26 @@ impl ScriptedEngine {
         Self::start(SocketAddr::new(network.host(host), ENGINE_PORT), replies).await
     }
 
-    async fn start(address: SocketAddr, replies: &[Reply]) -> Self {
+    /// Starts an engine at an address.
+    pub(crate) async fn start(address: SocketAddr, replies: &[Reply]) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let received = Rc::new(RefCell::new(Vec::new()));
         let script = Rc::new(RefCell::new(replies.iter().copied().collect::<VecDeque<_>>()));
         let requests = Rc::clone(&received);
+        let going_on = Rc::new(Notify::new());
+        let told = Rc::clone(&going_on);
         let serving = actix_web::rt::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (requests, script) = (Rc::clone(&requests), Rc::clone(&script));
-                actix_web::rt::spawn(async move { drop(serve(stream, &requests, &script).await) });
+                let (requests, script, told) = (Rc::clone(&requests), Rc::clone(&script), Rc::clone(&told));
+                actix_web::rt::spawn(async move { drop(serve(stream, &requests, &script, &told).await) });
             }
         });
-        Self { received, serving }
+        Self { received, going_on, serving }
+    }
+
+    /// Has an answer that pauses go on.
+    pub(crate) fn go_on(&self) {
+        self.going_on.notify_one();
     }
 
     /// Returns the requests that arrived, other than those for its metrics.
@@ -220,6 +232,7 @@ async fn serve(
     stream: TcpStream,
     requests: &RefCell<Vec<Received>>,
     script: &RefCell<VecDeque<Reply>>,
+    going_on: &Notify,
 ) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     loop {
@@ -244,6 +257,11 @@ async fn serve(
         };
         match reply.expect("a script has at least one reply") {
             Reply::Keep(bytes) => stream.write_all(bytes.as_bytes()).await?,
+            Reply::Pause(first, second) => {
+                stream.write_all(first.as_bytes()).await?;
+                going_on.notified().await;
+                stream.write_all(second.as_bytes()).await?;
+            }
             Reply::Close(bytes) => {
                 stream.write_all(bytes.as_bytes()).await?;
                 return stream.shutdown().await;
