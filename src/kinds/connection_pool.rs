@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConnectionPool {
-    /// Most idle connections to all pods together. It has no effect: idle connections are limited for each pod, and by time.
+    /// Most idle connections to all pods together. 0 is any number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_idle_connections: Option<u32>,
 

@@ -348,11 +348,7 @@ fn unserved(server: &Server, controller: &Controller) -> Option<Condition> {
     let group = &server.spec.workload_selector.pd_group;
     let connector = server.spec.kv_connector.as_ref().filter(|_| group.is_none());
     let connector = connector.map(|_| "`spec.kvConnector` is not used without `spec.workloadSelector.pdGroup`");
-    let pool = server.spec.traffic_policy.as_ref().and_then(|policy| policy.connection_pool.as_ref());
-    let idle = pool.and_then(|pool| pool.max_idle_connections);
-    let idle =
-        idle.map(|_| "`spec.trafficPolicy.connectionPool.maxIdleConnections`: they are limited for each endpoint");
-    Condition::unserved(&connector.into_iter().chain(idle).chain(profile.as_deref()).collect::<Vec<_>>())
+    Condition::unserved(&connector.into_iter().chain(profile.as_deref()).collect::<Vec<_>>())
 }
 
 /// Returns the condition of a pool with endpoints; which of them are ejected is said, but a pool with ejected endpoints serves.

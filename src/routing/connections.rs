@@ -1,8 +1,8 @@
 //! How many connections there are to the endpoints of a pool, and for how long they wait for requests.
 //!
 //! Source: `ModelServer.spec.trafficPolicy.connectionPool` of the Go kthena-router. Its figures are those of a process; each
-//! worker thread has connections of its own, and so a share of them, which is one at least. `maxIdleConnections`, which bounds
-//! the idle connections to all endpoints together, is not followed: they are bounded for each endpoint, and by time.
+//! worker thread has connections of its own, and so a share of them, which is one at least. As in Go's `http.Transport`, which
+//! reads them there, `maxIdleConnections: 0` and `maxConnectionsPerHost: 0` are any number.
 
 use std::time::Duration;
 
@@ -14,6 +14,8 @@ use crate::kinds::duration::{DurationError, parse_duration};
 pub struct ConnectionLimits {
     /// How long one waits for a request; `None` leaves that to the client.
     pub idle_timeout: Option<Duration>,
+    /// How many to all endpoints of the pool together wait for requests; `None` is any number.
+    pub idle: Option<u32>,
     /// How many to one endpoint wait for requests; `None` is any number.
     pub idle_per_host: Option<u32>,
     /// How many to one endpoint there are; `None` is any number.
@@ -28,6 +30,7 @@ impl ConnectionLimits {
     pub fn of(pool: &ConnectionPool) -> Result<Self, DurationError> {
         Ok(Self {
             idle_timeout: pool.idle_timeout.as_deref().map(parse_duration).transpose()?,
+            idle: pool.max_idle_connections.filter(|most| *most > 0),
             idle_per_host: pool.max_idle_connections_per_host,
             per_host: pool.max_connections_per_host.filter(|most| *most > 0),
         })
@@ -57,9 +60,10 @@ mod tests {
         let pool = |yaml| ConnectionLimits::of(&serde_saphyr::from_str(yaml).unwrap());
         assert_eq!(pool("{}"), Ok(ConnectionLimits::default()));
         let full = "{maxIdleConnections: 9, maxIdleConnectionsPerHost: 0, maxConnectionsPerHost: 0, idleTimeout: 2s}";
-        let expected =
-            ConnectionLimits { idle_timeout: Some(Duration::from_secs(2)), idle_per_host: Some(0), per_host: None };
+        let idle_timeout = Some(Duration::from_secs(2));
+        let expected = ConnectionLimits { idle_timeout, idle: Some(9), idle_per_host: Some(0), per_host: None };
         assert_eq!(pool(full), Ok(expected));
+        assert_eq!(pool("{maxIdleConnections: 0}"), Ok(ConnectionLimits::default()));
         assert!(pool("{idleTimeout: soon}").is_err());
     }
 }

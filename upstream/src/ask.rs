@@ -42,6 +42,17 @@ pub struct Keeping {
     /// How many HTTP/1.1 requests are under way at most, each on a connection of its own; further ones wait. `None` is any
     /// number.
     pub most_active: Option<usize>,
+    /// Among which connections to several endpoints this one counts while it waits; `None` is among none.
+    pub together: Option<Together>,
+}
+
+/// A bound on the connections that wait, over the endpoints that belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Together {
+    /// What the endpoints have in common, such as the hash of a name.
+    pub key: u64,
+    /// How many connections to all of them wait at most; a further one is closed.
+    pub most: usize,
 }
 
 /// The body of a request.

@@ -11,7 +11,7 @@ use crate::connect::{DialError, Dialed};
 use crate::error::Progress;
 use crate::http1::Connection;
 use crate::http2::Session;
-use crate::pool::{Clock, Slot};
+use crate::pool::{Clock, Crowds, Slot};
 use crate::stream::Stream;
 use crate::{Answer, Ask, AttemptError, Client, Failure, Peer, Transport};
 
@@ -26,7 +26,7 @@ const GREETING: Duration = Duration::from_secs(5);
 pub async fn send(stream: DuplexStream, is_http2: bool, ask: &mut Ask<'_>) -> Result<Answer, Failure> {
     let transport = if is_http2 { Transport::H2c } else { Transport::Http1 };
     let peer = Peer { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), transport };
-    let slot = Rc::new(Slot::new(peer, Clock::default()));
+    let slot = Rc::new(Slot::new(peer, Clock::default(), Crowds::default()));
     let progress = Progress::default();
     let stream = Stream::Memory(stream);
     let dialed = if is_http2 {

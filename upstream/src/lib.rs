@@ -64,7 +64,7 @@ mod timer;
 mod tls;
 
 pub use answer::{Answer, AnswerBody, BodySize, Tunnel};
-pub use ask::{Ask, Body, BodyFault, BodyStream, Keeping};
+pub use ask::{Ask, Body, BodyFault, BodyStream, Keeping, Together};
 pub use error::{AttemptError, BodyError, Failure, Processed, Stage};
 pub use tls::ClientTls;
 

@@ -13,7 +13,7 @@ use futures::FutureExt;
 use futures::future::{LocalBoxFuture, Shared, WeakShared};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::ask::Keeping;
+use super::ask::{Keeping, Together};
 use super::connect::{DialError, Dialed};
 use super::error::{Progress, Stage};
 use super::http1::Connection;
@@ -34,6 +34,7 @@ const FRESH_TICKS: u64 = 2;
 pub(super) struct Pool {
     slots: RefCell<HashMap<Peer, Rc<Slot>>>,
     clock: Clock,
+    crowds: Crowds,
     /// The timers of attempts.
     pub timers: Timers,
 }
@@ -42,10 +43,20 @@ pub(super) struct Pool {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Clock(Rc<Cell<u64>>);
 
+/// How many connections wait over the peers that belong together, by what they have in common.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Crowds(Rc<RefCell<HashMap<u64, Rc<Cell<usize>>>>>);
+
+/// A place among the connections that wait; it is given back with the connection.
+struct Waiting(Rc<Cell<usize>>);
+
 /// The connections to one peer.
 pub(super) struct Slot {
     peer: Peer,
     clock: Clock,
+    crowds: Crowds,
+    /// Those that its connections are counted among.
+    crowd: RefCell<Option<(u64, Rc<Cell<usize>>)>>,
     idle: RefCell<Vec<Idle>>,
     sessions: RefCell<Vec<Session>>,
     multiplexed: Cell<bool>,
@@ -64,6 +75,7 @@ struct Dialing {
 struct Idle {
     connection: Box<Connection>,
     since: u64,
+    _waiting: Option<Waiting>,
 }
 
 type Dial = LocalBoxFuture<'static, Result<Session, DialError>>;
@@ -80,11 +92,38 @@ impl Clock {
     }
 }
 
+impl Crowds {
+    fn find(&self, key: u64) -> Rc<Cell<usize>> {
+        Rc::clone(self.0.borrow_mut().entry(key).or_default())
+    }
+
+    /// Forgets those that no peer belongs to.
+    fn tidy(&self) {
+        self.0.borrow_mut().retain(|_, count| Rc::strong_count(count) > 1);
+    }
+}
+
+impl Waiting {
+    /// Takes a place, if there is one.
+    fn among(count: &Rc<Cell<usize>>, most: usize) -> Option<Self> {
+        (count.get() < most).then(|| {
+            count.set(count.get() + 1);
+            Self(Rc::clone(count))
+        })
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
 impl Pool {
     /// Makes an empty pool that looks after its connections for as long as it is in use.
     pub(super) fn start() -> Rc<Self> {
-        let pool =
-            Rc::new(Self { slots: RefCell::new(HashMap::new()), clock: Clock::default(), timers: Timers::default() });
+        let (clock, crowds, timers) = (Clock::default(), Crowds::default(), Timers::default());
+        let pool = Rc::new(Self { slots: RefCell::new(HashMap::new()), clock, crowds, timers });
         let weak = Rc::downgrade(&pool);
         tokio::task::spawn_local(async move {
             let mut ticks = tokio::time::interval(TICK);
@@ -102,7 +141,7 @@ impl Pool {
         if let Some(slot) = self.slots.borrow().get(peer) {
             return Rc::clone(slot);
         }
-        let slot = Rc::new(Slot::new(peer.clone(), self.clock.clone()));
+        let slot = Rc::new(Slot::new(peer.clone(), self.clock.clone(), self.crowds.clone()));
         self.slots.borrow_mut().insert(peer.clone(), Rc::clone(&slot));
         slot
     }
@@ -114,15 +153,18 @@ impl Pool {
             // A slot that a request holds gets its connection back.
             Rc::strong_count(slot) > 1 || !slot.is_empty()
         });
+        self.crowds.tidy();
     }
 }
 
 impl Slot {
-    pub(super) fn new(peer: Peer, clock: Clock) -> Self {
+    pub(super) fn new(peer: Peer, clock: Clock, crowds: Crowds) -> Self {
         let multiplexed = Cell::new(peer.transport == Transport::H2c);
         Self {
             peer,
             clock,
+            crowds,
+            crowd: RefCell::default(),
             idle: RefCell::default(),
             sessions: RefCell::default(),
             multiplexed,
@@ -135,6 +177,12 @@ impl Slot {
     /// Keeps connections as a request wants it, and waits for the place that it needs, if they are limited.
     pub(super) async fn keep(&self, keeping: Keeping, progress: &Progress) -> Option<OwnedSemaphorePermit> {
         self.keeping.set(keeping);
+        if let Some(Together { key, .. }) = keeping.together {
+            let mut crowd = self.crowd.borrow_mut();
+            if crowd.as_ref().is_none_or(|(known, _)| *known != key) {
+                *crowd = Some((key, self.crowds.find(key)));
+            }
+        }
         let most = keeping.most_active.filter(|_| !self.is_multiplexed())?;
         let places = {
             let mut places = self.places.borrow_mut();
@@ -194,10 +242,16 @@ impl Slot {
 
     /// Gives a connection back whose answer was read to its end.
     pub(super) fn give_back(&self, connection: Box<Connection>) {
-        let mut idle = self.idle.borrow_mut();
-        if self.keeping.get().most_idle.is_none_or(|most| idle.len() < most) {
-            idle.push(Idle { connection, since: self.clock.now() });
+        let (mut idle, keeping) = (self.idle.borrow_mut(), self.keeping.get());
+        if keeping.most_idle.is_some_and(|most| idle.len() >= most) {
+            return;
         }
+        let mut waiting = None;
+        if let (Some(Together { most, .. }), Some((_, count))) = (keeping.together, &*self.crowd.borrow()) {
+            let Some(place) = Waiting::among(count, most) else { return };
+            waiting = Some(place);
+        }
+        idle.push(Idle { connection, since: self.clock.now(), _waiting: waiting });
     }
 
     /// Returns a connection that can take one more request; those that have ended are dropped.
@@ -286,7 +340,7 @@ mod tests {
             (false, KEPT_TICKS, false),
         ] {
             let clock = Clock::default();
-            let slot = Slot::new(peer.clone(), clock.clone());
+            let slot = Slot::new(peer.clone(), clock.clone(), Crowds::default());
             slot.give_back(Connection::new(Stream::Plain(TcpStream::connect(peer.address).await.unwrap())));
             clock.0.set(ticks);
             assert_eq!(slot.take_kept(once_only).is_some(), is_taken, "once only: {once_only}, {ticks} ticks");
@@ -298,9 +352,9 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let peer = Peer { address: listener.local_addr().unwrap(), transport: Transport::Http1 };
         let (clock, progress) = (Clock::default(), Progress::default());
-        let slot = Slot::new(peer.clone(), clock.clone());
+        let slot = Slot::new(peer.clone(), clock.clone(), Crowds::default());
         let connection = async || Connection::new(Stream::Plain(TcpStream::connect(peer.address).await.unwrap()));
-        let keeping = Keeping { idle_timeout: Some(TICK), most_idle: Some(2), most_active: Some(1) };
+        let keeping = Keeping { idle_timeout: Some(TICK), most_idle: Some(2), most_active: Some(1), together: None };
         let place = slot.keep(keeping, &progress).await;
         assert!(slot.keep(keeping, &progress).now_or_never().is_none(), "there is one place, and it is taken");
         drop(place);
@@ -314,5 +368,29 @@ mod tests {
         assert!(slot.take_kept(false).is_none(), "it has waited for half a second");
         slot.close_old();
         assert!(slot.is_empty());
+    }
+
+    #[tokio::test(flavor = "local")]
+    async fn connections_that_wait_are_bounded_over_the_endpoints_that_belong_together() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (crowds, progress) = (Crowds::default(), Progress::default());
+        let slot = |transport| Slot::new(Peer { address, transport }, Clock::default(), crowds.clone());
+        let slots = [slot(Transport::Http1), slot(Transport::Http1), slot(Transport::Http1)];
+        let connection = async || Connection::new(Stream::Plain(TcpStream::connect(address).await.unwrap()));
+        let (few, others) = (Together { key: 1, most: 3 }, Together { key: 2, most: 1 });
+        for (slot, together) in slots.iter().zip([few, few, others]) {
+            slot.keep(Keeping { together: Some(together), ..Keeping::default() }, &progress).await;
+            slot.give_back(connection().await);
+            slot.give_back(connection().await);
+        }
+        let waiting = || slots.each_ref().map(|slot| slot.idle.borrow().len());
+        assert_eq!(waiting(), [2, 1, 1], "three of one kind, and one of the other");
+        assert!(slots[0].take_kept(false).is_some());
+        slots[1].give_back(connection().await);
+        assert_eq!(waiting(), [1, 2, 1], "a connection that is taken makes room");
+        drop(slots);
+        crowds.tidy();
+        assert!(crowds.0.borrow().is_empty(), "nothing is kept of those that are gone");
     }
 }

@@ -1,8 +1,10 @@
 //! A backend, ready to be asked, and the way to it.
 
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Instant;
 
+use foldhash::quality::FixedState;
 use kthena_router::inference::api::Call as Asks;
 use kthena_router::object::Kind;
 use kthena_router::routing::connections::ConnectionLimits;
@@ -11,7 +13,7 @@ use kthena_router::routing::pool::{BackendProtocol, PickerPolicy, PoolPolicy};
 use kthena_router::routing::retry::{Attempts, Repeatable};
 use kthena_router::routing::time_limits::{Limit, TimeLimits};
 use kthena_router::scheduling::picker::Picker;
-use kthena_router_upstream::{Keeping, Transport};
+use kthena_router_upstream::{Keeping, Together, Transport};
 
 use super::call::Call;
 use super::pace::Pace;
@@ -96,9 +98,12 @@ impl Backend {
 
     /// Returns how many connections a worker thread has to one of its endpoints, where that is limited.
     pub(super) fn keeping(&self, worker: &Worker) -> Option<Keeping> {
-        let ConnectionLimits { idle_timeout, idle_per_host, per_host } = self.policy.connections?;
+        let ConnectionLimits { idle_timeout, idle, idle_per_host, per_host } = self.policy.connections?;
         let share = |most: u32| ConnectionLimits::share(most, worker.door.serving.workers);
-        Some(Keeping { idle_timeout, most_idle: idle_per_host.map(share), most_active: per_host.map(share) })
+        let key = || FixedState::default().hash_one(&self.pool.key);
+        let together = idle.map(|most| Together { key: key(), most: share(most) });
+        let (most_idle, most_active) = (idle_per_host.map(share), per_host.map(share));
+        Some(Keeping { idle_timeout, most_idle, most_active, together })
     }
 
     /// Returns whether the endpoints are inference engines.
