@@ -5,7 +5,7 @@ use simulated_engine::{Engine, EngineConfig};
 
 use crate::harness::{Answer, Harness, Network, PORT, gateway_yaml, route_yaml};
 use crate::inference_pools::{EXTENSION, pod_yaml, pool_yaml};
-use crate::wire::{Wire, post};
+use crate::wire::{Reply, Wire, behind_script, post};
 
 const PATH: &str = "/v1/responses";
 /// The turns of a conversation.
@@ -138,6 +138,31 @@ async fn what_no_engine_has_any_more_is_said_and_never_answered_without_it() {
             let expected = (404, &json!(code), &json!("invalid_request_error"), &json!("response_id"));
             assert_eq!(said, expected, "{}", answer.text());
         }
+    }
+}
+
+#[actix_web::test]
+async fn ids_that_nobody_has_cost_engines_few_questions_at_once() {
+    // It says nothing before it is told to.
+    const MISSING: &str = "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
+    const ASKED: u8 = 12;
+    let (harness, engine) = behind_script(&[Reply::Pause("", MISSING)]).await;
+    let mut clients = Vec::new();
+    for number in 0..ASKED {
+        let mut client = Wire::open(&harness).await;
+        client.send(format!("GET {PATH}/resp_{number} HTTP/1.1\r\nhost: router\r\n\r\n")).await;
+        clients.push(client);
+    }
+    let in_flight = async || harness.metric("kthena_router_listener_inflight_requests", &[]).await;
+    harness.until("all of them are in the router", async || in_flight().await == f64::from(ASKED)).await;
+    for answered in 0..ASKED {
+        let asked = usize::from((answered + 4).min(ASKED));
+        harness.until("the next one has its turn", async || engine.received().len() == asked).await;
+        engine.go_on();
+    }
+    for mut client in clients {
+        let answer = client.answer().await.unwrap();
+        assert_eq!((answer.status, &answer.json()["error"]["code"]), (404, &json!("response_not_found")));
     }
 }
 

@@ -142,6 +142,9 @@ pub enum Missing {
     /// No engine has said that it has it, and so many have said nothing.
     #[error("{0} of the engines that may have it cannot be asked")]
     Unsaid(usize),
+    /// Too many requests are looking for a response.
+    #[error("too many responses are being looked for")]
+    Crowded,
 }
 
 /// Why nothing is there to serve a request.
@@ -252,7 +255,7 @@ impl ProxyError {
             Self::Body(ReadError::Late) => StatusCode::REQUEST_TIMEOUT,
             Self::Path(_) | Self::NotUnderstood(_) | Self::Body(_) => StatusCode::BAD_REQUEST,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::NoResponse { why: Missing::Unsaid(_), .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoResponse { why: Missing::Unsaid(_) | Missing::Crowded, .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoListener { .. } | Self::NoModel { .. } | Self::NoRoute { .. } | Self::NoResponse { .. } => {
                 StatusCode::NOT_FOUND
             }
@@ -283,7 +286,7 @@ impl ProxyError {
             Self::NoModel { .. } | Self::NoRoute { .. } => "route_not_found",
             Self::NoResponse { why: Missing::Gone, .. } => "response_gone",
             Self::NoResponse { why: Missing::Unknown, .. } => "response_not_found",
-            Self::NoResponse { why: Missing::Unsaid(_), .. } => "response_unreachable",
+            Self::NoResponse { why: Missing::Unsaid(_) | Missing::Crowded, .. } => "response_unreachable",
             Self::Invalid { .. } => "invalid_route",
             Self::NoEndpoint(NoEndpoint::Route { .. } | NoEndpoint::Pool { .. }) => "pod_discovery",
             Self::NoEndpoint(NoEndpoint::Picker { .. } | NoEndpoint::NoPicker { .. }) => "endpoint_picker",
@@ -307,7 +310,7 @@ impl ProxyError {
             Self::Failed { failure: AttemptFailure::Late(_), .. } | Self::NoEndpoint(NoEndpoint::NoPicker { .. }) => {
                 None
             }
-            Self::NoResponse { why: Missing::Unsaid(_), .. }
+            Self::NoResponse { why: Missing::Unsaid(_) | Missing::Crowded, .. }
             | Self::Overloaded
             | Self::Memory(_)
             | Self::NoEndpoint(_)

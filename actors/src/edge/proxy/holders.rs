@@ -19,6 +19,7 @@ use kthena_router::routing::pool::PoolIndex;
 use kthena_router::routing::response_holders::{Mark, ResponseHolders};
 use kthena_router::scheduling::endpoint::Endpoint;
 use kthena_router_upstream::{Ask, Body, Peer};
+use tokio::sync::Semaphore;
 
 use super::backend::{Backend, Way};
 use super::body::Inbound;
@@ -28,6 +29,10 @@ use super::worker::Worker;
 
 /// How many engines are asked at once.
 const AT_ONCE: usize = 16;
+/// How many requests of a thread look for a response at once, and how many more wait until they may. Anybody can ask for ids
+/// that nobody has, and each of them is a question to all engines.
+const LOOKUPS: usize = 4;
+const LOOKUPS_WAITING: usize = 64;
 /// How long an engine may take to say whether it has a response.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -38,6 +43,12 @@ pub(super) struct Holder {
     pub pool: PoolIndex,
     /// Where it is.
     pub endpoint: SocketAddr,
+}
+
+/// The turns of one thread's requests that look for a response.
+pub(super) struct Lookups {
+    active: Semaphore,
+    all: Semaphore,
 }
 
 /// What an engine says of a response.
@@ -52,6 +63,12 @@ enum Word {
 pub(super) struct Naming {
     search: IdSearch,
     holders: Arc<ResponseHolders>,
+}
+
+impl Default for Lookups {
+    fn default() -> Self {
+        Self { active: Semaphore::new(LOOKUPS), all: Semaphore::new(LOOKUPS + LOOKUPS_WAITING) }
+    }
 }
 
 impl Naming {
@@ -124,7 +141,8 @@ async fn find_among(
         .partition(|(_, backend)| backend.is_inference() && backend.is_picked_here());
     let holder = match worker.door.serving.holders.find(id) {
         Some(mark) => noted(&engines, mark).ok_or(Missing::Gone),
-        None => seek(worker, headers.unwrap_or(&call.head.headers), id, &engines).await,
+        None if engines.is_empty() => Err(Missing::Unknown),
+        None => seek_in_turn(worker, headers.unwrap_or(&call.head.headers), id, &engines).await,
     };
     match holder {
         Ok(holder) => call.holder = Some(holder),
@@ -142,6 +160,26 @@ fn noted(engines: &[(Destination, Backend)], mark: Mark) -> Option<Holder> {
         let member = view.members.iter().find(|member| Mark::of(&member.endpoint) == mark)?;
         Some(Holder { pool: destination.pool, endpoint: member.endpoint.socket() })
     })
+}
+
+/// Waits for a turn, and asks the engines which of them has a response, if nobody has found it meanwhile.
+///
+/// # Errors
+///
+/// Returns why none is known to have it.
+async fn seek_in_turn(
+    worker: &Worker,
+    headers: &HeaderMap,
+    id: &str,
+    engines: &[(Destination, Backend)],
+) -> Result<Holder, Missing> {
+    let lookups = &worker.lookups;
+    let Ok(_place) = lookups.all.try_acquire() else { return Err(Missing::Crowded) };
+    let Ok(_turn) = lookups.active.acquire().await else { return Err(Missing::Crowded) };
+    match worker.door.serving.holders.find(id) {
+        Some(mark) => noted(engines, mark).ok_or(Missing::Gone),
+        None => seek(worker, headers, id, engines).await,
+    }
 }
 
 /// Asks the engines which of them has a response.

@@ -23,6 +23,7 @@ use tokio::sync::Semaphore;
 
 use super::admission::PortPlaces;
 use super::error::{NoEndpoint, ProxyError};
+use super::holders::Lookups;
 use super::mirrors;
 use super::rate_limit::SharedLimits;
 use super::shared_cache::SharedCache;
@@ -90,6 +91,8 @@ pub struct Worker {
     pub(super) shared_cache: Option<SharedCache>,
     /// Ways to the Redis servers in which replicas count together.
     pub(super) shared_limits: SharedLimits,
+    /// The turns of requests that look for a response.
+    pub(super) lookups: Lookups,
     /// When the worker started, in seconds since the epoch.
     pub(super) started: i64,
     scheduler: RefCell<Child<Scheduler>>,
@@ -125,6 +128,7 @@ impl Worker {
             observer,
             pickers: Channels::new(engines.connect_timeout, engines.endpoint_picker_timeout),
             shared_limits: SharedLimits::default(),
+            lookups: Lookups::default(),
             shared_cache: SharedCache::new(&serving.config.redis, &serving.upstream).ok(),
             started: i64::try_from(since_epoch.as_secs()).unwrap_or_default(),
             scheduler: RefCell::new(Child::start(Scheduler::NAME, start)),
