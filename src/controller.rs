@@ -20,6 +20,10 @@ pub const SERVICE_NAME: &str = "kthena-router";
 /// picked.
 pub const SCHEDULER_PROFILE: &str = "networking.serving.volcano.sh/scheduler-profile";
 
+/// The annotation of a Gateway that says which other origins may call its ModelRoutes: the fields of an HTTPRoute's CORS
+/// filter, as YAML or JSON.
+pub const CORS: &str = "networking.serving.volcano.sh/cors";
+
 /// The annotation of an InferencePool that says how its prefill Pods hand KV caches to its decode Pods: `http`, `lmcache`,
 /// `nixl`, `mooncake`, `sglang`, or `sidecar`.
 pub const KV_CONNECTOR: &str = "networking.serving.volcano.sh/kv-connector";

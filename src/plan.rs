@@ -166,7 +166,9 @@ impl Outline {
                     scheme: scheme(speaks_tls),
                     port: listener.port,
                 };
-                self.add(BindPlan { bind: *bind, tls: speaks_tls }, ListenerTable::new(identity, models, http));
+                let mut table = ListenerTable::new(identity, models, http);
+                table.filters.cors = gateway.cors.and_then(|cors| cors.as_ref().as_ref().ok()).cloned();
+                self.add(BindPlan { bind: *bind, tls: speaks_tls }, table);
             }
         }
     }

@@ -20,9 +20,10 @@ use crate::routing::http::route::HttpRoute;
 use crate::routing::models::route::{Route, Server};
 
 pub use digests::{
-    BOOTSTRAP_PORTS, BackendTlsPolicyFacts, Channel, ConfigMapFacts, DefinitionFacts, EndpointSliceFacts, GATEWAY_NAME,
-    GatewayClassFacts, GatewayFacts, InferenceObjectiveFacts, InferencePoolFacts, ListenerSetFacts, MANAGED_BY,
-    ModelRewriteFacts, PodFacts, ProvidedFacts, SecretFacts, ServiceFacts, ServicePort, SliceEndpoint, SlicePort,
+    BOOTSTRAP_PORTS, BackendTlsPolicyFacts, Channel, ConfigMapFacts, CorsPolicy, DefinitionFacts, EndpointSliceFacts,
+    GATEWAY_NAME, GatewayClassFacts, GatewayFacts, InferenceObjectiveFacts, InferencePoolFacts, ListenerSetFacts,
+    MANAGED_BY, ModelRewriteFacts, PodFacts, ProvidedFacts, SecretFacts, ServiceFacts, ServicePort, SliceEndpoint,
+    SlicePort,
 };
 
 mod digests;

@@ -22,10 +22,10 @@ use super::services::{self, ContainerPorts};
 use crate::addresses::AddressProvider;
 use crate::certificate::Certificate;
 use crate::conditions::{Condition, Problem, kind, reason};
-use crate::controller::Controller;
+use crate::controller::{CORS, Controller};
 use crate::kinds::gateway::{From, GatewaySpec};
 use crate::object::{Bind, BindState, Kind, ObjectKey};
-use crate::world::{GatewayFacts, ListenerSetFacts, World};
+use crate::world::{CorsPolicy, GatewayFacts, ListenerSetFacts, World};
 
 /// How conditions tell of the reference to the certificate that backends are shown.
 const CLIENT_CERTIFICATE_REASONS: Reasons =
@@ -46,6 +46,8 @@ pub struct OwnGateway<'w> {
     pub assigned: Assigned,
     /// The certificate that backends are shown.
     pub client_certificate: Option<Arc<Certificate>>,
+    /// Which other origins may call its ModelRoutes, if that is written.
+    pub cors: Option<&'w CorsPolicy>,
     own: usize,
     unaccepted: Option<Problem>,
     unresolved: Option<Problem>,
@@ -137,6 +139,7 @@ impl<'w> Reader<'w, '_> {
             sets: Vec::new(),
             assigned: Assigned::at(self.controller.bind_address, published),
             client_certificate: None,
+            cors: None,
             own: 1,
             unaccepted: None,
             unresolved: None,
@@ -170,6 +173,7 @@ impl<'w> Reader<'w, '_> {
             unaccepted: unknown_parameters(spec).or_else(|| assigned.unsupported.clone()),
             assigned,
             client_certificate,
+            cors: gateway.cors.as_ref(),
             unresolved,
             is_insecure: frontend.is_insecure(),
             service: self.load_balancer(key, &spec.gateway_class_name),
@@ -305,7 +309,13 @@ impl OwnGateway<'_> {
             Condition::warns(kind::INSECURE_FRONTEND, &problem)
         });
         let resolved = Condition::judge(kind::RESOLVED_REFS, reason::RESOLVED_REFS, unresolved);
-        [accepted, programmed, resolved].into_iter().chain(insecure).collect()
+        [accepted, programmed, resolved].into_iter().chain(insecure).chain(self.unserved()).collect()
+    }
+
+    /// Returns the condition of a Gateway that asks for something and does not get it.
+    fn unserved(&self) -> Option<Condition> {
+        let fault = self.cors?.as_ref().as_ref().err()?;
+        Condition::unserved(&[&*format!("the annotation `{CORS}` cannot be used, and lets nobody in: {fault}")])
     }
 
     /// Returns the conditions of one of the Gateway's ListenerSets.

@@ -174,7 +174,8 @@ impl<'t> Decision<'t> {
             filters: &NO_FILTERS,
             mirrors: &[],
         });
-        let steps = Steps { filters: &NO_FILTERS, timeouts: Timeouts::default(), retry: None, prefix: None, adapter };
+        let filters = &listener.filters;
+        let steps = Steps { filters, timeouts: Timeouts::default(), retry: None, prefix: None, adapter };
         Self { listener, route: Matched::Model(route), rule, steps, target: target.ok_or(Unreachable::NoEndpoints) }
     }
 

@@ -15,6 +15,7 @@ use foldhash::{HashMap, HashMapExt};
 
 use super::host_index::HostIndex;
 use super::http::entry::{Destination, HttpEntry};
+use super::http::filters::Filters;
 use super::http::redirect::Scheme;
 use super::http::table::{HttpMatch, HttpTable};
 use super::models::entry::RouteEntry;
@@ -68,6 +69,8 @@ pub struct ListenerTable {
     pub models: ModelTable,
     /// Its HTTPRoutes.
     pub http: HttpTable,
+    /// What is done with the requests of its ModelRoutes, and with their answers; HTTPRoutes have their own filters.
+    pub filters: Filters,
     /// The place of its Gateway among those of the bind.
     pub gateway_place: usize,
 }
@@ -137,6 +140,6 @@ impl ListenerTable {
     ) -> Self {
         let models = ModelTable::new(routes);
         let http = HttpTable::new(&identity.hostname, http_routes);
-        Self { identity, models, http, gateway_place: 0 }
+        Self { identity, models, http, filters: Filters::NONE, gateway_place: 0 }
     }
 }

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 
 use super::Digest;
-use crate::controller::{KV_CONNECTOR, SCHEDULER_PROFILE};
+use crate::controller::{CORS, KV_CONNECTOR, SCHEDULER_PROFILE};
 use crate::kinds::{
     BackendTlsPolicy, BackendTlsPolicySpec, Gateway, GatewayClass, GatewaySpec, HttpRoute, InferenceModelRewrite,
     InferenceModelRewriteSpec, InferenceObjective, InferenceObjectiveSpec, InferencePool, InferencePoolSpec,
@@ -15,6 +15,7 @@ use crate::kinds::{
 };
 use crate::object::ObjectKey;
 use crate::record::{Effect, Record};
+use crate::routing::http::cors::Cors;
 use crate::routing::http::route::HttpRoute as CompiledHttpRoute;
 use crate::routing::models::route::{Route, Server};
 
@@ -48,7 +49,12 @@ pub struct SpecFacts<S> {
     pub profile: Option<Arc<str>>,
     /// What its annotation says of how KV caches are handed over.
     pub kv_connector: Option<Arc<str>>,
+    /// What its annotation says of requests of other origins, or what is wrong with it.
+    pub cors: Option<CorsPolicy>,
 }
+
+/// Which other origins may make requests, or what is wrong with what was written about it.
+pub type CorsPolicy = Arc<Result<Cors, String>>;
 
 /// What is kept of a Gateway.
 pub type GatewayFacts = SpecFacts<GatewaySpec>;
@@ -71,7 +77,9 @@ pub type ModelRewriteFacts = SpecFacts<InferenceModelRewriteSpec>;
 impl<S> SpecFacts<S> {
     fn of(metadata: &ObjectMeta, status: Option<impl Serialize>, spec: S) -> Self {
         let kv_connector = annotation(metadata, KV_CONNECTOR);
-        Self { record: Record::of(metadata, status), spec: Arc::new(spec), profile: profile(metadata), kv_connector }
+        let cors = annotation(metadata, CORS).map(|text| Arc::new(Cors::parse(&text)));
+        let (record, profile) = (Record::of(metadata, status), profile(metadata));
+        Self { record, spec: Arc::new(spec), profile, kv_connector, cors }
     }
 }
 
@@ -100,6 +108,7 @@ macro_rules! spec_facts {
             fn effect(before: &Self::Stored, after: &Self::Stored) -> Effect {
                 let of_connector = effect_of_annotation(&before.kv_connector, &after.kv_connector);
                 let of_annotations = effect_of_annotation(&before.profile, &after.profile).max(of_connector);
+                let of_annotations = effect(&before.cors, &after.cors).max(of_annotations);
                 of_annotations.max(after.record.effect(&before.record))
             }
         })*

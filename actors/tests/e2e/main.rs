@@ -28,6 +28,7 @@ mod kv_events;
 mod kvcache_aware;
 mod limits;
 mod messages;
+mod model_cors;
 mod one_road;
 mod pages;
 mod pickers;

@@ -6,7 +6,7 @@
 //! Without them methods and headers are answered in the same way, because to browsers `*` does not include
 //! `Authorization`.
 
-use super::faults::Faults;
+use super::faults::{Faults, RouteFault};
 use super::predicate::METHODS;
 use super::redirect::Scheme;
 use crate::hostname::Hostname;
@@ -76,6 +76,24 @@ pub struct OriginPattern {
 }
 
 impl Cors {
+    /// Reads a policy that is written by itself, with the fields of the filter.
+    ///
+    /// # Errors
+    ///
+    /// Returns what is wrong with it; one that lets nobody in is meant otherwise.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let spec: HttpCorsFilter = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+        let mut faults = Faults::of_route();
+        let cors = Self::compile("cors", &spec, &mut faults);
+        if spec.allow_origins.is_empty() {
+            faults.unsupported("cors.allowOrigins", "must name at least one origin, or `*`");
+        }
+        match faults.found.first() {
+            None => Ok(cors),
+            Some(RouteFault { fault, .. }) => Err(format!("`{}`: {}", fault.path, fault.message)),
+        }
+    }
+
     pub(super) fn compile(path: &str, spec: &HttpCorsFilter, faults: &mut Faults) -> Self {
         let max_age = spec.max_age.map(|seconds| u32::try_from(seconds).ok().filter(|seconds| *seconds > 0));
         if max_age == Some(None) {

@@ -28,6 +28,7 @@ use super::exchange::Exchange;
 use super::headers::{self, Received};
 use super::held::Held;
 use super::holders::Holder;
+use super::response_filters::Sharing;
 use super::worker::Worker;
 use crate::edge::tls::PORT_IDENTITY;
 use crate::ops::requests::facts::Facts;
@@ -52,6 +53,8 @@ pub(super) struct Call<'w> {
     pub understood: Option<Result<Understood, NotUnderstood>>,
     /// Where the response is that it is about.
     pub holder: Option<Holder>,
+    /// What other origins learn from an answer of the router's own; an HTTPRoute has filters for that.
+    pub sharing: Option<Box<Sharing<'w>>>,
     /// What the scheduler is told of it.
     pub request_facts: Option<Arc<RequestFacts>>,
     /// What is said of it at its end.
@@ -81,6 +84,7 @@ impl<'w> Call<'w> {
             asks,
             understood: None,
             holder: None,
+            sharing: None,
             request_facts: None,
             exchange,
             held: Held::default(),
@@ -121,6 +125,7 @@ impl<'w> Call<'w> {
             return Err(ProxyError::NoListener { host: host.into_owned() });
         }
         self.listeners = listeners;
+        self.sharing = listeners.first().and_then(|listener| Sharing::of(listener, &self.head.headers));
         Ok(())
     }
 
@@ -157,7 +162,12 @@ impl<'w> Call<'w> {
         let bind = self.worker.door.bind;
         self.exchange.decides(bind, self.snapshot.generation, matches!(asked, Asked::Model(_)));
         match self.with_head(|head| self.snapshot.table.decide(bind, head, asked, self)) {
-            Ok(verdict) => Ok(verdict),
+            Ok(verdict) => {
+                if let Verdict::Serve(Decision { route: Matched::Http(_), .. }) = verdict {
+                    self.sharing = None;
+                }
+                Ok(verdict)
+            }
             Err(Refusal::NoListener) => Err(ProxyError::NoListener { host: self.host().into_owned() }),
             Err(Refusal::NoRoute { listener }) => {
                 self.exchange.set_gateway(listener);

@@ -5,6 +5,7 @@ use http::header::{
     ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, HeaderName, HeaderValue, LOCATION, ORIGIN,
 };
 use http::{Response, StatusCode};
+use kthena_router::inference::api::Call as Asks;
 use kthena_router::routing::decision::Decision;
 use kthena_router::routing::http::cors::is_preflight;
 use kthena_router::routing::http::filters::Filters;
@@ -12,6 +13,7 @@ use kthena_router::routing::http::redirect::RedirectContext;
 
 use super::backend::Way;
 use super::call::Call;
+use super::error::ProxyError;
 use super::headers::text;
 use super::reply::{Early, made};
 
@@ -22,6 +24,28 @@ pub(super) fn of_rule<'w>(call: &mut Call<'w>, decision: &Decision<'w>) -> Resul
         call.attribute_to(decision, None);
     }
     answered
+}
+
+/// Returns what a request is answered with that falls under no route: what its browser asks before a call of the
+/// ModelRoutes, where their Gateway lets other origins in, and otherwise the error.
+///
+/// Which model the call will name is not known yet. So where several Gateways share the host, all of them must say the same.
+pub(super) fn unrouted(call: &mut Call<'_>, error: ProxyError) -> Early {
+    let asked = text(&call.head.headers, ACCESS_CONTROL_REQUEST_METHOD).unwrap_or_default();
+    if call.sharing.is_none() || Asks::of(asked, call.head.uri.path()) == Asks::Unserved {
+        return error.into();
+    }
+    let mut policies = call.listeners.iter().map(|listener| &listener.filters);
+    let Some(first) = policies.next().filter(|first| policies.all(|filters| filters.cors == first.cors)) else {
+        return error.into();
+    };
+    match preflight(first, call) {
+        None => error.into(),
+        Some(answer) => {
+            call.sharing = None;
+            answer.into()
+        }
+    }
 }
 
 /// Answers a request whose backend has filters that leave nothing to it.

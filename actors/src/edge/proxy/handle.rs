@@ -35,7 +35,7 @@ async fn answer(call: &mut Call<'_>, incoming: Incoming) -> Result<Reply, Early>
     let mut body = call.receive(incoming)?;
     inference::understand_to_decide(call, &mut body).await?;
     holders::find(call, &body).await?;
-    let decision = match call.decide()? {
+    let decision = match call.decide().map_err(|error| early_answer::unrouted(call, error))? {
         Verdict::Models(listeners) => return Err(models::answer(call, listeners)),
         Verdict::Serve(decision) => decision,
     };

@@ -49,13 +49,14 @@ pub enum ReplyBody {
 impl Reply {
     /// Makes the response to a client. What is said of the request, and what it holds, end with the response.
     pub(super) fn complete(reply: Result<Self, Early>, call: Call<'_>) -> Response<ReplyBody> {
-        let Call { worker, head, mut exchange, mut held, .. } = call;
+        let Call { worker, head, sharing, mut exchange, mut held, .. } = call;
         let (status, reason) = match &reply {
             Ok(Self { answer, .. }) => (answer.upstream.head.status, "answered"),
             Err(Early::Answer(response)) => (response.status(), "answered by the router"),
             Err(Early::Error(error)) => (error.status(), error.reason()),
         };
         exchange.tell_decision(status.as_u16(), reason);
+        let sharing = sharing.filter(|_| reply.is_err());
         let mut response = match reply {
             Ok(Self { answer: Answer { upstream, lease, prefill, prompt, first }, passing, pace, upgrade }) => {
                 let passing = Passing { prompt, ..passing };
@@ -76,6 +77,9 @@ impl Reply {
             }
             Err(Early::Error(error)) => failed(&error, &mut exchange),
         };
+        if let Some(sharing) = sharing {
+            sharing.apply(response.headers_mut());
+        }
         // A client that is told so connects elsewhere, and loses nothing when the ports are closed.
         if worker.is_stopping() && head.version < Version::HTTP_2 {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

@@ -1,12 +1,32 @@
 //! Changes of an answer's headers, after its backend and before its client.
 
 use http::HeaderMap;
-use http::header::{HeaderName, HeaderValue, VARY};
+use http::header::{HeaderName, HeaderValue, ORIGIN, VARY};
 use kthena_router::routing::http::cors::{Cors, RESPONSE_HEADERS};
+use kthena_router::routing::table::ListenerTable;
 
 use super::answer::Answer;
 use super::backend::Way;
 use super::headers::Edited;
+
+/// What other origins learn from the answers that the router gives itself, where a Gateway says something about them.
+pub(super) struct Sharing<'w> {
+    cors: &'w Cors,
+    origin: Option<HeaderValue>,
+}
+
+impl<'w> Sharing<'w> {
+    /// Notes the origin of a request at a listener.
+    pub(super) fn of(listener: &'w ListenerTable, headers: &HeaderMap) -> Option<Box<Self>> {
+        let cors = listener.filters.cors.as_ref()?;
+        Some(Box::new(Self { cors, origin: headers.get(ORIGIN).cloned() }))
+    }
+
+    /// Changes the headers of such an answer.
+    pub(super) fn apply(&self, headers: &mut HeaderMap) {
+        share(headers, self.cors, self.origin.as_ref().and_then(|origin| origin.to_str().ok()));
+    }
+}
 
 /// Changes the headers of an answer as the filters of the rule and of the backend say; `origin` is the client's.
 pub(super) fn apply(answer: &mut Answer, way: &Way<'_>, origin: Option<&HeaderValue>) {
