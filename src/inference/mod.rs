@@ -14,6 +14,7 @@ pub mod kv_events;
 pub mod management;
 pub mod model_names;
 pub mod model_rewrite;
+pub mod model_watch;
 mod parameters;
 pub mod prompt;
 mod query;

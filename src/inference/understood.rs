@@ -16,6 +16,9 @@ use super::tap::Reading;
 /// The longest name of a model, in bytes: names are written to logs, labels and answers.
 pub const MAX_MODEL_NAME: usize = 256;
 
+/// The header by which a client says ahead of a large body which model it names.
+pub const MODEL_HEADER: &str = "x-model";
+
 /// What nearly every client calls the type of its body.
 const JSON: &str = "application/json";
 
@@ -41,6 +44,8 @@ enum Named {
     Form { at: Range<usize>, streams: bool },
     /// In the query.
     Query,
+    /// In a header; the body has to say the same.
+    Header,
 }
 
 /// How a call is to be read, by its API and the type of its body.
@@ -88,6 +93,15 @@ pub enum NotUnderstood {
     /// Its query names no model.
     #[error(transparent)]
     Query(#[from] QueryFault),
+    /// Its header and its body name different models.
+    #[error("the header `{MODEL_HEADER}` names the model `{header}`, and the request body another one")]
+    OtherModel {
+        /// The model that the header names.
+        header: Arc<str>,
+    },
+    /// Its body was looked through while it passed, and is no JSON object.
+    #[error("the request body is not a valid JSON object: {0}")]
+    Malformed(&'static str),
     /// The name of the model is too long.
     #[error("field `model` is longer than {MAX_MODEL_NAME} bytes")]
     LongModel,
@@ -178,12 +192,45 @@ impl Understood {
         Ok(Self { api, model: Arc::from(model), named: Named::Query })
     }
 
+    /// Takes the word of a header for a JSON body that is not read.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error for a name that is blank or too long.
+    pub fn of_header(api: Api, model: &str) -> Result<Self, NotUnderstood> {
+        if model.trim().is_empty() {
+            return Err(ParseError::BlankModel.into());
+        }
+        if model.len() > MAX_MODEL_NAME {
+            return Err(NotUnderstood::LongModel);
+        }
+        Ok(Self { api, model: Arc::from(model), named: Named::Header })
+    }
+
+    /// Checks what a header says against the body that was read.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if it names another model.
+    pub fn agrees_with(&self, header: &[u8]) -> Result<(), NotUnderstood> {
+        if header == self.model.as_bytes() {
+            return Ok(());
+        }
+        let header = String::from_utf8_lossy(header).chars().take(MAX_MODEL_NAME).collect::<String>();
+        Err(NotUnderstood::OtherModel { header: header.into() })
+    }
+
+    /// Returns whether nothing of the body was read.
+    pub fn is_unread(&self) -> bool {
+        matches!(self.named, Named::Header)
+    }
+
     /// Returns whether the client asks for a stream.
     pub fn is_streamed(&self) -> bool {
         match &self.named {
             Named::Json(request) => request.stream,
             Named::Form { streams, .. } => *streams,
-            Named::Query => false,
+            Named::Query | Named::Header => false,
         }
     }
 
@@ -193,8 +240,8 @@ impl Understood {
             Named::Json(_) if self.adds_usage() => Reading::StreamWithAddedUsage,
             Named::Json(request) if request.stream => Reading::Stream,
             Named::Json(_) if self.api.traits().answer == Answer::Json => Reading::Whole,
-            // A form says whether it asks for a stream in a part that may be still to come.
-            Named::Form { .. } => Reading::Stream,
+            // A form says whether it asks for a stream in a part that may be still to come, and a body that is not read does so, too.
+            Named::Form { .. } | Named::Header => Reading::Stream,
             Named::Json(_) | Named::Query => Reading::Unread,
         }
     }
@@ -212,7 +259,7 @@ impl Understood {
             (Named::Form { at, .. }, Some(model)) => {
                 [&body[..at.start], model.as_bytes(), &body[at.end..]].concat().into()
             }
-            (Named::Form { .. } | Named::Query, _) => body,
+            (Named::Form { .. } | Named::Query | Named::Header, _) => body,
         }
     }
 

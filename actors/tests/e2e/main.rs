@@ -21,6 +21,7 @@ mod failover;
 mod failures;
 mod flow;
 mod harness;
+mod hints;
 mod http2;
 mod http_routes;
 mod inference_pools;

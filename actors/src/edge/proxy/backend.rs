@@ -56,7 +56,10 @@ impl Way<'_> {
     /// run twice without anybody having written so.
     pub(super) fn attempts(&self, call: &Call<'_>) -> Attempts<'_> {
         let policy = self.decision.steps.retry.unwrap_or(&self.backend.policy.retry);
+        let is_unread = matches!(&call.understood, Some(Ok(understood)) if understood.is_unread());
         let repeatable = match call.asks {
+            // What passes unread is not kept, and cannot be sent again.
+            _ if is_unread => Repeatable::No,
             Asks::Inference(api) if self.backend.is_inference() && api.traits().repeatable => Repeatable::Inference,
             _ => Repeatable::of_method(call.head.method.as_str()),
         };

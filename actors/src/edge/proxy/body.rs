@@ -3,12 +3,14 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use kthena_router::inference::coding::Coding;
 use kthena_router::inference::form::Form;
+use kthena_router::inference::model_watch::ModelWatch;
 use kthena_router::inference::understood::{NotUnderstood, without_mark};
 use kthena_router_downstream::{Charge, Connection, Incoming, ReadError, Upgrade};
 use kthena_router_upstream::{Body, BodyFault, BodyStream};
@@ -16,7 +18,7 @@ use thiserror::Error;
 
 use super::decoding::decode;
 use super::error::ProxyError;
-use super::forms::Checked;
+use super::forms::{Checked, Watch};
 use super::segments::Segments;
 
 /// Bodies of up to this length are read before they are sent: whoever takes them later may then be another endpoint.
@@ -30,6 +32,8 @@ pub(super) struct Inbound {
     read: Option<Bytes>,
     /// A form that was read as far as its model.
     begun: Option<Box<Begun>>,
+    /// How a body is looked through that passes unread.
+    watched: Option<Box<ModelWatch>>,
     limit: usize,
     /// What it takes of the memory for requests.
     charge: Charge,
@@ -65,7 +69,7 @@ impl Inbound {
         if incoming.announced_length().is_some_and(|length| length > limit as u64) {
             return Err(ProxyError::BodyTooLarge { limit });
         }
-        Ok(Self { incoming, read: None, begun: None, limit, charge: connection.charge() })
+        Ok(Self { incoming, read: None, begun: None, watched: None, limit, charge: connection.charge() })
     }
 
     /// Takes out the connection of a request that asks to change the protocol, which has no body.
@@ -87,6 +91,16 @@ impl Inbound {
     /// Returns the whole body, if it was read.
     pub(super) fn whole(&self) -> Option<&Bytes> {
         self.read.as_ref()
+    }
+
+    /// Returns whether the body says that it is larger than what is read in any case.
+    pub(super) fn is_large(&self) -> bool {
+        self.read.is_none() && self.incoming.announced_length().is_some_and(|length| length > SMALL)
+    }
+
+    /// Has the body name this model, while it passes unread.
+    pub(super) fn watch(&mut self, model: Arc<str>) {
+        self.watched = Some(Box::new(ModelWatch::new(model)));
     }
 
     /// Reads a form as far as its model; what was read of one that is not understood is passed on all the same.
@@ -149,10 +163,20 @@ impl Inbound {
             return Ok((Body::Empty, self.charge));
         }
         if self.read.is_none() && !keep && length.is_none_or(|length| length > SMALL) {
-            let source = Box::pin(Passed { incoming: self.incoming, room: self.limit, limit: self.limit });
+            let rest = Passed { incoming: self.incoming, room: self.limit, limit: self.limit };
+            let source = match self.watched {
+                None => rest.boxed_local(),
+                Some(watch) => Checked { held: None, rest, watch: Some(Watch::Model(watch)) }.boxed_local(),
+            };
             return Ok((Body::Stream(BodyStream { source, length }), self.charge));
         }
-        let body = Body::Whole(self.read(&[]).await?.clone());
+        let watched = self.watched.take();
+        let body = self.read(&[]).await?.clone();
+        if let Some(mut watch) = watched {
+            watch.feed(&body)?;
+            watch.end()?;
+        }
+        let body = Body::Whole(body);
         Ok((body, self.charge))
     }
 }
@@ -163,7 +187,7 @@ impl Inbound {
         let Begun { segments, form } = begun;
         let room = self.limit - segments.length();
         let rest = Passed { incoming: self.incoming, room, limit: self.limit };
-        let source = Box::pin(Checked { held: Some(segments.join()), rest, form });
+        let source = Box::pin(Checked { held: Some(segments.join()), rest, watch: form.map(Watch::Form) });
         (Body::Stream(BodyStream { source, length }), self.charge)
     }
 }

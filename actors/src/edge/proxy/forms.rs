@@ -1,8 +1,9 @@
-//! Reads a form until it is known which model it names, and passes the rest on as it arrives.
+//! Passes bodies on as they arrive while it looks through them: a form behind the model that it names, and a JSON body whose
+//! model a header has named.
 //!
 //! Files are large, and behind the model nothing of a form is for the router, so it is not kept unless somebody is to get it
-//! again. The rest is looked through while it passes: a form that names another model further on breaks off, and no
-//! engine gets it whole.
+//! again. The rest is looked through while it passes: a body that names another model further on breaks off, and no engine
+//! gets it whole.
 
 use std::ops::Range;
 use std::pin::Pin;
@@ -12,16 +13,42 @@ use bytes::Bytes;
 use futures::Stream;
 use futures::stream::LocalBoxStream;
 use kthena_router::inference::form::Form;
+use kthena_router::inference::model_watch::ModelWatch;
+use kthena_router::inference::understood::NotUnderstood;
 use kthena_router_upstream::{Body, BodyFault, BodyStream};
 
-/// A form that is passed on while it is looked through.
+/// A form, or another body, that is passed on while it is looked through.
 pub(super) struct Checked<S> {
     /// What was read of it last: it is held back until it is known that the form may go on, or end, like this.
     pub held: Option<Bytes>,
     /// What is still to come.
     pub rest: S,
     /// How it is looked through; `None` for what is no form, or at the end.
-    pub form: Option<Box<Form>>,
+    pub watch: Option<Watch>,
+}
+
+/// How a body is looked through.
+pub(super) enum Watch {
+    /// It is a form, which names one model.
+    Form(Box<Form>),
+    /// It is JSON, and names the model that is expected.
+    Model(Box<ModelWatch>),
+}
+
+impl Watch {
+    fn feed(&mut self, piece: &[u8]) -> Result<(), NotUnderstood> {
+        match self {
+            Self::Form(form) => form.feed(piece),
+            Self::Model(watch) => watch.feed(piece),
+        }
+    }
+
+    fn end(&self) -> Result<(), NotUnderstood> {
+        match self {
+            Self::Form(form) => form.end().map_err(Into::into),
+            Self::Model(watch) => watch.end(),
+        }
+    }
 }
 
 /// A body some bytes of which are replaced.
@@ -55,14 +82,14 @@ impl<S: Stream<Item = Result<Bytes, BodyFault>> + Unpin> Stream for Checked<S> {
         loop {
             let (piece, fault) = match ready!(Pin::new(&mut this.rest).poll_next(context)) {
                 Some(Ok(piece)) => {
-                    let fault = this.form.as_mut().and_then(|form| form.feed(&piece).err());
+                    let fault = this.watch.as_mut().and_then(|watch| watch.feed(&piece).err());
                     (Some(piece), fault)
                 }
-                None => (None, this.form.take().and_then(|form| form.end().err().map(Into::into))),
+                None => (None, this.watch.take().and_then(|watch| watch.end().err())),
                 broken => return Poll::Ready(broken),
             };
             if let Some(fault) = fault {
-                (this.form, this.held) = (None, None);
+                (this.watch, this.held) = (None, None);
                 return Poll::Ready(Some(Err(BodyFault::Read(Box::new(fault)))));
             }
             let is_end = piece.is_none();

@@ -12,7 +12,9 @@ use super::outbound::Outbound;
 use super::pick::pick;
 use super::reply::{Early, Reply, ReplyBody};
 use super::worker::Worker;
-use super::{early_answer, holders, inference, mirrors, models, rate_limit, response_filters, shared_cache, turn};
+use super::{
+    early_answer, hint, holders, inference, mirrors, models, rate_limit, response_filters, shared_cache, turn,
+};
 
 /// Handles one request.
 ///
@@ -41,6 +43,7 @@ async fn answer(call: &mut Call<'_>, incoming: Incoming) -> Result<Reply, Early>
     };
     call.admit()?;
     early_answer::of_rule(call, &decision)?;
+    hint::settle(call, &decision, &mut body).await?;
     rate_limit::take(call, &decision, &body).await?;
     let way = call.find(decision)?;
     early_answer::of_backend(call, &way)?;

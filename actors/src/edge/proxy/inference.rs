@@ -19,7 +19,7 @@ use kthena_router::routing::pool::PoolPolicy;
 use kthena_router::routing::told::{Told, model_for, priority};
 use kthena_router::scheduling::objective::{is_refused, saturation};
 use kthena_router::scheduling::request::Split;
-use kthena_router_upstream::Body;
+use kthena_router_upstream::{Body, BodyStream};
 
 use super::answer::Passing;
 use super::backend::{Backend, Way};
@@ -29,7 +29,8 @@ use super::error::ProxyError;
 use super::headers::{self, Received, text};
 use super::holders::Naming;
 use super::outbound::Outbound;
-use super::{forms, holders, tokens};
+use super::turn::BYTES_OF_TOKEN;
+use super::{forms, hint, holders, tokens};
 use crate::pools::published::Pool;
 
 /// The longest time that a client is told to wait before it comes back to a saturated pool, in seconds.
@@ -42,14 +43,22 @@ pub(super) async fn understand_to_decide(call: &mut Call<'_>, body: &mut Inbound
     }
     call.admit()?;
     let mut headers = std::mem::take(&mut call.head.headers);
-    let outcome = understand(call, &mut headers, body).await;
+    let outcome = match hint::take(call, &headers, body) {
+        Ok(true) => Ok(()),
+        Ok(false) => understand(call, &mut headers, body).await,
+        Err(fault) => Err(fault),
+    };
     call.head.headers = headers;
     outcome
 }
 
 /// Reads the body of an inference call, unless that was done already. A body that cannot be understood is no error
 /// here: it may be for somebody who understands it. One that was decoded to be read stays so.
-async fn understand(call: &mut Call<'_>, headers: &mut HeaderMap, body: &mut Inbound) -> Result<(), ProxyError> {
+pub(super) async fn understand(
+    call: &mut Call<'_>,
+    headers: &mut HeaderMap,
+    body: &mut Inbound,
+) -> Result<(), ProxyError> {
     let (Asks::Inference(api), None) = (call.asks, &call.understood) else { return Ok(()) };
     call.exchange.api = Some(api);
     let shaped = shape_of(api, text(headers, CONTENT_TYPE)).and_then(|shape| Ok((shape, codings_of(headers)?)));
@@ -70,6 +79,9 @@ async fn understand(call: &mut Call<'_>, headers: &mut HeaderMap, body: &mut Inb
     };
     call.exchange.marks.body_read = Some(Instant::now());
     if let Ok(understood) = &understood {
+        if let Some(hint) = headers.get(hint::MODEL) {
+            understood.agrees_with(hint.as_bytes())?;
+        }
         call.exchange.model = Some(Arc::clone(&understood.model));
         call.exchange.stream = understood.is_streamed();
     }
@@ -148,6 +160,9 @@ pub(super) fn shape(call: &mut Call<'_>, way: &Way<'_>, outbound: &mut Outbound)
     facts.likeness = tokens::likeness(&backend.pool, &facts.prefix);
     if let Body::Whole(body) = &mut outbound.body {
         *body = understood.shape(std::mem::take(body), model);
+    }
+    if let (true, Body::Stream(BodyStream { length: Some(length), .. })) = (understood.is_unread(), &outbound.body) {
+        facts.tokens = u32::try_from(length / BYTES_OF_TOKEN).unwrap_or(u32::MAX);
     }
     facts.split = split(policy, understood.api, outbound)?;
     let facts = Arc::new(facts);

@@ -18,6 +18,7 @@ mod forms;
 mod handle;
 mod headers;
 mod held;
+mod hint;
 mod holders;
 mod inference;
 mod legs;

@@ -22,7 +22,7 @@ use crate::pools::published::Pool;
 use crate::pools::turnstile::{Dropped, Entrance, Request};
 
 /// Bytes of a body that are taken for a token where its prompt was not read.
-const BYTES_OF_TOKEN: u64 = 4;
+pub(super) const BYTES_OF_TOKEN: u64 = 4;
 
 /// Waits for the request's turn, if it has to.
 ///
