@@ -51,6 +51,10 @@ class Message:
                 values.setdefault(name.lower(), []).append(value)
         return values
 
+    def order(self) -> list[str]:
+        """Returns the names of those headers in their order, each where it occurs first: repeated ones are one list."""
+        return list(self.owned())
+
 
 @dataclass
 class Connection:
@@ -137,7 +141,7 @@ def request(seed: str, model: str) -> Message:
     pairs = (f"{_blank(rng)}{key}{_blank(rng)}:{_blank(rng)}{value}{_blank(rng)}" for key, value in fields)
     body = f"{_blank(rng)}{{{','.join(pairs)}}}{_blank(rng)}".encode()
     query = rng.choice(["", "?a=1&a=2&b=%2F+", "?", "?api-version=%C3%A9"])
-    headers = [("host", HOST), ("x-seed", seed), ("content-type", "application/json"), *_headers(rng)]
+    headers = [("host", HOST), *_kept(rng), ("x-seed", seed), ("content-type", "application/json"), *_headers(rng)]
     return Message(f"POST {rng.choice(PATHS)}{query} HTTP/1.1", headers, body)
 
 
@@ -146,7 +150,7 @@ def answer(seed: str) -> Message:
     rng = random.Random(f"answer {seed}")
     kind = rng.choice(["application/json", "audio/mpeg", "text/plain; charset=utf-8", "application/octet-stream"])
     body = rng.randbytes(rng.choice([0, 1, 100, 5000, 70_000]))
-    headers = [("content-type", kind), ("set-cookie", "a=1"), *_headers(rng), ("set-cookie", "b=2; Path=/")]
+    headers = [("content-type", kind), *_kept(rng), ("set-cookie", "a=1"), *_headers(rng), ("set-cookie", "b=2; Path=/")]
     return Message(f"HTTP/1.1 {rng.choice(STATUSES)} As-It-Is", headers, body)
 
 
@@ -170,6 +174,11 @@ def _wire(message: Message, rng: random.Random) -> bytes:
 def _headers(rng: random.Random) -> list[tuple[str, str]]:
     names = ["X-A", "x-b", "x-a", "anthropic-beta", "Retry-After", "x-ratelimit-remaining", "accept", "traceparent"]
     return [(rng.choice(names), rng.choice(["", "1", "a, b", "\xe9", "q=0.5; x"])) for _ in range(rng.randrange(6))]
+
+
+def _kept(rng: random.Random) -> list[tuple[str, str]]:
+    """Makes what many clients and servers say in front of everything else, which ends with their connection."""
+    return [("Connection", "keep-alive")] if rng.random() < 0.3 else []
 
 
 def _blank(rng: random.Random) -> str:
@@ -212,9 +221,11 @@ def faults(engine: Engine, address: tuple[str, int], model: str, count: int, roa
                 for what, old, new in (
                     ("the request's line", sent.line, seen.line),
                     ("the request's headers", sent.owned(), seen.owned()),
+                    ("the order of the request's headers", sent.order(), seen.order()),
                     ("the request's body", _renamed(sent.body, model), seen.body),
                     ("the status", given.line.split(" ")[1], got.line.split(" ")[1]),
                     ("the answer's headers", given.owned(), got.owned()),
+                    ("the order of the answer's headers", given.order(), got.order()),
                     ("the answer's body", given.body, got.body),
                 )
                 if old != new

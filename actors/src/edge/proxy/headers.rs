@@ -51,7 +51,8 @@ impl HeaderList for Edited<'_> {
 /// Takes out of a client's headers those that its connection ends with, and those that are not a client's to send.
 ///
 /// This comes before filters and the router set headers: a client must not be able to name one of theirs in its
-/// `Connection`. `Upgrade` stays, for whoever asks whether the request changes the protocol.
+/// `Connection`. `Upgrade` stays, for whoever asks whether the request changes the protocol; so does `Connection`, without what
+/// it says, since nobody passes it on: the last of the headers would take its place, and clients write it first.
 pub(super) fn purge(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
         let options = headers.get_all(CONNECTION).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
@@ -62,7 +63,7 @@ pub(super) fn purge(headers: &mut HeaderMap) {
         let named = options.map(<[u8]>::trim_ascii).filter(|option| !is_plain(option));
         let named: Vec<HeaderName> = named.filter_map(|option| HeaderName::from_bytes(option).ok()).collect();
         remove(headers, &named);
-        headers.remove(CONNECTION);
+        headers.insert(CONNECTION, HeaderValue::from_static("keep-alive"));
     }
     let reserved: Vec<_> = headers.keys().filter(|name| is_reserved(name.as_str())).cloned().collect();
     remove(headers, &reserved);
@@ -107,18 +108,18 @@ mod tests {
         for (name, value) in [
             ("connection", "keep-alive, X-Tenant , x-own"),
             ("connection", "x-forwarded-for, upgrade"),
-            ("x-own", "1"),
             ("x-kept", "1"),
             ("upgrade", "websocket"),
+            ("x-own", "1"),
             ("x-forwarded-for", "1.2.3.4"),
             ("x-prefiller-host-port", "10.0.0.1:1"),
         ] {
             headers.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_static(value));
         }
         purge(&mut headers);
-        let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
-        names.sort_unstable();
-        assert_eq!(names, ["upgrade", "x-kept"]);
+        let names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        assert_eq!(names, ["connection", "x-kept", "upgrade"], "the others keep their order");
+        assert_eq!(headers["connection"], "keep-alive");
         set_forwarded(&mut headers, Scheme::Https, "a.org", &HeaderValue::from_static("10.0.0.7"));
         assert_eq!(headers["x-forwarded-for"], "10.0.0.7");
         assert_eq!(headers["x-forwarded-proto"], "https");
