@@ -10,6 +10,7 @@ one after the other, over one connection.
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import re
 import subprocess
@@ -34,6 +35,7 @@ from processes import BenchError, free_ports, started, wait_until
 
 TARGET = HERE.parent.parent / "target"
 BODY_BYTES = 1 << 10
+AGENT_BYTES = 100_000
 TOTAL = re.compile(r"^(?:summary|totals): (\d+)", re.MULTILINE)
 SUCCEEDED = re.compile(r"status codes: (\d+) 2xx")
 
@@ -48,6 +50,9 @@ class Job:
     http2: bool = False
     tls: bool = False
     stream: bool = False
+    agent: bool = False
+    """Whether it has the size and the compressibility of what agents send."""
+    gzip: bool = False
 
 
 JOBS = (
@@ -57,6 +62,8 @@ JOBS = (
     Job("ModelRoute, 1 KB, TLS, HTTP/1.1", "router", 2000, tls=True),
     Job("ModelRoute, SSE of 200 chunks", "router", 100, stream=True),
     Job("HTTPRoute, SSE of 200 chunks", "httproute", 100, stream=True),
+    Job("ModelRoute, 100 KB of an agent", "router", 200, agent=True),
+    Job("ModelRoute, 100 KB of an agent, gzip", "router", 200, agent=True, gzip=True),
 )
 
 
@@ -137,9 +144,10 @@ def count(job: Job, contender: Contender, pid: int, directory: Path) -> int:
     body = {"model": target.model, "max_tokens": 6, "messages": [message]}
     if job.stream:
         body |= {"stream": True, "max_tokens": 200}
-    message["content"] = "x" * (BODY_BYTES - len(json.dumps(body)))
+    message["content"] = prose() if job.agent else "x" * (BODY_BYTES - len(json.dumps(body)))
+    written = json.dumps(body).encode()
     data = directory / "body.json"
-    data.write_text(json.dumps(body))
+    data.write_bytes(gzip.compress(written) if job.gzip else written)
     scheme = "https" if job.tls else "http"
     url = f"{scheme}://{ADDRESSES[0]}:{target.port}/v1/chat/completions"
     load = partial(send, job, url, data)
@@ -154,12 +162,19 @@ def count(job: Job, contender: Contender, pid: int, directory: Path) -> int:
     return int(totals[-1]) // job.requests
 
 
+def prose() -> str:
+    """Returns a text such as agents send, which compresses as theirs do: this project's documentation."""
+    pages = sorted((HERE.parent.parent / "docs").glob("*.md"))
+    return "".join(page.read_text() for page in pages)[:AGENT_BYTES]
+
+
 def send(job: Job, url: str, data: Path, requests: int) -> None:
     """Sends requests one after the other; each must be answered with 200."""
     command = [
         *("h2load", "--clients", "1", "--requests", str(requests)),
         *("--max-concurrent-streams", "1", "--data", str(data)),
         *("--header", "content-type: application/json"),
+        *(["--header", "content-encoding: gzip"] if job.gzip else []),
         *([] if job.http2 else ["--h1"]),
         url,
     ]
