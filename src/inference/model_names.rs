@@ -74,6 +74,18 @@ mod tests {
     }
 
     #[test]
+    fn a_character_that_arrives_byte_by_byte_stays_whole() {
+        let answer = "data: {\"model\":\"org/模型\",\"text\":\"模型 😀\"}\n\n";
+        for size in 1..answer.len() {
+            let mut names = ModelNames::new("org/模型", "公開");
+            let pieces = answer.as_bytes().chunks(size);
+            let mut all: Vec<u8> = pieces.flat_map(|piece| names.feed(Bytes::copy_from_slice(piece))).collect();
+            all.extend(names.finish());
+            assert_eq!(String::from_utf8(all).unwrap(), answer.replacen("org/模型", "公開", 1), "pieces of {size}");
+        }
+    }
+
+    #[test]
     fn a_value_without_end_is_not_kept_for_ever() {
         let endless = [b"{\"model\":\"".as_slice(), &[b'a'; 2 * MAX_HELD]].concat();
         let mut names = ModelNames::new("a", "b");

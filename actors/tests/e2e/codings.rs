@@ -153,6 +153,26 @@ async fn a_body_that_is_not_what_its_coding_says_is_refused_in_words() {
     assert_eq!(send(&harness, &sized(PATH, "gzip", &zipped)).await.status, 200, "who comes later is served");
 }
 
+/// Codex sends its requests so.
+#[actix_web::test]
+async fn a_response_is_asked_for_in_zstd_and_its_usage_is_counted() {
+    const COMPLETED: &str = concat!(
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n",
+        "1b\r\nevent: response.completed\nd\r\n",
+        "40\r\nata: {\"response\":{\"usage\":{\"input_tokens\":36,\"output_tokens\":87}\r\n",
+        "4\r\n}}\n\n\r\n0\r\n\r\n"
+    );
+    let (harness, engine) = behind_script(&[Reply::Keep(COMPLETED)]).await;
+    let text = format!(r#"{{"model":"public","stream":true,"input":"{}"}}"#, "some input ".repeat(3_000_000 / 11));
+    let answer = send(&harness, &sized("/v1/responses", "zstd", &zstd(&text).await)).await;
+    assert!(answer.status == 200 && answer.text().ends_with("}}\n\n"), "{}", answer.text());
+    let seen = engine.received().pop().unwrap();
+    assert!(seen.body == text.replace("\"public\"", "\"m\"").as_bytes(), "no option is added");
+    let counted = async |kind: &str| harness.metric("kthena_router_tokens_total", &[kind]).await;
+    let all = async || [counted("\"input\"").await, counted("\"output\"").await] == [36.0, 87.0];
+    harness.until("the tokens are counted", all).await;
+}
+
 #[actix_web::test]
 async fn what_is_decoded_counts_in_the_budget_of_bytes() {
     let (harness, engine) = behind(EngineConfig::new("m"), &["--max-buffered-bytes=2000000"]).await;

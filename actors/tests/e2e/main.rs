@@ -19,6 +19,7 @@ mod edge;
 mod explanations;
 mod failover;
 mod failures;
+mod field_cases;
 mod flow;
 mod harness;
 mod hints;
