@@ -31,6 +31,8 @@ ADDRESSES = ["127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"]
 SERVED_MODEL = "bench-served"
 STREAM_TOKENS = 200
 POOL_JOBS = ("1k",)
+CONNECTORS = ("nixl", "sglang")
+"""Those of the engines that work on requests in pairs."""
 TOKEN_PACE = "10ms"
 TOKEN_COUNTS = re.compile(
     r"^vllm:(?:time_to_first_token|inter_token_latency)_seconds_count\{.*\} (\d+)$",
@@ -84,6 +86,24 @@ class Bench:
     contenders: list[Contender]
 
 
+@dataclass(frozen=True)
+class Pairs:
+    """Engines that work on requests in pairs: two compute prompts, two answer."""
+
+    options: list[str]
+    """What the router is told besides its manifests."""
+
+    def contenders(self, router: Contender) -> list[Contender]:
+        """Returns the router as it is asked for models with two legs, one for each connector."""
+        targets = {
+            name: Target(router.whole.port, f"pairs-{name}") for name in CONNECTORS
+        }
+        return [
+            Contender(name, router.pid, target, target, target, POOL_JOBS)
+            for name, target in targets.items()
+        ]
+
+
 @contextmanager
 def running(
     router: Path, picker: Path, proxy_core: int, load_core: int, directory: Path
@@ -98,17 +118,17 @@ def running(
             command = engine_command(router, port, pace)
             process = stack.enter_context(started(name, load_core, command, directory))
             wait_until(name, process, partial(all_accept, port))
+        pairs = start_pairs(stack, router, load_core, directory)
+        picker_port = start_picker(stack, picker, engines, load_core, directory)
+        routers = start_router(
+            *(stack, router, engines, picker_port, proxy_core, directory),
+            options=pairs.options,
+        )
         contenders = [
             direct(engines),
             start_nginx(stack, engines, proxy_core, directory),
-            *start_router(
-                stack,
-                router,
-                engines,
-                start_picker(stack, picker, engines, load_core, directory),
-                proxy_core,
-                directory,
-            ),
+            *routers,
+            *pairs.contenders(routers[0]),
         ]
         for contender in contenders:
             probe(contender)
@@ -120,11 +140,13 @@ def all_accept(port: int) -> bool:
     return all(accepts(address, port) for address in ADDRESSES)
 
 
-def engine_command(router: Path, port: int, pace: str) -> list[str]:
-    """Returns the command of one process that serves as four engines."""
-    addresses = [option for address in ADDRESSES for option in ("--address", address)]
+def engine_command(
+    router: Path, port: int, pace: str, addresses: Sequence[str] = ADDRESSES
+) -> list[str]:
+    """Returns the command of one process that serves as an engine at each address."""
+    places = [option for address in addresses for option in ("--address", address)]
     return [
-        *(str(router), "engine", *addresses, "--port", str(port)),
+        *(str(router), "engine", *places, "--port", str(port)),
         *("--model", SERVED_MODEL, "--workers", "1"),
         *("--output-tokens", str(STREAM_TOKENS), "--time-per-output-token", pace),
     ]
@@ -183,6 +205,39 @@ def start_picker(
     return port
 
 
+def start_pairs(stack: ExitStack, router: Path, core: int, directory: Path) -> Pairs:
+    """Starts engines that work in pairs, and writes manifests for them."""
+    *ports, bootstrap_port = free_ports(ADDRESSES, len(CONNECTORS) + 1)
+    for connector, port in zip(CONNECTORS, ports, strict=True):
+        for role, addresses in (
+            ("prefill", ADDRESSES[:2]),
+            ("decode", ADDRESSES[2:]),
+        ):
+            name = f"{connector}-{role}"
+            command = [
+                *engine_command(router, port, "0s", addresses),
+                *("--kv-connector", connector, "--kv-role", role),
+            ]
+            if (connector, role) == ("sglang", "prefill"):
+                command += ["--kv-bootstrap-port", str(bootstrap_port)]
+            process = stack.enter_context(started(name, core, command, directory))
+            wait_until(name, process, partial(accepts, addresses[-1], port))
+    manifests = directory / "manifests"
+    manifests.mkdir(exist_ok=True)
+    fill(
+        "pairs.yaml.template",
+        manifests / "pairs.yaml",
+        served_model=SERVED_MODEL,
+        bootstrap_port=str(bootstrap_port),
+        **{f"{name}_port": str(port) for name, port in zip(CONNECTORS, ports)},
+    )
+    # Prompts of 1 KB would stay where they are answered.
+    remote = {"name": "remote-prefill", "args": {"always": 1}}
+    scheduler = directory / "scheduler.yaml"
+    scheduler.write_text(json.dumps({"scheduler": {"pluginConfig": [remote]}}))
+    return Pairs(["--scheduler-config", str(scheduler)])
+
+
 def start_router(
     stack: ExitStack,
     router: Path,
@@ -205,7 +260,7 @@ def start_router(
     port, http_port, paced_http_port, pool_port, picked_port = ports[:5]
     metrics_port, debug_port = ports[5:]
     manifests = directory / "manifests"
-    manifests.mkdir()
+    manifests.mkdir(exist_ok=True)
     fill(
         "manifests.yaml.template",
         manifests / "bench.yaml",

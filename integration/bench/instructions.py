@@ -29,6 +29,7 @@ from contenders import (
     Engines,
     all_accept,
     engine_command,
+    start_pairs,
     start_router,
 )
 from processes import BenchError, free_ports, started, wait_until
@@ -64,6 +65,8 @@ JOBS = (
     Job("HTTPRoute, SSE of 200 chunks", "httproute", 100, stream=True),
     Job("ModelRoute, 100 KB of an agent", "router", 200, agent=True),
     Job("ModelRoute, 100 KB of an agent, gzip", "router", 200, agent=True, gzip=True),
+    Job("ModelRoute, 1 KB, two legs, NIXL", "nixl", 1000),
+    Job("ModelRoute, 1 KB, two legs, SGLang", "sglang", 1000),
 )
 
 
@@ -114,12 +117,14 @@ def running(
             *("valgrind", "--tool=callgrind", "--log-file=/dev/null"),
             f"--callgrind-out-file={directory}/callgrind.out",
         )
-        options = ["--metrics-scrape-interval", "1h"]
+        pairs = start_pairs(stack, router, 1, directory)
+        options = [*pairs.options, "--metrics-scrape-interval", "1h"]
         if tls:
             options += certificate(directory)
         contenders = start_router(
             stack, router, engines, engines.port, 0, directory, under, options
         )
+        contenders += pairs.contenders(contenders[0])
         pid = contenders[0].pid
         assert pid is not None
         yield {one.name: one for one in contenders}, pid, directory

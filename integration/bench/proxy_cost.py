@@ -27,7 +27,7 @@ from types import FrameType
 from contenders import HERE, Bench, Contender, running
 from load import JOBS, Job, Sample, measure
 from processes import BenchError, core_busy, resident_megabytes
-from report import Samples, cost_table, latency_table, noise, pool_table
+from report import Samples, cost_table, latency_table, noise, pair_table, pool_table
 
 TARGET = HERE.parent.parent / "target"
 DEFAULT_ROUTER = TARGET / "dist" / "kthena-router"
@@ -209,12 +209,10 @@ def show(bench: Bench, options: argparse.Namespace, samples: Samples) -> None:
     print(f"{processor()}; Linux {platform.release()}; {nginx_version()}.")
     print(f"Rounds that count: {options.rounds - 1}; runs of {options.seconds} s.\n")
     print("\n".join(cost_table(options.jobs, samples)))
-    pools = pool_table(options.jobs, samples)
-    if pools:
-        print("\n" + "\n".join(pools))
-    latencies = latency_table(options.jobs, samples)
-    if latencies:
-        print("\n" + "\n".join(latencies))
+    for further in (pool_table, pair_table, latency_table):
+        lines = further(options.jobs, samples)
+        if lines:
+            print("\n" + "\n".join(lines))
     sizes = []
     for contender in bench.contenders:
         if contender.pid is not None:

@@ -54,6 +54,25 @@ def pool_table(jobs: list[Job], samples: Samples) -> list[str]:
     return lines if measured else []
 
 
+def pair_table(jobs: list[Job], samples: Samples) -> list[str]:
+    """Returns what a second leg costs."""
+    lines = [
+        "| job | one leg µs | two, NIXL µs | two, SGLang µs"
+        + " | NIXL / one leg (rounds) | SGLang / one leg (rounds) |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    measured = [job for job in jobs if (job.name, "nixl") in samples]
+    for job in measured:
+        one, nixl, sglang = (
+            samples[job.name, name] for name in ("router", "nixl", "sglang")
+        )
+        costs = (micros(middle(runs, cost_of)) for runs in (one, nixl, sglang))
+        ratios = (ratio(runs, one) for runs in (nixl, sglang))
+        cells = [f"{job.title}, per {job.unit}", *costs, *ratios]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines if measured else []
+
+
 def latency_table(jobs: list[Job], samples: Samples) -> list[str]:
     """Returns how long whole answers take on one connection."""
     lines = [
@@ -82,9 +101,7 @@ def noise(samples: Samples) -> str:
 
 def ratio(ours: list[Sample], theirs: list[Sample]) -> str:
     """Returns the ratio of the medians, and the range of the rounds' ratios."""
-    rounds = [
-        one.cost / other.cost for one, other in zip(ours, theirs, strict=True)
-    ]
+    rounds = [one.cost / other.cost for one, other in zip(ours, theirs, strict=True)]
     whole = middle(ours, cost_of) / middle(theirs, cost_of)
     return f"{whole:.2f} ({min(rounds):.2f} to {max(rounds):.2f})"
 
