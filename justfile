@@ -119,3 +119,8 @@ bench-idle:
 bench-rivals *OPTIONS:
     cargo build --release --package kthena-router-actors --package kthena-router-proving-ground
     python3 integration/bench/rivals.py {{OPTIONS}}
+
+# Prefill and decode on different engines, by HTTP: the router's pairs and those of rivals.
+bench-pairs *OPTIONS:
+    cargo build --release --package kthena-router-actors --package kthena-router-proving-ground
+    python3 integration/bench/pairs.py {{OPTIONS}}

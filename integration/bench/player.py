@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 MODEL = "fleet"
@@ -55,6 +56,8 @@ class Workload:
     clients: int | None
     """So many take one session after the other; else each has its time."""
     sessions: list[tuple[float, list[Turn]]]
+    roles: list[str]
+    """What each engine works on; empty where all do everything."""
 
 
 @dataclass
@@ -64,6 +67,8 @@ class Played:
     waits: list[float]
     """Until the first bytes of an answer."""
     latencies: list[float]
+    paces: list[float]
+    """From one token of an answer to the next, on average."""
     failed: int = 0
     fault: str = ""
     """Why the last one failed."""
@@ -72,6 +77,7 @@ class Played:
     """The part of a core that the player used."""
 
 
+@lru_cache(maxsize=2)
 def workload_of(ground: Path, name: str, seed: int, scale: float) -> Workload:
     """Has the proving ground write a workload, and reads it."""
     options = [
@@ -100,7 +106,9 @@ def workload_of(ground: Path, name: str, seed: int, scale: float) -> Workload:
             for turn in session["turns"]
         ]
         sessions.append((session["at"] or 0.0, turns))
-    return Workload(head["workload"], head["engines"], head["clients"], sessions)
+    return Workload(
+        head["workload"], head["engines"], head["clients"], sessions, head["roles"]
+    )
 
 
 def play(workload: Workload, port: int, speed: float) -> Played:
@@ -116,7 +124,7 @@ class Player:
         self.workload = workload
         self.port = port
         self.speed = speed
-        self.played = Played([], [])
+        self.played = Played([], [], [])
         self.idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     async def run(self) -> Played:
@@ -154,8 +162,12 @@ class Player:
             try:
                 begun = time.monotonic()
                 first = await asyncio.wait_for(self.ask(body), TIMEOUT)
+                ended = time.monotonic()
                 self.played.waits.append((first - begun) * self.speed)
-                self.played.latencies.append((time.monotonic() - begun) * self.speed)
+                self.played.latencies.append((ended - begun) * self.speed)
+                if turn.output > 1:
+                    pace = (ended - first) * self.speed / (turn.output - 1)
+                    self.played.paces.append(pace)
             except (OSError, EOFError, ValueError, TimeoutError) as error:
                 self.played.failed += 1
                 self.played.fault = repr(error)

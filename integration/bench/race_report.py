@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 OURS = "default"
 
@@ -40,15 +42,15 @@ Middle = dict[str, dict[str, dict[str, float]]]
 """Medians of all seeds, by workload, contender and figure."""
 
 
-def middle(runs: list[Run]) -> Middle:
+def middle(runs: Sequence[Any], figures: Iterable[str]) -> Middle:
     """Returns the medians of all seeds."""
-    found: dict[str, dict[str, list[Run]]] = {}
+    found: dict[str, dict[str, list[Any]]] = {}
     for run in runs:
         found.setdefault(run.workload, {}).setdefault(run.contender, []).append(run)
     return {
         workload: {
             contender: {
-                name: median(getattr(run, name) for run in seeds) for name in FIGURES
+                name: median(getattr(run, name) for run in seeds) for name in figures
             }
             for contender, seeds in contenders.items()
         }
@@ -62,7 +64,7 @@ def table(runs: list[Run]) -> list[str]:
         "| workload | router | TTFT p50 | p90 | latency | req/s | hits % |",
         "|---|---|--:|--:|--:|--:|--:|",
     ]
-    for workload, contenders in middle(runs).items():
+    for workload, contenders in middle(runs, FIGURES).items():
         for number, (name, of) in enumerate(contenders.items()):
             shown = f"**{name}**" if name == OURS else name
             lines.append(
@@ -110,7 +112,7 @@ def plot(runs: list[Run], path: Path) -> None:
     """Draws throughput and TTFT of all, relative to the default's."""
     from matplotlib import pyplot
 
-    figures = middle(runs)
+    figures = middle(runs, FIGURES)
     names = list(dict.fromkeys(run.contender for run in runs))
     panels = (
         ("throughput", "requests a second"),

@@ -24,6 +24,8 @@ use crate::workloads::{Arrival, Workload};
 use gate::{Arrived, Gate};
 use legs::Prefill;
 
+pub use legs::TRANSFER;
+
 mod gate;
 mod legs;
 pub mod outage;

@@ -6,6 +6,7 @@
 use std::io::Write;
 
 use anyhow::Result;
+use kthena_router::scheduling::endpoint::Role;
 use serde::Serialize;
 
 use crate::engine::BLOCK;
@@ -24,6 +25,8 @@ const WORD: usize = 8;
 struct Head<'w> {
     workload: &'w str,
     engines: usize,
+    /// What each engine works on, where some compute prompts for others.
+    roles: &'w [Role],
     sessions: usize,
     /// How many clients take one session after the other; without them, sessions begin at their times.
     clients: Option<usize>,
@@ -57,7 +60,7 @@ pub fn write(workload: &Workload, out: &mut impl Write) -> Result<()> {
         Arrival::Closed(clients) => (None, Some(*clients)),
     };
     let (engines, sessions) = (workload.fleet.len(), workload.sessions.len());
-    line(out, &Head { workload: workload.name, engines, sessions, clients })?;
+    line(out, &Head { workload: workload.name, engines, roles: &workload.roles, sessions, clients })?;
     for (place, turns) in workload.sessions.iter().enumerate() {
         let at = times.map(|times| times[place]);
         line(out, &Session { at, turns: turns.iter().map(Request::of).collect() })?;
@@ -121,6 +124,7 @@ mod tests {
             let lines = lines.collect::<Result<Vec<_>, _>>()?;
             assert_eq!(lines.len(), 1 + workload.sessions.len(), "{}", workload.name);
             assert_eq!(lines[0]["engines"], workload.fleet.len());
+            assert_eq!(lines[0]["roles"].as_array().map(Vec::len), Some(workload.roles.len()));
             assert_eq!(lines[1]["turns"].as_array().map(Vec::len), Some(workload.sessions[0].len()));
         }
         Ok(())

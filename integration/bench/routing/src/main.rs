@@ -1,6 +1,7 @@
 //! Runs every workload with every policy, and prints a table; or lends its workloads and engines to a run over HTTP.
 
 use std::io::{BufWriter, Write, stdout};
+use std::iter;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -8,9 +9,11 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use futures::future::try_join_all;
+use kthena_router::scheduling::endpoint::Role;
 use kthena_router_proving_ground::fleet::run;
 use kthena_router_proving_ground::policies::{ALL, Rival};
 use kthena_router_proving_ground::report::{Figures, HEAD};
+use kthena_router_proving_ground::served::{Fleet, Protocol};
 use kthena_router_proving_ground::workloads::{Maker, Workload};
 use kthena_router_proving_ground::{governed, jobs, served, trace};
 
@@ -63,6 +66,9 @@ enum Command {
         /// How much faster than real ones the engines are.
         #[arg(long, default_value_t = 1.0)]
         speed: f64,
+        /// How engines with roles hand prompts over to each other.
+        #[arg(long, value_enum, default_value_t)]
+        protocol: Protocol,
     },
 }
 
@@ -77,7 +83,9 @@ fn main() -> Result<()> {
         Some(Command::Govern { seconds }) => Ok(write!(stdout(), "{}", governed::report(options.seed, *seconds))?),
         Some(Command::Knee) => Ok(write!(stdout(), "{}", governed::knee(options.seed, options.scale))?),
         Some(Command::Jobs) => jobs::write(first(&workloads)?, &mut BufWriter::new(stdout().lock())),
-        Some(Command::Serve { addresses, port, speed }) => serve(first(&workloads)?, addresses, *port, *speed),
+        Some(Command::Serve { addresses, port, speed, protocol }) => {
+            serve(first(&workloads)?, &Fleet::new(*speed, *protocol), addresses, *port)
+        }
     }
 }
 
@@ -85,10 +93,11 @@ fn first(workloads: &[Workload]) -> Result<&Workload> {
     workloads.first().context("no workload has a name that begins so")
 }
 
-fn serve(workload: &Workload, addresses: &[IpAddr], port: u16, speed: f64) -> Result<()> {
-    let engines = workload.fleet.iter().zip(addresses);
+fn serve(workload: &Workload, fleet: &Fleet, addresses: &[IpAddr], port: u16) -> Result<()> {
+    let roles = workload.roles.iter().copied().chain(iter::repeat(Role::Whole));
+    let engines = workload.fleet.iter().copied().zip(roles).zip(addresses);
     actix_web::rt::System::new().block_on(async {
-        let servers = engines.map(|(spec, address)| served::serve(*spec, speed, SocketAddr::new(*address, port)));
+        let servers = engines.map(|(engine, address)| served::serve(engine, fleet, SocketAddr::new(*address, port)));
         try_join_all(servers.collect::<Result<Vec<_>>>()?).await?;
         Ok(())
     })

@@ -4,37 +4,53 @@
 //! been in time, so that a busy machine delays answers and does not make the engine slower. How late it was is shown.
 //!
 //! An answer is two events, its first token and the rest: what is between them costs routers time and decides nothing.
+//!
+//! Engines with roles hand computed prompts over to each other ([`Transfers`]), as vLLM's `NixlConnector` or SGLang does.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::dev::Server;
 use actix_web::rt;
-use actix_web::web::{self, Bytes, Data, PayloadConfig};
+use actix_web::web::{self, Data, PayloadConfig};
 use actix_web::{App, HttpResponse, HttpServer};
 use anyhow::{Context, Result};
-use futures::stream;
-use serde::Deserialize;
+use kthena_router::scheduling::endpoint::Role;
 use tokio::sync::{Notify, mpsc};
 
-use crate::engine::{BLOCK, Engine, Event, Prompt, Spec, answer};
-use crate::fleet::prompt;
-use crate::jobs::{TOKEN_BYTES, blocks, text};
+use crate::engine::{BLOCK, Engine, Event, Prompt, Spec};
+use transfers::Transfers;
+
+mod chat;
+mod transfers;
+
+pub use transfers::Protocol;
 
 /// The largest body of a request, in bytes.
 const MAX_BODY: usize = 16 << 20;
 /// The name of the model.
 pub const MODEL: &str = "fleet";
 
+/// The engines of a fleet that can hand prompts over to each other, and how they do.
+#[derive(Clone)]
+pub struct Fleet {
+    /// How much faster than ours their clock runs.
+    speed: f64,
+    protocol: Protocol,
+    transfers: Arc<Transfers>,
+}
+
 /// An engine with its clock.
 struct Served {
     spec: Spec,
-    /// How much faster than ours its clock runs.
-    speed: f64,
+    role: Role,
+    fleet: Fleet,
+    /// What others know it by.
+    name: String,
     state: RefCell<State>,
     /// A step has begun.
     begun: Notify,
@@ -52,6 +68,10 @@ struct State {
 
 struct Asked {
     told: mpsc::UnboundedSender<Event>,
+    /// What another engine asks for the computed prompt by.
+    transfer: Option<String>,
+    /// Whether the prompt came from another engine, which has counted its tokens.
+    is_given: bool,
     at: Instant,
     prompt_tokens: u32,
     first: Option<Instant>,
@@ -68,46 +88,38 @@ struct Figures {
     late: (f64, u64),
 }
 
-/// What is read of a request.
-#[derive(Deserialize)]
-struct Call {
-    messages: Vec<Message>,
-    /// By both of its names, of which some routers make the newer one.
-    #[serde(alias = "max_completion_tokens")]
-    max_tokens: u32,
-    #[serde(default)]
-    stream: bool,
-    /// An answer that can be had again: the next turn begins with it, and the engine keeps it.
-    seed: Option<u64>,
-}
-
-#[derive(Deserialize)]
-struct Message {
-    content: String,
-}
-
-/// Starts an engine at an address.
+/// Starts an engine of a fleet at an address.
 ///
 /// # Errors
 /// An address that cannot be bound.
-pub fn serve(spec: Spec, speed: f64, address: SocketAddr) -> Result<Server> {
+pub fn serve((spec, role): (Spec, Role), fleet: &Fleet, address: SocketAddr) -> Result<Server> {
+    let fleet = fleet.clone();
     let app = move || {
-        let served = Rc::new(Served::new(spec, speed));
+        let served = Rc::new(Served::new((spec, role), fleet.clone(), address.to_string()));
         rt::spawn(Rc::clone(&served).run());
+        let foreign = fleet.protocol.foreign_path();
         App::new()
             .app_data(Data::new(served))
             .app_data(PayloadConfig::new(MAX_BODY))
-            .route("/v1/chat/completions", web::post().to(complete))
+            .route("/v1/chat/completions", web::post().to(chat::complete))
             .route("/metrics", web::get().to(metrics))
             .route("/v1/models", web::get().to(models))
+            .route(foreign, web::to(HttpResponse::NotFound))
             .default_service(web::to(|| async { HttpResponse::Ok().json(serde_json::json!({})) }))
     };
     let server = HttpServer::new(app).workers(1).tcp_nodelay(true).backlog(4096);
     Ok(server.bind(address).with_context(|| format!("cannot serve at {address}"))?.run())
 }
 
+impl Fleet {
+    /// Makes a fleet whose clock runs so much faster than ours.
+    pub fn new(speed: f64, protocol: Protocol) -> Self {
+        Self { speed, protocol, transfers: Arc::default() }
+    }
+}
+
 impl Served {
-    fn new(spec: Spec, speed: f64) -> Self {
+    fn new((spec, role): (Spec, Role), fleet: Fleet, name: String) -> Self {
         let state = State {
             engine: Engine::new(spec),
             due: None,
@@ -115,26 +127,25 @@ impl Served {
             requests: 0,
             figures: Figures::default(),
         };
-        Self { spec, speed, state: RefCell::new(state), begun: Notify::new() }
+        Self { spec, role, fleet, name, state: RefCell::new(state), begun: Notify::new() }
     }
 
     fn after(&self, seconds: f64) -> Duration {
-        Duration::from_secs_f64(seconds / self.speed)
+        Duration::from_secs_f64(seconds / self.fleet.speed)
     }
 
-    /// Takes a request, and returns who tells of it.
-    fn accept(&self, prompt: Prompt) -> mpsc::UnboundedReceiver<Event> {
-        let (told, telling) = mpsc::unbounded_channel();
+    /// Takes a request, and tells what comes of it. Another engine is given the computed prompt by the name of a transfer.
+    fn accept(&self, prompt: Prompt, transfer: Option<String>, told: mpsc::UnboundedSender<Event>) {
         let mut state = self.state.borrow_mut();
         let (id, now) = (state.requests, Instant::now());
         state.requests += 1;
-        let asked = Asked { told, at: now, prompt_tokens: prompt.tokens, first: None, output: prompt.output };
+        let (prompt_tokens, is_given, output) = (prompt.tokens, prompt.given > 0, prompt.output);
+        let asked = Asked { told, transfer, is_given, at: now, prompt_tokens, first: None, output };
         state.asked.insert(id, asked);
         if let Some(step) = state.engine.accept(id, prompt) {
             state.due = Some(now + self.after(step));
             self.begun.notify_one();
         }
-        telling
     }
 
     /// Ends steps when their time is over.
@@ -157,14 +168,14 @@ impl Served {
             let mut events = Vec::new();
             state.due = state.engine.end(&mut events).map(|step| due + self.after(step));
             for event in events {
-                state.tell(event, due);
+                state.tell(event, due, &self.fleet.transfers);
             }
         }
     }
 }
 
 impl State {
-    fn tell(&mut self, event: Event, now: Instant) {
+    fn tell(&mut self, event: Event, now: Instant, transfers: &Transfers) {
         let (Event::First(id, _) | Event::Last(id)) = event;
         let Some(asked) = self.asked.get_mut(&id) else { return };
         let figures = &mut self.figures;
@@ -172,10 +183,15 @@ impl State {
             asked.first = Some(now);
             figures.first_token.0 += now.saturating_duration_since(asked.at).as_secs_f64();
             figures.first_token.1 += 1;
-            figures.asked_tokens += u64::from(asked.prompt_tokens);
-            figures.cached_tokens += u64::from(cached);
+            if !asked.is_given {
+                figures.asked_tokens += u64::from(asked.prompt_tokens);
+                figures.cached_tokens += u64::from(cached);
+            }
         }
         let is_last = matches!(event, Event::Last(_));
+        if is_last && let Some(transfer) = asked.transfer.take() {
+            transfers.offer(transfer);
+        }
         // A client that has left is told nothing.
         drop(asked.told.send(event));
         if is_last && let Some(asked) = self.asked.remove(&id) {
@@ -186,49 +202,9 @@ impl State {
     }
 }
 
-/// Answers a streamed chat completion.
-async fn complete(served: Data<Rc<Served>>, body: Bytes) -> HttpResponse {
-    let refuse = |message: String| HttpResponse::BadRequest().json(serde_json::json!({"error": {"message": message}}));
-    let call: Call = match serde_json::from_slice(&body) {
-        Ok(call) => call,
-        Err(error) => return refuse(format!("the body cannot be read: {error}")),
-    };
-    if !call.stream {
-        return refuse("only streamed answers are simulated".to_owned());
-    }
-    let words: String = call.messages.into_iter().map(|message| message.content).collect();
-    let Some(blocks) = blocks(&words) else { return refuse("the prompt is not made of blocks".to_owned()) };
-    let tokens = u32::try_from(words.len() / TOKEN_BYTES).unwrap_or(u32::MAX);
-    let rest = tokens - u32::try_from(blocks.len()).unwrap_or(u32::MAX) * BLOCK;
-    let answer = call.seed.map_or_else(Vec::new, |_| answer(blocks.last().copied(), call.max_tokens));
-    let words = text(&answer);
-    let telling = served.accept(prompt(blocks, rest, call.max_tokens, answer));
-    let events = stream::unfold((telling, words), move |(mut telling, words)| async move {
-        let event = telling.recv().await?;
-        let chunk = match event {
-            Event::First(_, _) => chunk("", None),
-            Event::Last(_) => {
-                let usage = serde_json::json!({"prompt_tokens": tokens, "completion_tokens": call.max_tokens, "total_tokens": tokens + call.max_tokens});
-                chunk(&words, Some(&usage)) + "data: [DONE]\n\n"
-            }
-        };
-        Some((Ok::<_, Infallible>(Bytes::from(chunk)), (telling, words)))
-    });
-    HttpResponse::Ok().content_type("text/event-stream").streaming(events)
-}
-
-fn chunk(content: &str, usage: Option<&serde_json::Value>) -> String {
-    let finish = usage.map(|_| "stop");
-    let delta = serde_json::json!({"role": "assistant", "content": content});
-    let choice = serde_json::json!({"index": 0, "delta": delta, "finish_reason": finish});
-    let body = serde_json::json!({
-        "id": "chatcmpl-0", "object": "chat.completion.chunk", "created": 0, "model": MODEL, "choices": [choice], "usage": usage,
-    });
-    format!("data: {body}\n\n")
-}
-
-async fn models() -> HttpResponse {
-    HttpResponse::Ok().json(serde_json::json!({"object": "list", "data": [{"id": MODEL, "object": "model"}]}))
+async fn models(served: Data<Rc<Served>>) -> HttpResponse {
+    let model = serde_json::json!({"id": MODEL, "object": "model", "owned_by": served.fleet.protocol.engine()});
+    HttpResponse::Ok().json(serde_json::json!({"object": "list", "data": [model]}))
 }
 
 /// Shows an engine's figures by the names of vLLM, and how late its steps were.

@@ -65,6 +65,7 @@ pub(crate) struct Text(Vec<u64>);
 
 /// Makes workloads from a seed; a larger scale makes longer ones.
 pub struct Maker {
+    seed: u64,
     rng: SmallRng,
     scale: f64,
     texts: u64,
@@ -97,7 +98,7 @@ impl Text {
 impl Maker {
     /// Makes a maker.
     pub fn new(seed: u64, scale: f64) -> Self {
-        Self { rng: SmallRng::seed_from_u64(seed), scale, texts: 0 }
+        Self { seed, rng: SmallRng::seed_from_u64(seed), scale, texts: 0 }
     }
 
     /// Makes all workloads.
@@ -308,9 +309,9 @@ impl Maker {
     }
 
     /// Prompts of so many tokens that nobody repeats, at 8 engines that do all of a request, or at so many that compute
-    /// prompts and so many that answer. Whatever the engines, the requests are the same.
+    /// prompts and so many that answer. Whatever the engines, the requests of a seed are the same.
     fn apart(&mut self, name: &'static str, tokens: (u32, u32), rate: f64, roles: &[usize]) -> Workload {
-        let mut maker = Self::new(u64::from(tokens.0), self.scale);
+        let mut maker = Self::new((u64::from(tokens.0) - 1).wrapping_add(self.seed), self.scale);
         let nothing = Text::default();
         let count = maker.count(3000);
         let turn = |_| {

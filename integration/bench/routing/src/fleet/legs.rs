@@ -11,7 +11,7 @@ use crate::engine::Prompt;
 const SECOND_LEG: f64 = 0.002;
 
 /// Tokens whose KV cache is transferred in a second: 13 GB/s for a model with 128 KiB for each.
-const TRANSFER: f64 = 100_000.0;
+pub const TRANSFER: f64 = 100_000.0;
 
 /// The engine that computes a prompt for another one.
 pub(super) struct Prefill {
