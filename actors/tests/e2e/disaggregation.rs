@@ -17,6 +17,8 @@ const PATH: &str = "/v1/completions";
 /// Every prompt that may be computed elsewhere is.
 const ALWAYS: &str = "scheduler: {pluginConfig: [{name: remote-prefill, args: {always: 1}}]}";
 /// As without a file.
+/// Short prompts stay with those that decode.
+const STAYING: &str = "scheduler: {pluginConfig: [{name: remote-prefill, args: {shortAnywhere: 0}}]}";
 const DEFAULT: &str = "scheduler: {}";
 
 /// A Pod: its name, the last number of its address, its role and its group.
@@ -124,7 +126,7 @@ async fn a_prompt_is_computed_by_one_engine_and_answered_by_another() {
 async fn a_short_prompt_stays_where_it_is_answered() {
     let network = Network::new();
     let (prefill, decode) = (network.engine(10, "m").await, network.engine(20, "m").await);
-    let harness = start(network, "vLLM", "", DEFAULT, &PAIR).await;
+    let harness = start(network, "vLLM", "", STAYING, &PAIR).await;
     assert_eq!(complete(&harness, json!({"kv_transfer_params": {"remote_host": "evil"}})).await.status, 200);
     assert_eq!((prefill.requests(), decode.requests()), (0, 1));
     assert!(last_body(&decode).get("kv_transfer_params").is_none(), "clients do not tell engines where to connect to");

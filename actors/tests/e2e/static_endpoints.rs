@@ -101,6 +101,7 @@ async fn labels_tell_which_instance_prefills() {
     let pairs = ["pool=\"ModelServer default/m\"", "group=\"a\""];
     let is_paired = async || harness.metric("kthena_router_disaggregation_pairs", &pairs).await == 1.0;
     harness.until("the two are a pair", is_paired).await;
-    assert_eq!(served(&harness).await, 200);
-    assert!(engines[1].requests() > 0, "the one that decodes answers");
+    // A short prompt may be answered by either of them.
+    let answers = async || served(&harness).await == 200 && engines[1].requests() > 0;
+    harness.until("the one that decodes answers", answers).await;
 }

@@ -2,6 +2,8 @@
 //!
 //! A batch and several samples have a room each: the engines count on from the one that they are told, both in the same
 //! way, so that the prefill must have the same number of samples. The room also picks the data-parallel rank.
+//!
+//! Engines of either role refuse a request without a room: neither does all of one.
 
 use super::connector::{Order, Protocol, Transfer, quoted};
 

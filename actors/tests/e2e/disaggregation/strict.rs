@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use simulated_engine::{Engine, EngineConfig, HandoverFault, KvConnector, KvRole, TransferCounts};
 
 use super::failures::outcomes;
-use super::{ALWAYS, PAIR, Pod, complete, decision, reserved, server_yaml, start, start_with};
+use super::{ALWAYS, DEFAULT, PAIR, Pod, complete, decision, reserved, server_yaml, start, start_with};
 use crate::harness::{ENGINE_PORT, Harness, Network, PORT, read};
 use crate::wire::{Wire, post};
 
@@ -98,6 +98,24 @@ async fn every_connector_serves_every_api() {
             }
         }
         all_free(&format!("{spoken:?}"), &harness, &engines).await;
+    }
+}
+
+#[actix_web::test]
+async fn short_prompts_are_answered_by_those_that_prefill_as_well() {
+    for spoken in &CONNECTORS[..5] {
+        let (kind, more, connector) = *spoken;
+        let network = Network::new();
+        let prefill = engine(&network, connector, PAIR[0].1, KvRole::Prefill).await;
+        let decode = engine(&network, connector, PAIR[1].1, KvRole::Decode).await;
+        let _store = engine(&network, connector, STORE, KvRole::Both).await;
+        let harness = start(network, kind, more, DEFAULT, &PAIR).await;
+        let both_answer = async || {
+            assert_eq!(complete(&harness, json!({})).await.status, 200, "{spoken:?}");
+            prefill.transfers().alone > 0 && decode.requests() > 0
+        };
+        harness.until(&format!("{spoken:?}: both answer"), both_answer).await;
+        assert_eq!((prefill.transfers().refused, decode.transfers().refused), (0, 0), "{spoken:?}");
     }
 }
 

@@ -116,9 +116,11 @@ impl Leg {
         let Some(connector) = config.kv_connector else { return Ok(Self::Whole) };
         fields.check()?;
         let leg = match (connector, config.kv_role) {
-            (KvConnector::Http | KvConnector::Lmcache, KvRole::Prefill) => {
+            // What shares a store is told of nothing: one token for another engine, or all of a request.
+            (KvConnector::Http | KvConnector::Lmcache, KvRole::Prefill) if fields.is_short() => {
                 Self::Prefill(Handover::Stored(fields.content()))
             }
+            (KvConnector::Http | KvConnector::Lmcache, KvRole::Prefill) => Self::Whole,
             (KvConnector::Http | KvConnector::Lmcache, KvRole::Decode) => Self::Decode(Source::Store(fields.content())),
             (KvConnector::Http | KvConnector::Lmcache, KvRole::Both) => Self::Whole,
             (KvConnector::Sglang, role) => fields.meeting(role)?,
@@ -268,9 +270,7 @@ mod tests {
                 r#"{"max_tokens":1,"kv_transfer_params":{"do_remote_decode":true}}"#,
                 Err(Refusal::Role(KvRole::Decode)),
             ),
-            ("many tokens", Http, KvRole::Prefill, r#"{"max_tokens":9}"#, Err(Refusal::LongPrefill)),
-            ("no limit", Http, KvRole::Prefill, "{}", Err(Refusal::LongPrefill)),
-            ("a stream", Http, KvRole::Prefill, r#"{"max_tokens":1,"stream":true}"#, Err(Refusal::LongPrefill)),
+            ("all of a request", Http, KvRole::Prefill, r#"{"max_tokens":9}"#, Ok(Leg::Whole)),
             ("a lower bound", Http, KvRole::Prefill, r#"{"max_tokens":1,"min_tokens":2}"#, Err(Refusal::MinTokens)),
             (
                 "options without a stream",
@@ -303,6 +303,15 @@ mod tests {
             ("no room", Sglang, KvRole::Prefill, r#"{"max_tokens":1}"#, Err(Refusal::NoField("bootstrap_host"))),
         ] {
             assert_eq!(leg(connector, role, body), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_prefill_is_one_token_without_a_stream() {
+        for more in [r#""max_tokens":9,"#, "", r#""max_tokens":1,"stream":true,"#] {
+            let body = format!(r#"{{{more}"kv_transfer_params":{{"do_remote_decode":true}}}}"#);
+            let refused = Err(Refusal::LongPrefill);
+            assert_eq!(leg(KvConnector::Nixl, KvRole::Prefill, &body), refused, "{body}");
         }
     }
 
