@@ -25,6 +25,9 @@ pub enum HandoverError {
     /// The answer is longer than the router reads.
     #[error("the prefill's answer is longer than {MAX_ANSWER} bytes")]
     TooLong,
+    /// The router has no memory for the answer beside what other requests take.
+    #[error("there is no memory for the prefill's answer")]
+    NoMemory,
     /// The answer is no JSON object, or one that names what is handed over twice.
     #[error("the prefill's answer is not what an engine answers: {0}")]
     Malformed(String),

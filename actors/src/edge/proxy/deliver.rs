@@ -192,9 +192,10 @@ impl Course<'_> {
                 exchange.attempts += 1;
                 self.tried.push(lease.endpoint().socket());
                 debug!(endpoint = %lease.endpoint(), %error, "prefill of no use");
-                // An engine whose one token ended the text has nothing to hand over, and others will have no more.
                 let (health, outcome) = match error {
-                    HandoverError::NoParams => (Health::Answered(200), Outcome::Malformed),
+                    // An engine whose one token ended the text has nothing to hand over, and others will have no more; for
+                    // the answer of another one, there is no more memory.
+                    HandoverError::NoParams | HandoverError::NoMemory => (Health::Answered(200), Outcome::Malformed),
                     _ => (Health::Malformed, Outcome::Answered(502)),
                 };
                 lease.note(health);

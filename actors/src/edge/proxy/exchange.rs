@@ -10,7 +10,6 @@ use kthena_router::inference::api::Api;
 use kthena_router::object::Bind;
 use kthena_router::rate_limit::Work;
 use kthena_router::routing::table::ListenerTable;
-use kthena_router::scheduling::endpoint::Endpoint;
 
 use super::error::ProxyError;
 use super::rate_limit::Reservation;
@@ -131,8 +130,7 @@ impl Exchange {
     }
 
     /// Notes that a prefill which was sent `began` has ended with this status, 0 without an answer.
-    pub(super) fn note_prefill(&mut self, endpoint: &Arc<Endpoint>, began: Instant, status: u16) {
-        self.facts.prefill = Some(Arc::clone(endpoint));
+    pub(super) fn note_prefill(&self, began: Instant, status: u16) {
         let seconds = &self.observer.metrics.disaggregation.prefill_seconds;
         seconds.get_or_create(&self.leg(status)).observe(began.elapsed().as_secs_f64());
     }

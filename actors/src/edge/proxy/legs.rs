@@ -29,6 +29,7 @@ use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -96,6 +97,9 @@ pub(super) async fn send(
     exchange: &mut Exchange,
 ) -> Tried {
     let attempt = Attempt { to, outbound, until: Instant::now() + limit };
+    // Who leaves now has left while this one computes.
+    exchange.prefill = Some(Arc::clone(prefill.endpoint()));
+    exchange.marks.decoding = None;
     let (Some(Disaggregation::Legs(connector)), Some(split)) = (to.1.policy.disaggregation, outbound.split()) else {
         return attempt.by_sidecar(body, (prefill, decode), exchange).await;
     };
@@ -123,7 +127,6 @@ impl Attempt<'_> {
         let socket = prefill.endpoint().socket().to_string();
         let Ok(socket) = HeaderValue::from_str(&socket) else { return answered(Err(unsendable()), decode) };
         let replaced = [(HeaderName::from_static(PREFILLER_HEADER), socket)];
-        exchange.prefill = Some(prefill.endpoint().clone());
         exchange.marks.decoding = Some(Instant::now());
         match answered(self.send(&decode, body.clone(), &replaced).await, decode) {
             Tried::Answered(answer, leg) => Tried::Answered(Answer { prefill: Some(Box::new(prefill)), ..answer }, leg),
@@ -141,17 +144,14 @@ impl Attempt<'_> {
     ) -> Tried {
         let began = Instant::now();
         let prefilled = self.prefill(split, transfer, &prefill).await;
-        exchange.note_prefill(prefill.endpoint(), began, prefilled.status());
-        let mut prompt = None;
-        let (handover, _charge) = match prefilled {
-            Prefilled::Answered(answer, charge) => {
-                prompt = counts(exchange, &answer);
-                (Handover::read(connector, &answer), charge)
-            }
+        exchange.note_prefill(began, prefilled.status());
+        let (answer, _charge) = match prefilled {
+            Prefilled::Answered(answer, charge) => (answer, charge),
             Prefilled::Refused(upstream) => return refused(*upstream, prefill),
             Prefilled::Failed(failure) => return Tried::Failed(prefill, failure, Leg::Prefill),
-            Prefilled::TooLong => (Err(HandoverError::TooLong), None),
+            Prefilled::Unread(error) => return Tried::Unusable(prefill, error),
         };
+        let (prompt, handover) = (counts(exchange, &answer), Handover::read(connector, &answer));
         let mut body = handover.clone().and_then(|handover| split.decode(transfer, &handover));
         if connector == Connector::Mooncake
             && let (Ok(handover), Err(HandoverError::NoParams)) = (handover, &body)
@@ -188,7 +188,7 @@ impl Attempt<'_> {
         };
         let mut answer = self.to.0.client.send(&peer, &mut ask).await.ok()?;
         let mut charge = self.outbound.more_charge();
-        let answer = timeout_at(self.until.into(), read(&mut answer.body, &mut charge)).await.ok()?.ok()??;
+        let answer = timeout_at(self.until.into(), read(&mut answer.body, &mut charge)).await.ok()?.ok()?.ok()?;
         match &engine_ids(&answer).ok()?[..] {
             [(_, id)] => Some(id.clone()),
             _ => None,
@@ -233,7 +233,7 @@ impl Attempt<'_> {
             }
         };
         let status = if computed_answer.is_some() { 200 } else { ended.as_ref().err().map_or(0, Prefilled::status) };
-        exchange.note_prefill(prefill.endpoint(), began, status);
+        exchange.note_prefill(began, status);
         if computed_answer.is_some() {
             computed(&prefill);
         }
@@ -241,7 +241,8 @@ impl Attempt<'_> {
             Ok(sent) => answered(sent, decode).with(computed_answer.and_then(|(answer, _)| counts(exchange, &answer))),
             Err(Prefilled::Refused(upstream)) => refused(*upstream, prefill),
             Err(Prefilled::Failed(failure)) => Tried::Failed(prefill, failure, Leg::Prefill),
-            Err(Prefilled::TooLong | Prefilled::Answered(..)) => Tried::Unusable(prefill, HandoverError::TooLong),
+            Err(Prefilled::Unread(error)) => Tried::Unusable(prefill, error),
+            Err(Prefilled::Answered(..)) => Tried::Unusable(prefill, HandoverError::NoParams),
         }
     }
 
@@ -270,8 +271,8 @@ impl Attempt<'_> {
         match timeout_at(self.until.into(), read(&mut body, &mut charge)).await {
             Err(_) => failed(AttemptError::Timeout(Stage::Exchange)),
             Ok(Err(_)) => failed(AttemptError::Broken(ErrorKind::UnexpectedEof.into())),
-            Ok(Ok(None)) => Prefilled::TooLong,
-            Ok(Ok(Some(answer))) => Prefilled::Answered(answer, charge),
+            Ok(Ok(Err(error))) => Prefilled::Unread(error),
+            Ok(Ok(Ok(answer))) => Prefilled::Answered(answer, charge),
         }
     }
 }
@@ -283,7 +284,7 @@ enum Prefilled {
     /// It was answered with an error.
     Refused(Box<kthena_router_upstream::Answer>),
     /// It was answered with more than is read, or than there is memory for.
-    TooLong,
+    Unread(HandoverError),
     /// It was not answered, or not to the end.
     Failed(Failure),
 }
@@ -292,7 +293,7 @@ impl Prefilled {
     /// Returns the status, 0 without an answer.
     fn status(&self) -> u16 {
         match self {
-            Self::Answered(..) | Self::TooLong => 200,
+            Self::Answered(..) | Self::Unread(_) => 200,
             Self::Refused(answer) => answer.head.status.as_u16(),
             Self::Failed(_) => 0,
         }
@@ -334,15 +335,17 @@ fn unsendable() -> Failure {
     Failure { error: AttemptError::Unsendable("its body is gone"), processed: Processed::No, sends: 0 }
 }
 
-/// Reads a body; `None` for one that is longer than a prefill's may be, or than there is memory for.
-async fn read(body: &mut AnswerBody, charge: &mut Option<Charge>) -> Result<Option<Bytes>, BodyError> {
+/// Reads a body, if it is not longer than a prefill's may be, and there is memory for it.
+async fn read(body: &mut AnswerBody, charge: &mut Option<Charge>) -> Result<Result<Bytes, HandoverError>, BodyError> {
     let mut whole = BytesMut::new();
     while let Some(piece) = poll_fn(|context| body.poll_chunk(context)).await.transpose()? {
-        let is_charged = charge.as_mut().is_none_or(|charge| charge.grow(piece.len()).is_ok());
-        if !is_charged || whole.len() + piece.len() > MAX_ANSWER {
-            return Ok(None);
+        if whole.len() + piece.len() > MAX_ANSWER {
+            return Ok(Err(HandoverError::TooLong));
+        }
+        if charge.as_mut().is_some_and(|charge| charge.grow(piece.len()).is_err()) {
+            return Ok(Err(HandoverError::NoMemory));
         }
         whole.extend_from_slice(&piece);
     }
-    Ok(Some(whole.freeze()))
+    Ok(Ok(whole.freeze()))
 }

@@ -188,6 +188,31 @@ async fn an_answer_of_a_prefill_that_is_of_no_use_leaves_the_request_to_the_deco
 }
 
 #[actix_web::test]
+async fn no_memory_for_the_answer_of_a_prefill_is_not_its_fault() {
+    let (kind, more, connector) = CONNECTORS[2];
+    let network = Network::new();
+    let pods = [PAIR[0], ("q", 11, "prefill", "g0"), PAIR[1]];
+    let mut engines = Vec::new();
+    for (_, host, role, _) in pods {
+        let role = if role == "prefill" { KvRole::Prefill } else { KvRole::Decode };
+        engines.push(engine(&network, connector, host, role).await);
+    }
+    for prefill in &engines[..2] {
+        prefill.faults().set_handover(HandoverFault::Huge);
+    }
+    let server = server_yaml(&network, kind, more, &pods);
+    let harness = start_with(network, &server, ALWAYS, &["--max-buffered-bytes=1000000"]).await;
+    for round in 0..8 {
+        let answer = complete(&harness, json!({})).await;
+        assert_eq!((answer.status, answer.answered_by()), (200, "m".to_owned()), "round {round}");
+        let expected = ["prefill_handover", "answered"];
+        assert_eq!(outcomes(&harness).await, expected, "round {round}: there is no memory for another's answer either");
+    }
+    let pools = harness.dump("pools").await.text();
+    assert!(!pools.contains("jected"), "{pools}");
+}
+
+#[actix_web::test]
 async fn a_prefill_that_hangs_costs_the_time_of_an_attempt() {
     let (kind, _, connector) = CONNECTORS[2];
     let more = "  kvConnector: {type: nixl}\n  trafficPolicy: {timeout: 100ms}";
@@ -238,6 +263,8 @@ async fn a_client_that_leaves_frees_both_engines() {
             let is_free = |engine: &Engine| engine.running() + engine.transfers().guests == 0;
             harness.until(&format!("{case}: both are free"), async || engines[..2].iter().all(is_free)).await;
             assert_eq!(engines[leg].requests(), 1, "{case}: nobody else is asked for a client that is gone");
+            let log = harness.logged("prefill_pod=p").await;
+            assert!(log.contains("selected_pod=d prefill_pod=p"), "{case}: {log}");
         }
     }
 }
