@@ -74,6 +74,8 @@ pub struct TransferCounts {
     pub expired: u64,
     /// Transfers that broke off.
     pub aborted: u64,
+    /// Times that the engine's id was asked for.
+    pub asked: u64,
     /// Transfers whose blocks are held now.
     pub held: u64,
     /// Transfers from this engine that are on their way now.
@@ -103,6 +105,7 @@ pub(crate) struct Counts {
     pub fetched: Figure,
     pub expired: Figure,
     pub aborted: Figure,
+    pub asked: Figure,
     pub held: Figure,
     pub sending: Figure,
     pub guests: Figure,
@@ -132,6 +135,7 @@ impl Counts {
             fetched: self.fetched.value(),
             expired: self.expired.value(),
             aborted: self.aborted.value(),
+            asked: self.asked.value(),
             held: self.held.value(),
             sending: self.sending.value(),
             guests: self.guests.value(),
@@ -141,7 +145,7 @@ impl Counts {
 
 impl TransferCounts {
     /// Returns the figures with their names in the metrics; those of now are gauges.
-    pub(crate) fn named(&self) -> [(&'static str, u64); 10] {
+    pub(crate) fn named(&self) -> [(&'static str, u64); 11] {
         [
             ("simulated:kv_prefills_total", self.prefills),
             ("simulated:kv_decodes_total", self.decodes),
@@ -150,6 +154,7 @@ impl TransferCounts {
             ("simulated:kv_fetched_total", self.fetched),
             ("simulated:kv_expired_total", self.expired),
             ("simulated:kv_aborted_total", self.aborted),
+            ("simulated:kv_asked_total", self.asked),
             ("simulated:kv_held_transfers", self.held),
             ("simulated:kv_sending_transfers", self.sending),
             ("simulated:kv_room_guests", self.guests),

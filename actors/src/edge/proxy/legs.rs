@@ -27,25 +27,20 @@
 use std::borrow::Cow;
 use std::future::poll_fn;
 use std::io::ErrorKind;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::Method;
-use http::header::{ACCEPT_ENCODING, HeaderMap, HeaderName, HeaderValue};
+use http::header::{ACCEPT_ENCODING, HeaderName, HeaderValue};
 use kthena_router::inference::disaggregation::{
     BOOTSTRAP_PORT, Connector, Handover, HandoverError, MAX_ANSWER, Order, PromptCounts, SplitRequest, Transfer,
-    engine_ids,
 };
 use kthena_router::inference::health::Outcome as Health;
 use kthena_router::routing::disaggregation::{Disaggregation, PREFILLER_HEADER};
 use kthena_router::scheduling::endpoint::Endpoint;
 use kthena_router_downstream::Charge;
-use kthena_router_upstream::{
-    AnswerBody, Ask, AttemptError, Body, BodyError, Failure, Peer, Processed, Stage, Transport,
-};
+use kthena_router_upstream::{AnswerBody, AttemptError, Body, BodyError, Failure, Processed, Stage};
 use tokio::time::timeout_at;
 
 use super::answer::Answer;
@@ -153,11 +148,16 @@ impl Attempt<'_> {
         };
         let (prompt, handover) = (counts(exchange, &answer), Handover::read(connector, &answer));
         let mut body = handover.clone().and_then(|handover| split.decode(transfer, &handover));
+        let (worker, prefill_endpoint) = (self.to.0, Arc::clone(prefill.endpoint()));
+        let mut asked = false;
         if connector == Connector::Mooncake
             && let (Ok(handover), Err(HandoverError::NoParams)) = (handover, &body)
         {
-            let prefill_engine = self.engine_id(transfer).await.map(Cow::Owned);
+            let charge = self.outbound.more_charge();
+            let id = worker.engine_ids.find(&worker.client, &prefill_endpoint, self.until, charge).await;
+            let prefill_engine = id.as_deref().map(Cow::Borrowed);
             body = split.decode(&Transfer { prefill_engine, ..transfer.clone() }, &handover);
+            asked = true;
         }
         let body = match body {
             Ok(body) => body,
@@ -166,33 +166,11 @@ impl Attempt<'_> {
         computed(&prefill);
         drop(prefill);
         exchange.marks.decoding = Some(Instant::now());
-        answered(self.send(&decode, body, &[plain()]).await, decode).with(prompt)
-    }
-
-    /// Asks the bootstrap server of a prefill engine for the engine's id, which vLLM's own Mooncake wants to be told and does
-    /// not answer. Of several data-parallel ranks it is not known which one has computed the prompt.
-    async fn engine_id(&self, transfer: &Transfer<'_>) -> Option<String> {
-        let address = SocketAddr::new(transfer.prefill_host.parse().ok()?, transfer.bootstrap_port);
-        let peer = Peer { address, transport: Transport::Http1 };
-        let mut ask = Ask {
-            method: &Method::GET,
-            target: "/query",
-            host: &address.to_string(),
-            headers: &HeaderMap::new(),
-            replaced: &[],
-            upgrade: None,
-            body: Body::Empty,
-            keeping: None,
-            connect_timeout: None,
-            timeout: Some(self.until.saturating_duration_since(Instant::now())),
-        };
-        let mut answer = self.to.0.client.send(&peer, &mut ask).await.ok()?;
-        let mut charge = self.outbound.more_charge();
-        let answer = timeout_at(self.until.into(), read(&mut answer.body, &mut charge)).await.ok()?.ok()?.ok()?;
-        match &engine_ids(&answer).ok()?[..] {
-            [(_, id)] => Some(id.clone()),
-            _ => None,
+        let sent = self.send(&decode, body, &[plain()]).await;
+        if asked && !sent.as_ref().is_ok_and(|answer| answer.head.status.is_success()) {
+            worker.engine_ids.forget(&prefill_endpoint);
         }
+        answered(sent, decode).with(prompt)
     }
 
     /// Sends both legs at once, and returns the answer when the prompt is computed.
@@ -336,7 +314,10 @@ fn unsendable() -> Failure {
 }
 
 /// Reads a body, if it is not longer than a prefill's may be, and there is memory for it.
-async fn read(body: &mut AnswerBody, charge: &mut Option<Charge>) -> Result<Result<Bytes, HandoverError>, BodyError> {
+pub(super) async fn read(
+    body: &mut AnswerBody,
+    charge: &mut Option<Charge>,
+) -> Result<Result<Bytes, HandoverError>, BodyError> {
     let mut whole = BytesMut::new();
     while let Some(piece) = poll_fn(|context| body.poll_chunk(context)).await.transpose()? {
         if whole.len() + piece.len() > MAX_ANSWER {

@@ -11,6 +11,7 @@ mod call;
 mod decoding;
 mod deliver;
 mod early_answer;
+mod engine_ids;
 mod error;
 mod exchange;
 mod first_token;

@@ -22,6 +22,7 @@ use rustls::ServerConfig;
 use tokio::sync::Semaphore;
 
 use super::admission::PortPlaces;
+use super::engine_ids::EngineIds;
 use super::error::{NoEndpoint, ProxyError};
 use super::holders::Lookups;
 use super::mirrors;
@@ -87,6 +88,8 @@ pub struct Worker {
     pub(super) mirrors: Arc<Semaphore>,
     /// Connections to endpoint pickers.
     pub(super) pickers: Channels,
+    /// The ids of prefill engines.
+    pub(super) engine_ids: EngineIds,
     /// Lookups of prompts in Redis, where the scheduler wants them.
     pub(super) shared_cache: Option<SharedCache>,
     /// Ways to the Redis servers in which replicas count together.
@@ -127,6 +130,7 @@ impl Worker {
             mirrors: mirrors::room(),
             observer,
             pickers: Channels::new(engines.connect_timeout, engines.endpoint_picker_timeout),
+            engine_ids: EngineIds::default(),
             shared_limits: SharedLimits::default(),
             lookups: Lookups::default(),
             shared_cache: SharedCache::new(&serving.config.redis, &serving.upstream).ok(),

@@ -213,6 +213,35 @@ async fn no_memory_for_the_answer_of_a_prefill_is_not_its_fault() {
 }
 
 #[actix_web::test]
+async fn an_engine_is_asked_for_its_id_once_in_the_life_of_its_pod() {
+    let (kind, more, connector) = CONNECTORS[3];
+    let network = Network::new();
+    let prefill = engine(&network, connector, PAIR[0].1, KvRole::Prefill).await;
+    let decode = engine(&network, connector, PAIR[1].1, KvRole::Decode).await;
+    let server = server_yaml(&network, kind, more, &PAIR);
+    let of_life = |life: &str| server.replace("metadata: {name: p,", &format!("metadata: {{name: p, uid: {life},"));
+    let harness = start_with(network, &of_life("first"), ALWAYS, &[]).await;
+    for _ in 0..3 {
+        assert_eq!(complete(&harness, json!({})).await.status, 200);
+    }
+    assert_eq!((prefill.transfers().asked, decode.transfers().decodes), (1, 3));
+
+    harness.write("server.yaml", &of_life("second"));
+    let is_asked_anew = async || {
+        assert_eq!(complete(&harness, json!({})).await.status, 200);
+        prefill.transfers().asked == 2
+    };
+    harness.until("the engine of the new Pod is asked", is_asked_anew).await;
+
+    decode.faults().set_error_status(500).unwrap();
+    decode.faults().set_error_rate(1.0).unwrap();
+    assert_eq!(complete(&harness, json!({})).await.status, 500);
+    decode.faults().set_error_rate(0.0).unwrap();
+    assert_eq!(complete(&harness, json!({})).await.status, 200);
+    assert_eq!(prefill.transfers().asked, 3, "after a failure it is asked again");
+}
+
+#[actix_web::test]
 async fn a_prefill_that_hangs_costs_the_time_of_an_attempt() {
     let (kind, _, connector) = CONNECTORS[2];
     let more = "  kvConnector: {type: nixl}\n  trafficPolicy: {timeout: 100ms}";

@@ -29,6 +29,7 @@ pub(crate) enum StoreQuestion {
 
 /// Returns the id of the engine, as a Mooncake bootstrap server does.
 pub(crate) async fn engines(engine: Engine) -> HttpResponse {
+    engine.transfers.counts.asked.add(1);
     HttpResponse::Ok().json(json!({"0": {"engine_id": engine.transfers.engine_id, "worker_addr": {}}}))
 }
 
