@@ -50,12 +50,14 @@ fn write_attempt(to: &mut Formatter<'_>, number: usize, attempt: &AttemptWords) 
     if let Some(outcome) = outcome {
         write!(to, ", {outcome}")?;
     }
-    let Some(PickWords { prompt_tokens, prompt_blocks, equally_good, disaggregation, endpoints, .. }) = pick else {
-        return writeln!(to);
-    };
+    let Some(pick) = pick else { return writeln!(to) };
+    let PickWords { prompt_tokens, prompt_blocks, equally_good, disaggregation, kv_cache_source, endpoints, .. } = pick;
     writeln!(to, "\n  prompt of about {prompt_tokens} tokens, {prompt_blocks} blocks to look for in caches")?;
     if let Some(course) = disaggregation {
         write_course(to, course)?;
+    }
+    if let Some(source) = kv_cache_source {
+        writeln!(to, "  the beginning of the prompt can be pulled from {source}")?;
     }
     if *equally_good > 1 {
         writeln!(to, "  {equally_good} endpoints were equally good; one of them was drawn")?;

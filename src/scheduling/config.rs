@@ -26,9 +26,10 @@ use thiserror::Error;
 
 use super::picker::{Picker, WhenNoneIsLeft};
 use super::plugins::arguments::{Arguments, BadArgument};
+use super::plugins::kv_cache_source::KvCacheSource;
 use super::plugins::kvcache_aware::KvcacheAware;
 use super::plugins::remote_prefill::RemotePrefill;
-use super::plugins::{FILTERS, SCORES};
+use super::plugins::{FILTERS, OTHERS, SCORES};
 
 /// How a scheduler chooses endpoints.
 #[derive(Clone, Debug, PartialEq)]
@@ -199,7 +200,8 @@ impl SchedulerConfig {
         });
         let remote = RemotePrefill::of(&mut arguments(RemotePrefill::NAME)).unwrap_or_default();
         let picker = Picker::new(filters.collect(), scores.collect());
-        picker.with_lookups(self.kvcache_aware()).with_remote_prefill(remote)
+        let sources = KvCacheSource::of(&mut arguments(KvCacheSource::NAME)).unwrap_or_default();
+        picker.with_lookups(self.kvcache_aware()).with_remote_prefill(remote).with_sources(sources)
     }
 
     /// Returns how the plugin kvcache-aware looks blocks up, if it is in use.
@@ -212,20 +214,20 @@ impl SchedulerConfig {
     /// Takes in the arguments of a plugin, once it was made of them to see whether that can be done.
     fn configure(&mut self, PluginConfig { name, args }: PluginConfig) -> Result<(), SchedulerConfigError> {
         let line = name.referenced.line();
-        let known = || SCORES.iter().map(|(known, _)| *known).chain([RemotePrefill::NAME]).collect();
-        let make = maker(SCORES, &name.value);
-        if make.is_none() && name.value != RemotePrefill::NAME {
-            let key = "scheduler.pluginConfig";
-            return Err(SchedulerConfigError::UnknownPlugin { line, key, name: name.value, known: known() });
-        }
         let mut arguments = Arguments::default();
         for (argument, value) in args.unwrap_or_default() {
             arguments.add(&argument, value);
         }
         let mut taken = arguments.clone();
-        let made = match make {
-            Some(make) => make(&mut taken).map(drop),
-            None => RemotePrefill::of(&mut taken).map(drop),
+        let made = match (maker(SCORES, &name.value), maker(OTHERS, &name.value)) {
+            (Some(make), _) => make(&mut taken).map(drop),
+            (None, Some(check)) => check(&mut taken),
+            (None, None) => {
+                let scores = SCORES.iter().map(|(known, _)| *known);
+                let known = scores.chain(OTHERS.iter().map(|(known, _)| *known)).collect();
+                let key = "scheduler.pluginConfig";
+                return Err(SchedulerConfigError::UnknownPlugin { line, key, name: name.value, known });
+            }
         };
         match made.and_then(|()| taken.end()) {
             Ok(()) => self.arguments.insert(name.value, arguments),

@@ -10,6 +10,7 @@ use rand::{Rng, RngExt};
 use thiserror::Error;
 
 use super::endpoint::{Candidate, PoolFacts};
+use super::plugins::kv_cache_source::KvCacheSource;
 use super::plugins::kvcache_aware::KvcacheAware;
 use super::plugins::remote_prefill::RemotePrefill;
 use super::plugins::serving::Serving;
@@ -69,6 +70,13 @@ impl<L> Legs<L> {
         }
     }
 
+    /// Returns the one that computes the prompt.
+    pub fn computing(&self) -> &L {
+        match self {
+            Self::One(leg) | Self::Two { prefill: leg, .. } => leg,
+        }
+    }
+
     /// Returns the one that answers.
     pub fn into_answering(self) -> L {
         match self {
@@ -105,6 +113,8 @@ pub struct Picker {
     lookups: Option<KvcacheAware>,
     /// When a prompt is computed by another endpoint than the one that answers.
     remote: RemotePrefill,
+    /// When an endpoint is named from which another one can pull the beginning of a prompt.
+    sources: Option<KvCacheSource>,
 }
 
 impl Picker {
@@ -118,6 +128,7 @@ impl Picker {
             scores,
             lookups: None,
             remote: RemotePrefill::default(),
+            sources: None,
         }
     }
 
@@ -131,6 +142,29 @@ impl Picker {
     #[must_use]
     pub fn with_remote_prefill(self, remote: RemotePrefill) -> Self {
         Self { remote, ..self }
+    }
+
+    /// Names endpoints in this way from which others can pull.
+    #[must_use]
+    pub fn with_sources(self, sources: Option<KvCacheSource>) -> Self {
+        Self { sources, ..self }
+    }
+
+    /// Returns whether [`source`](Self::source) ever names an endpoint.
+    pub fn names_sources(&self) -> bool {
+        self.sources.is_some()
+    }
+
+    /// Returns the endpoint among `all` from which the one that computes the prompt can pull its beginning, if that is worth it.
+    pub fn source<'e>(
+        &self,
+        legs: &Legs<Candidate<'e>>,
+        all: &[Candidate<'e>],
+        witness: &mut impl Witness,
+    ) -> Option<Candidate<'e>> {
+        let source = self.sources?.find(legs.computing(), all)?;
+        witness.pulls_from(source);
+        Some(*source)
     }
 
     /// Returns how blocks are looked up before a pick, if they are.
@@ -236,6 +270,9 @@ impl fmt::Debug for Picker {
         words.field("filters", &filters).field("scores", &scores);
         if self.remote != RemotePrefill::default() {
             words.field("remote_prefill", &self.remote);
+        }
+        if let Some(sources) = &self.sources {
+            words.field("kv_cache_source", sources);
         }
         words.finish()
     }

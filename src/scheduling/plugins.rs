@@ -8,6 +8,7 @@ use arguments::{Arguments, BadArgument};
 pub mod arguments;
 pub mod expected_wait;
 pub mod gpu_usage;
+pub mod kv_cache_source;
 pub mod kvcache_aware;
 pub mod least_latency;
 pub mod least_request;
@@ -39,6 +40,15 @@ pub const SCORES: &[(&str, MakeScore)] = &[
 pub const FILTERS: &[(&str, MakeFilter)] = &[
     ("least-request", |arguments| Ok(Box::new(least_request::FewWaiting::of(arguments)?))),
     ("lora-affinity", |_| Ok(Box::new(lora_affinity::LoraAffinity))),
+];
+
+/// Sees whether what is neither filter nor score can be made of its arguments.
+pub type Check = fn(&mut Arguments) -> Result<(), BadArgument>;
+
+/// Everything else that takes arguments, by its name.
+pub const OTHERS: &[(&str, Check)] = &[
+    (kv_cache_source::KvCacheSource::NAME, |arguments| kv_cache_source::KvCacheSource::of(arguments).map(drop)),
+    (remote_prefill::RemotePrefill::NAME, |arguments| remote_prefill::RemotePrefill::of(arguments).map(drop)),
 ];
 
 #[cfg(test)]

@@ -30,6 +30,8 @@ pub struct PickRecord {
     picked: Option<Winner>,
     /// The endpoint that was picked to compute the prompt, if another one does.
     prefill: Option<Winner>,
+    /// The row of the endpoint from which the beginning of the prompt can be pulled.
+    source: Option<usize>,
     /// In a pool with roles, whether two endpoints work on the request.
     course: Option<Course>,
 }
@@ -81,7 +83,7 @@ impl PickRecord {
     /// Forgets what was remembered, and keeps the room for it.
     pub fn clear(&mut self) {
         (self.tokens, self.blocks, self.picked) = (0, 0, None);
-        (self.prefill, self.course) = (None, None);
+        (self.prefill, self.source, self.course) = (None, None, None);
         self.rows.clear();
         self.filters.clear();
         self.scores.clear();
@@ -141,6 +143,10 @@ impl Witness for PickRecord {
 
     fn prefills(&mut self, candidate: &Candidate<'_>, total: f32, ties: u32) {
         self.prefill = self.row(candidate).map(|row| Winner { row, total, ties });
+    }
+
+    fn pulls_from(&mut self, candidate: &Candidate<'_>) {
+        self.source = self.row(candidate);
     }
 
     fn split(&mut self, course: &Course) {

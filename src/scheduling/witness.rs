@@ -40,6 +40,11 @@ pub trait Witness {
         let _ = (candidate, total, ties);
     }
 
+    /// A candidate was named from which the one that computes the prompt can pull its beginning.
+    fn pulls_from(&mut self, candidate: &Candidate<'_>) {
+        let _ = candidate;
+    }
+
     /// In a pool with roles it was decided whether two endpoints work on the request, and why.
     fn split(&mut self, course: &Course) {
         let _ = course;
@@ -108,6 +113,12 @@ impl<W: Witness> Witness for Option<W> {
         }
     }
 
+    fn pulls_from(&mut self, candidate: &Candidate<'_>) {
+        if let Some(witness) = self {
+            witness.pulls_from(candidate);
+        }
+    }
+
     fn split(&mut self, course: &Course) {
         if let Some(witness) = self {
             witness.split(course);
@@ -152,6 +163,11 @@ impl<A: Witness, B: Witness> Witness for (A, B) {
         self.1.prefills(candidate, total, ties);
     }
 
+    fn pulls_from(&mut self, candidate: &Candidate<'_>) {
+        self.0.pulls_from(candidate);
+        self.1.pulls_from(candidate);
+    }
+
     fn split(&mut self, course: &Course) {
         self.0.split(course);
         self.1.split(course);
@@ -185,6 +201,10 @@ impl<W: Witness> Witness for &mut W {
 
     fn prefills(&mut self, candidate: &Candidate<'_>, total: f32, ties: u32) {
         (**self).prefills(candidate, total, ties);
+    }
+
+    fn pulls_from(&mut self, candidate: &Candidate<'_>) {
+        (**self).pulls_from(candidate);
     }
 
     fn split(&mut self, course: &Course) {

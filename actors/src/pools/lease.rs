@@ -2,15 +2,18 @@
 
 use std::cell::Cell;
 use std::net::SocketAddr;
+use std::slice;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::WeakRecipient;
+use http::header::{HeaderName, HeaderValue};
 use http::uri::Authority;
 use kthena_router::inference::health::{Outcome, Standing};
 use kthena_router::scheduling::endpoint::Endpoint;
 use kthena_router::scheduling::ledger::Entry;
 use kthena_router::scheduling::picker::PickError;
+use kthena_router::scheduling::plugins::kv_cache_source::HEADER;
 use kthena_router::scheduling::request::PickRequest;
 
 use crate::messages::AttemptEnded;
@@ -27,13 +30,15 @@ pub struct Lease {
     member: Arc<Member>,
     /// The entry in the endpoint's ledger, until the answer begins.
     entry: Cell<Option<(Entry, Instant)>>,
+    /// The header that tells the endpoint's sidecar where the beginning of the prompt can be pulled from.
+    source: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
 impl Lease {
     /// Reserves a member of a pool.
     pub(crate) fn new(pool: Arc<Pool>, member: Arc<Member>) -> Self {
         member.cell.reserve();
-        Self { pool, member, entry: Cell::new(None) }
+        Self { pool, member, entry: Cell::new(None), source: None }
     }
 
     /// Reserves a member of a pool for a request of whose prompt `cached` tokens are in its cache, and notes the prompt
@@ -63,6 +68,18 @@ impl Lease {
     ) -> Self {
         member.ledger.receive(request, member.observation.cache_tokens());
         Self::new(pool, member)
+    }
+
+    /// Has the endpoint told where the beginning of the prompt can be pulled from.
+    pub(crate) fn pulling_from(mut self, source: Option<SocketAddr>) -> Self {
+        let named = source.and_then(|source| HeaderValue::from_str(&source.to_string()).ok());
+        self.source = named.map(|named| Box::new((HeaderName::from_static(HEADER), named)));
+        self
+    }
+
+    /// Returns the headers that the endpoint is to get.
+    pub fn told(&self) -> &[(HeaderName, HeaderValue)] {
+        self.source.as_deref().map_or(&[], slice::from_ref)
     }
 
     /// Notes that the first bytes of the answer's body came: the prompt is computed. If it is a stream, they are the first

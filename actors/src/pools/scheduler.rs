@@ -100,11 +100,12 @@ impl Handler<PickEndpoint> for Scheduler {
         let lease = |picked: Candidate<'_>, opens: OpenLease| {
             opens(Arc::clone(&pool), Arc::clone(&view.members[picked.position]), &request, (picked.cached, now))
         };
-        let legs = picked.map(|legs| match legs {
-            Legs::One(picked) => Legs::One(lease(picked, Lease::opened)),
-            Legs::Two { prefill, decode } => {
-                Legs::Two { prefill: lease(prefill, Lease::opened), decode: lease(decode, Lease::receiving) }
-            }
+        let legs = picked.map(|(legs, source)| match legs {
+            Legs::One(picked) => Legs::One(lease(picked, Lease::opened).pulling_from(source)),
+            Legs::Two { prefill, decode } => Legs::Two {
+                prefill: lease(prefill, Lease::opened),
+                decode: lease(decode, Lease::receiving).pulling_from(source),
+            },
         });
         MessageResult((legs, record))
     }
@@ -123,7 +124,8 @@ impl Witness for Why {
     }
 }
 
-/// Picks among the endpoints of a pool, and reserves nothing.
+/// Picks among the endpoints of a pool, and reserves nothing. Beside what was picked stands where the beginning of the prompt
+/// can be pulled from.
 pub(crate) fn pick<'v>(
     (pool, view): (&Pool, &'v PoolView),
     picker: &Picker,
@@ -131,7 +133,7 @@ pub(crate) fn pick<'v>(
     now: Instant,
     rng: &mut SmallRng,
     (timing, mut record): (impl Witness, Option<&mut PickRecord>),
-) -> Result<Legs<Candidate<'v>>, PickError> {
+) -> Result<(Legs<Candidate<'v>>, Option<SocketAddr>), PickError> {
     let members = view.members.iter().enumerate();
     let mut candidates: Vec<_> =
         members.map(|(position, member)| candidate(request, &view.homes, position, member)).collect();
@@ -140,7 +142,12 @@ pub(crate) fn pick<'v>(
     if let Some(record) = &mut record {
         record.begin(request, &moment, &candidates);
     }
-    picker.pick(request, &moment, &mut candidates, rng, &mut (timing, record))
+    // Filters leave out who has too much to do; it still has what it has.
+    let all = picker.names_sources().then(|| candidates.clone());
+    let mut witness = (timing, record);
+    let legs = picker.pick(request, &moment, &mut candidates, rng, &mut witness)?;
+    let source = all.and_then(|all| picker.source(&legs, &all, &mut witness));
+    Ok((legs, source.map(|source| source.endpoint.socket())))
 }
 
 fn candidate<'m>(request: &PickRequest<'_>, homes: &Homes, position: usize, member: &'m Member) -> Candidate<'m> {

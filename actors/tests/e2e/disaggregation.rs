@@ -11,14 +11,15 @@ mod failures;
 mod fault_table;
 mod fleet;
 mod pools;
+mod sources;
 mod strict;
 
 const PATH: &str = "/v1/completions";
 /// Every prompt that may be computed elsewhere is.
 const ALWAYS: &str = "scheduler: {pluginConfig: [{name: remote-prefill, args: {always: 1}}]}";
-/// As without a file.
 /// Short prompts stay with those that decode.
 const STAYING: &str = "scheduler: {pluginConfig: [{name: remote-prefill, args: {shortAnywhere: 0}}]}";
+/// As without a file.
 const DEFAULT: &str = "scheduler: {}";
 
 /// A Pod: its name, the last number of its address, its role and its group.

@@ -23,6 +23,9 @@ pub struct PickWords {
     /// In a pool with roles, whether two endpoints work on the request, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disaggregation: Option<CourseWords>,
+    /// The endpoint from which the beginning of the prompt can be pulled, if one was named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kv_cache_source: Option<String>,
     /// All endpoints that the pool had.
     pub endpoints: Vec<EndpointWords>,
 }
@@ -146,6 +149,7 @@ impl PickRecord {
             picked: named(self.picked),
             equally_good: self.picked.map_or(0, |winner| winner.ties),
             disaggregation,
+            kv_cache_source: self.source.and_then(|row| self.rows.get(row)).map(name),
             endpoints: endpoints.collect(),
         }
     }

@@ -92,7 +92,7 @@ pub(super) async fn deliver(
         let tried = match legs {
             Legs::One(lease) => {
                 (exchange.prefill, exchange.marks.decoding) = (None, None);
-                legs::answered(outbound.send(to, &lease, Some(limit), (&mut body, &[])).await, lease)
+                legs::answered(outbound.send(to, &lease, Some(limit), (&mut body, lease.told())).await, lease)
             }
             // Few requests have two legs, and the others do not carry the room for them.
             Legs::Two { prefill, decode } => {

@@ -121,7 +121,8 @@ impl Attempt<'_> {
         let Body::Whole(body) = body else { return answered(Err(unsendable()), decode) };
         let socket = prefill.endpoint().socket().to_string();
         let Ok(socket) = HeaderValue::from_str(&socket) else { return answered(Err(unsendable()), decode) };
-        let replaced = [(HeaderName::from_static(PREFILLER_HEADER), socket)];
+        let mut replaced = decode.told().to_vec();
+        replaced.push((HeaderName::from_static(PREFILLER_HEADER), socket));
         exchange.marks.decoding = Some(Instant::now());
         match answered(self.send(&decode, body.clone(), &replaced).await, decode) {
             Tried::Answered(answer, leg) => Tried::Answered(Answer { prefill: Some(Box::new(prefill)), ..answer }, leg),
