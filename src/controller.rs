@@ -28,6 +28,10 @@ pub const CORS: &str = "networking.serving.volcano.sh/cors";
 /// `nixl`, `mooncake`, `sglang`, or `sidecar`.
 pub const KV_CONNECTOR: &str = "networking.serving.volcano.sh/kv-connector";
 
+/// The annotation of a ModelServer or an InferencePool that says where its engines tell of their KV caches: `PORT`,
+/// `PORT/REPLAYPORT` or `discover`.
+pub const KV_EVENTS: &str = "networking.serving.volcano.sh/kv-events";
+
 /// The name of the default Gateway.
 pub const DEFAULT_GATEWAY: &str = "default";
 

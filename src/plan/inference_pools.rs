@@ -14,6 +14,7 @@ use super::pools::{Selected, Selection, select};
 use super::service_ports::ServicePorts;
 use super::{AncestorReport, Controller, PoolPlan};
 use crate::conditions::{Condition, Problem, Verdict, kind, reason};
+use crate::controller::KV_EVENTS;
 use crate::gateway::gateways::OwnGateway;
 use crate::kinds::faults::Fault;
 use crate::kinds::inference_pool::{EndpointPickerRef, FAIL_OPEN, H2C, TargetPort, inference_pool_faults};
@@ -21,6 +22,7 @@ use crate::kinds::model_server::InferenceEngine;
 use crate::object::{Kind, ObjectKey, PoolKey};
 use crate::routing::disaggregation::Disaggregation;
 use crate::routing::http::route::Rule;
+use crate::routing::kv_events::KvEvents;
 use crate::routing::pool::{BackendProtocol, ExternalPicker, PickerPolicy, PoolIndex, PoolPolicy, RequestPolicy};
 use crate::routing::retry::RetryPolicy;
 use crate::routing::session::SessionKeys;
@@ -187,8 +189,10 @@ impl Known {
         let picker = if controller.prefer_builtin_picker { PickerPolicy::BuiltIn } else { picker };
         let unknown = controller.unknown_profile(facts.profile.as_deref());
         let connector = disaggregation(facts.kv_connector.as_deref()).err();
-        let unserved =
-            Condition::unserved(&unknown.as_deref().into_iter().chain(connector.as_deref()).collect::<Vec<_>>());
+        let events = facts.kv_events.as_deref().and_then(|text| KvEvents::read(text).err());
+        let events = events.map(|fault| format!("the annotation `{KV_EVENTS}`: {fault}"));
+        let unserved = [unknown, connector, events];
+        let unserved = Condition::unserved(&unserved.iter().filter_map(Option::as_deref).collect::<Vec<_>>());
         (Self { generation: facts.record.generation, index: None, faults, unresolved, unserved, paired: None }, picker)
     }
 }
@@ -237,7 +241,7 @@ fn selection<'w>(key: &'w ObjectKey, facts: &'w InferencePoolFacts) -> Selection
 
 fn pool(
     key: &ObjectKey,
-    InferencePoolFacts { spec, profile, kv_connector, .. }: &InferencePoolFacts,
+    InferencePoolFacts { spec, profile, kv_connector, kv_events, .. }: &InferencePoolFacts,
     picker: PickerPolicy,
     requests: Option<RequestPolicy>,
     selected: Selected<'_>,
@@ -261,7 +265,7 @@ fn pool(
         picker,
         sessions: SessionKeys::default(),
         requests,
-        kv_events: None,
+        kv_events: kv_events.as_deref().filter(|_| may_pick).and_then(|text| KvEvents::read(text).ok()),
         disaggregation: selected.parts.is_some().then(|| disaggregation(kv_connector.as_deref()).unwrap_or(SIDECAR)),
     };
     PoolPlan {

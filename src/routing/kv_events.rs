@@ -1,13 +1,12 @@
 //! Where the engines of a pool tell of their KV caches.
 //!
-//! Nothing in the API of engines says it before they run, so that an annotation of the ModelServer does: the ports that
-//! the engines were started with (vLLM and SGLang: `--kv-events-config`), or `discover`, where engines answer
+//! Nothing in the API of engines says it before they run, so that an annotation of the ModelServer or InferencePool does: the
+//! ports that the engines were started with (vLLM and SGLang: `--kv-events-config`), or `discover`, where engines answer
 //! `GET /kv_event_sources` (vLLM from 0.33 on).
 
 use std::collections::BTreeMap;
 
-/// The annotation: `PORT`, `PORT/REPLAYPORT` or `discover`.
-pub const ANNOTATION: &str = "networking.serving.volcano.sh/kv-events";
+use crate::controller::KV_EVENTS;
 
 /// Where engines tell of their KV caches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +29,15 @@ impl KvEvents {
     ///
     /// Returns what is wrong with it.
     pub fn of(annotations: Option<&BTreeMap<String, String>>) -> Result<Option<Self>, String> {
-        let Some(text) = annotations.and_then(|annotations| annotations.get(ANNOTATION)) else { return Ok(None) };
+        annotations.and_then(|annotations| annotations.get(KV_EVENTS)).map(|text| Self::read(text)).transpose()
+    }
+
+    /// Reads the annotation's text.
+    ///
+    /// # Errors
+    ///
+    /// Returns what is wrong with it.
+    pub fn read(text: &str) -> Result<Self, String> {
         let port = |text: &str| text.trim().parse().ok().filter(|port: &u16| *port > 0);
         let read = match text.split_once('/') {
             None if text == "discover" => Some(Self::Discovered),
@@ -39,7 +46,7 @@ impl KvEvents {
                 port(first).zip(port(second)).map(|(port, replay)| Self::Ports { port, replay: Some(replay) })
             }
         };
-        read.map(Some).ok_or_else(|| format!("`{text}` is neither `PORT`, `PORT/REPLAYPORT` nor `discover`"))
+        read.ok_or_else(|| format!("`{text}` is neither `PORT`, `PORT/REPLAYPORT` nor `discover`"))
     }
 }
 
@@ -49,7 +56,7 @@ mod tests {
 
     #[test]
     fn the_annotation_names_ports_or_asks_for_them() {
-        let of = |text: &str| KvEvents::of(Some(&[(ANNOTATION.to_owned(), text.to_owned())].into()));
+        let of = |text: &str| KvEvents::of(Some(&[(KV_EVENTS.to_owned(), text.to_owned())].into()));
         let ports = |port, replay| Ok(Some(KvEvents::Ports { port, replay }));
         assert_eq!((of("5557"), of("5557/5558")), (ports(5557, None), ports(5557, Some(5558))));
         assert_eq!(of("discover"), Ok(Some(KvEvents::Discovered)));

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 
 use super::Digest;
-use crate::controller::{CORS, KV_CONNECTOR, SCHEDULER_PROFILE};
+use crate::controller::{CORS, KV_CONNECTOR, KV_EVENTS, SCHEDULER_PROFILE};
 use crate::kinds::{
     BackendTlsPolicy, BackendTlsPolicySpec, Gateway, GatewayClass, GatewaySpec, HttpRoute, InferenceModelRewrite,
     InferenceModelRewriteSpec, InferenceObjective, InferenceObjectiveSpec, InferencePool, InferencePoolSpec,
@@ -51,6 +51,8 @@ pub struct SpecFacts<S> {
     pub kv_connector: Option<Arc<str>>,
     /// What its annotation says of requests of other origins, or what is wrong with it.
     pub cors: Option<CorsPolicy>,
+    /// What its annotation says of where engines tell of their KV caches.
+    pub kv_events: Option<Arc<str>>,
 }
 
 /// Which other origins may make requests, or what is wrong with what was written about it.
@@ -76,10 +78,14 @@ pub type ModelRewriteFacts = SpecFacts<InferenceModelRewriteSpec>;
 
 impl<S> SpecFacts<S> {
     fn of(metadata: &ObjectMeta, status: Option<impl Serialize>, spec: S) -> Self {
-        let kv_connector = annotation(metadata, KV_CONNECTOR);
-        let cors = annotation(metadata, CORS).map(|text| Arc::new(Cors::parse(&text)));
-        let (record, profile) = (Record::of(metadata, status), profile(metadata));
-        Self { record, spec: Arc::new(spec), profile, kv_connector, cors }
+        Self {
+            record: Record::of(metadata, status),
+            spec: Arc::new(spec),
+            profile: profile(metadata),
+            kv_connector: annotation(metadata, KV_CONNECTOR),
+            cors: annotation(metadata, CORS).map(|text| Arc::new(Cors::parse(&text))),
+            kv_events: annotation(metadata, KV_EVENTS),
+        }
     }
 }
 
@@ -106,9 +112,11 @@ macro_rules! spec_facts {
             }
 
             fn effect(before: &Self::Stored, after: &Self::Stored) -> Effect {
-                let of_connector = effect_of_annotation(&before.kv_connector, &after.kv_connector);
-                let of_annotations = effect_of_annotation(&before.profile, &after.profile).max(of_connector);
-                let of_annotations = effect(&before.cors, &after.cors).max(of_annotations);
+                // Annotations do not change an object's generation.
+                let texts = |facts: &Self::Stored| {
+                    [facts.profile.clone(), facts.kv_connector.clone(), facts.kv_events.clone()]
+                };
+                let of_annotations = effect(&texts(before), &texts(after)).max(effect(&before.cors, &after.cors));
                 of_annotations.max(after.record.effect(&before.record))
             }
         })*
@@ -176,7 +184,7 @@ impl Digest for ModelServer {
     fn effect(before: &Self::Stored, after: &Self::Stored) -> Effect {
         // Annotations do not change an object's generation.
         let of_policy = if before.policy == after.policy { Effect::Nothing } else { Effect::Plan };
-        let of_profile = effect_of_annotation(&before.profile, &after.profile);
+        let of_profile = effect(&before.profile, &after.profile);
         of_policy.max(of_profile).max(after.record.effect(&before.record))
     }
 }
@@ -188,11 +196,6 @@ fn profile(metadata: &ObjectMeta) -> Option<Arc<str>> {
 
 fn annotation(metadata: &ObjectMeta, name: &str) -> Option<Arc<str>> {
     metadata.annotations.as_ref()?.get(name).map(|text| text.as_str().into())
-}
-
-/// Returns what it changes that an annotation of an object is another one, which its generation does not tell.
-fn effect_of_annotation(before: &Option<Arc<str>>, after: &Option<Arc<str>>) -> Effect {
-    if before == after { Effect::Nothing } else { Effect::Plan }
 }
 
 /// Returns what it changes that an object of which only facts about plans are kept is no longer `before` but `after`.

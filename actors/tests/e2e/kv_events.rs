@@ -6,7 +6,8 @@ use std::io::{self, Write as _};
 use serde_json::{Value, json};
 use simulated_engine::{Dialect, Engine, EngineConfig};
 
-use crate::harness::{Answer, ENGINE_PORT, Harness, Network, PORT, client, read, route_yaml};
+use crate::harness::{Answer, ENGINE_PORT, Harness, Network, PORT, client, gateway_yaml, read, route_yaml};
+use crate::inference_pools::{EXTENSION, pod_yaml, pool_yaml};
 
 const EVENTS: u16 = 5557;
 const REPLAYS: u16 = 5558;
@@ -31,6 +32,14 @@ fn model_server(network: &Network, hosts: &[u8], annotation: &str) {
     let annotated = format!("name: s, annotations: {{networking.serving.volcano.sh/kv-events: '{annotation}'}}");
     let yaml = network.model_server_yaml("s", "m", hosts, "").replacen("name: s", &annotated, 1);
     network.write("server.yaml", &(yaml + &route_yaml("r", "m", "s")));
+}
+
+/// Writes the InferencePool of these hosts, likewise.
+fn inference_pool(network: &Network, hosts: &[u8], annotation: &str) {
+    let annotated = format!("name: p, annotations: {{networking.serving.volcano.sh/kv-events: '{annotation}'}}");
+    let pods = hosts.iter().map(|host| pod_yaml(&format!("p-{host}"), network.host(*host))).collect::<String>();
+    let pool = pool_yaml("g", "").replacen("name: p", &annotated, 1);
+    network.write("pool.yaml", &(gateway_yaml("g", &[(PORT, None)]) + &pods + &pool));
 }
 
 /// Sends a prompt past the router, as another router does.
@@ -102,10 +111,10 @@ async fn two_engines(dialect: Dialect) -> (Network, [Engine; 2]) {
     (network, engines)
 }
 
-async fn hits_are_learnt_from_events(dialect: Dialect, annotation: &str) {
+async fn hits_are_learnt_from_events(dialect: Dialect, annotation: &str, write: fn(&Network, &[u8], &str)) {
     let (network, engines) = two_engines(dialect).await;
-    model_server(&network, &[10, 11], annotation);
-    let harness = network.start(&[]).await;
+    write(&network, &[10, 11], annotation);
+    let harness = network.start(&[EXTENSION]).await;
     for host in [10, 11] {
         until_blocks(&harness, host, 0).await;
     }
@@ -129,12 +138,17 @@ async fn hits_are_learnt_from_events(dialect: Dialect, annotation: &str) {
 
 #[actix_web::test]
 async fn hits_are_learnt_from_events_that_the_router_did_not_cause() {
-    hits_are_learnt_from_events(Dialect::Vllm, &format!("{EVENTS}/{REPLAYS}")).await;
+    hits_are_learnt_from_events(Dialect::Vllm, &format!("{EVENTS}/{REPLAYS}"), model_server).await;
+}
+
+#[actix_web::test]
+async fn engines_of_an_inference_pool_tell_as_well() {
+    hits_are_learnt_from_events(Dialect::Vllm, &format!("{EVENTS}/{REPLAYS}"), inference_pool).await;
 }
 
 #[actix_web::test]
 async fn sglang_tells_as_well_and_engines_can_be_asked_where() {
-    hits_are_learnt_from_events(Dialect::Sglang, "discover").await;
+    hits_are_learnt_from_events(Dialect::Sglang, "discover", model_server).await;
 }
 
 #[actix_web::test]

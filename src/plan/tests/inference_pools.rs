@@ -2,6 +2,7 @@ use super::*;
 use crate::fixtures::{Outcome, http_decision};
 use crate::kinds::model_server::InferenceEngine;
 use crate::object::Kind;
+use crate::routing::kv_events::KvEvents;
 use crate::routing::pool::{BackendProtocol, ExternalPicker, PickerPolicy};
 
 /// Two Gateways, Pods of two engines, and a picker's Service `epp` with a port of each protocol.
@@ -300,4 +301,21 @@ fn a_pool_of_ten_thousand_pods_has_all_of_them() {
         .collect();
     let plan = planned(&(SCENE.to_owned() + &pods + &pool("name: p", "app: x", "") + &route("r", "g", "name: p")));
     assert_eq!((found(&plan).endpoints.len(), found(&plan).selected), (10_000, 10_000));
+}
+
+#[test]
+fn an_annotation_says_where_engines_tell_of_their_caches() {
+    let ports = |port, replay| Some(KvEvents::Ports { port, replay });
+    for (text, expected, complaints) in [
+        ("5557/5558", ports(5557, Some(5558)), 0),
+        ("discover", Some(KvEvents::Discovered), 0),
+        ("tcp://*:5557", None, 1),
+    ] {
+        let annotated = format!("name: p, annotations: {{networking.serving.volcano.sh/kv-events: '{text}'}}");
+        let plan = planned(&(SCENE.to_owned() + &pool(&annotated, "app: a", "") + &route("r", "g", "name: p")));
+        assert_eq!(found(&plan).policy.kv_events, expected, "{text}");
+        let unserved = plan.reports.unserved();
+        assert_eq!(unserved.len(), complaints, "{text}: {unserved:?}");
+        assert!(unserved.iter().all(|complaint| complaint.text.contains(text)), "{unserved:?}");
+    }
 }

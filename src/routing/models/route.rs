@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::controller::KV_EVENTS;
 use crate::kinds::duration::DurationError;
 use crate::kinds::faults::{Fault, compile_regex, model_route_faults, model_server_faults};
 use crate::kinds::model_route::{ModelMatch, ModelRouteSpec, RouteRule, StringMatch, TargetModel};
@@ -15,7 +16,7 @@ use crate::rate_limit::RateLimits;
 use crate::record::Record;
 use crate::routing::connections::ConnectionLimits;
 use crate::routing::disaggregation::Disaggregation;
-use crate::routing::kv_events::{ANNOTATION, KvEvents};
+use crate::routing::kv_events::KvEvents;
 use crate::routing::pool::{BackendProtocol, PickerPolicy, PoolPolicy};
 use crate::routing::request::RequestHead;
 use crate::routing::retry::RetryPolicy;
@@ -115,7 +116,7 @@ impl Server {
     ) -> Self {
         let mut faults = model_server_faults(&spec);
         let kv_events = KvEvents::of(annotations).unwrap_or_else(|message| {
-            faults.push(Fault { path: format!("metadata.annotations[{ANNOTATION}]"), message });
+            faults.push(Fault { path: format!("metadata.annotations[{KV_EVENTS}]"), message });
             None
         });
         let policy = if faults.is_empty() {
