@@ -135,7 +135,12 @@ fn selection(server: &Server) -> Selection<'_> {
     Selection {
         namespace: &server.key.namespace,
         labels: &server.spec.workload_selector.match_labels,
-        ports: server.spec.port().into_iter().collect(),
+        ports: server
+            .spec
+            .port()
+            .into_iter()
+            .flat_map(|first| first..=first.saturating_add(server.ranks - 1))
+            .collect(),
         sharing: sharing(server),
     }
 }

@@ -6,6 +6,7 @@ pub mod client_headers;
 pub mod connections;
 pub mod contender;
 pub mod contenders;
+pub mod data_parallel;
 pub mod decision;
 pub mod disaggregation;
 pub mod host_index;

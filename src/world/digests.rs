@@ -183,7 +183,8 @@ impl Digest for ModelServer {
 
     fn effect(before: &Self::Stored, after: &Self::Stored) -> Effect {
         // Annotations do not change an object's generation.
-        let of_policy = if before.policy == after.policy { Effect::Nothing } else { Effect::Plan };
+        let is_alike = (&before.policy, before.ranks) == (&after.policy, after.ranks);
+        let of_policy = if is_alike { Effect::Nothing } else { Effect::Plan };
         let of_profile = effect(&before.profile, &after.profile);
         of_policy.max(of_profile).max(after.record.effect(&before.record))
     }

@@ -33,6 +33,21 @@ fn endpoints_know_their_part_of_the_work_and_their_group() {
 }
 
 #[test]
+fn each_data_parallel_rank_is_an_endpoint() {
+    let ports = |annotation: &str| {
+        let annotated =
+            format!("name: pd, annotations: {{networking.serving.volcano.sh/data-parallel-size: '{annotation}'}}");
+        let server = SERVER.replacen("name: pd", &annotated, 1);
+        let plan = plan_of(&(server + &plain_pod("p", ", group: a, role: decode")));
+        let endpoints = plan.pools.first().map(|pool| pool.endpoints.clone());
+        endpoints.map(|of| of.iter().map(|endpoint| (endpoint.port, endpoint.rank)).collect::<Vec<_>>())
+    };
+    assert_eq!(ports("1"), Some(vec![(8000, 0)]));
+    assert_eq!(ports("3"), Some(vec![(8000, 0), (8001, 1), (8002, 2)]));
+    assert_eq!(ports("none"), None, "a fault of the ModelServer");
+}
+
+#[test]
 fn a_pod_that_is_draining_is_no_endpoint_and_still_selected() {
     for (case, value, endpoints) in [("draining", "'true'", 0), ("not any more", "'false'", 1), ("nonsense", "''", 1)] {
         let labels = format!(", group: a, role: decode, modelserving.volcano.sh/traffic-draining: {value}");

@@ -15,6 +15,7 @@ use crate::object::ObjectKey;
 use crate::rate_limit::RateLimits;
 use crate::record::Record;
 use crate::routing::connections::ConnectionLimits;
+use crate::routing::data_parallel;
 use crate::routing::disaggregation::Disaggregation;
 use crate::routing::kv_events::KvEvents;
 use crate::routing::pool::{BackendProtocol, PickerPolicy, PoolPolicy};
@@ -88,6 +89,8 @@ pub struct Server {
     pub policy: Result<Arc<PoolPolicy>, Vec<Fault>>,
     /// The scheduler's profile that its annotation names.
     pub profile: Option<Arc<str>>,
+    /// How many data-parallel ranks each Pod has, at ports that follow each other.
+    pub ranks: u16,
 }
 
 impl Route {
@@ -119,6 +122,10 @@ impl Server {
             faults.push(Fault { path: format!("metadata.annotations[{KV_EVENTS}]"), message });
             None
         });
+        let ranks = data_parallel::ranks(annotations, spec.port()).unwrap_or_else(|message| {
+            faults.push(Fault { path: format!("metadata.annotations[{}]", data_parallel::ANNOTATION), message });
+            1
+        });
         let policy = if faults.is_empty() {
             pool_policy(&spec, kv_events)
                 .map(Arc::new)
@@ -126,7 +133,7 @@ impl Server {
         } else {
             Err(faults)
         };
-        Self { key, record, spec: Arc::new(spec), policy, profile: None }
+        Self { key, record, spec: Arc::new(spec), policy, profile: None, ranks }
     }
 }
 
