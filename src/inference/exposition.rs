@@ -162,16 +162,19 @@ const SGLANG: Names = Names {
 };
 
 impl HistogramTotals {
-    /// The mean of the observations made since `previous` was read, or `None`
-    /// if there was none. If a total went down the engine was restarted and all
+    /// The observations made since `previous` was read. If a total went down the engine was restarted and all
     /// observations are new.
-    pub fn mean_since(&self, previous: &Self) -> Option<f64> {
+    #[must_use]
+    pub fn since(&self, previous: &Self) -> Self {
         let restarted = self.count < previous.count || self.sum < previous.sum;
         let since = if restarted { Self::default() } else { *previous };
-        match self.count - since.count {
-            0 => None,
-            count => Some((self.sum - since.sum) / count as f64),
-        }
+        Self { sum: self.sum - since.sum, count: self.count - since.count }
+    }
+
+    /// The mean of these observations, or `None` if there was none.
+    pub fn mean_since(&self, previous: &Self) -> Option<f64> {
+        let Self { sum, count } = self.since(previous);
+        (count > 0).then(|| sum / count as f64)
     }
 }
 

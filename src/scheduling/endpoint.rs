@@ -8,6 +8,7 @@ use std::time::Instant;
 use k8s_openapi::jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
+use super::drain;
 use super::ledger::Ledger;
 use super::request::PickRequest;
 use super::room::Slots;
@@ -69,6 +70,8 @@ pub struct Observation {
     pub first_token: Option<f64>,
     /// Seconds between two tokens, likewise.
     pub inter_token: Option<f64>,
+    /// How many requests it begins to answer in a second, whoever sent them; `None` until two scrapes have told.
+    pub drain: Option<f64>,
     /// Its LoRA adapters, where it tells of them.
     pub adapters: Option<Arc<Adapters>>,
     /// How many requests it works on at once, as far as it has shown.
@@ -150,7 +153,7 @@ impl Observation {
         (in_flight, is_held): (u32, bool),
         now: Instant,
     ) {
-        self.scraped = Some(now);
+        let elapsed = self.scraped.replace(now).map(|before| now.saturating_duration_since(before));
         // What has not changed is kept, so that views share it.
         if self.adapters.as_deref() != adapters.as_ref() {
             self.adapters = adapters.map(Arc::new);
@@ -160,6 +163,10 @@ impl Observation {
             before.and_then(|before| metrics.time_to_first_token.mean_since(&before.time_to_first_token));
         self.inter_token =
             before.and_then(|before| metrics.inter_token_latency.mean_since(&before.inter_token_latency));
+        if let (Some(before), Some(elapsed)) = (before, elapsed) {
+            let begun = metrics.time_to_first_token.since(&before.time_to_first_token).count;
+            self.drain = drain::blend(self.drain, begun, elapsed);
+        }
         self.in_flight_at_scrape = in_flight;
         self.slots = self.slots.after(&metrics, is_held);
     }

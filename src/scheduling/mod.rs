@@ -20,6 +20,7 @@
 //! | [`plugins`] | the one table of filters and scores by name, and each of them in a file of its own |
 //! | [`config`], [`profiles`] | which plugins are used, as the Go router's configuration file says it, and for which pools |
 //! | [`objective`] | priorities, and which requests a saturated pool refuses |
+//! | [`drain`] | when a pool that has no room will have some |
 //! | [`room`] | whether a pool has room, so that a rule's shares go to those that have |
 //! | [`witness`], [`record`] | how a decision is read back, and what is remembered of it |
 //!
@@ -27,6 +28,7 @@
 
 pub mod commons;
 pub mod config;
+pub mod drain;
 pub mod endpoint;
 pub mod hits;
 pub mod homes;

@@ -17,6 +17,7 @@ use kthena_router::inference::tap::Reading;
 use kthena_router::inference::understood::{NotUnderstood, Shape, Understood, shape as shape_of};
 use kthena_router::routing::pool::PoolPolicy;
 use kthena_router::routing::told::{Told, model_for, priority};
+use kthena_router::scheduling::drain;
 use kthena_router::scheduling::objective::{is_refused, saturation};
 use kthena_router::scheduling::request::Split;
 use kthena_router_upstream::{Body, BodyStream};
@@ -32,9 +33,6 @@ use super::outbound::Outbound;
 use super::turn::BYTES_OF_TOKEN;
 use super::{forms, hint, holders, tokens};
 use crate::pools::published::Pool;
-
-/// The longest time that a client is told to wait before it comes back to a saturated pool, in seconds.
-const LONGEST_WAIT: f64 = 60.0;
 
 /// Understands a request whose model decides where it goes; while its body is read it takes a place of the port.
 pub(super) async fn understand_to_decide(call: &mut Call<'_>, body: &mut Inbound) -> Result<(), ProxyError> {
@@ -207,26 +205,17 @@ fn shed(backend: &Backend, headers: &HeaderMap) -> Result<(), ProxyError> {
     if priority >= 0 {
         return Ok(());
     }
-    let saturation = saturation_of(&backend.pool);
-    if !is_refused(priority, saturation) {
+    let view = backend.pool.view();
+    if !is_refused(priority, saturation(view.members.iter().map(|member| member.observation.metrics.as_ref()))) {
         return Ok(());
     }
-    Err(ProxyError::Saturated { pool: backend.pool.key.clone(), retry_after: wait(saturation) })
-}
-
-fn saturation_of(pool: &Pool) -> f64 {
-    saturation(pool.view().members.iter().map(|member| member.observation.metrics.as_ref()))
+    Err(ProxyError::Saturated { pool: backend.pool.key.clone(), retry_after: retry_after(&backend.pool) })
 }
 
 /// Returns after how many seconds a pool may have room.
 pub(super) fn retry_after(pool: &Pool) -> u32 {
-    wait(saturation_of(pool))
-}
-
-/// Returns after how many seconds a pool that is so full may have room: the longer its queues, the later.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the value is between 1 and 60")]
-fn wait(saturation: f64) -> u32 {
-    saturation.ceil().clamp(1.0, LONGEST_WAIT) as u32
+    let view = pool.view();
+    drain::retry_after(view.members.iter().map(|member| &member.observation), pool.turnstile.waiting())
 }
 
 fn codings_of(headers: &HeaderMap) -> Result<Vec<Coding>, NotUnderstood> {
