@@ -13,6 +13,7 @@ pub mod kvcache_aware;
 pub mod least_latency;
 pub mod least_request;
 pub mod lora_affinity;
+pub mod predicted_latency;
 pub mod prefix_cache;
 pub mod random;
 pub mod remote_prefill;
@@ -32,6 +33,7 @@ pub const SCORES: &[(&str, MakeScore)] = &[
     (kvcache_aware::KvcacheAware::NAME, |arguments| Ok(Box::new(kvcache_aware::KvcacheAware::of(arguments)?))),
     ("least-latency", |arguments| Ok(Box::new(least_latency::LeastLatency::of(arguments)?))),
     ("least-request", |arguments| Ok(Box::new(least_request::LeastRequest::of(arguments)?))),
+    ("predicted-latency", |arguments| Ok(Box::new(predicted_latency::PredictedLatency::of(arguments)?))),
     ("prefix-cache", |arguments| Ok(Box::new(prefix_cache::PrefixCache::of(arguments)?))),
     ("random", |_| Ok(Box::new(random::Random))),
 ];

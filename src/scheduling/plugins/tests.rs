@@ -26,6 +26,7 @@ struct Scene {
     metrics: EndpointMetrics,
     first_token: Option<f64>,
     inter_token: Option<f64>,
+    age: Duration,
     in_flight: u32,
     ledger: Ledger,
     adapters: Option<Arc<Adapters>>,
@@ -46,6 +47,7 @@ fn picks(config: &str, scenes: &[Scene], facts: &RequestFacts) -> Vec<usize> {
         first_token: scene.first_token,
         inter_token: scene.inter_token.or(scene.first_token),
         adapters: scene.adapters.clone(),
+        scraped: moment().checked_sub(scene.age),
         ..Observation::default()
     };
     let observations: Vec<_> = scenes.iter().map(observation).collect();
@@ -117,6 +119,23 @@ fn a_slow_endpoint_is_avoided_and_one_without_news_gets_its_chance() {
     assert_eq!(counts, [0, 0, PROBES]);
     let all_slow = [Some(0.5), None].map(|first_token| Scene { first_token, ..Scene::default() });
     assert_eq!(picks(&score("least-latency"), &all_slow[1..], &RequestFacts::default()), [PROBES]);
+}
+
+#[test]
+fn answers_go_where_they_are_predicted_to_end_first() {
+    let scene =
+        |inter: Option<f64>, age| Scene { inter_token: inter, age: Duration::from_secs(age), ..Scene::default() };
+    let config = score("predicted-latency");
+    let probe = |scenes: &[Scene], blocks| picks(&config, scenes, &prompt(blocks));
+    let scenes = [(0.05, 0), (0.02, 0), (0.05, 0)].map(|(inter, age)| scene(Some(inter), age));
+    assert_eq!(probe(&scenes, 20), [0, PROBES, 0], "the fastest writer");
+    let scenes = [scene(Some(0.05), 0), scene(None, 0), scene(Some(0.02), 0)];
+    let counts = probe(&scenes, 20);
+    assert!(counts[0] == 0 && counts[1] > 0 && counts[2] > 0, "one without news is taken for the best: {counts:?}");
+    let scenes = [scene(Some(0.06), 0), scene(Some(0.06), 1000), scene(Some(0.02), 0)];
+    // The fastest has 8,000 tokens of other prompts to compute first, a second of work.
+    scenes[2].ledger.open(&RequestFacts { tokens: 8_000, ..RequestFacts::default() }.attempt(&[]), 0, None);
+    assert_eq!(probe(&scenes, 20), [0, PROBES, 0], "what was seen long ago fades");
 }
 
 #[test]

@@ -23,6 +23,7 @@ use crate::policies::Policy;
 use crate::workloads::{Arrival, Workload};
 use gate::{Arrived, Gate};
 use legs::Prefill;
+use scrapes::SCRAPE;
 
 pub use legs::TRANSFER;
 
@@ -92,8 +93,8 @@ enum What {
     Down(usize),
     /// It comes back.
     Up(usize),
-    /// All engines are scraped.
-    Scrape,
+    /// A replica scrapes all engines.
+    Scrape(usize),
 }
 
 #[derive(PartialEq)]
@@ -170,7 +171,7 @@ pub fn run(
             What::Transferred(id) => run.decode(now, id),
             What::Down(engine) => run.take_down(now, engine),
             What::Up(engine) => run.down[engine] = false,
-            What::Scrape => run.scrape(now),
+            What::Scrape(replica) => run.scrape(now, replica),
         }
     }
     run.flights.into_iter().filter(|flight| !flight.is_lost).map(|flight| flight.outcome).collect()
@@ -192,7 +193,11 @@ impl Run<'_> {
             }
         }
         self.plan_outages();
-        self.at(0.0, What::Scrape);
+        // Replicas scrape one after the other, as those do that started at different times.
+        let replicas = self.policies.len();
+        for replica in 0..replicas {
+            self.at(SCRAPE * replica as f64 / replicas as f64, What::Scrape(replica));
+        }
     }
 
     fn at(&mut self, time: f64, what: What) {

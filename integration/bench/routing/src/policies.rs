@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use kthena_router::scheduling::config::SchedulerConfig;
 use kthena_router::scheduling::endpoint::{Candidate, PoolFacts, Role};
-use kthena_router::scheduling::picker::{Legs, Picker};
+use kthena_router::scheduling::picker::{Legs, Picker, Score};
 use kthena_router::scheduling::plugins::least_request::LeastRequest;
+use kthena_router::scheduling::plugins::predicted_latency::PredictedLatency;
 use kthena_router::scheduling::request::{PickRequest, RequestFacts};
 use rand::RngExt;
 use rand::rngs::SmallRng;
@@ -40,13 +41,22 @@ pub enum Rival {
     PrefixCache,
     /// A hash ring with bounded loads by the first block.
     BoundedHash,
+    /// The router's score predicted-latency.
+    PredictedLatency,
     /// The router's default.
     Default,
 }
 
 /// All of them, the router's default last.
-pub const ALL: [Rival; 6] =
-    [Rival::Random, Rival::RoundRobin, Rival::LeastRequest, Rival::PrefixCache, Rival::BoundedHash, Rival::Default];
+pub const ALL: [Rival; 7] = [
+    Rival::Random,
+    Rival::RoundRobin,
+    Rival::LeastRequest,
+    Rival::PrefixCache,
+    Rival::BoundedHash,
+    Rival::PredictedLatency,
+    Rival::Default,
+];
 
 struct Production(Picker);
 struct Random;
@@ -69,6 +79,7 @@ impl Rival {
             Self::LeastRequest => "least request",
             Self::PrefixCache => "prefix-cache (Go)",
             Self::BoundedHash => "bounded hash",
+            Self::PredictedLatency => "predicted latency",
             Self::Default => "default",
         }
     }
@@ -83,12 +94,18 @@ impl Rival {
         match self {
             Self::Random => Box::new(Random),
             Self::RoundRobin => Box::new(RoundRobin(0)),
-            Self::LeastRequest => Box::new(Production(Picker::new(Vec::new(), vec![(Box::new(LeastRequest), 1.0)]))),
+            Self::LeastRequest => by_score(LeastRequest),
+            Self::PredictedLatency => by_score(PredictedLatency::default()),
             Self::PrefixCache => Box::new(PrefixCache::default()),
             Self::BoundedHash => Box::new(BoundedHash),
             Self::Default => Box::new(Production(SchedulerConfig::default().picker())),
         }
     }
+}
+
+/// Returns the production picker with one score.
+fn by_score(score: impl Score + 'static) -> Box<dyn Policy> {
+    Box::new(Production(Picker::new(Vec::new(), vec![(Box::new(score), 1.0)])))
 }
 
 impl Policy for Production {
