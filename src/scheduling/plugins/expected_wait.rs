@@ -1,7 +1,7 @@
 //! Prefers the endpoint where a request costs the least time: sticky until saturated. The default.
 //!
 //! ```text
-//! cost = (backlog + uncached x harm + 100 tokens x requests) / rate + adapter        score = least cost / cost
+//! cost = (backlog + uncached x harm + 100 tokens x requests) / rate + adapter x harm        score = least cost / cost
 //! harm = 1 + 0.07 x requests, 16 at most; where others send to the pool as well, 1 + requests, 50 at most
 //! ```
 //!
@@ -14,10 +14,11 @@
 //!   a prompt evicts from a cache has to be computed again as well; where others share the caches, that harms them too.
 //! - `requests`: those that the endpoint has to work on. Of prompts of which nothing is known, it is they that count.
 //! - `rate`: prompt tokens a second, measured where answers stream; an endpoint of which little is known is taken to be like
-//!   the others of its pool. Where others send as well, waiting for them looks like a slow engine, so that all engines are
-//!   taken to be alike that do not differ from the mean by a factor of 2.5.
-//! - `adapter`: for a request with a LoRA adapter, a tenth of a second where the adapter has to be loaded, and a second more
-//!   where all slots are in use and it has to wait for one. The engine's metrics and what was sent last tell.
+//!   the others of its pool, and so are those that differ from the mean by less than a factor of 1.25: waiting for others
+//!   looks like a slow engine. Where others send as well there is more of that, and the factor is 2.5.
+//! - `adapter`: for a request with a LoRA adapter, 0.3 s where the adapter has to be loaded, and a second more where all slots
+//!   are in use and it has to wait for one. The engine's metrics and what was sent last tell. All answers stand still while
+//!   an adapter is loaded, and the one that makes room for it has to be loaded again.
 //!
 //! The figures were found in the proving ground, `integration/bench/routing`; twice or half of them change little.
 
@@ -40,12 +41,14 @@ const ASSUMED: Pace = Pace { tokens: 8_000.0, seconds: 1.0 };
 /// Seconds of measurements that the mean of a pool counts as for each of its endpoints.
 const TRUST: f32 = 1.0;
 /// By which factor rates must differ to be told from waiting for others.
-const TELLING: f32 = 2.5;
+const TELLING: f32 = 1.25;
+/// The same where others send to the pool as well.
+const SHARED_TELLING: f32 = 2.5;
 /// Seconds that are added to every cost, so that tiny differences between idle endpoints do not look large.
 const FLOOR: f32 = 0.001;
 
 /// Seconds that an engine needs to load an adapter.
-const LOAD: f32 = 0.1;
+const LOAD: f32 = 0.3;
 /// Seconds until a slot is free where all are in use.
 const QUEUE: f32 = 1.0;
 /// Slots of an engine that does not say how many it has: vLLM's default is 1, and few leave it so.
@@ -63,8 +66,9 @@ impl Score for ExpectedWait {
         let mean = mean_pace(candidates);
         let mut least = f32::INFINITY;
         for (candidate, rate) in candidates.iter().zip(rates.iter_mut()) {
-            let seconds = work(request, pool, candidate) / rate_of(candidate, mean, pool.is_shared);
-            *rate = FLOOR + seconds + request.adapter.map_or(0.0, |adapter| loading(adapter, candidate));
+            let harm = harm(pool, candidate);
+            let seconds = work(request, candidate, harm) / rate_of(candidate, mean, pool.is_shared);
+            *rate = FLOOR + seconds + request.adapter.map_or(0.0, |adapter| harm * loading(adapter, candidate));
             least = least.min(*rate);
         }
         for rate in rates {
@@ -73,15 +77,20 @@ impl Score for ExpectedWait {
     }
 }
 
+/// Returns by how much more than itself a second counts in which an endpoint's answers stand still.
+#[expect(clippy::cast_precision_loss, reason = "an estimate needs no more than seven digits")]
+fn harm(pool: &PoolFacts, candidate: &Candidate<'_>) -> f32 {
+    let (each, most) = if pool.is_shared { SHARED_HARM } else { HARM };
+    (1.0 + each * candidate.load() as f32).min(most)
+}
+
 /// Returns the cost of a request in prompt tokens.
 #[expect(clippy::cast_precision_loss, reason = "an estimate needs no more than seven digits")]
-fn work(request: &PickRequest<'_>, pool: &PoolFacts, candidate: &Candidate<'_>) -> f32 {
+fn work(request: &PickRequest<'_>, candidate: &Candidate<'_>, harm: f32) -> f32 {
     let load = candidate.load() as f32;
     let metrics = candidate.observation.metrics.as_ref();
     let foreign = metrics.map_or(0, |metrics| metrics.waiting.min(candidate.elsewhere)) as f32;
     let backlog = candidate.ledger.backlog() as f32 + FOREIGN * foreign * request.tokens as f32;
-    let (each, most) = if pool.is_shared { SHARED_HARM } else { HARM };
-    let harm = (1.0 + each * load).min(most);
     backlog + harm * candidate.uncached(request) as f32 + ANSWER * load
 }
 
@@ -113,6 +122,7 @@ pub(super) fn rate_of(candidate: &Candidate<'_>, mean: Pace, is_shared: bool) ->
     let own = candidate.ledger.pace();
     let own = (own.tokens + mean.tokens) / (own.seconds + mean.seconds);
     let mean = mean.tokens / mean.seconds;
-    let is_alike = own * TELLING > mean && own < mean * TELLING;
-    if is_shared && is_alike { mean } else { own }
+    let telling = if is_shared { SHARED_TELLING } else { TELLING };
+    let is_alike = own * telling > mean && own < mean * telling;
+    if is_alike { mean } else { own }
 }
