@@ -7,6 +7,10 @@
 //! what depends on the set of marks alone and not on the order in which a replica saw them (Gale and Shapley's deferred
 //! acceptance).
 //!
+//! A home that is never left would leave some endpoints with twice the requests of others: in a closed loop, those that are
+//! behind get no fewer requests and never catch up. So an endpoint that has had more requests than others of late takes
+//! fewer marks. All replicas see that in the same scrapes, and a few marks are enough.
+//!
 //! A home counts as an endpoint that has the prompt, by as much as others send to the pool: see [`Homes::presume`]. A lone
 //! router presumes nothing.
 
@@ -34,10 +38,19 @@ const UNKNOWN: f32 = 16.0;
 const MOST: usize = 1 << 18;
 /// An endpoint may have this part of its share of marks more than others: where prompts just fit into the caches of a pool,
 /// a few more at one of them have it compute what another one would have had room for.
-const SLACK: usize = 100;
+const SLACK: f32 = 0.01;
 /// The part of a prompt that does not count as cached where other replicas would not look for it, so that all of them come
 /// back to its home and its other copies are forgotten.
 const STRAY: f32 = 0.1;
+/// What a scrape leaves of the older ones in the load of an endpoint: of some five seconds, so that a burst moves nothing.
+const FADE_LOAD: f32 = 0.8;
+/// By which part of its share of marks an endpoint takes fewer that has had twice the requests of the mean. More would move
+/// marks to and fro, and each of them that moves has its prompts computed once more.
+const RELIEF: f32 = 0.05;
+/// The part of its share that an endpoint takes at least.
+const LEAST_SHARE: f32 = 0.5;
+/// Requests at an endpoint that say nothing yet of its load.
+const FEW: f32 = 8.0;
 /// Prompt tokens that are thought to be used again before anything is known.
 const HOPE: f32 = 20_000.0;
 
@@ -55,6 +68,10 @@ pub struct Homes {
     reuse: f32,
     /// The part of the requests whose mark was seen before.
     familiarity: f32,
+    /// How likely it is that a mark which is new comes back.
+    returning: f32,
+    /// The requests at each endpoint of late, in the order of the last survey.
+    loads: Vec<(BlockHash, f32)>,
 }
 
 /// An endpoint in a [`Homes::survey`].
@@ -85,6 +102,8 @@ impl Homes {
             all: UNKNOWN,
             reuse: 1.0,
             familiarity: 1.0,
+            returning: 1.0,
+            loads: Vec::new(),
         }
     }
 
@@ -107,13 +126,17 @@ impl Homes {
             all,
             reuse: cached / tokens,
             familiarity: commons.familiarity(),
+            returning: 1.0,
+            loads: Vec::new(),
         };
-        let identities: Vec<_> = endpoints.iter().map(|surveyed| surveyed.endpoint.identity()).collect();
-        let basis =
-            identities.iter().fold(commons.requests().into(), |sum: u64, identity| sum.wrapping_add(identity.0));
         if homes.chance() == 0.0 {
             return homes;
         }
+        homes.returning = commons.return_chance();
+        homes.loads = endpoints.iter().map(|surveyed| self.load_of(surveyed)).collect();
+        let identities: Vec<_> = endpoints.iter().map(|surveyed| surveyed.endpoint.identity()).collect();
+        let basis =
+            identities.iter().fold(commons.requests().into(), |sum: u64, identity| sum.wrapping_add(identity.0));
         homes.basis = basis;
         if basis == self.basis {
             homes.moved = Arc::clone(&self.moved);
@@ -121,9 +144,16 @@ impl Homes {
         }
         let marks = commons.marks();
         if marks.len() * endpoints.len() <= MOST {
-            homes.moved = Arc::new(share_out(&marks, &identities));
+            homes.moved = Arc::new(share_out(&marks, &homes.loads));
         }
         homes
+    }
+
+    /// Returns the requests that an endpoint has had of late, with its identity.
+    fn load_of(&self, Surveyed { endpoint, observation, .. }: &Surveyed<'_>) -> (BlockHash, f32) {
+        let (identity, now) = (endpoint.identity(), observation.requests() as f32);
+        let before = self.loads.iter().find(|(known, _)| *known == identity).map_or(now, |(_, load)| *load);
+        (identity, before * FADE_LOAD + now * (1.0 - FADE_LOAD))
     }
 
     /// Returns how many requests from elsewhere an endpoint has, where this router has so many in flight: those of the last
@@ -170,30 +200,42 @@ impl Homes {
         let familiarity = if mark.is_familiar { 1.0 } else { 1.0 - (1.0 - self.familiarity).powf(self.replicas()) };
         let presumed = (request.tokens as f32 * chance * self.reuse * familiarity) as u32;
         home.cached = home.cached.max(presumed);
-        home.counted = home.cached;
+        // A prompt that is new may have been seen by nobody. It goes home all the same where it comes back: others will
+        // look for it there.
+        let hoped = if mark.is_familiar { 0.0 } else { self.returning };
+        home.counted = home.cached.max((request.tokens as f32 * chance * self.reuse * hoped) as u32);
     }
 }
 
-/// Shares marks out evenly; returns those that do not get the endpoint that ranks highest.
-fn share_out(marks: &[BlockHash], endpoints: &[BlockHash]) -> HashMap<BlockHash, u64> {
-    let ranks = |mark: &BlockHash| endpoints.iter().map(|endpoint| rank(*endpoint, *mark)).collect::<Vec<_>>();
+/// Shares marks out among endpoints of these loads; returns those that do not get the one that ranks highest.
+fn share_out(marks: &[BlockHash], endpoints: &[(BlockHash, f32)]) -> HashMap<BlockHash, u64> {
+    let ranks = |mark: &BlockHash| endpoints.iter().map(|(endpoint, _)| rank(*endpoint, *mark)).collect::<Vec<_>>();
     let ranks: Vec<_> = marks.iter().map(ranks).collect();
-    let share = marks.len() / endpoints.len().max(1);
     let mut taken = vec![BinaryHeap::new(); endpoints.len()];
-    let left = propose(&ranks, (0..marks.len()).collect(), &mut taken, share + share / SLACK);
+    let left = propose(&ranks, (0..marks.len()).collect(), &mut taken, &shares(marks.len(), endpoints));
     let mut more = vec![BinaryHeap::new(); endpoints.len()];
-    propose(&ranks, left, &mut more, 1);
+    propose(&ranks, left, &mut more, &vec![1; endpoints.len()]);
     let taken = taken.into_iter().chain(more).flatten().map(|Reverse((rank, mark))| (mark, rank));
     let is_moved = |(mark, rank): &(usize, u64)| ranks[*mark].iter().any(|other| other > rank);
     taken.filter(is_moved).map(|(mark, rank)| (marks[mark], rank)).collect()
 }
 
-/// Has marks ask endpoints in their order; an endpoint keeps the `most` that rank highest. Returns those that nobody kept.
+/// Returns how many of so many marks each endpoint may take: fewer where it has had more requests than others.
+fn shares(marks: usize, endpoints: &[(BlockHash, f32)]) -> Vec<usize> {
+    let count = endpoints.len().max(1) as f32;
+    let mean = endpoints.iter().map(|(_, load)| load).sum::<f32>() / count + FEW;
+    let weight = |(_, load): &(BlockHash, f32)| (1.0 - RELIEF * ((load + FEW) / mean - 1.0)).max(LEAST_SHARE);
+    let weights: f32 = endpoints.iter().map(weight).sum();
+    let share = |endpoint| (marks as f32 * weight(endpoint) / weights * (1.0 + SLACK)) as usize;
+    endpoints.iter().map(share).collect()
+}
+
+/// Has marks ask endpoints in their order; an endpoint keeps those that rank highest, as many as it may. Returns those that nobody kept.
 fn propose(
     ranks: &[Vec<u64>],
     mut asking: Vec<usize>,
     taken: &mut [BinaryHeap<Reverse<(u64, usize)>>],
-    most: usize,
+    most: &[usize],
 ) -> Vec<usize> {
     let mut refused = vec![u64::MAX; ranks.len()];
     let mut left = Vec::new();
@@ -206,7 +248,7 @@ fn propose(
         };
         refused[mark] = *rank;
         taken[place].push(Reverse((*rank, mark)));
-        if taken[place].len() > most
+        if taken[place].len() > most[place]
             && let Some(Reverse((_, lowest))) = taken[place].pop()
         {
             asking.push(lowest);

@@ -89,6 +89,23 @@ fn marks_that_come_back_are_remembered_among_many_that_do_not() {
 }
 
 #[test]
+fn a_few_hundred_tenants_come_back_and_prompts_that_nobody_repeats_do_not() {
+    for (case, marks, requests, likely) in [
+        ("300 tenants, of whom some were seen twice", 300, 100, true),
+        ("each of them often", 300, 3000, true),
+        ("no prompt is repeated", u64::MAX, 300, false),
+    ] {
+        let commons = Commons::default();
+        // A walk through the tenants that is not in their order: some come back before others were seen.
+        for request in 0..requests {
+            note(&commons, &prompt((u64::pow(request, 2) % marks, 3), (0, 0)), 8);
+        }
+        assert_eq!(commons.return_chance() > 0.5, likely, "{case}: {}", commons.return_chance());
+        assert_eq!(commons.marks().is_empty(), !likely, "{case}");
+    }
+}
+
+#[test]
 fn nothing_is_common_at_first() {
     let commons = Commons::default();
     let first = prompt((1, 3), (2, 1));

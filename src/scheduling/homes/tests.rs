@@ -118,6 +118,38 @@ fn replicas_agree_in_whatever_order_they_see_prompts_and_endpoints() {
 }
 
 #[test]
+fn what_is_new_goes_home_where_new_prompts_come_back() {
+    let mut sight = Sight::new(4, 10, 5);
+    // Most of these tenants were seen once, a few twice: there are not many more of them.
+    (0..100).for_each(|prompt| drop(sight.presumed(prompt)));
+    (0..20).for_each(|prompt| drop(sight.presumed(prompt)));
+    sight.survey();
+    let most = sight.presumed(1_000_000).into_iter().max();
+    assert!(most > Some(1000), "{most:?} of 1280 tokens");
+}
+
+#[test]
+fn an_endpoint_that_has_more_requests_than_others_takes_fewer_marks() {
+    let mut sight = Sight::new(4, 100, 50);
+    (0..3).for_each(|_| (0..400).for_each(|prompt| drop(sight.presumed(prompt))));
+    let mut counts = |busy: u32| {
+        sight.observations[0].metrics = Some(EndpointMetrics { running: busy, ..EndpointMetrics::default() });
+        sight.survey();
+        // Marks are shared out anew when requests have come.
+        sight.presumed(0);
+        sight.survey();
+        let mut counts = [0; 4];
+        (0..400).for_each(|prompt| counts[sight.home(prompt).expect("every prompt has a home")] += 1);
+        counts
+    };
+    let alike = counts(100);
+    assert!(alike.iter().all(|count| (97..=101).contains(count)), "{alike:?}");
+    let busy = counts(300);
+    assert!((90..=96).contains(&busy[0]) && busy[1..].iter().all(|count| *count > 99), "{busy:?}");
+    assert!(counts(20)[0] > 101, "one that is idle takes more");
+}
+
+#[test]
 fn few_marks_leave_no_endpoint_out() {
     let mut sight = Sight::new(8, 10, 5);
     for _ in 0..3 {

@@ -84,7 +84,7 @@ fn replicas_that_know_nothing_of_each_other_agree() {
     // A replica has to see the prompts of A long before it can agree on them, so that it is played for as long as in the
     // table of docs/scheduling.md.
     for (name, scale, two, four) in [
-        ("A long", 0.6, 0.95, 0.9),
+        ("A long", 0.6, 0.95, 0.93),
         ("A short", 0.2, 0.95, 0.95),
         ("B tenants", 0.2, 0.95, 0.95),
         ("E unique", 0.2, 0.95, 0.95),
