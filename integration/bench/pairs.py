@@ -14,30 +14,26 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 from pairs_report import Run, plot, table
-from player import Played, play, workload_of
+from player import Played, workload_of
 from processes import BenchError
 from racers import (
     BOOTSTRAP_PORT,
     Course,
     Fleet,
     Launch,
-    Place,
     Rules,
     add_options,
     all_engines,
     compete,
-    figures,
+    lateness,
     launch_router,
     launch_wheel,
-    start_engines,
+    run_through,
 )
 
 DIVIDED = " P6 D2"
@@ -78,16 +74,13 @@ def read_options() -> argparse.Namespace:
 def race(options: argparse.Namespace, course: Course, name: str, seed: int) -> Run:
     """Plays a workload once."""
     contender = CONTENDERS[name]
-    workload_name = course.name + (DIVIDED if contender.is_divided else "")
-    workload = workload_of(options.ground, workload_name, seed, course.scale)
-    with ExitStack() as stack:
-        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="pairs-"))
-        place = Place(stack, options, Path(directory))
-        fleet = start_engines(place, workload, course.speed, contender.protocol)
-        port = contender.launch(place, fleet)
-        played = play(workload, port, course.speed)
-        engines = [figures(socket) for socket in fleet.sockets]
-        return run_of(course, name, seed, played, engines)
+    suffix = DIVIDED if contender.is_divided else ""
+    its = replace(course, name=course.name + suffix)
+    workload = workload_of(its.ground(options, seed))
+    played, engines = run_through(
+        contender.launch, options, workload, course.speed, contender.protocol
+    )
+    return run_of(course, name, seed, played, engines)
 
 
 def run_of(
@@ -101,7 +94,6 @@ def run_of(
     if not played.waits:
         raise BenchError(f"{name} answered nothing of {course.name}: {played.fault}")
     waits, paces = sorted(played.waits), sorted(played.paces)
-    late = sum(engine["late_seconds_sum"] for engine in engines)
     return Run(
         workload=course.name,
         contender=name,
@@ -113,8 +105,9 @@ def run_of(
         throughput=len(waits) / played.seconds,
         failed=played.failed,
         fault=played.fault,
-        late=late / sum(engine["late_seconds_count"] for engine in engines),
+        late=lateness(engines),
         player=played.busy,
+        repeated=played.repeated,
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from race_report import middle
+from race_report import middle, repetitions
 
 OURS = "default"
 WHOLE = "no pairs"
@@ -35,6 +35,8 @@ class Run:
     """By how much engines' steps were late, in seconds of our clock."""
     player: float
     """The part of a core that the player used."""
+    repeated: int = 0
+    """How often clients had to ask again, because an answer broke off or was an error; once they never did."""
 
 
 FIGURES = {
@@ -76,6 +78,7 @@ def table(runs: list[Run]) -> list[str]:
     lines += [
         "",
         f"Medians of seeds {seeds}; in parentheses: by those of `{WHOLE}`.",
+        *repetitions(runs),
         f"Engines' steps ended {median(run.late for run in runs) * 1000:.1f} ms late in a typical run,"
         + f" {max(run.late for run in runs) * 1000:.1f} ms in the worst.",
         f"The player used {max(run.player for run in runs) * 100:.0f} % of a core at most.",

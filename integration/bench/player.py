@@ -14,12 +14,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 MODEL = "fleet"
 WORDS = 30
 """Words of a block's text after its hash; the proving ground makes the same."""
 TIMEOUT = 120.0
+TRIES = 5
+"""How often a client asks whose answer breaks off."""
+PAUSE = 0.5
+"""Seconds of the fleet's clock before a client asks again."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Turn:
     rest: int
     output: int
     is_kept: bool
+    adapter: int | None
     pause: float
 
     def body(self) -> bytes:
@@ -39,7 +43,7 @@ class Turn:
         ) + "." * (4 * self.rest)
         message = {"role": "user", "content": content}
         body = {
-            "model": MODEL,
+            "model": MODEL if self.adapter is None else f"adapter-{self.adapter}",
             "messages": [message],
             "stream": True,
             "max_tokens": self.output,
@@ -51,8 +55,11 @@ class Turn:
 class Workload:
     """What is asked."""
 
-    name: str
+    ground: tuple[str, ...]
+    """The command by which the proving ground knows it."""
     engines: int
+    adapters: int
+    """LoRA adapters that requests name."""
     clients: int | None
     """So many take one session after the other; else each has its time."""
     sessions: list[tuple[float, list[Turn]]]
@@ -70,27 +77,21 @@ class Played:
     paces: list[float]
     """From one token of an answer to the next, on average."""
     failed: int = 0
+    """Requests without a whole answer, however often they were sent."""
+    repeated: int = 0
+    """How often a client had to ask again."""
     fault: str = ""
-    """Why the last one failed."""
+    """Why that was so the last time."""
     seconds: float = 0.0
     busy: float = 0.0
     """The part of a core that the player used."""
 
 
 @lru_cache(maxsize=2)
-def workload_of(ground: Path, name: str, seed: int, scale: float) -> Workload:
+def workload_of(ground: tuple[str, ...]) -> Workload:
     """Has the proving ground write a workload, and reads it."""
-    options = [
-        str(ground),
-        "--only",
-        name,
-        "--seed",
-        str(seed),
-        "--scale",
-        str(scale),
-        "jobs",
-    ]
-    lines = subprocess.run(options, capture_output=True, check=True).stdout.splitlines()
+    command = [*ground, "jobs"]
+    lines = subprocess.run(command, capture_output=True, check=True).stdout.splitlines()
     head = json.loads(lines[0])
     sessions = []
     for line in lines[1:]:
@@ -101,13 +102,21 @@ def workload_of(ground: Path, name: str, seed: int, scale: float) -> Workload:
                 turn["rest"],
                 turn["output"],
                 turn["is_kept"],
+                turn["adapter"],
                 turn["pause"],
             )
             for turn in session["turns"]
         ]
         sessions.append((session["at"] or 0.0, turns))
+    turns_of_all = (turn for _, turns in sessions for turn in turns)
+    numbers = [turn.adapter for turn in turns_of_all if turn.adapter is not None]
     return Workload(
-        head["workload"], head["engines"], head["clients"], sessions, head["roles"]
+        ground=ground,
+        engines=head["engines"],
+        adapters=max(numbers, default=-1) + 1,
+        clients=head["clients"],
+        sessions=sessions,
+        roles=head["roles"],
     )
 
 
@@ -158,20 +167,30 @@ class Player:
         """Plays the turns of a session, the first one at its time."""
         for turn in turns:
             await asyncio.sleep(at - time.monotonic())
-            body = turn.body()
-            try:
-                begun = time.monotonic()
-                first = await asyncio.wait_for(self.ask(body), TIMEOUT)
-                ended = time.monotonic()
-                self.played.waits.append((first - begun) * self.speed)
-                self.played.latencies.append((ended - begun) * self.speed)
-                if turn.output > 1:
-                    pace = (ended - first) * self.speed / (turn.output - 1)
-                    self.played.paces.append(pace)
-            except (OSError, EOFError, ValueError, TimeoutError) as error:
-                self.played.failed += 1
-                self.played.fault = repr(error)
+            await self.insist(turn)
             at = time.monotonic() + turn.pause / self.speed
+
+    async def insist(self, turn: Turn) -> None:
+        """Asks until there is an answer; the time that a client needs for that counts."""
+        body = turn.body()
+        begun = time.monotonic()
+        for number in range(TRIES):
+            if number > 0:
+                self.played.repeated += 1
+                await asyncio.sleep(PAUSE / self.speed)
+            try:
+                first = await asyncio.wait_for(self.ask(body), TIMEOUT)
+            except (OSError, EOFError, ValueError, TimeoutError) as error:
+                self.played.fault = repr(error)
+                continue
+            ended = time.monotonic()
+            self.played.waits.append((first - begun) * self.speed)
+            self.played.latencies.append((ended - begun) * self.speed)
+            if turn.output > 1:
+                pace = (ended - first) * self.speed / (turn.output - 1)
+                self.played.paces.append(pace)
+            return
+        self.played.failed += 1
 
     async def ask(self, body: bytes) -> float:
         """Sends a request and reads its answer; returns when that began."""

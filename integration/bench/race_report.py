@@ -33,6 +33,8 @@ class Run:
     """By how much engines' steps were late, in seconds of our clock."""
     player: float
     """The part of a core that the player used."""
+    repeated: int = 0
+    """How often clients had to ask again, because an answer broke off or was an error; once they never did."""
 
 
 FIGURES = ("ttft_p50", "ttft_p90", "latency", "throughput", "hits")
@@ -77,11 +79,25 @@ def table(runs: list[Run]) -> list[str]:
     lines += [
         "",
         f"Medians of seeds {seeds}. Requests without an answer: {failed}.",
+        *repetitions(runs),
         f"Engines' steps ended {median(run.late for run in runs) * 1000:.1f} ms late in a typical run,"
         + f" {max(run.late for run in runs) * 1000:.1f} ms in the worst.",
         f"The player used {max(run.player for run in runs) * 100:.0f} % of a core at most.",
     ]
     return lines
+
+
+def repetitions(runs: Sequence[Any]) -> list[str]:
+    """Returns how often clients had to ask again, in all runs of each workload and contender where they had."""
+    counts: dict[tuple[str, str], int] = {}
+    for run in runs:
+        key = (run.workload, run.contender)
+        counts[key] = counts.get(key, 0) + run.repeated
+    return [
+        f"{workload}, {contender}: clients asked again {count} times."
+        for (workload, contender), count in counts.items()
+        if count
+    ]
 
 
 def ratios(contenders: dict[str, dict[str, float]]) -> list[str]:

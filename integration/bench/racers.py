@@ -8,6 +8,7 @@ import signal
 import site
 import subprocess
 import sys
+import tempfile
 import venv
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -18,7 +19,7 @@ from types import FrameType
 from typing import Any
 
 from contenders import HERE, is_ready, read
-from player import MODEL, Workload
+from player import MODEL, Played, Workload, play
 from processes import BenchError, Started, accepts, free_ports, started, wait_until
 
 TARGET = HERE.parent.parent / "target"
@@ -36,6 +37,16 @@ class Course:
     name: str
     scale: float
     speed: float
+    is_trace: bool = False
+    """Whether its requests are those of a file that is not of the project."""
+
+    def ground(self, options: argparse.Namespace, seed: int) -> tuple[str, ...]:
+        """Returns the command by which the proving ground knows its workload."""
+        traces = ("--traces", str(options.traces)) if self.is_trace else ()
+        return (
+            *(str(options.ground), "--only", self.name, "--seed", str(seed)),
+            *("--scale", str(self.scale), *traces),
+        )
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,8 @@ class Fleet:
     """How fast their clock runs."""
     roles: list[str]
     """What each works on; empty where all do everything."""
+    adapters: int
+    """LoRA adapters that each of them could load."""
     protocol: str = "nixl"
     """How those with roles hand prompts over to each other."""
 
@@ -77,9 +90,8 @@ def start_engines(
     (port,) = free_ports(addresses, 1)
     places = [option for address in addresses for option in ("--address", address)]
     command = [
-        *(str(place.options.ground), "--only", workload.name, "--scale", "0.01"),
-        *("serve", *places, "--port", str(port), "--speed", str(speed)),
-        *("--protocol", protocol),
+        *(*workload.ground, "serve", *places, "--port", str(port)),
+        *("--speed", str(speed), "--protocol", protocol),
     ]
     engines = place.stack.enter_context(
         started("engines", CORES, command, place.directory)
@@ -87,7 +99,7 @@ def start_engines(
     for address in addresses:
         wait_until("engines", engines, partial(accepts, address, port))
     sockets = [f"{address}:{port}" for address in addresses]
-    return Fleet(sockets, speed, workload.roles, protocol)
+    return Fleet(sockets, speed, workload.roles, workload.adapters, protocol)
 
 
 def figures(socket: str) -> dict[str, float]:
@@ -96,6 +108,12 @@ def figures(socket: str) -> dict[str, float]:
         line.rpartition(" ") for line in read(f"http://{socket}/metrics").splitlines()
     )
     return {name: float(value) for name, _, value in lines}
+
+
+def lateness(engines: list[dict[str, float]]) -> float:
+    """Returns by how much engines' steps were late on average, in seconds of our clock."""
+    late = sum(engine["late_seconds_sum"] for engine in engines)
+    return late / sum(engine["late_seconds_count"] for engine in engines)
 
 
 def launch_router(
@@ -151,20 +169,18 @@ def manifests_of(fleet: Fleet) -> str:
             "decodeLabels": {"role": "decode"},
         }
         server["kvConnector"] = {"type": "nixl"}
-    route = {
-        "modelName": MODEL,
-        "parentRefs": [{"name": "default", "namespace": "default", "kind": "Gateway"}],
-        "rules": [{"name": "all", "targetModels": [{"modelServerName": MODEL}]}],
-    }
+    specs = [(MODEL, "ModelServer", server)]
+    for number, route in enumerate(routes_of(fleet)):
+        specs.append((f"{MODEL}-{number}", "ModelRoute", route))
     version = "networking.serving.volcano.sh/v1alpha1"
     objects: list[dict[str, object]] = [
         {
             "apiVersion": version,
             "kind": kind,
-            "metadata": space | {"name": MODEL},
+            "metadata": space | {"name": name},
             "spec": spec,
         }
-        for kind, spec in (("ModelServer", server), ("ModelRoute", route))
+        for name, kind, spec in specs
     ]
     for number, engine in enumerate(fleet.sockets):
         labels = {"app": MODEL}
@@ -176,6 +192,19 @@ def manifests_of(fleet: Fleet) -> str:
             {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": status}
         )
     return "\n---\n".join(json.dumps(each) for each in objects)
+
+
+def routes_of(fleet: Fleet) -> list[dict[str, object]]:
+    """Returns the routes to a fleet: to its model, and to its adapters."""
+    names = [f"adapter-{number}" for number in range(fleet.adapters)]
+    # A route may name ten of them.
+    tens = [names[first : first + 10] for first in range(0, len(names), 10)]
+    gateway = {"name": "default", "namespace": "default", "kind": "Gateway"}
+    rule = {"name": "all", "targetModels": [{"modelServerName": MODEL}]}
+    return [
+        {"parentRefs": [gateway], "rules": [rule], **served}
+        for served in ({"modelName": MODEL}, *({"loraAdapters": ten} for ten in tens))
+    ]
 
 
 def launch_wheel(
@@ -249,6 +278,22 @@ def add_options(
             metavar="NAME,...",
             help="some of: " + ", ".join(known),
         )
+
+
+def run_through(
+    launch: Launch,
+    options: argparse.Namespace,
+    workload: Workload,
+    speed: float,
+    protocol: str = "nixl",
+) -> tuple[Played, list[dict[str, float]]]:
+    """Plays a workload once, through a fresh router; returns what came of it and what each engine tells."""
+    with ExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="race-"))
+        place = Place(stack, options, Path(directory))
+        fleet = start_engines(place, workload, speed, protocol)
+        played = play(workload, launch(place, fleet), speed)
+        return played, [figures(socket) for socket in fleet.sockets]
 
 
 def some_of(known: Mapping[str, object], text: str) -> list[str]:

@@ -14,28 +14,25 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from statistics import mean
 
-from player import Played, play, workload_of
+from player import Played, workload_of
 from processes import BenchError
 from race_report import Run, plot, table
 from racers import (
     Course,
     Launch,
-    Place,
     Rules,
     add_options,
     all_engines,
     compete,
-    figures,
+    lateness,
     launch_router,
     launch_wheel,
     only_score,
-    start_engines,
+    run_through,
 )
 
 
@@ -43,11 +40,19 @@ COURSES = (
     Course("A long", 0.4, 8.0),
     Course("A short", 0.15, 12.0),
     Course("B tenants", 0.25, 6.0),
+    Course("C conversation", 0.1, 4.0, is_trace=True),
+    Course("C synthetic", 0.15, 4.0, is_trace=True),
     # All of a burst comes within a second: at our own pace, the player is in time.
     Course("D bursts", 0.05, 1.0),
     Course("E unique", 0.2, 6.0),
+    Course("F adapters", 0.25, 4.0),
+    # Connections that break and are made anew take their time: outages last for seconds of our clock.
+    Course("G slow", 0.3, 4.0),
+    Course("G crash", 0.3, 4.0),
+    Course("G restarts", 0.3, 4.0),
     Course("H zipf", 0.25, 6.0),
     Course("I chats", 0.1, 10.0),
+    Course("J agents", 0.3, 8.0),
 )
 
 
@@ -61,22 +66,27 @@ def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="The router and rivals on one fleet")
     courses = {course.name: course for course in COURSES}
     add_options(parser, "rivals.jsonl", LAUNCHES, courses)
+    parser.add_argument(
+        "--traces",
+        type=lambda text: Path(text).resolve(),
+        metavar="DIR",
+        help="Mooncake's traces, for the workloads C",
+    )
     options = parser.parse_args()
-    options.courses = [courses[name] for name in options.courses]
+    asked = [courses[name] for name in options.courses]
+    options.courses = [
+        course for course in asked if options.traces or not course.is_trace
+    ]
+    if not options.courses:
+        parser.error("the workloads C need --traces")
     return options
 
 
 def race(options: argparse.Namespace, course: Course, name: str, seed: int) -> Run:
     """Plays a workload once."""
-    workload = workload_of(options.ground, course.name, seed, course.scale)
-    with ExitStack() as stack:
-        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="rivals-"))
-        place = Place(stack, options, Path(directory))
-        fleet = start_engines(place, workload, course.speed)
-        port = LAUNCHES[name](place, fleet)
-        played = play(workload, port, course.speed)
-        engines = [figures(socket) for socket in fleet.sockets]
-        return run_of(course, name, seed, played, engines)
+    workload = workload_of(course.ground(options, seed))
+    played, engines = run_through(LAUNCHES[name], options, workload, course.speed)
+    return run_of(course, name, seed, played, engines)
 
 
 def run_of(
@@ -86,7 +96,7 @@ def run_of(
     played: Played,
     engines: list[dict[str, float]],
 ) -> Run:
-    """Makes the figures of a run, and says them on the way."""
+    """Makes the figures of a run."""
     if not played.waits:
         raise BenchError(f"{name} answered nothing of {course.name}: {played.fault}")
 
@@ -104,10 +114,11 @@ def run_of(
         latency=mean(played.latencies),
         throughput=len(waits) / played.seconds,
         hits=total("vllm:prefix_cache_hits_total")
-        / total("vllm:prefix_cache_queries_total"),
+        / max(total("vllm:prefix_cache_queries_total"), 1.0),
         failed=played.failed,
-        late=total("late_seconds_sum") / total("late_seconds_count"),
+        late=lateness(engines),
         player=played.busy,
+        repeated=played.repeated,
     )
 
 

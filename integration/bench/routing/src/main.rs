@@ -1,7 +1,6 @@
 //! Runs every workload with every policy, and prints a table; or lends its workloads and engines to a run over HTTP.
 
 use std::io::{BufWriter, Write, stdout};
-use std::iter;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -9,11 +8,10 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use futures::future::try_join_all;
-use kthena_router::scheduling::endpoint::Role;
 use kthena_router_proving_ground::fleet::run;
 use kthena_router_proving_ground::policies::{ALL, Rival};
 use kthena_router_proving_ground::report::{Figures, HEAD};
-use kthena_router_proving_ground::served::{Fleet, Protocol};
+use kthena_router_proving_ground::served::{Plan, Protocol};
 use kthena_router_proving_ground::workloads::{Maker, Workload};
 use kthena_router_proving_ground::{governed, jobs, served, trace};
 
@@ -84,7 +82,8 @@ fn main() -> Result<()> {
         Some(Command::Knee) => Ok(write!(stdout(), "{}", governed::knee(options.seed, options.scale))?),
         Some(Command::Jobs) => jobs::write(first(&workloads)?, &mut BufWriter::new(stdout().lock())),
         Some(Command::Serve { addresses, port, speed, protocol }) => {
-            serve(first(&workloads)?, &Fleet::new(*speed, *protocol), addresses, *port)
+            let places = addresses.iter().map(|address| SocketAddr::new(*address, *port));
+            serve(served::plans(first(&workloads)?, places, *speed, *protocol))
         }
     }
 }
@@ -93,12 +92,9 @@ fn first(workloads: &[Workload]) -> Result<&Workload> {
     workloads.first().context("no workload has a name that begins so")
 }
 
-fn serve(workload: &Workload, fleet: &Fleet, addresses: &[IpAddr], port: u16) -> Result<()> {
-    let roles = workload.roles.iter().copied().chain(iter::repeat(Role::Whole));
-    let engines = workload.fleet.iter().copied().zip(roles).zip(addresses);
+fn serve(plans: Vec<Plan>) -> Result<()> {
     actix_web::rt::System::new().block_on(async {
-        let servers = engines.map(|(engine, address)| served::serve(engine, fleet, SocketAddr::new(*address, port)));
-        try_join_all(servers.collect::<Result<Vec<_>>>()?).await?;
+        try_join_all(plans.into_iter().map(served::serve)).await?;
         Ok(())
     })
 }

@@ -6,28 +6,30 @@
 //! An answer is two events, its first token and the rest: what is between them costs routers time and decides nothing.
 //!
 //! Engines with roles hand computed prompts over to each other ([`Transfers`]), as vLLM's `NixlConnector` or SGLang does.
+//!
+//! An engine that is not there refuses connections, and whatever it worked on breaks off; it comes back with an empty cache.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use actix_web::dev::Server;
 use actix_web::rt;
+use actix_web::rt::time::sleep_until;
 use actix_web::web::{self, Data, PayloadConfig};
 use actix_web::{App, HttpResponse, HttpServer};
 use anyhow::{Context, Result};
-use kthena_router::scheduling::endpoint::Role;
 use tokio::sync::{Notify, mpsc};
 
-use crate::engine::{BLOCK, Engine, Event, Prompt, Spec};
-use transfers::Transfers;
+use crate::engine::{BLOCK, Engine, Event, Prompt};
 
 mod chat;
+mod plan;
 mod transfers;
 
+pub use plan::{Plan, plans};
 pub use transfers::Protocol;
 
 /// The largest body of a request, in bytes.
@@ -35,20 +37,9 @@ const MAX_BODY: usize = 16 << 20;
 /// The name of the model.
 pub const MODEL: &str = "fleet";
 
-/// The engines of a fleet that can hand prompts over to each other, and how they do.
-#[derive(Clone)]
-pub struct Fleet {
-    /// How much faster than ours their clock runs.
-    speed: f64,
-    protocol: Protocol,
-    transfers: Arc<Transfers>,
-}
-
 /// An engine with its clock.
 struct Served {
-    spec: Spec,
-    role: Role,
-    fleet: Fleet,
+    plan: Plan,
     /// What others know it by.
     name: String,
     state: RefCell<State>,
@@ -82,22 +73,37 @@ struct Asked {
 struct Figures {
     first_token: (f64, u64),
     inter_token: (f64, u64),
-    asked_tokens: u64,
-    cached_tokens: u64,
     /// Seconds that steps ended late, by our clock, and how many they were.
     late: (f64, u64),
 }
 
-/// Starts an engine of a fleet at an address.
+/// Serves as an engine, whenever it is there.
 ///
 /// # Errors
-/// An address that cannot be bound.
-pub fn serve((spec, role): (Spec, Role), fleet: &Fleet, address: SocketAddr) -> Result<Server> {
-    let fleet = fleet.clone();
+/// An address that cannot be bound, or a server that ends.
+pub async fn serve(plan: Plan) -> Result<()> {
+    let fleet = &plan.fleet;
+    for outage in &plan.outages {
+        let server = start(&plan)?;
+        let handle = server.handle();
+        let running = rt::spawn(server);
+        let mut beginning = fleet.began.subscribe();
+        let began = (*beginning.wait_for(Option::is_some).await?).context("no request came")?;
+        sleep_until((began + fleet.after(outage.from)).into()).await;
+        handle.stop(false).await;
+        running.await??;
+        sleep_until((began + fleet.after(outage.until)).into()).await;
+    }
+    Ok(start(&plan)?.await?)
+}
+
+fn start(plan: &Plan) -> Result<Server> {
+    let address = plan.address;
+    let plan = plan.clone();
     let app = move || {
-        let served = Rc::new(Served::new((spec, role), fleet.clone(), address.to_string()));
+        let served = Rc::new(Served::new(plan.clone()));
         rt::spawn(Rc::clone(&served).run());
-        let foreign = fleet.protocol.foreign_path();
+        let foreign = plan.fleet.protocol.foreign_path();
         App::new()
             .app_data(Data::new(served))
             .app_data(PayloadConfig::new(MAX_BODY))
@@ -107,31 +113,21 @@ pub fn serve((spec, role): (Spec, Role), fleet: &Fleet, address: SocketAddr) -> 
             .route(foreign, web::to(HttpResponse::NotFound))
             .default_service(web::to(|| async { HttpResponse::Ok().json(serde_json::json!({})) }))
     };
-    let server = HttpServer::new(app).workers(1).tcp_nodelay(true).backlog(4096);
+    let server = HttpServer::new(app).workers(1).tcp_nodelay(true).backlog(4096).disable_signals();
     Ok(server.bind(address).with_context(|| format!("cannot serve at {address}"))?.run())
 }
 
-impl Fleet {
-    /// Makes a fleet whose clock runs so much faster than ours.
-    pub fn new(speed: f64, protocol: Protocol) -> Self {
-        Self { speed, protocol, transfers: Arc::default() }
-    }
-}
-
 impl Served {
-    fn new((spec, role): (Spec, Role), fleet: Fleet, name: String) -> Self {
+    fn new(plan: Plan) -> Self {
         let state = State {
-            engine: Engine::new(spec),
+            engine: Engine::new(plan.spec),
             due: None,
             asked: HashMap::new(),
             requests: 0,
             figures: Figures::default(),
         };
-        Self { spec, role, fleet, name, state: RefCell::new(state), begun: Notify::new() }
-    }
-
-    fn after(&self, seconds: f64) -> Duration {
-        Duration::from_secs_f64(seconds / self.fleet.speed)
+        let name = plan.address.to_string();
+        Self { plan, name, state: RefCell::new(state), begun: Notify::new() }
     }
 
     /// Takes a request, and tells what comes of it. Another engine is given the computed prompt by the name of a transfer.
@@ -143,7 +139,7 @@ impl Served {
         let asked = Asked { told, transfer, is_given, at: now, prompt_tokens, first: None, output };
         state.asked.insert(id, asked);
         if let Some(step) = state.engine.accept(id, prompt) {
-            state.due = Some(now + self.after(step));
+            state.due = Some(now + self.plan.fleet.after(step));
             self.begun.notify_one();
         }
     }
@@ -153,7 +149,7 @@ impl Served {
         loop {
             let due = self.state.borrow().due;
             match due {
-                Some(due) => rt::time::sleep_until(due.into()).await,
+                Some(due) => sleep_until(due.into()).await,
                 None => self.begun.notified().await,
             }
             self.advance(Instant::now());
@@ -166,16 +162,16 @@ impl Served {
             state.figures.late.0 += (now - due).as_secs_f64();
             state.figures.late.1 += 1;
             let mut events = Vec::new();
-            state.due = state.engine.end(&mut events).map(|step| due + self.after(step));
+            state.due = state.engine.end(&mut events).map(|step| due + self.plan.fleet.after(step));
             for event in events {
-                state.tell(event, due, &self.fleet.transfers);
+                state.tell(event, due, &self.plan);
             }
         }
     }
 }
 
 impl State {
-    fn tell(&mut self, event: Event, now: Instant, transfers: &Transfers) {
+    fn tell(&mut self, event: Event, now: Instant, plan: &Plan) {
         let (Event::First(id, _) | Event::Last(id)) = event;
         let Some(asked) = self.asked.get_mut(&id) else { return };
         let figures = &mut self.figures;
@@ -184,13 +180,13 @@ impl State {
             figures.first_token.0 += now.saturating_duration_since(asked.at).as_secs_f64();
             figures.first_token.1 += 1;
             if !asked.is_given {
-                figures.asked_tokens += u64::from(asked.prompt_tokens);
-                figures.cached_tokens += u64::from(cached);
+                plan.tokens.asked.fetch_add(asked.prompt_tokens.into(), Ordering::Relaxed);
+                plan.tokens.cached.fetch_add(cached.into(), Ordering::Relaxed);
             }
         }
         let is_last = matches!(event, Event::Last(_));
         if is_last && let Some(transfer) = asked.transfer.take() {
-            transfers.offer(transfer);
+            plan.fleet.transfers.offer(transfer);
         }
         // A client that has left is told nothing.
         drop(asked.told.send(event));
@@ -203,16 +199,21 @@ impl State {
 }
 
 async fn models(served: Data<Rc<Served>>) -> HttpResponse {
-    let model = serde_json::json!({"id": MODEL, "object": "model", "owned_by": served.fleet.protocol.engine()});
-    HttpResponse::Ok().json(serde_json::json!({"object": "list", "data": [model]}))
+    let fleet = &served.plan.fleet;
+    let owner = fleet.protocol.engine();
+    let model = |id: String| serde_json::json!({"id": id, "object": "model", "owned_by": owner});
+    let data: Vec<_> = fleet.models().map(model).collect();
+    HttpResponse::Ok().json(serde_json::json!({"object": "list", "data": data}))
 }
 
-/// Shows an engine's figures by the names of vLLM, and how late its steps were.
+/// Shows an engine's figures by the names of vLLM, and how late its steps were. Tokens of prompts are counted over all of its
+/// lives, so that a run's can be read at its end.
 async fn metrics(served: Data<Rc<Served>>) -> HttpResponse {
     let state = served.state.borrow();
     let (waiting, running) = state.engine.load();
     let (usage, figures) = (state.engine.usage(), &state.figures);
-    let room = served.spec.cache_tokens / BLOCK;
+    let (plan, tokens) = (&served.plan, &served.plan.tokens);
+    let room = plan.spec.cache_tokens / BLOCK;
     let ((first, firsts), (inter, inters), (late, steps)) = (figures.first_token, figures.inter_token, figures.late);
     let page = format!(
         "vllm:num_requests_running {running}\n\
@@ -226,8 +227,10 @@ async fn metrics(served: Data<Rc<Served>>) -> HttpResponse {
          vllm:prefix_cache_queries_total {}\n\
          vllm:prefix_cache_hits_total {}\n\
          late_seconds_sum {late}\n\
-         late_seconds_count {steps}\n",
-        figures.asked_tokens, figures.cached_tokens,
+         late_seconds_count {steps}\n{}",
+        tokens.asked.load(Ordering::Relaxed),
+        tokens.cached.load(Ordering::Relaxed),
+        plan.adapters_line(&state.engine.adapters()),
     );
     HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(page)
 }

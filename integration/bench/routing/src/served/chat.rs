@@ -3,9 +3,10 @@
 use std::convert::Infallible;
 use std::rc::Rc;
 
-use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
 use actix_web::rt;
 use actix_web::web::{Bytes, Data};
+use actix_web::{HttpResponse, HttpResponseBuilder};
 use futures::stream;
 use kthena_router::scheduling::endpoint::Role;
 use serde::Deserialize;
@@ -20,6 +21,7 @@ use crate::jobs::{TOKEN_BYTES, blocks, text};
 /// What is read of a request.
 #[derive(Deserialize)]
 struct Call {
+    model: String,
     messages: Vec<Message>,
     /// By both of its names, of which some routers make the newer one; some send both.
     max_tokens: Option<u32>,
@@ -63,7 +65,19 @@ enum Leg {
 pub(super) async fn complete(served: Data<Rc<Served>>, body: Bytes) -> HttpResponse {
     match accept(&served, &body) {
         Ok(answer) => answer.send().await,
-        Err(message) => HttpResponse::BadRequest().json(json!({"error": {"message": message}})),
+        Err(refusal) => HttpResponseBuilder::new(refusal.status).json(json!({"error": {"message": refusal.message}})),
+    }
+}
+
+/// Why a request is not taken.
+struct Refusal {
+    status: StatusCode,
+    message: String,
+}
+
+impl<M: Into<String>> From<M> for Refusal {
+    fn from(message: M) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, message: message.into() }
     }
 }
 
@@ -80,8 +94,11 @@ struct Answer {
 ///
 /// # Errors
 /// What is wrong with it.
-fn accept(served: &Rc<Served>, body: &[u8]) -> Result<Answer, String> {
+fn accept(served: &Rc<Served>, body: &[u8]) -> Result<Answer, Refusal> {
+    let fleet = &served.plan.fleet;
     let call: Call = serde_json::from_slice(body).map_err(|error| format!("the body cannot be read: {error}"))?;
+    let unknown = |message| Refusal { status: StatusCode::NOT_FOUND, message };
+    let adapter = fleet.adapter(&call.model).map_err(unknown)?;
     let output = call.max_tokens.or(call.max_completion_tokens).ok_or("no max_tokens")?;
     let leg = call.leg(served)?;
     let words: String = call.messages.into_iter().map(|message| message.content).collect();
@@ -94,13 +111,12 @@ fn accept(served: &Rc<Served>, body: &[u8]) -> Result<Answer, String> {
         (_, Some(_)) => (output, answer(blocks.last().copied(), output)),
     };
     let words = text(&kept);
-    let prompt = prompt(blocks, rest, output, kept);
+    let prompt = Prompt { adapter, ..prompt(blocks, rest, output, kept) };
     let kv_transfer_params = match &leg {
-        Leg::Prefill(transfer) if served.fleet.protocol == Protocol::Nixl => {
-            Some(handed_over(&served.name, transfer, tokens))
-        }
+        Leg::Prefill(transfer) if fleet.protocol == Protocol::Nixl => Some(handed_over(&served.name, transfer, tokens)),
         _ => None,
     };
+    fleet.begin();
     let (told, telling) = mpsc::unbounded_channel();
     match leg {
         Leg::Whole => served.accept(prompt, None, told),
@@ -113,8 +129,9 @@ fn accept(served: &Rc<Served>, body: &[u8]) -> Result<Answer, String> {
 
 /// Takes a request whose prompt another engine computes, when it has come.
 async fn receive(served: Rc<Served>, transfer: String, prompt: Prompt, told: mpsc::UnboundedSender<Event>) {
-    served.fleet.transfers.take(&transfer).await;
-    rt::time::sleep(served.after(f64::from(prompt.tokens) / TRANSFER)).await;
+    let fleet = &served.plan.fleet;
+    fleet.transfers.take(&transfer).await;
+    rt::time::sleep(fleet.after(f64::from(prompt.tokens) / TRANSFER)).await;
     let given = prompt.tokens;
     served.accept(Prompt { given, ..prompt }, None, told);
 }
@@ -132,21 +149,21 @@ fn handed_over(engine: &str, transfer: &str, tokens: u32) -> Value {
 impl Call {
     /// Returns what of the request an engine does.
     fn leg(&self, served: &Served) -> Result<Leg, String> {
-        let transfers = &served.fleet.transfers;
-        match (served.fleet.protocol, &self.kv_transfer_params) {
+        let fleet = &served.plan.fleet;
+        match (fleet.protocol, &self.kv_transfer_params) {
             (Protocol::Nixl, Some(KvTransferParams { do_remote_decode: true, .. })) => {
                 Ok(Leg::Prefill(format!("{}/{}", served.name, served.state.borrow().requests)))
             }
             (Protocol::Nixl, Some(params @ KvTransferParams { do_remote_prefill: true, .. })) => {
                 let named = params.remote_request_id.as_ref().filter(|_| params.remote_engine_id.is_some());
-                let transfer = named.filter(|transfer| transfers.has(transfer));
+                let transfer = named.filter(|transfer| fleet.transfers.has(transfer));
                 transfer
                     .cloned()
                     .map(Leg::Decode)
                     .ok_or_else(|| "kv_transfer_params name nothing that was computed".to_owned())
             }
             (Protocol::Nixl, _) => Ok(Leg::Whole),
-            (Protocol::Sglang, _) => match (served.role, self.bootstrap_room) {
+            (Protocol::Sglang, _) => match (served.plan.role, self.bootstrap_room) {
                 (Role::Whole, _) => Ok(Leg::Whole),
                 (_, None) => Err("an engine with a role needs a bootstrap_room".to_owned()),
                 (Role::Prefill, Some(room)) => Ok(Leg::Prefill(room.to_string())),
