@@ -113,7 +113,8 @@ def figures(socket: str) -> dict[str, float]:
 def lateness(engines: list[dict[str, float]]) -> float:
     """Returns by how much engines' steps were late on average, in seconds of our clock."""
     late = sum(engine["late_seconds_sum"] for engine in engines)
-    return late / sum(engine["late_seconds_count"] for engine in engines)
+    # Engines that came back may have got nothing any more.
+    return late / max(sum(engine["late_seconds_count"] for engine in engines), 1.0)
 
 
 def launch_router(
