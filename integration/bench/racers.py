@@ -26,6 +26,8 @@ TARGET = HERE.parent.parent / "target"
 LOCAL = "127.0.0.1"
 CORES = "0,1"
 WHEELS = ("smg==1.13.0", "sglang-router==0.3.2", "vllm-router==0.1.17", "matplotlib")
+PROGRAMS = {"smg": ("python", "-m", "smg")}
+"""How rivals are started for whom their name does not do: sglang-router has a program `smg` as well, which is itself."""
 BOOTSTRAP_PORT = 8998
 """Where engines of SGLang meet; the simulated ones need no port for it."""
 
@@ -218,8 +220,9 @@ def launch_wheel(
     """Starts a rival that is told its engines by these options, and waits until it serves `ready`."""
     port, metrics_port = free_ports([LOCAL], 2)
     name, *arguments = program
+    file, *module = PROGRAMS.get(name, (name,))
     command = [
-        *(str(place.options.wheels / "bin" / name), *arguments),
+        *(str(place.options.wheels / "bin" / file), *module, *arguments),
         *("--host", LOCAL, "--port", str(port)),
         *(*engines(fleet), "--prometheus-port", str(metrics_port)),
     ]
