@@ -20,13 +20,13 @@ from functools import partial
 
 from pairs_report import Run, plot, table
 from player import Played, workload_of
-from processes import BenchError
 from racers import (
     BOOTSTRAP_PORT,
     Course,
     Fleet,
     Launch,
     Rules,
+    Unanswered,
     add_options,
     all_engines,
     compete,
@@ -92,7 +92,7 @@ def run_of(
 ) -> Run:
     """Makes the figures of a run."""
     if not played.waits:
-        raise BenchError(f"{name} answered nothing of {course.name}: {played.fault}")
+        raise Unanswered(f"{name} answered nothing of {course.name}: {played.fault}")
     waits, paces = sorted(played.waits), sorted(played.paces)
     return Run(
         workload=course.name,

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import venv
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -49,6 +49,10 @@ class Course:
             *(str(options.ground), "--only", self.name, "--seed", str(seed)),
             *("--scale", str(self.scale), *traces),
         )
+
+
+class Unanswered(BenchError):
+    """A contender answered nothing, and has no figures."""
 
 
 @dataclass(frozen=True)
@@ -339,19 +343,27 @@ class Rules:
     plot: Callable[[list[Any], Path], None]
 
 
+def played_runs(options: argparse.Namespace, rules: Rules) -> Iterator[Any]:
+    """Plays what is asked for; tells of those who answer nothing, and goes on."""
+    for seed in options.seeds:
+        for course in options.courses:
+            for name in options.contenders:
+                try:
+                    yield rules.run(options, course, name, seed)
+                except Unanswered as error:
+                    print(f"{rules.title}: {error}", file=sys.stderr, flush=True)
+
+
 def compete(options: argparse.Namespace, rules: Rules) -> int:
     """Plays what is asked for, then prints the table of all runs and draws them; returns the exit code."""
     signal.signal(signal.SIGTERM, end)
     try:
         if not options.report:
             check_surroundings(options)
-            for seed in options.seeds:
-                for course in options.courses:
-                    for name in options.contenders:
-                        run = rules.run(options, course, name, seed)
-                        print(run, file=sys.stderr, flush=True)
-                        with options.results.open("a") as results:
-                            results.write(json.dumps(asdict(run)) + "\n")
+            for run in played_runs(options, rules):
+                print(run, file=sys.stderr, flush=True)
+                with options.results.open("a") as results:
+                    results.write(json.dumps(asdict(run)) + "\n")
         lines = options.results.read_text().splitlines()
         runs = [rules.kind(**json.loads(line)) for line in lines]
         print("\n".join(rules.table(runs)))

@@ -19,12 +19,12 @@ from pathlib import Path
 from statistics import mean
 
 from player import Played, workload_of
-from processes import BenchError
 from race_report import Run, plot, table
 from racers import (
     Course,
     Launch,
     Rules,
+    Unanswered,
     add_options,
     all_engines,
     compete,
@@ -98,7 +98,7 @@ def run_of(
 ) -> Run:
     """Makes the figures of a run."""
     if not played.waits:
-        raise BenchError(f"{name} answered nothing of {course.name}: {played.fault}")
+        raise Unanswered(f"{name} answered nothing of {course.name}: {played.fault}")
 
     def total(figure: str) -> float:
         return sum(engine[figure] for engine in engines)
