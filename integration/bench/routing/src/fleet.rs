@@ -177,6 +177,18 @@ pub fn run(
     run.flights.into_iter().filter(|flight| !flight.is_lost).map(|flight| flight.outcome).collect()
 }
 
+/// Returns what a router knows of a request.
+fn facts_of(prompt: &Prompt) -> RequestFacts {
+    RequestFacts {
+        prefix: prompt.blocks.iter().map(|block| BlockHash(*block)).collect(),
+        tokens: prompt.tokens,
+        adapter: prompt.adapter.map(|adapter| adapter.to_string().into()),
+        split: Split::Allowed { alone: true, anywhere: true },
+        streams: true,
+        ..RequestFacts::default()
+    }
+}
+
 impl Run<'_> {
     fn start(&mut self) {
         match &self.workload.arrival {
@@ -214,14 +226,7 @@ impl Run<'_> {
     /// Sends a turn of a session that has waited since it arrived.
     fn send(&mut self, now: f64, replica: usize, Arrived { session, turn, at }: Arrived, served: Option<Served>) {
         let turn_of = &self.workload.sessions[session][turn];
-        let facts = RequestFacts {
-            prefix: turn_of.prompt.blocks.iter().map(|block| BlockHash(*block)).collect(),
-            tokens: turn_of.prompt.tokens,
-            adapter: turn_of.prompt.adapter.map(|adapter| adapter.to_string().into()),
-            split: Split::Allowed { alone: true, anywhere: true },
-            streams: true,
-            ..RequestFacts::default()
-        };
+        let facts = facts_of(&turn_of.prompt);
         let request = facts.attempt(&[]);
         let capacity = |engine: usize| Some(u64::from(self.workload.fleet[engine].cache_tokens));
         let (commons, homes) = &self.homes[replica];
