@@ -5,7 +5,7 @@
 //!
 //! An answer is two events, its first token and the rest: what is between them costs routers time and decides nothing.
 //!
-//! Engines with roles hand computed prompts over to each other ([`Transfers`]), as vLLM's `NixlConnector` or SGLang does.
+//! Engines with roles hand computed prompts over to each other (`transfers`), as vLLM's `NixlConnector` or SGLang does.
 //!
 //! An engine that is not there refuses connections, and whatever it worked on breaks off; it comes back with an empty cache.
 
