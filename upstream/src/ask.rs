@@ -32,6 +32,25 @@ pub struct Ask<'r> {
     pub timeout: Option<Duration>,
 }
 
+impl<'r> Ask<'r> {
+    /// Asks for what is at `target`, without a body; the connection is kept as the client does it, and nothing but the
+    /// client's own limits bounds the time.
+    pub fn get(target: &'r str, host: &'r str, headers: &'r HeaderMap) -> Self {
+        Self {
+            method: &Method::GET,
+            target,
+            host,
+            headers,
+            replaced: &[],
+            upgrade: None,
+            body: Body::Empty,
+            keeping: None,
+            connect_timeout: None,
+            timeout: None,
+        }
+    }
+}
+
 /// How many connections a client has to one endpoint, and for how long they wait for a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Keeping {

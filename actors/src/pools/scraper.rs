@@ -18,11 +18,11 @@ use std::time::Duration;
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, WeakRecipient, WrapFuture};
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::HeaderMap;
 use http_body_util::{BodyExt, Collected, Limited};
 use kthena_router::inference::adapters::Adapters;
 use kthena_router::inference::exposition::{Dialect, EndpointMetrics, ExpositionError, parse_any};
-use kthena_router_upstream::{Ask, AttemptError, Body, Client, Peer, Transport, Upstream};
+use kthena_router_upstream::{Ask, AttemptError, Client, Peer, Transport, Upstream};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
@@ -194,18 +194,8 @@ async fn scrape(client: Client, peer: Peer, expected: Dialect) -> Result<Page, S
 
 /// Fetches a page of an engine.
 async fn fetch(client: &Client, peer: &Peer, target: &str) -> Result<Bytes, ScrapeFault> {
-    let mut ask = Ask {
-        method: &Method::GET,
-        target,
-        host: &peer.address.to_string(),
-        headers: &HeaderMap::new(),
-        replaced: &[],
-        upgrade: None,
-        body: Body::Empty,
-        keeping: None,
-        connect_timeout: None,
-        timeout: None,
-    };
+    let (host, headers) = (peer.address.to_string(), HeaderMap::new());
+    let mut ask = Ask::get(target, &host, &headers);
     let answer = client.send(peer, &mut ask).await.map_err(|failure| match failure.error {
         AttemptError::Connect(_) => ScrapeFault::Connect,
         _ => ScrapeFault::Answer,

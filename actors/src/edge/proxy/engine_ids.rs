@@ -10,12 +10,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::Method;
 use http::header::HeaderMap;
 use kthena_router::inference::disaggregation::{BOOTSTRAP_PORT, engine_ids};
 use kthena_router::scheduling::endpoint::Endpoint;
 use kthena_router_downstream::Charge;
-use kthena_router_upstream::{Ask, Body, Client, Peer, Transport};
+use kthena_router_upstream::{Ask, Client, Peer, Transport};
 use tokio::time::timeout_at;
 
 use super::legs::read;
@@ -90,18 +89,9 @@ async fn ask(
     mut charge: Option<Charge>,
 ) -> Option<Vec<(u32, String)>> {
     let peer = Peer { address, transport: Transport::Http1 };
-    let mut ask = Ask {
-        method: &Method::GET,
-        target: "/query",
-        host: &address.to_string(),
-        headers: &HeaderMap::new(),
-        replaced: &[],
-        upgrade: None,
-        body: Body::Empty,
-        keeping: None,
-        connect_timeout: None,
-        timeout: Some(until.saturating_duration_since(Instant::now())),
-    };
+    let (host, headers) = (address.to_string(), HeaderMap::new());
+    let timeout = Some(until.saturating_duration_since(Instant::now()));
+    let mut ask = Ask { timeout, ..Ask::get("/query", &host, &headers) };
     let mut answer = client.send(&peer, &mut ask).await.ok().filter(|answer| answer.head.status.is_success())?;
     let answer = timeout_at(until.into(), read(&mut answer.body, &mut charge)).await.ok()?.ok()?.ok()?;
     engine_ids(&answer).ok()
