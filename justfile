@@ -93,7 +93,7 @@ crds:
 
 # The quickstart.
 demo:
-    cargo run --release -- demo
+    cargo run -- demo
 
 # What the decisions cost.
 bench:
