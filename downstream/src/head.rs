@@ -18,7 +18,10 @@ const LONGEST_AUTHORITY: usize = 300;
 const FIELD_OVERHEAD: usize = 32;
 
 /// Checks a head, and brings it into its one form. `ends` says whether an HTTP/2 request ends with its head.
-pub(crate) fn admit(parts: &mut Parts, is_tls: bool, ends: bool) -> Result<(), Refusal> {
+pub(crate) fn admit(parts: &mut Parts, most_fields: usize, is_tls: bool, ends: bool) -> Result<(), Refusal> {
+    if parts.headers.len() > most_fields {
+        return Err(Refusal::HeadTooLarge);
+    }
     if parts.method == Method::CONNECT {
         return Err(Refusal::Connect);
     }
@@ -157,7 +160,7 @@ mod tests {
             request = request.header(*name, *value);
         }
         let (mut parts, ()) = request.body(()).map_err(|_| Refusal::Syntax)?.into_parts();
-        admit(&mut parts, false, ends)?;
+        admit(&mut parts, 9, false, ends)?;
         assert!(!parts.headers.contains_key(HOST), "there is one authority and no second");
         let authority = parts.uri.authority().map(ToString::to_string).unwrap_or_default();
         Ok((authority, parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default()))

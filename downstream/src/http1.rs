@@ -87,7 +87,6 @@ where
             // With a queue of buffers, hyper 1.12 puts its 400 to a malformed request in front of what is left of the answer
             // before it.
             .writev(false)
-            .max_headers(limits.head_fields)
             .max_header_size(limits.head_bytes)
             .max_buf_size(limits.head_bytes.max(LEAST_BUFFER))
             .serve_connection(
@@ -149,8 +148,11 @@ impl<S: Service> Requests<S> {
         // hyper takes a length beside chunks out. It closes the connection after the answer, but whether others on the way
         // read the request as it does is not known (RFC 9112, section 6.1).
         let has_two_ends = self.connection.progress.has_line(is_chunked.then_some(b"content-length"));
-        let admitted =
-            if has_two_ends { Err(Refusal::Length) } else { head::admit(&mut parts, self.connection.is_tls(), false) };
+        let admitted = if has_two_ends {
+            Err(Refusal::Length)
+        } else {
+            head::admit(&mut parts, server.limits.head_fields, self.connection.is_tls(), false)
+        };
         let admitted = admitted.and_then(|()| {
             let head = head_room(&self.connection, cost);
             let ahead = server.limits.head_bytes.max(LEAST_BUFFER);

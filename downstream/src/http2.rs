@@ -181,11 +181,7 @@ async fn attend<S: Service>(
     let ends = body.is_end_stream();
     let cost = head::cost(&parts.headers);
     let head_only = parts.method == Method::HEAD;
-    let admitted = if parts.headers.len() > limits.head_fields {
-        Err(Refusal::HeadTooLarge)
-    } else {
-        head::admit(&mut parts, connection.is_tls(), ends)
-    };
+    let admitted = head::admit(&mut parts, limits.head_fields, connection.is_tls(), ends);
     let length = head::length(&parts.headers);
     let charged = admitted.and_then(|()| {
         let ahead = usize::try_from(limits.stream_window).unwrap_or(usize::MAX);

@@ -30,7 +30,9 @@ async fn pipelined_requests_have_their_own_framing() {
 async fn malformed_requests_are_answered_noted_and_closed() {
     let long = format!("GET / HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "a".repeat(200 << 10));
     let many = format!("GET / HTTP/1.1\r\nhost: x\r\n{}\r\n", "a: b\r\n".repeat(200));
+    let one_more = format!("GET / HTTP/1.1\r\nhost: x\r\n{}\r\n", "a: b\r\n".repeat(96));
     for (request, status, refusal) in [
+        (one_more.as_str(), 431, Refusal::HeadTooLarge),
         ("GET / HTTP/1.1\r\nhost : x\r\n\r\n", 400, Refusal::Syntax),
         ("G@T / HTTP/1.1\r\nhost: x\r\n\r\n", 400, Refusal::Syntax),
         ("GET / HTTP/3.0\r\nhost: x\r\n\r\n", 400, Refusal::Syntax),
