@@ -24,9 +24,11 @@ from pathlib import Path
 
 from contenders import (
     ADDRESSES,
+    CONNECTORS,
     HERE,
     Contender,
     Engines,
+    Pairs,
     all_accept,
     engine_command,
     start_pairs,
@@ -76,11 +78,17 @@ def main() -> int:
     parser.add_argument("--router", type=Path, default=TARGET / "dist/kthena-router")
     parser.add_argument("--before", type=Path, help="an older build to compare with")
     parser.add_argument("--job", help="only the jobs whose titles contain this")
+    parser.add_argument("--one-leg", action="store_true", help="no jobs with two legs, which older builds do not know")
     options = parser.parse_args()
     builds = [build for build in (options.before, options.router) if build]
-    jobs = [job for job in JOBS if not options.job or options.job in job.title]
+    jobs = [
+        job
+        for job in JOBS
+        if (not options.job or options.job in job.title)
+        and not (options.one_leg and job.contender in CONNECTORS)
+    ]
     try:
-        counts = [counted(build.resolve(), jobs) for build in builds]
+        counts = [counted(build.resolve(), options.router.resolve(), jobs) for build in builds]
     except BenchError as error:
         print(f"instructions: {error}", file=sys.stderr)
         return 1
@@ -88,14 +96,15 @@ def main() -> int:
     return 0
 
 
-def counted(router: Path, jobs: list[Job]) -> dict[str, int]:
-    """Returns the instructions per request of each job, by its title."""
+def counted(router: Path, engine: Path, jobs: list[Job]) -> dict[str, int]:
+    """Returns the instructions per request of each job, by its title; the engines are those of the build `engine`."""
     counts = {}
     for tls in (False, True):
         chosen = [job for job in jobs if job.tls == tls]
         if not chosen:
             continue
-        with running(router, tls) as (contenders, pid, directory):
+        legs = any(job.contender in CONNECTORS for job in chosen)
+        with running(router, engine, tls, legs) as (contenders, pid, directory):
             for job in chosen:
                 counts[job.title] = count(job, contenders[job.contender], pid, directory)
     return counts
@@ -103,28 +112,29 @@ def counted(router: Path, jobs: list[Job]) -> dict[str, int]:
 
 @contextmanager
 def running(
-    router: Path, tls: bool
+    router: Path, engine: Path, tls: bool, legs: bool
 ) -> Iterator[tuple[dict[str, Contender], int, Path]]:
     """Runs engines and, under callgrind, the router for as long as the context lasts."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         engines = Engines(*free_ports(ADDRESSES, 2))
         for name, port in (("engines", engines.port), ("paced", engines.paced_port)):
-            command = engine_command(router, port, "0s")
+            command = engine_command(engine, port, "0s")
             process = stack.enter_context(started(name, 1, command, directory))
             wait_until(name, process, partial(all_accept, port))
         under = (
             *("valgrind", "--tool=callgrind", "--log-file=/dev/null"),
             f"--callgrind-out-file={directory}/callgrind.out",
         )
-        pairs = start_pairs(stack, router, 1, directory)
+        pairs = start_pairs(stack, engine, 1, directory) if legs else Pairs([])
         options = [*pairs.options, "--metrics-scrape-interval", "1h"]
         if tls:
             options += certificate(directory)
         contenders = start_router(
             stack, router, engines, engines.port, 0, directory, under, options
         )
-        contenders += pairs.contenders(contenders[0])
+        if legs:
+            contenders += pairs.contenders(contenders[0])
         pid = contenders[0].pid
         assert pid is not None
         yield {one.name: one for one in contenders}, pid, directory
