@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from string import Template
@@ -106,9 +106,14 @@ class Pairs:
 
 @contextmanager
 def running(
-    router: Path, picker: Path, proxy_core: int, load_core: int, directory: Path
+    router: Path,
+    picker: Path,
+    proxy_core: int,
+    load_core: int,
+    directory: Path,
+    before: Path | None = None,
 ) -> Iterator[Bench]:
-    """Runs engines, nginx and the router for as long as the context lasts."""
+    """Runs engines, nginx and the router, and perhaps an older one, for as long as the context lasts."""
     with ExitStack() as stack:
         engines = Engines(*free_ports(ADDRESSES, 2))
         for name, port, pace in (
@@ -130,6 +135,11 @@ def running(
             *routers,
             *pairs.contenders(routers[0]),
         ]
+        if before:
+            older = directory / "before"
+            older.mkdir()
+            first, *_ = start_router(stack, before, engines, picker_port, proxy_core, older)
+            contenders.append(replace(first, name="before"))
         for contender in contenders:
             probe(contender)
         yield Bench(engines, contenders)

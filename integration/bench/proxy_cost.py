@@ -27,7 +27,7 @@ from types import FrameType
 from contenders import HERE, Bench, Contender, running
 from load import JOBS, Job, Sample, measure
 from processes import BenchError, core_busy, resident_megabytes
-from report import Samples, cost_table, latency_table, noise, pair_table, pool_table
+from report import Samples, before_table, cost_table, latency_table, noise, pair_table, pool_table
 
 TARGET = HERE.parent.parent / "target"
 DEFAULT_ROUTER = TARGET / "dist" / "kthena-router"
@@ -51,6 +51,7 @@ def main() -> int:
                 options.proxy_core,
                 options.load_core,
                 Path(directory),
+                options.before and options.before.resolve(),
             ) as bench,
         ):
             samples = run_rounds(bench, options)
@@ -70,6 +71,7 @@ def read_options() -> argparse.Namespace:
         description="CPU per request of the router and nginx"
     )
     parser.add_argument("--router", type=Path, default=DEFAULT_ROUTER, metavar="PATH")
+    parser.add_argument("--before", type=Path, metavar="PATH", help="an older build to compare with")
     parser.add_argument("--picker", type=Path, default=DEFAULT_PICKER, metavar="PATH")
     parser.add_argument(
         "--rounds",
@@ -209,7 +211,7 @@ def show(bench: Bench, options: argparse.Namespace, samples: Samples) -> None:
     print(f"{processor()}; Linux {platform.release()}; {nginx_version()}.")
     print(f"Rounds that count: {options.rounds - 1}; runs of {options.seconds} s.\n")
     print("\n".join(cost_table(options.jobs, samples)))
-    for further in (pool_table, pair_table, latency_table):
+    for further in (before_table, pool_table, pair_table, latency_table):
         lines = further(options.jobs, samples)
         if lines:
             print("\n" + "\n".join(lines))

@@ -36,6 +36,21 @@ def cost_table(jobs: list[Job], samples: Samples) -> list[str]:
     return lines
 
 
+def before_table(jobs: list[Job], samples: Samples) -> list[str]:
+    """Returns what an older build costs, if one was given."""
+    lines = [
+        "| job | before µs | router µs | router / before (rounds) | before / nginx (rounds) |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    measured = [job for job in jobs if (job.name, "before") in samples]
+    for job in measured:
+        before, router, nginx = (samples[job.name, name] for name in ("before", "router", "nginx"))
+        costs = (micros(middle(runs, cost_of)) for runs in (before, router))
+        cells = [f"{job.title}, per {job.unit}", *costs, ratio(router, before), ratio(before, nginx)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines if measured else []
+
+
 def pool_table(jobs: list[Job], samples: Samples) -> list[str]:
     """Returns what it costs to pick an endpoint of an InferencePool."""
     lines = [
