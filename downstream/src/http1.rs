@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
+use http::request::Parts as Head;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming as HyperBody;
 use hyper::server::conn::http1::{Builder, Parts};
@@ -27,7 +28,7 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use crate::answer::Answer;
-use crate::budget::Exhausted;
+use crate::budget::{Charge, Exhausted};
 use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::head;
@@ -142,24 +143,8 @@ impl<S: Service> Requests<S> {
         let wants_upgrade = !parts.extensions.is_empty();
         // hyper's own way to an upgrade needs connections that can be sent to other threads.
         parts.extensions.clear();
-        let cost = head::cost(&parts.headers);
         let length = http_body::Body::size_hint(&body).exact();
-        let is_chunked = parts.headers.contains_key(TRANSFER_ENCODING);
-        // hyper takes a length beside chunks out. It closes the connection after the answer, but whether others on the way
-        // read the request as it does is not known (RFC 9112, section 6.1).
-        let has_two_ends = self.connection.progress.has_line(is_chunked.then_some(b"content-length"));
-        let admitted = if has_two_ends {
-            Err(Refusal::Length)
-        } else {
-            head::admit(&mut parts, server.limits.head_fields, self.connection.is_tls(), false)
-        };
-        let admitted = admitted.and_then(|()| {
-            let head = head_room(&self.connection, cost);
-            let ahead = server.limits.head_bytes.max(LEAST_BUFFER);
-            let room = if length == Some(0) { Ok(None) } else { room(&self.connection, length, ahead).map(Some) };
-            head.and_then(|head| Ok((head, room?))).map_err(|_| Refusal::Memory)
-        });
-        let (head, room) = match admitted {
+        let (head, room) = match self.admit(&mut parts, length) {
             Ok(charges) => charges,
             Err(why) => {
                 let mut answer = server.service.refuse(&self.connection, &Refused { why, head: Some(&parts) });
@@ -199,6 +184,23 @@ impl<S: Service> Requests<S> {
             self.is_unread.set(false);
         }
         Ok(answer.map(|body| Answer::new(body, in_flight, head)))
+    }
+
+    /// Checks a head whose body has this length, if it is known, and takes the memory for it and for the body.
+    fn admit(&self, parts: &mut Head, length: Option<u64>) -> Result<(Option<Charge>, Option<Charge>), Refusal> {
+        let limits = &self.server.limits;
+        let cost = head::cost(&parts.headers);
+        let is_chunked = parts.headers.contains_key(TRANSFER_ENCODING);
+        // hyper takes a length beside chunks out. It closes the connection after the answer, but whether others on the way
+        // read the request as it does is not known (RFC 9112, section 6.1).
+        if self.connection.progress.has_line(is_chunked.then_some(b"content-length")) {
+            return Err(Refusal::Length);
+        }
+        head::admit(parts, limits.head_fields, self.connection.is_tls(), false)?;
+        let head = head_room(&self.connection, cost).map_err(|_| Refusal::Memory)?;
+        let ahead = limits.head_bytes.max(LEAST_BUFFER);
+        let room = if length == Some(0) { Ok(None) } else { room(&self.connection, length, ahead).map(Some) };
+        Ok((head, room.map_err(|_| Refusal::Memory)?))
     }
 
     /// Does what is left to do on a connection that hyper is done with.
