@@ -36,7 +36,7 @@
 //! | [`messages::AttemptEnded`] | Lease, PoolKeeper | do_send, weak | an attempt that may eject an endpoint, or bring it back |
 //! | [`pools::scheduler::PickEndpoint`] | request handler, Scheduler | send, same thread | choose an endpoint and reserve it |
 //! | [`ops::access_logger::LogLines`] | HTTP worker, AccessLogger | do_send, bounded by bytes | lines to write |
-//! | [`control::manifest_directory::FilesChanged`] | file system, ManifestDirectory and SchedulerFile | do_send, weak | look again |
+//! | [`control::files_changed::FilesChanged`] | file system, ManifestDirectory and SchedulerFile | do_send, weak | look again |
 //! | [`control::registry::SetProfiles`] | SchedulerFile, RouteRegistry | do_send | how endpoints are picked, or why a file says nothing of it |
 //! | [`messages::RedisReported`] | RedisWatch, RouteRegistry | do_send | the Redis servers of limits that do not answer, all of them |
 //! | [`control::overseer::Shutdown`] | signals, Overseer | do_send | drain, then end |

@@ -25,22 +25,23 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
+use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, WrapFuture};
 use arc_swap::ArcSwapOption;
 use futures::StreamExt;
 use futures::stream::{self, LocalBoxStream};
 use kthena_router::manifest::Object;
 use kthena_router::world::{Fact, Listing, WorldKind};
 use kthena_router::{for_each_kind, kinds};
-use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::RecommendedWatcher;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 
+use crate::control::files_changed::{FilesChanged, watch as watch_files};
 use crate::control::watcher::Source;
 use crate::ops::metrics::Metrics;
 use crate::ops::vitals::Vitals;
-use files::{Files, Fingerprint, fingerprint, is_same, merge, read_files};
+use files::{Files, Fingerprint, fingerprint, is_manifest, is_same, merge, read_files};
 
 pub use files::list;
 
@@ -86,11 +87,6 @@ struct Unread {
     first: Instant,
     last: Instant,
 }
-
-/// Something in the directory may have changed.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct FilesChanged;
 
 /// The facts about objects of one kind in a directory.
 #[derive(Clone, Debug)]
@@ -256,16 +252,7 @@ impl ManifestDirectory {
 
     /// Asks the file system to tell of changes; where it cannot, looking each second has to do.
     fn watch(&self, context: &Context<Self>) -> Option<RecommendedWatcher> {
-        let address = context.address().downgrade();
-        let tell = move |event: notify::Result<notify::Event>| {
-            // Reading a file is an event, too.
-            let changed = event.is_ok_and(|event| !event.kind.is_access());
-            if let Some(directory) = address.upgrade().filter(|_| changed) {
-                directory.do_send(FilesChanged);
-            }
-        };
-        let watcher = notify::recommended_watcher(tell)
-            .and_then(|mut watcher| watcher.watch(&self.path, RecursiveMode::NonRecursive).map(|()| watcher));
+        let watcher = watch_files(&self.path, is_manifest, context.address().downgrade().recipient());
         watcher.inspect_err(|error| warn!(%error, "changes of manifests will be seen once a second only")).ok()
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod cluster_writer;
+pub mod files_changed;
 pub mod fleet;
 pub mod leadership;
 pub mod manifest_directory;

@@ -23,11 +23,11 @@ use std::time::Duration;
 use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Recipient, WrapFuture};
 use arc_swap::ArcSwapOption;
 use kthena_router::scheduling::profiles::Profiles;
-use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::RecommendedWatcher;
 use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
-use crate::control::manifest_directory::FilesChanged;
+use crate::control::files_changed::{FilesChanged, watch};
 use crate::control::registry::SetProfiles;
 use crate::ops::metrics::{LoadLabels, Metrics};
 use crate::ops::vitals::Vitals;
@@ -118,18 +118,11 @@ impl SchedulerFile {
 
     /// Asks the file system to tell of changes; where it cannot, reading each second has to do.
     fn watch(&self, context: &Context<Self>) -> Option<RecommendedWatcher> {
-        let address = context.address().downgrade();
-        let tell = move |event: notify::Result<notify::Event>| {
-            // Reading a file is an event, too.
-            let changed = event.is_ok_and(|event| !event.kind.is_access());
-            if let Some(file) = address.upgrade().filter(|_| changed) {
-                file.do_send(FilesChanged);
-            }
-        };
         let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let directory = directory.unwrap_or_else(|| Path::new("."));
-        let watcher = notify::recommended_watcher(tell)
-            .and_then(|mut watcher| watcher.watch(directory, RecursiveMode::NonRecursive).map(|()| watcher));
+        let name = self.path.file_name().map(ToOwned::to_owned);
+        let is_it = move |path: &Path| path.file_name() == name.as_deref();
+        let watcher = watch(directory, is_it, context.address().downgrade().recipient());
         watcher.inspect_err(|error| warn!(%error, "changes of the scheduler configuration will be seen late")).ok()
     }
 }

@@ -1,6 +1,7 @@
 //! The files of a directory of manifests: what can be seen of them, and what they hold.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -43,17 +44,21 @@ pub fn list(path: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(path)? {
         let path = entry?.path();
-        // Kubernetes mounts ConfigMaps by way of hidden directories, and editors keep hidden copies.
-        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        let manifest = path
-            .extension()
-            .is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension.eq_ignore_ascii_case(known)));
-        if manifest && !hidden && path.is_file() {
+        if is_manifest(&path) && path.is_file() {
             files.push(path);
         }
     }
     files.sort();
     Ok(files)
+}
+
+/// Returns whether a file of a directory is a manifest, by its name.
+pub(super) fn is_manifest(path: &Path) -> bool {
+    // Kubernetes mounts ConfigMaps by way of hidden directories, and editors keep hidden copies.
+    let is_hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    let is_known =
+        |extension: &OsStr| ["yaml", "yml", "json"].iter().any(|known| extension.eq_ignore_ascii_case(known));
+    path.extension().is_some_and(is_known) && !is_hidden
 }
 
 /// Returns whether files were read again and are as they were.
