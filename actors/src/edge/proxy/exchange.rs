@@ -32,7 +32,7 @@ pub(super) struct Exchange {
     /// In a box, because the exchange is handed on from stage to stage.
     facts: Box<Facts>,
     end: End,
-    /// How it was decided on, until that is told.
+    /// How it was decided on, until that is told; `None` for some of a busy thread's.
     decision: Option<Box<DecisionRecord>>,
     /// The tokens that it has taken of a limit.
     pub(super) reservation: Option<Box<Reservation>>,
@@ -66,9 +66,10 @@ impl Exchange {
 
     /// Notes that it is being decided on, with the routes of this generation.
     pub(super) fn decides(&mut self, bind: Bind, generation: u64, by_model: bool) {
-        let mut decision = self.observer.recent.blank(bind, generation);
-        decision.by_model = by_model;
-        self.decision = Some(decision);
+        self.decision = self.observer.recent.blank(bind, generation, self.facts.started);
+        if let Some(decision) = &mut self.decision {
+            decision.by_model = by_model;
+        }
     }
 
     /// Returns how it is decided on, to be added to.

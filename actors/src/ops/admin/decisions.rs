@@ -46,7 +46,9 @@ async fn one(admin: web::Data<Admin>, id: web::Path<String>) -> HttpResponse {
     let wanted = id.clone();
     let records = ask(&admin, move |recent| recent.of(&wanted)).await;
     if records.is_empty() {
-        return not_found(&format!("the decision on request `{id}` is not remembered"));
+        return not_found(&format!(
+            "the decision on request `{id}` is not remembered: it is too old, or one of too many"
+        ));
     }
     HttpResponse::Ok().json(json!({ "decisions": told(&admin, &records) }))
 }

@@ -1,8 +1,9 @@
 //! The latest decisions of one worker thread: numbers, put into words when somebody asks.
 //!
-//! Every request that is decided on is written down. What that costs is bounded: a record is used again for a later
-//! request, so that nothing is allocated once its lists have grown, and a thread keeps at most [`MOST`] records and
-//! [`MOST_BYTES`]. No header, no query and no text of a body is kept.
+//! Requests that are decided on are written down: all of them up to [`RATE`] a second, and as many of a busier thread's,
+//! whose latest decisions would be milliseconds old otherwise, and gone before anybody can ask. What that costs is
+//! bounded: a record is used again for a later request, so that nothing is allocated once its lists have grown, and a
+//! thread keeps at most [`MOST`] records and [`MOST_BYTES`]. No header, no query and no text of a body is kept.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -20,6 +21,8 @@ use crate::ops::metrics::{NONE, Text};
 
 /// The most decisions that a thread keeps.
 const MOST: usize = 256;
+/// Requests a second of which all are written down; as many as are kept may come at once.
+const RATE: f64 = 64.0;
 /// The most bytes that they take.
 const MOST_BYTES: usize = 1 << 20;
 /// The most bytes that are kept of a host and of a path.
@@ -30,6 +33,8 @@ const SPARE: usize = 8;
 /// The latest decisions of one worker thread, the oldest first.
 #[derive(Debug, Default)]
 pub struct Recent {
+    /// How many may be written down now, and since when that is so.
+    allowed: Cell<Option<(f64, Instant)>>,
     kept: RefCell<VecDeque<Box<DecisionRecord>>>,
     bytes: Cell<usize>,
     #[expect(clippy::vec_box, reason = "the boxes go from hand to hand, and are not made anew")]
@@ -82,12 +87,24 @@ pub(crate) struct AttemptRecord {
 }
 
 impl Recent {
-    /// Returns a record for another request.
-    pub(crate) fn blank(&self, bind: Bind, generation: u64) -> Box<DecisionRecord> {
+    /// Returns a record for another request, unless there are too many of them `now`.
+    pub(crate) fn blank(&self, bind: Bind, generation: u64, now: Instant) -> Option<Box<DecisionRecord>> {
+        if !self.allows(now) {
+            return None;
+        }
         let spare = self.spare.borrow_mut().pop();
         let mut record = spare.unwrap_or_else(|| Box::new(DecisionRecord::new(bind)));
         (record.bind, record.generation) = (bind, generation);
-        record
+        Some(record)
+    }
+
+    /// Takes one of those that may be written down.
+    fn allows(&self, now: Instant) -> bool {
+        let (left, since) = self.allowed.get().unwrap_or((MOST as f64, now));
+        let left = (left + RATE * now.saturating_duration_since(since).as_secs_f64()).min(MOST as f64);
+        let is_allowed = left >= 1.0;
+        self.allowed.set(Some((left - f64::from(u8::from(is_allowed)), now)));
+        is_allowed
     }
 
     /// Keeps a record, unless it is so large that few others would be left, and lets go of the oldest ones that there
@@ -206,13 +223,27 @@ mod tests {
     const BIND: Bind = Bind { address: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 8080 };
 
     fn keep(recent: &Recent, id: usize, path: &str) {
-        let mut record = recent.blank(BIND, 1);
+        recent.allowed.set(None);
+        let mut record = recent.blank(BIND, 1, Instant::now()).expect("there are not too many");
         assert!(record.id.is_empty() && record.attempts.is_empty(), "it is blank");
         record.id.push_str(&id.to_string());
         record.path.push_str(path);
         let pick = record.pick();
         record.add(Some(pick), None);
         recent.keep(record);
+    }
+
+    #[test]
+    fn a_busy_thread_writes_down_some_of_its_decisions_and_a_quiet_one_all() {
+        let written = |rate: u32, requests: u32| {
+            let (recent, start) = (Recent::default(), Instant::now());
+            let is_written = |request| recent.blank(BIND, 1, start + Duration::from_secs(request) / rate).is_some();
+            (0..u64::from(requests)).filter(|request| is_written(*request)).count()
+        };
+        assert_eq!(written(60, 6_000), 6_000);
+        assert_eq!(written(1_000_000, 256), MOST, "those of a moment");
+        let busy = written(8_000, 80_000);
+        assert!((MOST + 630..=MOST + 650).contains(&busy), "64 in each of ten seconds, and not {busy}");
     }
 
     #[test]
