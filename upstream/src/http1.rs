@@ -177,7 +177,7 @@ impl Incoming {
         connection.poll_send(context).map_err(BodyError::RequestBody)?;
         loop {
             match self.framing.decode(&mut connection.input).map_err(BodyError::Malformed)? {
-                Decoded::Piece(piece) => return Poll::Ready(Ok(Some(self.framing.join(piece, &mut connection.input)))),
+                Decoded::Piece(piece) => return Poll::Ready(Ok(Some(piece))),
                 Decoded::End => return Poll::Ready(Ok(None)),
                 Decoded::Nothing => {}
             }
@@ -186,7 +186,11 @@ impl Incoming {
                 Err(error) if self.framing.ends_with_connection() && is_end(&connection.stream, &error) => {
                     return Poll::Ready(Ok(None));
                 }
-                Err(error) => return Poll::Ready(Err(BodyError::Broken(error))),
+                // What the backend has sent of a chunk is the client's, even if the rest never comes.
+                Err(error) => match self.framing.give_up(&mut connection.input) {
+                    Some(piece) => return Poll::Ready(Ok(Some(piece))),
+                    None => return Poll::Ready(Err(BodyError::Broken(error))),
+                },
             }
         }
     }

@@ -22,7 +22,8 @@
 //! |---|---|
 //! | head of an answer | 128 KiB; over HTTP/1.1 256 fields |
 //! | line that begins a chunk; trailers | 1 KiB; 16 KiB |
-//! | what has arrived of an answer and was not read: HTTP/1.1 | 64 KiB, 192 KiB while the head is read |
+//! | what has arrived of an answer and was not read: HTTP/1.1 | 80 KiB, 192 KiB while the head is read |
+//! | a chunk that is held until it is whole, so that it is passed on as one | 16 KiB |
 //! | the same over HTTP/2 | 128 KiB for each answer, 16 MiB for a connection |
 //! | memory for small frames that h2 has not handed out | 24 MiB for a connection |
 //! | requests at once on an HTTP/2 connection | 128, or fewer if the backend says so; then there is another connection |

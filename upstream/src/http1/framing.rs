@@ -11,8 +11,8 @@ const MAX_SIZE_LINE: usize = 1 << 10;
 /// The longest trailer, in bytes.
 const MAX_TRAILER: usize = 16 << 10;
 
-/// Pieces of this length are not added to, in bytes: copying them would cost more than passing them on.
-const MOST_JOINED: usize = 16 << 10;
+/// A chunk of up to this length is passed on whole, in bytes; a longer one as it arrives.
+const MOST_HELD: u64 = 16 << 10;
 
 /// Where a body ends, and what of it is still to come.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,8 +32,10 @@ pub(super) enum Framing {
 pub(super) enum Chunk {
     /// The line with a chunk's size.
     Size,
-    /// This many bytes of a chunk.
-    Content(u64),
+    /// All of a chunk of this many bytes, which is taken once it is there.
+    Whole(usize),
+    /// This many bytes of a longer chunk, which is taken as it arrives.
+    Part(u64),
     /// The line break after a chunk.
     LineBreak,
     /// The trailer, of which this much was read.
@@ -87,29 +89,11 @@ impl Framing {
 }
 
 impl Framing {
-    /// Adds to a piece the whole chunks that have arrived behind it. Each piece that is passed on costs some thousand
-    /// instructions, so that small chunks which are there together go on together.
-    pub(super) fn join(&self, piece: Bytes, input: &mut BytesMut) -> Bytes {
-        if *self != Self::Chunked(Chunk::LineBreak) || piece.len() >= MOST_JOINED {
-            return piece;
-        }
-        let (mut joined, mut taken) = (Vec::new(), 0);
-        while let Some(content) = plain_chunk(&input[taken..]) {
-            if joined.is_empty() {
-                joined.reserve(piece.len() + input.len());
-                joined.extend_from_slice(&piece);
-            }
-            joined.extend_from_slice(&input[taken..][content.clone()]);
-            taken += content.end;
-            if joined.len() >= MOST_JOINED {
-                break;
-            }
-        }
-        if joined.is_empty() {
-            return piece;
-        }
-        input.advance(taken);
-        joined.into()
+    /// Takes off `input` what is there of a chunk that will not come to its end.
+    pub(super) fn give_up(&mut self, input: &mut BytesMut) -> Option<Bytes> {
+        let Self::Chunked(chunk @ Chunk::Whole(_)) = self else { return None };
+        *chunk = Chunk::Part(MOST_HELD);
+        Some(input.split().freeze()).filter(|piece| !piece.is_empty())
     }
 }
 
@@ -119,24 +103,45 @@ fn plain_chunk(input: &[u8]) -> Option<Range<usize>> {
     /// Digits of a size whose chunk could be there as a whole.
     const MOST_DIGITS: usize = 5;
     let rest = input.strip_prefix(b"\r\n")?;
-    let digits = rest.iter().take(MOST_DIGITS).take_while(|byte| byte.is_ascii_hexdigit()).count();
-    let size = usize::from_str_radix(str::from_utf8(&rest[..digits]).ok()?, 16).ok()?;
+    let values = rest.iter().take(MOST_DIGITS).map_while(|digit| char::from(*digit).to_digit(16));
+    let (digits, size) = values.fold((0, 0), |(digits, size), value| (digits + 1, size << 4 | value as usize));
     let begin = 2 + digits + 2;
     let is_there = rest[digits..].starts_with(b"\r\n") && size > 0 && input.len() - begin >= size;
     is_there.then_some(begin..begin + size)
 }
 
 impl Chunk {
+    /// Returns what comes after the line with a chunk's size.
+    fn of_size(size: u64) -> Self {
+        match usize::try_from(size) {
+            Ok(whole) if size <= MOST_HELD => Self::Whole(whole),
+            _ => Self::Part(size),
+        }
+    }
+
     fn decode(&mut self, input: &mut BytesMut) -> Result<Decoded, &'static str> {
+        if *self == Self::LineBreak
+            && let Some(content) = plain_chunk(input)
+        {
+            let mut piece = input.split_to(content.end).freeze();
+            piece.advance(content.start);
+            return Ok(Decoded::Piece(piece));
+        }
         loop {
             match self {
                 Self::Size => match size_line(input)? {
                     None => return Ok(Decoded::Nothing),
                     Some(0) => *self = Self::Trailer(0),
-                    Some(size) => *self = Self::Content(size),
+                    Some(size) => *self = Self::of_size(size),
                 },
-                Self::Content(_) if input.is_empty() => return Ok(Decoded::Nothing),
-                Self::Content(left) => {
+                Self::Whole(size) if input.len() < *size => return Ok(Decoded::Nothing),
+                Self::Whole(size) => {
+                    let piece = input.split_to(*size).freeze();
+                    *self = Self::LineBreak;
+                    return Ok(Decoded::Piece(piece));
+                }
+                Self::Part(_) if input.is_empty() => return Ok(Decoded::Nothing),
+                Self::Part(left) => {
                     let piece = take(input, left);
                     if *left == 0 {
                         *self = Self::LineBreak;
@@ -145,7 +150,7 @@ impl Chunk {
                 }
                 Self::LineBreak => match input.first_chunk() {
                     Some(b"\r\n") => {
-                        drop(input.split_to(2));
+                        input.advance(2);
                         *self = Self::Size;
                     }
                     None if input.first().is_none_or(|first| *first == b'\r') => return Ok(Decoded::Nothing),
@@ -179,7 +184,7 @@ fn line(input: &mut BytesMut, limit: usize) -> Result<Option<usize>, &'static st
     let seen = &input[..input.len().min(limit + 2)];
     match memchr::memchr(b'\n', seen) {
         Some(end) if end > 0 && seen[end - 1] == b'\r' => {
-            drop(input.split_to(end + 1));
+            input.advance(end + 1);
             Ok(Some(end - 1))
         }
         Some(_) => Err("a line in its body has a bare line feed"),

@@ -1,9 +1,15 @@
+use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
 
 /// Decodes what arrives in these pieces; an error is what is wrong with it, or that the end is missing.
-fn decode(mut framing: Framing, arrivals: &[&[u8]]) -> Result<(Vec<u8>, Vec<u8>), &'static str> {
+fn decode(framing: Framing, arrivals: &[&[u8]]) -> Result<(Vec<u8>, Vec<u8>), &'static str> {
+    pieces(framing, arrivals).map(|(pieces, rest)| (pieces.concat(), rest))
+}
+
+/// Decodes as [`decode`] does, and returns the pieces one by one.
+fn pieces(mut framing: Framing, arrivals: &[&[u8]]) -> Result<(Vec<Bytes>, Vec<u8>), &'static str> {
     let (mut input, mut body) = (BytesMut::new(), Vec::new());
     for arrival in arrivals {
         input.extend_from_slice(arrival);
@@ -11,9 +17,7 @@ fn decode(mut framing: Framing, arrivals: &[&[u8]]) -> Result<(Vec<u8>, Vec<u8>)
             match framing.decode(&mut input)? {
                 Decoded::Piece(piece) => {
                     assert!(!piece.is_empty());
-                    let joined = framing.join(piece.clone(), &mut input);
-                    assert!(joined.starts_with(&piece));
-                    body.extend_from_slice(&joined);
+                    body.push(piece);
                 }
                 Decoded::Nothing => break,
                 Decoded::End => return Ok((body, input.to_vec())),
@@ -21,6 +25,18 @@ fn decode(mut framing: Framing, arrivals: &[&[u8]]) -> Result<(Vec<u8>, Vec<u8>)
         }
     }
     Err("incomplete")
+}
+
+/// Writes chunks, and what ends them.
+fn written(chunks: &[impl AsRef<[u8]>], end: &[u8]) -> Vec<u8> {
+    let mut sent = Vec::new();
+    for chunk in chunks.iter().map(AsRef::as_ref) {
+        sent.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+        sent.extend_from_slice(chunk);
+        sent.extend_from_slice(b"\r\n");
+    }
+    sent.extend_from_slice(end);
+    sent
 }
 
 #[test]
@@ -59,40 +75,42 @@ fn a_body_ends_where_its_framing_says() {
 }
 
 #[test]
-fn chunks_that_are_there_together_are_taken_together() {
-    for (case, arrived, joined, rest) in [
-        ("two whole ones", "1\r\na\r\n2\r\nbc\r\n", "abc", "\r\n"),
-        (
-            "a size in capitals, and one in small letters",
-            "1\r\na\r\nB\r\n12345678901\r\nc\r\n123456789012",
-            "a12345678901123456789012",
-            "",
-        ),
-        ("half of the next", "1\r\na\r\n2\r\nb", "a", "\r\n2\r\nb"),
-        ("the end", "1\r\na\r\n0\r\n\r\n", "a", "\r\n0\r\n\r\n"),
-        ("an extension", "1\r\na\r\n1;x\r\nb\r\n", "a", "\r\n1;x\r\nb\r\n"),
-        ("what is no chunk", "1\r\na\r\ng\r\n", "a", "\r\ng\r\n"),
-        ("no line break", "1\r\na1\r\nb", "a", "1\r\nb"),
+fn a_long_chunk_passes_as_it_arrives_and_others_once_they_are_whole() {
+    let bound = 16 << 10;
+    for (case, size, expected) in [
+        ("one that is held until it is whole", bound, vec![bound]),
+        ("one that is too long for that", bound + 1, vec![7, bound - 6]),
+    ] {
+        let sent = written(&[vec![b'x'; size]], b"0\r\n\r\n");
+        let begin = format!("{size:x}\r\n").len();
+        let (pieces, _) = pieces(Framing::chunked(), &[&sent[..begin + 7], &sent[begin + 7..]]).unwrap();
+        assert_eq!(pieces.iter().map(Bytes::len).collect::<Vec<_>>(), expected, "{case}");
+    }
+}
+
+#[test]
+fn what_there_is_of_a_chunk_is_given_out_when_no_more_comes() {
+    for (case, arrived, expected) in [
+        ("half a chunk", &b"1\r\na\r\n4\r\nbc"[..], Some("bc")),
+        ("a size alone", b"1\r\na\r\n4\r\n", None),
+        ("half a size", b"1\r\na\r\n4", None),
+        ("a whole chunk", b"1\r\na\r\n", None),
     ] {
         let (mut framing, mut input) = (Framing::chunked(), BytesMut::from(arrived));
-        let Ok(Decoded::Piece(piece)) = framing.decode(&mut input) else { panic!("{case}: there is a piece") };
-        assert_eq!((&framing.join(piece, &mut input)[..], &input[..]), (joined.as_bytes(), rest.as_bytes()), "{case}");
+        assert_eq!(framing.decode(&mut input), Ok(Decoded::Piece(Bytes::from_static(b"a"))), "{case}");
+        assert_eq!(framing.decode(&mut input), Ok(Decoded::Nothing), "{case}");
+        assert_eq!(framing.give_up(&mut input), expected.map(Bytes::from), "{case}");
+        assert_eq!(framing.give_up(&mut input), None, "{case}: it is given out once");
     }
 }
 
 proptest! {
     #[test]
-    fn chunks_are_read_alike_however_they_arrive(
-        chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..40), 0..6),
-        cuts in prop::collection::vec(1_usize..20, 0..20),
+    fn chunks_are_taken_one_by_one_however_they_arrive(
+        chunks in vec(vec(any::<u8>(), 1..40), 0..6),
+        cuts in vec(1_usize..20, 0..20),
     ) {
-        let mut sent = Vec::new();
-        for chunk in &chunks {
-            sent.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
-            sent.extend_from_slice(chunk);
-            sent.extend_from_slice(b"\r\n");
-        }
-        sent.extend_from_slice(b"0\r\na: b\r\n\r\nnext");
+        let sent = written(&chunks, b"0\r\na: b\r\n\r\nnext");
         let mut arrivals = Vec::new();
         let mut rest = &sent[..];
         for cut in cuts {
@@ -101,8 +119,8 @@ proptest! {
             rest = later;
         }
         arrivals.push(rest);
-        let (body, left) = decode(Framing::chunked(), &arrivals).map_err(TestCaseError::fail)?;
-        prop_assert_eq!(body, chunks.concat());
+        let (pieces, left) = pieces(Framing::chunked(), &arrivals).map_err(TestCaseError::fail)?;
+        prop_assert_eq!(pieces, chunks);
         prop_assert!(b"next".starts_with(&left[..]));
     }
 }
