@@ -193,7 +193,7 @@ impl Inbound {
 }
 
 /// Reads a body; nothing is reserved for it on the client's word.
-async fn collect(incoming: &mut Incoming, limit: usize, charge: &mut Charge) -> Result<Bytes, ProxyError> {
+pub(super) async fn collect(incoming: &mut Incoming, limit: usize, charge: &mut Charge) -> Result<Bytes, ProxyError> {
     let announced = incoming.announced_length();
     let Some(first) = next(incoming).await? else { return Ok(Bytes::new()) };
     if announced == Some(first.len() as u64) {

@@ -16,7 +16,9 @@ use kthena_router_downstream::{Charge, Incoming, ReadError};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, BufReader, ReadBuf};
 use tokio::task::yield_now;
 
+use super::body::collect;
 use super::error::ProxyError;
+use super::gzip;
 use super::segments::Segments;
 
 /// How many bytes are decoded in one turn: about half a millisecond's work.
@@ -31,7 +33,8 @@ type Decoded<'i> = Box<dyn AsyncRead + Unpin + 'i>;
 
 /// A body as it arrives.
 struct Arriving<'i> {
-    incoming: &'i mut Incoming,
+    /// What is still to come; `None` if it is all there.
+    incoming: Option<&'i mut Incoming>,
     piece: Bytes,
     /// How many bytes may still come.
     room: usize,
@@ -61,9 +64,20 @@ pub(super) async fn decode(
     charge: &mut Charge,
 ) -> Result<Bytes, ProxyError> {
     let before = charge.bytes();
+    let mut body = Arriving { incoming: Some(incoming), piece: Bytes::new(), room: limit };
+    if codings == [Coding::Gzip]
+        && let Some(incoming) =
+            body.incoming.take_if(|incoming| incoming.announced_length().is_some_and(gzip::is_small))
+    {
+        body.piece = collect(incoming, limit, charge).await?;
+        if let Some(decoded) = gzip::decode(&body.piece, limit, charge) {
+            charge.shrink(body.piece.len());
+            return Ok(decoded);
+        }
+    }
     charge.grow(STATE * codings.len())?;
     let windows: usize = codings.iter().map(|coding| coding.window()).sum();
-    let mut body: Encoded<'_> = Box::new(Arriving { incoming, piece: Bytes::new(), room: limit });
+    let mut body: Encoded<'_> = Box::new(body);
     for coding in codings.iter().rev() {
         let decoder = decoder(*coding, body).await.map_err(|error| fault(error, codings, limit))?;
         body = Box::new(BufReader::new(Limited { decoder, room: limit }));
@@ -141,7 +155,8 @@ impl AsyncBufRead for Arriving<'_> {
     fn poll_fill_buf(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         let this = self.get_mut();
         if this.piece.is_empty()
-            && let Some(piece) = ready!(this.incoming.poll_piece(context))
+            && let Some(incoming) = &mut this.incoming
+            && let Some(piece) = ready!(incoming.poll_piece(context))
         {
             let piece = piece.map_err(io::Error::other)?;
             this.room = this.room.checked_sub(piece.len()).ok_or_else(|| io::Error::other(TooLarge))?;

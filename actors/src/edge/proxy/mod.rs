@@ -16,6 +16,7 @@ mod error;
 mod exchange;
 mod first_token;
 mod forms;
+mod gzip;
 mod handle;
 mod headers;
 mod held;

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 /// The size of a segment in bytes, and the longest body that needs one only.
 const SEGMENT: usize = 64 << 10;
 /// Room for what an engine's model name, or a wish for usage, may add to a body.
-const SPARE: usize = 512;
+pub(super) const SPARE: usize = 512;
 
 /// The bytes that have arrived.
 #[derive(Debug)]
