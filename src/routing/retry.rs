@@ -8,14 +8,17 @@
 //! |---|---|---|---|
 //! | nothing was sent: refused, no handshake | up to [`MOVES`] other endpoints | again | no |
 //! | the connection broke | once: idempotent on any endpoint, inference on another one | again | no |
+//! | a kept connection was closed without a word | once on a fresh one: idempotent, inference | once on a fresh one | no |
 //! | 502, 503, 504 from an inference pool | up to [`MOVES`] others, if repeatable | the statuses of the policy | no |
 //! | 429, 500 from an inference pool | once on another endpoint, if inference | a ModelServer's: as many others as it says | no |
 //! | 404 for a LoRA adapter | up to [`MOVES`] other endpoints, which may have it | the same | no |
 //! | no answer within the time of an attempt | once on another endpoint, inference of a pool | again | no |
 //! | an answer that is no HTTP | no | no | no |
 //!
-//! "Again" prefers endpoints that were not tried; an engine that has answered is never asked twice. What is done once is done
-//! once in all, whatever went wrong: a prompt that breaks engines, or that keeps them busy for too long, meets two of them.
+//! A fresh connection leads to the same endpoint, and is neither one of the written attempts nor what is done once; if
+//! it breaks, that is. "Again" prefers endpoints that were not tried; an engine that has answered is never asked twice.
+//! What is done once is done once in all, whatever went wrong: a prompt that breaks engines, or that keeps them busy
+//! for too long, meets two of them.
 //!
 //! Where two engines work on a request, an error of either may be the fault of the transfer between them, so that every
 //! status of 500 and more counts as "cannot serve now": [`Attempts::after_decode`]. And one that cannot compute a prompt has
@@ -85,6 +88,9 @@ pub enum Outcome {
     Unsent,
     /// The connection broke after something was sent.
     Broken,
+    /// A connection that was kept from an earlier request was closed without a word: most likely because it was idle,
+    /// which says nothing against the endpoint.
+    Stale,
     /// What came back is no HTTP.
     Malformed,
     /// The time for the attempt is over.
@@ -118,6 +124,8 @@ pub struct Attempts<'p> {
     moves: u32,
     /// Whether the request was given to an endpoint alone.
     alone: bool,
+    /// Whether a kept connection was found closed.
+    stale: bool,
 }
 
 impl RetryPolicy {
@@ -134,7 +142,7 @@ impl RetryPolicy {
 
     /// Begins the attempts of a request.
     pub fn begin(&self, repeatable: Repeatable, adapter: bool) -> Attempts<'_> {
-        Attempts { policy: self, repeatable, adapter, retries: 0, reruns: 0, moves: 0, alone: false }
+        Attempts { policy: self, repeatable, adapter, retries: 0, reruns: 0, moves: 0, alone: false, stale: false }
     }
 }
 
@@ -151,6 +159,18 @@ impl Attempts<'_> {
 
     /// Decides what follows an attempt, and counts it.
     pub fn after(&mut self, outcome: Outcome) -> Next {
+        let outcome = match outcome {
+            Outcome::Stale if self.may_rerun() && !self.stale => {
+                self.stale = true;
+                return Next::Same(Duration::ZERO);
+            }
+            Outcome::Stale => Outcome::Broken,
+            outcome => outcome,
+        };
+        if self.stale && outcome == Outcome::Unsent {
+            // The request may be what has ended the endpoint, and its connection with it.
+            self.reruns = RERUNS;
+        }
         match self.policy {
             RetryPolicy::Written(Written { attempts: 0, .. }) => Next::Stop,
             RetryPolicy::Written(written) => self.as_written(written, outcome),
@@ -167,7 +187,7 @@ impl Attempts<'_> {
         let outcome = outcome.of_a_pair();
         let may_go_alone = may_go_alone
             && !self.alone
-            && !matches!(outcome, Outcome::Broken | Outcome::Answered(..500))
+            && !matches!(outcome, Outcome::Broken | Outcome::Stale | Outcome::Answered(..500))
             && !matches!(self.policy, RetryPolicy::Written(Written { attempts: 0, .. }));
         // One that hangs has cost the time of an attempt already.
         let hurries = outcome == Outcome::Late && matches!(self.policy, RetryPolicy::Engines);
@@ -187,12 +207,20 @@ impl Attempts<'_> {
         self.after(outcome.of_a_pair())
     }
 
+    /// Returns whether an endpoint may run the request that may have been run before.
+    fn may_rerun(&self) -> bool {
+        match self.policy {
+            RetryPolicy::Written(written) => written.attempts > 0,
+            RetryPolicy::Backend | RetryPolicy::Engines => self.repeatable != Repeatable::No,
+        }
+    }
+
     fn as_written(&mut self, written: &Written, outcome: Outcome) -> Next {
         let next = match outcome {
             Outcome::Malformed => None,
             Outcome::Answered(status) if !written.statuses.contains(&status) => None,
             Outcome::Late | Outcome::Answered(_) if written.engines => Some(Next::Other(written.interval)),
-            Outcome::Late | Outcome::Answered(_) | Outcome::Unsent | Outcome::Broken => {
+            Outcome::Late | Outcome::Answered(_) | Outcome::Unsent | Outcome::Broken | Outcome::Stale => {
                 Some(Next::Same(written.interval))
             }
         };

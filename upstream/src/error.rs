@@ -58,6 +58,10 @@ pub enum AttemptError {
     /// The connection ended before the head of an answer was there.
     #[error("the connection ended before the answer began")]
     Broken(#[source] io::Error),
+    /// A connection that was kept from an earlier request was closed in order before anything of an answer was there:
+    /// most likely because it was idle. Nothing proves that.
+    #[error("a kept connection was closed before the answer began")]
+    Stale(#[source] io::Error),
     /// The request cannot be put into the protocol that the backend speaks; nothing was sent.
     #[error("the request cannot be sent: {0}")]
     Unsendable(&'static str),
@@ -94,6 +98,8 @@ pub(crate) struct Progress {
     sends: Cell<u32>,
     /// Whether the last send may have been acted on.
     processed: Cell<bool>,
+    /// Whether anything of an answer has arrived.
+    heard: Cell<bool>,
 }
 
 impl Progress {
@@ -126,6 +132,16 @@ impl Progress {
     /// Returns whether the backend is known not to have acted on the request.
     pub(crate) fn is_unprocessed(&self) -> bool {
         !self.processed.get()
+    }
+
+    /// Notes that something of an answer has arrived.
+    pub(crate) fn note_heard(&self) {
+        self.heard.set(true);
+    }
+
+    /// Returns whether the backend may have acted on the request, and has said nothing.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        self.processed.get() && !self.heard.get()
     }
 
     /// Returns how often the request was sent.

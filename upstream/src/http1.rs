@@ -41,6 +41,8 @@ pub(super) struct Connection {
     heads: Decoder,
     sending: Sending,
     room: usize,
+    /// For how many seconds the backend keeps it, as it has said last.
+    kept_for: Option<u64>,
 }
 
 /// The body of an answer as it arrives.
@@ -70,12 +72,22 @@ impl Connection {
     /// Makes a connection of a fresh stream of bytes. It is boxed, as it changes hands with each request.
     pub(super) fn new(stream: Stream) -> Box<Self> {
         let (heads, sending) = (Decoder::default(), Sending::default());
-        Box::new(Self { stream, input: BytesMut::new(), heads, sending, room: ROOM })
+        Box::new(Self { stream, input: BytesMut::new(), heads, sending, room: ROOM, kept_for: None })
     }
 
     /// Returns whether nothing has arrived, as it should be while there is no request.
     pub(super) fn is_quiet(&mut self) -> bool {
         self.stream.is_quiet()
+    }
+
+    /// Returns for how many seconds the backend keeps the connection while there is no request, if it has said so.
+    pub(super) fn kept_for(&self) -> Option<u64> {
+        self.kept_for
+    }
+
+    /// Notes for how many seconds the backend says that it keeps the connection, if it does.
+    pub(super) fn keep_for(&mut self, seconds: Option<u64>) {
+        self.kept_for = seconds.or(self.kept_for);
     }
 
     fn poll_head(
@@ -103,7 +115,7 @@ impl Connection {
                 return Poll::Ready(Ok(head));
             }
             match ready!(self.poll_read(context)) {
-                Ok(()) => {}
+                Ok(()) => progress.note_heard(),
                 Err(error) => return Poll::Ready(Err(AttemptError::Broken(error))),
             }
         }
@@ -135,8 +147,9 @@ impl Connection {
         }
     }
 
-    fn into_answer(self: Box<Self>, head: Head, expected: Expected, slot: &Rc<Slot>, sends: u32) -> Answer {
-        let Head { response, framing, announced, reusable } = head;
+    fn into_answer(mut self: Box<Self>, head: Head, expected: Expected, slot: &Rc<Slot>, sends: u32) -> Answer {
+        let Head { response, framing, announced, reusable, kept_for } = head;
+        self.keep_for(kept_for);
         let size = match (&framing, announced) {
             (Framing::Length(length), _) => BodySize::Sized(*length),
             (Framing::Ended, Some(length)) if expected.head_only || length == 0 => BodySize::Sized(length),

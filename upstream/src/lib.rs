@@ -10,11 +10,12 @@
 //! # A request is sent once
 //!
 //! It is sent a second time only where the backend provably did not begin with it: nothing was written, it refused the
-//! stream, or its `GOAWAY` excludes the stream. A connection that ends after the request was written proves nothing, even
-//! if it had been idle before: [`Processed::Maybe`] leaves the decision to the caller, who knows the method and the
-//! policy. Idle connections are looked at by a system call before they are used, and a request whose body arrives bit by
-//! bit, or whose method is not idempotent, is put on none that was idle for a second. What is left of the race is the time
-//! that the backend's farewell takes over the network.
+//! stream, or its `GOAWAY` excludes the stream. A connection that ends after the request was written proves nothing,
+//! even if it had been idle before: [`Processed::Maybe`] leaves the decision to the caller, who knows the method and
+//! the policy. Idle connections are looked at by a system call before they are used, and a request whose body arrives
+//! bit by bit, or whose method is not idempotent, is put on none that was idle for a second, and none on one that is
+//! about to reach the time in the backend's `Keep-Alive`. What is left of the race is the time that the backend's
+//! farewell takes over the network: [`AttemptError::Stale`] tells it apart from the end of a fresh connection.
 //!
 //! # Limits
 //!
@@ -41,6 +42,7 @@
 //! `examples/requests.rs` are in the description of that program.
 
 use std::cell::Cell;
+use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -171,13 +173,20 @@ impl Client {
         };
         let kept = slot.take_kept(ask.is_sent_once());
         let mut may_repeat = kept.is_some();
+        let mut is_old = matches!(kept, Some(Dialed::Http1(_)));
         let mut dialed = match kept {
             Some(kept) => kept,
             None => Self::connect(&slot, limit, progress).await?,
         };
         loop {
             match Self::exchange_on(dialed, ask, &slot, progress).await {
-                Err(_) if may_repeat && progress.is_unprocessed() && ask.body.is_there() => may_repeat = false,
+                Err(_) if may_repeat && progress.is_unprocessed() && ask.body.is_there() => {
+                    (may_repeat, is_old) = (false, false);
+                }
+                Err(AttemptError::Broken(error)) if is_old && progress.is_unanswered() && is_end(&error) => {
+                    slot.close_idle();
+                    return Err(AttemptError::Stale(error));
+                }
                 Ok(mut answer) => {
                     answer.body.place = place;
                     return Ok(answer);
@@ -232,6 +241,11 @@ impl Client {
             Ok(dialed)
         })
     }
+}
+
+/// Returns whether a connection was closed, and not reset.
+fn is_end(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::UnexpectedEof
 }
 
 #[cfg(test)]

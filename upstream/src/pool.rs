@@ -23,6 +23,8 @@ use super::{Peer, Transport};
 
 /// The time between two looks at what is idle.
 const TICK: Duration = Duration::from_millis(500);
+/// So many ticks are a second.
+const TICKS_PER_SECOND: u64 = 2;
 /// For how many ticks an idle connection is kept: 3.5 s to 4 s, less than the 5 s after which uvicorn, in front of vLLM
 /// and SGLang, closes it.
 const KEPT_TICKS: u64 = 8;
@@ -76,6 +78,15 @@ struct Idle {
     connection: Box<Connection>,
     since: u64,
     _waiting: Option<Waiting>,
+}
+
+impl Idle {
+    /// Returns whether it has waited for so many ticks, or for as long as its peer keeps it, as far as that is known:
+    /// half a second less, in which a request reaches the peer.
+    fn is_old(&self, clock: &Clock, ticks: u64) -> bool {
+        let kept = self.connection.kept_for().map(|seconds| seconds.saturating_mul(TICKS_PER_SECOND).saturating_sub(1));
+        clock.is_over(self.since, kept.map_or(ticks, |kept| kept.min(ticks)))
+    }
 }
 
 type Dial = LocalBoxFuture<'static, Result<Session, DialError>>;
@@ -233,11 +244,16 @@ impl Slot {
     fn take_idle(&self, ticks: u64) -> Option<Box<Connection>> {
         let mut idle = self.idle.borrow_mut();
         loop {
-            let mut last = idle.pop_if(|idle| !self.clock.is_over(idle.since, ticks))?;
+            let mut last = idle.pop_if(|idle| !idle.is_old(&self.clock, ticks))?;
             if last.connection.is_quiet() {
                 return Some(last.connection);
             }
         }
+    }
+
+    /// Closes all connections that wait: one of them has turned out to be closed by the peer, and they are as old.
+    pub(super) fn close_idle(&self) {
+        self.idle.borrow_mut().clear();
     }
 
     /// Gives a connection back whose answer was read to its end.
@@ -305,7 +321,7 @@ impl Slot {
 
     fn close_old(&self) {
         let (mut idle, ticks) = (self.idle.borrow_mut(), self.kept_ticks());
-        let old = idle.iter().take_while(|idle| self.clock.is_over(idle.since, ticks)).count();
+        let old = idle.iter().take_while(|idle| idle.is_old(&self.clock, ticks)).count();
         idle.drain(..old);
         let is_kept = |session: &Session| {
             session.is_open() && session.idle_since().is_none_or(|since| !self.clock.is_over(since, ticks))
@@ -319,78 +335,4 @@ impl Slot {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::Ipv4Addr;
-
-    use tokio::net::{TcpListener, TcpStream};
-
-    use super::*;
-    use crate::stream::Stream;
-
-    #[tokio::test(flavor = "local")]
-    async fn a_request_that_may_be_sent_once_only_is_put_on_no_connection_that_was_idle_for_long() {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let peer = Peer { address: listener.local_addr().unwrap(), transport: Transport::Http1 };
-        for (once_only, ticks, is_taken) in [
-            (true, 0, true),
-            (true, FRESH_TICKS - 1, true),
-            (true, FRESH_TICKS, false),
-            (false, FRESH_TICKS, true),
-            (false, KEPT_TICKS - 1, true),
-            (false, KEPT_TICKS, false),
-        ] {
-            let clock = Clock::default();
-            let slot = Slot::new(peer.clone(), clock.clone(), Crowds::default());
-            slot.give_back(Connection::new(Stream::Plain(TcpStream::connect(peer.address).await.unwrap())));
-            clock.0.set(ticks);
-            assert_eq!(slot.take_kept(once_only).is_some(), is_taken, "once only: {once_only}, {ticks} ticks");
-        }
-    }
-
-    #[tokio::test(flavor = "local")]
-    async fn connections_are_kept_as_a_request_wants_it() {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let peer = Peer { address: listener.local_addr().unwrap(), transport: Transport::Http1 };
-        let (clock, progress) = (Clock::default(), Progress::default());
-        let slot = Slot::new(peer.clone(), clock.clone(), Crowds::default());
-        let connection = async || Connection::new(Stream::Plain(TcpStream::connect(peer.address).await.unwrap()));
-        let keeping = Keeping { idle_timeout: Some(TICK), most_idle: Some(2), most_active: Some(1), together: None };
-        let place = slot.keep(keeping, &progress).await;
-        assert!(slot.keep(keeping, &progress).now_or_never().is_none(), "there is one place, and it is taken");
-        drop(place);
-        assert!(slot.keep(keeping, &progress).now_or_never().flatten().is_some());
-        for _ in 0..3 {
-            slot.give_back(connection().await);
-        }
-        assert_eq!(slot.idle.borrow().len(), 2);
-        assert!(slot.take_kept(false).is_some());
-        clock.0.set(1);
-        assert!(slot.take_kept(false).is_none(), "it has waited for half a second");
-        slot.close_old();
-        assert!(slot.is_empty());
-    }
-
-    #[tokio::test(flavor = "local")]
-    async fn connections_that_wait_are_bounded_over_the_endpoints_that_belong_together() {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (crowds, progress) = (Crowds::default(), Progress::default());
-        let slot = |transport| Slot::new(Peer { address, transport }, Clock::default(), crowds.clone());
-        let slots = [slot(Transport::Http1), slot(Transport::Http1), slot(Transport::Http1)];
-        let connection = async || Connection::new(Stream::Plain(TcpStream::connect(address).await.unwrap()));
-        let (few, others) = (Together { key: 1, most: 3 }, Together { key: 2, most: 1 });
-        for (slot, together) in slots.iter().zip([few, few, others]) {
-            slot.keep(Keeping { together: Some(together), ..Keeping::default() }, &progress).await;
-            slot.give_back(connection().await);
-            slot.give_back(connection().await);
-        }
-        let waiting = || slots.each_ref().map(|slot| slot.idle.borrow().len());
-        assert_eq!(waiting(), [2, 1, 1], "three of one kind, and one of the other");
-        assert!(slots[0].take_kept(false).is_some());
-        slots[1].give_back(connection().await);
-        assert_eq!(waiting(), [1, 2, 1], "a connection that is taken makes room");
-        drop(slots);
-        crowds.tidy();
-        assert!(crowds.0.borrow().is_empty(), "nothing is kept of those that are gone");
-    }
-}
+mod tests;

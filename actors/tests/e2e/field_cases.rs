@@ -1,6 +1,8 @@
 //! What users of such routers have reported as bugs, with the values of their reports, as far as no other test has them: the
 //! table in docs/clients.md says which test has which case.
 
+mod connections;
+
 use crate::harness::{Answer, Harness, Network, route_with};
 use crate::wire::{Received, Reply, ScriptedEngine, Wire, behind_script, post};
 

@@ -1,6 +1,6 @@
 //! HTTP/1.1 by hand, on both sides of the router: for what a library would hide, repair, or refuse to send.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
@@ -21,8 +21,16 @@ pub(crate) struct Wire(BufReader<TcpStream>);
 /// An engine that answers with bytes that were written beforehand, the last ones again and again; it has no metrics.
 pub(crate) struct ScriptedEngine {
     received: Rc<RefCell<Vec<Received>>>,
+    connections: Rc<Connections>,
     going_on: Rc<Notify>,
     serving: JoinHandle<()>,
+}
+
+/// The connections to a [`ScriptedEngine`], other than those for its metrics.
+#[derive(Debug, Default)]
+struct Connections {
+    all: Cell<usize>,
+    open: Cell<usize>,
 }
 
 /// A request that a [`ScriptedEngine`] got, other than for its metrics.
@@ -41,6 +49,8 @@ pub(crate) enum Reply {
     Close(&'static str),
     /// Answers with the first part, and with the second one once the test says so; keeps the connection.
     Pause(&'static str, &'static str),
+    /// Answers, and resets the connection once the test says so.
+    Reset(&'static str),
 }
 
 /// Starts a router in front of one engine of the model `m` on host 10, which its clients call `public`.
@@ -124,6 +134,13 @@ impl Wire {
         Ok(chunk)
     }
 
+    /// Reads so many bytes.
+    pub(crate) async fn exactly(&mut self, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        within(self.0.read_exact(&mut bytes)).await.unwrap();
+        bytes
+    }
+
     /// Reads an answer whole; an error is one that ends too early.
     pub(crate) async fn answer(&mut self) -> io::Result<Answer> {
         let mut answer = self.head().await?;
@@ -193,18 +210,31 @@ impl ScriptedEngine {
         let requests = Rc::clone(&received);
         let going_on = Rc::new(Notify::new());
         let told = Rc::clone(&going_on);
+        let connections = Rc::new(Connections::default());
+        let counted = Rc::clone(&connections);
         let serving = actix_web::rt::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (requests, script, told) = (Rc::clone(&requests), Rc::clone(&script), Rc::clone(&told));
-                actix_web::rt::spawn(async move { drop(serve(stream, &requests, &script, &told).await) });
+                let counted = Rc::clone(&counted);
+                actix_web::rt::spawn(async move { drop(serve(stream, &requests, &script, &told, &counted).await) });
             }
         });
-        Self { received, going_on, serving }
+        Self { received, connections, going_on, serving }
     }
 
     /// Has an answer that pauses go on.
     pub(crate) fn go_on(&self) {
         self.going_on.notify_one();
+    }
+
+    /// Returns how many connections requests have come on.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.all.get()
+    }
+
+    /// Returns how many of those are open.
+    pub(crate) fn open(&self) -> usize {
+        self.connections.open.get()
     }
 
     /// Returns the requests that arrived, other than those for its metrics.
@@ -227,12 +257,32 @@ impl Received {
     }
 }
 
-/// Answers the requests of one connection.
+/// Answers the requests of one connection, which counts from its first request to its end.
 async fn serve(
     stream: TcpStream,
     requests: &RefCell<Vec<Received>>,
     script: &RefCell<VecDeque<Reply>>,
     going_on: &Notify,
+    connections: &Connections,
+) -> io::Result<()> {
+    let is_counted = Cell::new(false);
+    let served = answer_all(stream, requests, script, going_on, || {
+        if !is_counted.replace(true) {
+            connections.all.set(connections.all.get() + 1);
+            connections.open.set(connections.open.get() + 1);
+        }
+    });
+    let outcome = served.await;
+    connections.open.set(connections.open.get() - usize::from(is_counted.get()));
+    outcome
+}
+
+async fn answer_all(
+    stream: TcpStream,
+    requests: &RefCell<Vec<Received>>,
+    script: &RefCell<VecDeque<Reply>>,
+    going_on: &Notify,
+    count: impl Fn(),
 ) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     loop {
@@ -251,6 +301,7 @@ async fn serve(
         request.body.resize(length, 0);
         stream.read_exact(&mut request.body).await?;
         requests.borrow_mut().push(request);
+        count();
         let reply = match &mut *script.borrow_mut() {
             replies if replies.len() > 1 => replies.pop_front(),
             replies => replies.front().copied(),
@@ -265,6 +316,11 @@ async fn serve(
             Reply::Close(bytes) => {
                 stream.write_all(bytes.as_bytes()).await?;
                 return stream.shutdown().await;
+            }
+            Reply::Reset(bytes) => {
+                stream.write_all(bytes.as_bytes()).await?;
+                going_on.notified().await;
+                return stream.get_ref().set_zero_linger();
             }
         }
     }

@@ -42,6 +42,8 @@ pub(super) struct Head {
     pub announced: Option<u64>,
     /// Whether the connection may be used again after the body.
     pub reusable: bool,
+    /// For how many seconds the backend keeps the connection then, if it says so.
+    pub kept_for: Option<u64>,
 }
 
 /// What the fields of a head say about its body and its connection.
@@ -52,6 +54,7 @@ struct Fields {
     chunked: bool,
     close: bool,
     keep_alive: bool,
+    kept_for: Option<u64>,
     named: Named,
 }
 
@@ -137,7 +140,7 @@ fn parse(bytes: &Bytes, expected: Expected) -> Result<Option<Head>, &'static str
     }
     let framing = facts.framing(status, version, expected)?;
     let reusable = facts.is_reusable(version) && !framing.ends_with_connection();
-    Ok(Some(Head { response, framing, announced: facts.length, reusable }))
+    Ok(Some(Head { response, framing, announced: facts.length, reusable, kept_for: facts.kept_for }))
 }
 
 impl Fields {
@@ -156,6 +159,8 @@ impl Fields {
                     return Err("its transfer encoding is unknown");
                 }
                 (facts.encoded, facts.chunked) = (true, true);
+            } else if is("keep-alive") {
+                facts.kept_for = timeout(field.value).or(facts.kept_for);
             } else if is("connection") {
                 facts.named.read(field.value);
                 for option in options(field.value) {
@@ -187,6 +192,13 @@ impl Fields {
     fn is_reusable(&self, version: u8) -> bool {
         !self.close && (version == 1 || self.keep_alive)
     }
+}
+
+/// Finds the time in `Keep-Alive` (RFC 2068, section 19.7.1.1), which many servers send and no later standard has.
+fn timeout(value: &[u8]) -> Option<u64> {
+    let parameters = str::from_utf8(value).ok()?.split(',').filter_map(|parameter| parameter.split_once('='));
+    let mut timeouts = parameters.filter(|(name, _)| name.trim().eq_ignore_ascii_case("timeout"));
+    timeouts.next()?.1.trim().parse().ok()
 }
 
 /// Reads a length: digits and nothing else.

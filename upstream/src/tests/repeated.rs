@@ -7,6 +7,7 @@ use std::thread;
 use super::*;
 
 const CLOSED: &str = "head: the connection ended before the answer began";
+const STALE: &str = "head: a kept connection was closed before the answer began";
 
 /// Sends a request; returns its answer, how often it was sent, and whether a failure leaves open that it was acted on.
 async fn attempt(
@@ -34,16 +35,16 @@ async fn what_a_backend_may_have_acted_on_is_sent_once() {
         ("GET, which only a policy may repeat", &Method::GET, Body::Empty),
         ("a body that is gone", &Method::PUT, pieces(&["hello"], Some(5))),
     ] {
-        let broken = (Err(CLOSED.to_owned()), 1, Some(Processed::Maybe));
+        let broken = |how: &str| (Err(how.to_owned()), 1, Some(Processed::Maybe));
         // The first connection takes the second request whole, and says nothing to it.
         let server = Server::start(&[&[OK, Step::Close], &[OK]]).await;
         let (client, peer, headers) = (client(), server.peer(), HeaderMap::new());
         fetch(&client, &peer, &Method::GET, Body::Empty).await.unwrap();
-        assert_eq!(attempt(&client, &peer, &mut ask(method, &headers, body)).await, broken, "{case}");
+        assert_eq!(attempt(&client, &peer, &mut ask(method, &headers, body)).await, broken(STALE), "{case}");
         assert_eq!(server.received.borrow().len(), 2, "{case}: requests that the backend has seen");
         let server = Server::start(&[&[Step::Close]]).await;
         let fetched = attempt(&client, &server.peer(), &mut ask(method, &headers, Body::Empty)).await;
-        assert_eq!(fetched, broken, "{case}, on a fresh connection");
+        assert_eq!(fetched, broken(CLOSED), "{case}, on a fresh connection");
         assert_eq!(server.connections.get(), 1, "{case}");
     }
 }
@@ -61,6 +62,21 @@ fn close_when_told(listener: &std::net::TcpListener, told: &mpsc::Receiver<()>, 
     drop(first);
     closed.send(()).unwrap();
     drop(answer());
+}
+
+#[tokio::test(flavor = "local")]
+async fn after_a_stale_connection_the_next_one_is_fresh() {
+    // Two connections wait; the backend ends either at its second request.
+    let server = Server::start(&[&[OK, Step::Close], &[OK, Step::Close], &[OK]]).await;
+    let (client, peer, headers) = (client(), server.peer(), HeaderMap::new());
+    let (one, two) = futures::join!(
+        fetch(&client, &peer, &Method::GET, Body::Empty),
+        fetch(&client, &peer, &Method::GET, Body::Empty)
+    );
+    assert!(one.is_ok() && two.is_ok() && server.connections.get() == 2);
+    let get = async || attempt(&client, &peer, &mut ask(&Method::GET, &headers, Body::Empty)).await;
+    assert_eq!(get().await.0, Err(STALE.to_owned()));
+    assert_eq!((get().await.0.map(|(status, _)| status), server.connections.get()), (Ok(200), 3));
 }
 
 #[tokio::test(flavor = "local")]

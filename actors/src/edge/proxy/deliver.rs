@@ -51,6 +51,8 @@ struct Course<'c> {
     tried: Vec<SocketAddr>,
     /// Whether an endpoint may be tried again that was tried before.
     may_return: bool,
+    /// The endpoint whose kept connection had ended when it was used: it is asked again, on a fresh one.
+    again: Option<Lease>,
     /// Whether one endpoint is to do all of the request from now on.
     alone: bool,
     /// The last answer.
@@ -59,8 +61,8 @@ struct Course<'c> {
     failure: Option<AttemptFailure>,
 }
 
-/// How an attempt failed: for the client, for the endpoint's health, and for the policy.
-type Judgement = (AttemptFailure, Health, Outcome);
+/// How an attempt failed: for the client, for the endpoint's health if it says anything about that, and for the policy.
+type Judgement = (AttemptFailure, Option<Health>, Outcome);
 
 /// Makes attempts until none may follow, and returns the last answer.
 pub(super) async fn deliver(
@@ -79,6 +81,7 @@ pub(super) async fn deliver(
         named: picked.endpoints(),
         tried: Vec::new(),
         may_return: false,
+        again: None,
         alone: false,
         answer: None,
         failure: None,
@@ -109,6 +112,7 @@ pub(super) async fn deliver(
             }
         };
         let (label, leg, outcome) = course.conclude(tried, exchange)?;
+        course.again.take_if(|_| is_pair);
         let next = match leg {
             _ if !body.is_there() => Next::Stop,
             Leg::Answer if is_pair => attempts.after_decode(outcome),
@@ -131,6 +135,9 @@ pub(super) async fn deliver(
 impl Course<'_> {
     /// Picks endpoints, some that were not tried yet if there are any; `None` if none may be tried.
     async fn pick(&mut self, exchange: &mut Exchange) -> Result<Option<Legs<Lease>>, ProxyError> {
+        if let Some(lease) = self.again.take() {
+            return Ok(Some(Legs::One(lease)));
+        }
         let Backend { pool, picker, .. } = &self.way.backend;
         loop {
             let mut record = exchange.decision().filter(|_| self.named.is_none()).map(DecisionRecord::pick);
@@ -174,10 +181,15 @@ impl Course<'_> {
             }
             Tried::Failed(lease, failure, leg) => {
                 exchange.attempts += failure.sends.max(1);
-                self.tried.push(lease.endpoint().socket());
                 let (failure, health, outcome) = judge(failure, self.deadline)?;
-                lease.note(health);
                 self.failure = Some(failure);
+                match health {
+                    Some(health) => {
+                        self.tried.push(lease.endpoint().socket());
+                        lease.note(health);
+                    }
+                    None => self.again = Some(lease),
+                }
                 (Label::Failed(failure), leg, outcome)
             }
             Tried::Silent(lease, sends) => {
@@ -224,6 +236,9 @@ impl Course<'_> {
 
     /// Returns the pause before the next attempt; `None` if there is nobody left to ask, or no time.
     fn pause(&mut self, next: Next) -> Option<Duration> {
+        if !matches!(next, Next::Same(_)) {
+            self.tried.extend(self.again.take().map(|lease| lease.endpoint().socket()));
+        }
         let (pause, may_return) = match next {
             Next::Stop => return None,
             Next::Alone(pause) => {
@@ -286,7 +301,8 @@ impl Label {
 /// Returns an error if it was not the endpoint that failed, but the client's own request.
 fn judge(Failure { error, processed, .. }: Failure, deadline: Option<Deadline>) -> Result<Judgement, ProxyError> {
     let late = late(deadline, Limit::Head);
-    Ok(match error {
+    let (failure, health, outcome) = match error {
+        AttemptError::Stale(_) => return Ok((AttemptFailure::Broken, None, Outcome::Stale)),
         AttemptError::RequestBody(fault) => return Err(body::fault(fault)),
         AttemptError::Unsendable(_) => return Err(Refusal::Target.into()),
         AttemptError::Connect(error) if is_late(&error) => (Limit::Connect.into(), Health::Refused, Outcome::Unsent),
@@ -303,7 +319,8 @@ fn judge(Failure { error, processed, .. }: Failure, deadline: Option<Deadline>) 
             (AttemptFailure::Broken, Health::Reset, Outcome::Unsent)
         }
         AttemptError::Broken(_) => (AttemptFailure::Broken, Health::Reset, Outcome::Broken),
-    })
+    };
+    Ok((failure, Some(health), outcome))
 }
 
 /// Returns which limit was reached: that of the request, or one of the attempt.

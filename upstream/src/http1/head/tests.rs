@@ -56,6 +56,21 @@ fn a_head_says_where_its_body_ends_and_what_becomes_of_the_connection() {
 }
 
 #[test]
+fn a_head_may_say_for_how_long_its_connection_is_kept() {
+    for (case, header, expected) in [
+        ("as servers write it", "Keep-Alive: timeout=1", Some(1)),
+        ("with a number of requests", "keep-alive: max=100, Timeout = 5", Some(5)),
+        ("no time", "keep-alive: max=100", None),
+        ("no number", "keep-alive: timeout=x", None),
+        ("nothing", "x: timeout=1", None),
+    ] {
+        let mut input = BytesMut::from(format!("HTTP/1.1 200 OK\r\n{header}\r\ncontent-length: 0\r\n\r\n").as_bytes());
+        let head = Decoder::default().decode(&mut input, ANY).unwrap().unwrap();
+        assert_eq!(head.kept_for, expected, "{case}");
+    }
+}
+
+#[test]
 fn what_is_ambiguous_or_endless_is_no_head() {
     let chunked = "transfer-encoding: chunked";
     for (case, head, expected) in [

@@ -1,0 +1,71 @@
+//! Engines that close a connection at the moment when the next request arrives on it.
+
+use super::{CHAT, MIB};
+use crate::harness::{Harness, Network, route_yaml};
+use crate::wire::{Reply, ScriptedEngine, Wire, post};
+
+const ANSWER: Reply = Reply::Keep("HTTP/1.1 200 OK\r\nkeep-alive: timeout=5\r\ncontent-length: 2\r\n\r\n{}");
+/// What an engine does that has closed the connection: nobody can tell whether it has read the request.
+const GONE: Reply = Reply::Close("");
+const REQUESTS: usize = 1000;
+
+/// Starts a router in front of engines each of which answers the first request on a connection, and ends the connection
+/// at the second one.
+async fn start(hosts: &[u8], policy: &str, end: Reply) -> (Harness, Vec<ScriptedEngine>) {
+    let (network, mut engines) = (Network::new(), Vec::new());
+    for host in hosts {
+        engines.push(ScriptedEngine::on(&network, *host, &[ANSWER, end].repeat(REQUESTS)).await);
+    }
+    network.write("m.yaml", &network.model_server_yaml("m", "m", hosts, policy));
+    network.write("route.yaml", &route_yaml("route", "public", "m"));
+    (network.start(&[]).await, engines)
+}
+
+/// Case 19: a request meets the end of a connection that was kept.
+#[actix_web::test]
+async fn a_kept_connection_that_ends_without_a_word_costs_no_request_and_no_engine() {
+    for (hosts, length, requests) in [
+        (&[10, 11][..], 100, REQUESTS),
+        (&[10], 100, REQUESTS),
+        (&[10, 11], MIB, REQUESTS / 20),
+        (&[10], MIB, REQUESTS / 20),
+    ] {
+        let case = format!("{} engines, {length} bytes", hosts.len());
+        let (harness, engines) = start(hosts, "", GONE).await;
+        let body = format!(r#"{{"model":"public","prompt":"{}"}}"#, "x".repeat(length));
+        let mut client = Wire::open(&harness).await;
+        for number in 0..requests {
+            let answer = client.ask(post(CHAT, "", &body)).await;
+            assert_eq!(answer.status, 200, "{case}, request {number}: {}", answer.text());
+        }
+        let received = engines.iter().map(|engine| engine.received().len()).sum::<usize>();
+        let connections = engines.iter().map(ScriptedEngine::connections).sum::<usize>();
+        let first = engines.iter().filter(|engine| engine.connections() > 0).count();
+        assert_eq!(received, requests + (requests - first), "{case}: each is sent again once");
+        assert_eq!(connections, requests, "{case}: on a fresh connection to the same engine");
+        let ejected = harness.metric("kthena_router_endpoints", &["state=\"ejected\""]).await;
+        assert_eq!(ejected, 0.0, "{case}: it is no failure of the engine");
+    }
+}
+
+/// Case 19: an engine that has read a request, and resets its connection.
+#[actix_web::test]
+async fn a_kept_connection_that_is_reset_is_followed_by_as_many_attempts_as_are_written() {
+    for (end, attempts, status, sends) in [
+        (Reply::Reset(""), Some(0), 503, 1),
+        (Reply::Reset(""), Some(1), 200, 2),
+        (Reply::Reset(""), None, 503, 1),
+        (GONE, Some(0), 503, 1),
+        (GONE, Some(1), 200, 2),
+        (GONE, None, 200, 2),
+    ] {
+        let case = format!("{end:?}, {attempts:?}");
+        let policy = attempts.map(|attempts| format!("  trafficPolicy: {{retry: {{attempts: {attempts}}}}}"));
+        let (harness, engines) = start(&[10], &policy.unwrap_or_default(), end).await;
+        let request = post(CHAT, "", r#"{"model":"public","prompt":"x"}"#);
+        assert_eq!(Wire::open(&harness).await.ask(&request).await.status, 200, "{case}");
+        engines[0].go_on();
+        let answer = Wire::open(&harness).await.ask(&request).await;
+        assert_eq!((answer.status, engines[0].received().len()), (status, 1 + sends), "{case}: {}", answer.text());
+    }
+}
