@@ -2,6 +2,9 @@
 //! table in docs/clients.md says which test has which case.
 
 mod connections;
+mod forms;
+mod realtime;
+mod streams;
 
 use crate::harness::{Answer, Harness, Network, route_with};
 use crate::wire::{Received, Reply, ScriptedEngine, Wire, behind_script, post};

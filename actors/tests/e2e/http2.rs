@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::harness::{Answer, Harness, PATIENCE, PORT};
-use crate::wire::behind;
+use crate::wire::{Reply, behind, behind_script};
 
 /// How long the engine takes over a token where an answer is to last longer than something else.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -150,6 +150,23 @@ async fn an_answer_that_breaks_off_is_not_taken_for_whole() {
     assert_eq!(error.reason(), Some(Reason::INTERNAL_ERROR));
     engine.faults().clear();
     assert_eq!(client.ask(request(PATH), REQUEST).await.unwrap().status, 200, "the connection lives on");
+}
+
+#[actix_web::test]
+async fn a_chunk_of_an_engine_is_a_frame_of_data_even_if_several_arrive_together() {
+    let chunks = ["data: 1\n\n", "data: ", "2\n\n: ", "x\n\n", &format!("data: {}\n\n", "3".repeat(5000))];
+    let written: String = chunks.iter().map(|chunk| format!("{:x}\r\n{chunk}\r\n", chunk.len())).collect();
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+    let (harness, _engine) = behind_script(&[Reply::Keep(format!("{head}{written}0\r\n\r\n").leak())]).await;
+    let client = Client::open(&harness).await;
+    let (answer, _stream) = client.send(request(PATH), REQUEST).await;
+    let mut body = within(answer).await.unwrap().into_body();
+    let mut frames = Vec::new();
+    while let Some(frame) = piece(&mut body).await {
+        frames.push(String::from_utf8(frame.unwrap().to_vec()).unwrap());
+    }
+    frames.retain(|frame| !frame.is_empty());
+    assert_eq!(frames, chunks);
 }
 
 #[actix_web::test]

@@ -141,6 +141,49 @@ async fn what_no_engine_has_any_more_is_said_and_never_answered_without_it() {
     }
 }
 
+/// Case 14 of docs/clients.md: a router is started anew between turns, and then the engine is killed.
+#[actix_web::test]
+async fn a_conversation_goes_on_after_its_router_and_ends_with_its_engine() {
+    for stream in [false, true] {
+        let ([first, second], engines) = replicas().await;
+        let mut previous = id(&respond(&first, "public", json!({"stream": stream})).await);
+        let manifest = std::fs::read_to_string(first.manifests.path().join("m.yaml")).unwrap();
+        drop(first);
+        let network = Network::new();
+        network.write("m.yaml", &manifest);
+        network.write("route.yaml", &route_yaml("route", "public", "m"));
+        let fresh = network.start(&[]).await;
+        for turn in 1..TURNS {
+            let router = if turn % 2 == 0 { &second } else { &fresh };
+            let more = json!({"stream": stream, "previous_response_id": previous});
+            previous = id(&respond(router, "public", more).await);
+        }
+        let more = json!({"stream": stream, "previous_response_id": previous});
+        let before = engines[0].requests();
+        let last = id(&respond(&fresh, "public", more).await);
+        let [host, other] = if engines[0].requests() > before { [10, 11] } else { [11, 10] };
+        let [mut killed, mut alive] = engines.map(Some);
+        if host == 11 {
+            std::mem::swap(&mut killed, &mut alive);
+        }
+        killed.unwrap().stop().await;
+        let (alive, more) = (alive.unwrap(), json!({"stream": stream, "previous_response_id": last}));
+        let before = alive.requests();
+        for (router, code) in [(&fresh, "proxy"), (&second, "response_unreachable")] {
+            let answer = respond(router, "public", more.clone()).await;
+            assert_eq!((answer.status, &answer.json()["error"]["code"]), (503, &json!(code)), "{}", answer.text());
+        }
+        let left: String =
+            manifest.split_inclusive("---\n").filter(|text| !text.contains(&format!("m-{host}"))).collect();
+        for (router, code) in [(&fresh, "response_gone"), (&second, "response_not_found")] {
+            router.write("m.yaml", &left);
+            let is_told = async || respond(router, "public", more.clone()).await.json()["error"]["code"] == code;
+            router.until(&format!("{code}, and only {other} is left"), is_told).await;
+        }
+        assert_eq!(alive.requests(), before, "nobody goes on without what went before");
+    }
+}
+
 #[actix_web::test]
 async fn ids_that_nobody_has_cost_engines_few_questions_at_once() {
     // It says nothing before it is told to.

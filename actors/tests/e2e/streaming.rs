@@ -271,10 +271,12 @@ async fn request_ids_and_trace_headers_pass_and_headers_of_one_connection_do_not
     assert_eq!((values("x-request-id"), answer.header("x-request-id")), (1, Some("the-clients-own")));
     harness.logged("request_id=the-clients-own").await;
 
-    for given in ["", "x-request-id: \r\n", "x-request-id: two words\r\n"] {
+    let trace = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n";
+    for given in ["", "x-request-id: \r\n", "x-request-id: two words\r\n", trace] {
         let answer = Wire::open(&harness).await.ask(post(COMPLETIONS, given, &request(false, ""))).await;
         let made = answer.header("x-request-id").unwrap().to_owned();
         assert_eq!(made.len(), 36, "{given:?}: {made}");
+        assert!(!made.replace('-', "").contains("0af7651916cd43dd"), "{given:?}: it is not made of the trace: {made}");
         assert_eq!(engine.received().last().unwrap().header("x-request-id"), [&made], "{given:?}");
         harness.logged(&format!("request_id={made}")).await;
     }
