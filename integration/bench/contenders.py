@@ -243,7 +243,9 @@ def start_pairs(stack: ExitStack, router: Path, core: int, directory: Path) -> P
     )
     # Prompts of 1 KB would stay where they are answered.
     remote = {"name": "remote-prefill", "args": {"always": 1}}
-    scheduler = directory / "scheduler.yaml"
+    # In a directory of its own: whatever is written beside it, such as an access log, is seen by who watches it.
+    scheduler = directory / "scheduler" / "configuration.yaml"
+    scheduler.parent.mkdir()
     scheduler.write_text(json.dumps({"scheduler": {"pluginConfig": [remote]}}))
     return Pairs(["--scheduler-config", str(scheduler)])
 
