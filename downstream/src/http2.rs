@@ -205,7 +205,8 @@ async fn attend<S: Service>(
         }
     };
     let after = if asks_to_leave(response.headers()) { After::Leave } else { After::Stay };
-    if let Err(unsent) = send(response, answer, head_only, limits.write_stall).await {
+    // In a box: a request that is not answered yet has no room for its answer.
+    if let Err(unsent) = Box::pin(send(response, answer, head_only, limits.write_stall)).await {
         debug!(peer = %connection.peer, %unsent, "answer was not sent to its end");
     }
     after

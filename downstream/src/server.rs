@@ -61,9 +61,10 @@ impl<S: Service> Server<S> {
         match begun {
             Ok((stream, tls, protocol)) => {
                 let connection = self.connection((peer, local), tls, progress);
+                // In boxes: a connection has room for the version that it speaks, and none for both before it says so.
                 match protocol {
-                    Protocol::Http1 => http1::serve(self, stream, connection).await,
-                    Protocol::Http2 => http2::serve(self, stream, connection).await,
+                    Protocol::Http1 => Box::pin(http1::serve(self, stream, connection)).await,
+                    Protocol::Http2 => Box::pin(http2::serve(self, stream, connection)).await,
                 }
             }
             Err(NoTls::Left) => debug!(%peer, "client left before it sent anything"),

@@ -72,10 +72,17 @@ where
     T: AsyncRead + AsyncWrite + Unpin,
 {
     let mut metered = Metered::new(socket, progress);
-    // Nothing is allocated for a client that sends nothing.
+    // Nothing is allocated for a client that sends nothing, and a connection that is made carries no room for a handshake.
     if !metered.look().await.unwrap_or(false) {
         return Err(NoTls::Left);
     }
+    Box::pin(shake_hands(metered, chooser)).await
+}
+
+async fn shake_hands<T>(metered: Metered<T>, chooser: &dyn ChooseTls) -> Result<(TlsStream<Metered<T>>, Tls), NoTls>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
     let failed = |_: io::Error| NoTls::Refused(Refusal::Handshake);
     let start = LazyConfigAcceptor::new(Acceptor::default(), metered).await.map_err(failed)?;
     let server_name = start.client_hello().server_name().map(str::to_ascii_lowercase);

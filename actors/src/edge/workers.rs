@@ -263,7 +263,8 @@ impl<S: Service> Served<S> {
         self.connections.spawn_local(async move {
             let _counted = counted;
             match prepare(socket) {
-                Ok((socket, local)) => drop(cut.run_until_cancelled(server.serve(socket, peer, local)).await),
+                // In a box: who awaits it twice over would have room for it twice.
+                Ok((socket, local)) => drop(cut.run_until_cancelled(Box::pin(server.serve(socket, peer, local))).await),
                 Err(error) => debug!(%peer, %error, "connection broke before it began"),
             }
         });
