@@ -66,6 +66,11 @@ impl Way<'_> {
         policy.begin(repeatable, self.decision.steps.adapter)
     }
 
+    /// Returns whether the whole body is wanted before the request is sent, by others than its endpoint.
+    pub(super) fn keeps_body(&self, call: &Call<'_>) -> bool {
+        self.attempts(call).keep_body() || !self.backend.is_picked_here()
+    }
+
     /// Returns when an answer of the request must have begun.
     pub(super) fn deadline(&self, call: &Call<'_>) -> Option<Deadline> {
         let deadline = |(time, limit)| Some(Deadline { at: call.exchange.started.checked_add(time)?, limit });

@@ -149,35 +149,42 @@ impl Inbound {
         Ok(())
     }
 
-    /// Returns the body to send: all of it where it is to be kept, or is small. What it takes of the memory is given
-    /// back when the charge is dropped.
-    pub(super) async fn outbound(mut self, keep: bool) -> Result<(Body, Charge), ProxyError> {
+    /// Reads the body to its end if it is to be sent as a whole: where it is to be kept, or is small.
+    pub(super) async fn settle(&mut self, keep: bool) -> Result<(), ProxyError> {
+        let is_passed_on = !keep && self.incoming.announced_length().is_none_or(|length| length > SMALL);
+        if is_passed_on || self.read.is_some() || self.begun.is_none() && self.incoming.is_empty() {
+            return Ok(());
+        }
+        match self.begun.take() {
+            Some(begun) => self.read_on(*begun).await,
+            None => self.read(&[]).await.map(drop),
+        }
+    }
+
+    /// Returns the body to send: all of it if it was read, and what is still to come if not. What it takes of the memory is
+    /// given back when the charge is dropped.
+    pub(super) fn outbound(mut self) -> Result<(Body, Charge), ProxyError> {
         let length = self.incoming.announced_length();
-        if let Some(begun) = self.begun.take() {
-            if !keep && length.is_none_or(|length| length > SMALL) {
+        let (begun, watched) = (self.begun.take(), self.watched.take());
+        let Some(body) = self.read.take() else {
+            if let Some(begun) = begun {
                 return Ok(self.passed_on(*begun, length));
             }
-            self.read_on(*begun).await?;
-        }
-        if self.read.is_none() && self.incoming.is_empty() {
-            return Ok((Body::Empty, self.charge));
-        }
-        if self.read.is_none() && !keep && length.is_none_or(|length| length > SMALL) {
+            if self.incoming.is_empty() {
+                return Ok((Body::Empty, self.charge));
+            }
             let rest = Passed { incoming: self.incoming, room: self.limit, limit: self.limit };
-            let source = match self.watched {
+            let source = match watched {
                 None => rest.boxed_local(),
                 Some(watch) => Checked { held: None, rest, watch: Some(Watch::Model(watch)) }.boxed_local(),
             };
             return Ok((Body::Stream(BodyStream { source, length }), self.charge));
-        }
-        let watched = self.watched.take();
-        let body = self.read(&[]).await?.clone();
+        };
         if let Some(mut watch) = watched {
             watch.feed(&body)?;
             watch.end()?;
         }
-        let body = Body::Whole(body);
-        Ok((body, self.charge))
+        Ok((Body::Whole(body), self.charge))
     }
 }
 

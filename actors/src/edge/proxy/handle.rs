@@ -50,13 +50,15 @@ async fn answer(call: &mut Call<'_>, incoming: Incoming) -> Result<Reply, Early>
     let mut outbound = Outbound::new(call, &way);
     inference::admit(call, &way, &mut outbound, &mut body).await?;
     let mirrors = mirrors::draw(call, &way);
-    let upgrade = outbound.take(call, &way, body, !mirrors.is_empty()).await?;
+    body.settle(!mirrors.is_empty() || way.keeps_body(call)).await?;
+    let upgrade = outbound.take(call, body)?;
     mirrors::send(call, mirrors, &outbound);
     let passing = inference::shape(call, &way, &mut outbound)?;
     turn::wait(call, &way, &outbound).await?;
     shared_cache::look_up(call, &way.backend, &outbound.body).await;
     let picked = pick(call, &way, &mut outbound).await?;
-    let mut answer = deliver(call, &way, &mut outbound, &picked).await?;
+    // Half of all that a request takes: who waits for its turn does not carry it.
+    let mut answer = Box::pin(deliver(call, &way, &mut outbound, &picked)).await?;
     picked.report(call, &way, &mut answer).await;
     response_filters::apply(&mut answer, &way, outbound.origin.as_ref());
     let pace = way.pace(call);

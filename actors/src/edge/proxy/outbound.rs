@@ -88,23 +88,16 @@ impl Outbound {
         }
     }
 
-    /// Takes the body, all of it where somebody is going to send it or look at it again.
+    /// Takes the body, which was read where somebody is going to send it again or look at it.
     ///
     /// Returns the client's connection where the request asks to change to WebSocket: by a GET without body, over a
     /// version of HTTP that can (RFC 6455, section 4.2.1). Any other offer of a protocol ends here.
-    pub(super) async fn take(
-        &mut self,
-        call: &mut Call<'_>,
-        way: &Way<'_>,
-        mut body: Inbound,
-        is_copied: bool,
-    ) -> Result<Option<Upgrade>, ProxyError> {
+    pub(super) fn take(&mut self, call: &mut Call<'_>, mut body: Inbound) -> Result<Option<Upgrade>, ProxyError> {
         let is_websocket = |offer: &HeaderValue| offer.as_bytes().eq_ignore_ascii_case(b"websocket");
         let asks = self.method == Method::GET && self.upgrade.as_ref().is_some_and(is_websocket);
         let client = if asks { body.upgrade() } else { None };
         self.upgrade = self.upgrade.take().filter(|_| client.is_some());
-        let keep = is_copied || way.attempts(call).keep_body() || !way.backend.is_picked_here();
-        let (body, charge) = body.outbound(keep).await?;
+        let (body, charge) = body.outbound()?;
         (self.body, self.charge) = (body, Some(charge));
         call.exchange.marks.body_read.get_or_insert_with(Instant::now);
         Ok(client)
