@@ -1,6 +1,7 @@
 //! What the queue of a pool costs: for a request that waits among ten thousand others, and for telling whose it is.
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use kthena_router::flow::identity::FlowId;
@@ -18,6 +19,8 @@ fn asked(number: u64) -> Asked {
         flow: FlowId(1 + number % 500),
         cost: 1000 + number % 7,
         bytes: 100,
+        arrived: Duration::from_micros(number),
+        work: Duration::from_millis(number % 500),
     }
 }
 

@@ -6,10 +6,12 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use foldhash::{HashMap, HashMapExt};
 
 use super::identity::FlowId;
+use super::order::Turn;
 use super::settings::Service;
 
 /// The flow that requests share whose own flow there is no room for.
@@ -19,8 +21,8 @@ pub const OVERFLOW: FlowId = FlowId(u64::MAX);
 #[derive(Debug)]
 pub struct Flows<T> {
     flows: HashMap<FlowId, Flow>,
-    /// What waits, by flow and number: the oldest of a flow first.
-    entries: BTreeMap<(FlowId, u64), Entry<T>>,
+    /// What waits, by flow: the request of each that is due first is the first.
+    entries: BTreeMap<(FlowId, Turn), Entry<T>>,
     /// The flows that wait, the next one first.
     ready: BTreeSet<(Service, Reverse<u64>, FlowId)>,
     /// The flows that wait, the longest last.
@@ -40,6 +42,8 @@ pub struct Flows<T> {
 pub struct Entry<T> {
     /// What its flow is charged when it is served.
     pub cost: Service,
+    /// How long an endpoint computes its prompt.
+    pub work: Duration,
     /// What it takes of the queue's limit of bytes.
     pub bytes: usize,
     /// Who waits.
@@ -103,6 +107,12 @@ impl<T> Flows<T> {
         self.flows.get(id).map(|flow| flow.held)
     }
 
+    /// Returns the work of the request that is next.
+    pub fn work_of_next(&self) -> Option<Duration> {
+        let (_, _, id) = self.ready.first()?;
+        self.entries.range((*id, Turn::FIRST)..).next().map(|(_, entry)| entry.work)
+    }
+
     /// Returns how many requests of a flow wait.
     pub fn length(&self, flow: FlowId) -> usize {
         self.flows.get(&flow).map_or(0, |flow| flow.waiting)
@@ -119,8 +129,8 @@ impl<T> Flows<T> {
         if has_room || self.flows.contains_key(&flow) { flow } else { OVERFLOW }
     }
 
-    /// Lets a request wait that came with this number; its flow must be one that [`Flows::counted_as`] has returned.
-    pub fn push(&mut self, id: FlowId, number: u64, entry: Entry<T>) {
+    /// Lets a request wait; its flow must be one that [`Flows::counted_as`] has returned.
+    pub fn push(&mut self, id: FlowId, turn: Turn, entry: Entry<T>) {
         while !self.flows.contains_key(&id) && self.flows.len() >= self.most {
             // Who has nothing to ask is forgotten, the one with the least service first: it loses nothing by that.
             let Some((_, gone)) = self.idle.pop_first() else { break };
@@ -129,18 +139,18 @@ impl<T> Flows<T> {
         let floor = self.floor;
         self.change(id, |flow| {
             if flow.waiting == 0 {
-                (flow.service, flow.came) = (flow.service.max(floor), number);
+                (flow.service, flow.came) = (flow.service.max(floor), turn.number);
             }
             flow.waiting += 1;
         });
-        self.entries.insert((id, number), entry);
+        self.entries.insert((id, turn), entry);
     }
 
     /// Takes the request that is next, and charges its flow.
     pub fn pop(&mut self) -> Option<(FlowId, Entry<T>)> {
         let (service, _, id) = *self.ready.first()?;
-        let (_, number) = *self.entries.range((id, 0)..).next()?.0;
-        let entry = self.entries.remove(&(id, number))?;
+        let (_, turn) = *self.entries.range((id, Turn::FIRST)..).next()?.0;
+        let entry = self.entries.remove(&(id, turn))?;
         self.floor = self.floor.max(service);
         self.held = self.held.saturating_add(entry.cost);
         self.change(id, |flow| {
@@ -153,17 +163,16 @@ impl<T> Flows<T> {
     }
 
     /// Takes a request out that does not wait any more.
-    pub fn remove(&mut self, id: FlowId, number: u64) -> Option<Entry<T>> {
-        let entry = self.entries.remove(&(id, number))?;
+    pub fn remove(&mut self, id: FlowId, turn: Turn) -> Option<Entry<T>> {
+        let entry = self.entries.remove(&(id, turn))?;
         self.change(id, |flow| flow.waiting -= 1);
         Some(entry)
     }
 
-    /// Takes the newest request of a flow out.
-    pub fn remove_newest(&mut self, id: FlowId) -> Option<Entry<T>> {
-        let ((of, number), _) = self.entries.range(..=(id, u64::MAX)).next_back()?;
-        let (of, number) = (*of, *number);
-        if of == id { self.remove(id, number) } else { None }
+    /// Takes the request of a flow out that is due last.
+    pub fn remove_last(&mut self, id: FlowId) -> Option<Entry<T>> {
+        let (of, turn) = *self.entries.range(..=(id, Turn::LAST)).next_back()?.0;
+        if of == id { self.remove(id, turn) } else { None }
     }
 
     /// Notes that a request is over, and what it has used of what was charged.

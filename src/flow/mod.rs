@@ -1,9 +1,9 @@
 //! The order in which requests leave the queue of a pool that has no room.
 //!
 //! ```text
-//!  push(priority, flow, cost) ──> band ──> flow ──> FIFO          pop() ──> the band whose turn it is
+//!  push(priority, flow, work) ──> band ──> flow ──> due           pop() ──> the band whose turn it is
 //!                                                                         └> its flow with the least service
-//!  cancel(place): the client left, or its time is over                       └> the oldest request of that
+//!  cancel(place): the client left, or its time is over                       └> the request of that which is due first
 //!  settle(served, used): what was really used counts for the flow from now on
 //! ```
 //!
@@ -11,6 +11,7 @@
 //! |---|---|
 //! | [`queue`] | which band is next, what is refused or driven out where there is no room in the queue |
 //! | [`flows`] | which flow of a band is next, by a virtual token counter |
+//! | [`order`] | which request of a flow is next, by its arrival and its work |
 //! | [`room`] | how many may pass, and what is kept for flows that ask for little |
 //! | [`identity`] | whose request it is |
 //! | [`sessions`] | which sessions had an answer of late |
@@ -24,6 +25,7 @@
 
 pub mod flows;
 pub mod identity;
+pub mod order;
 pub mod queue;
 pub mod room;
 pub mod sessions;

@@ -5,9 +5,11 @@
 //! [`Settings::priority_weight`] for each band above it. A band that comes to the queue begins where the others are.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::flows::{Entry, Flows};
 use super::identity::FlowId;
+use super::order::{Due, Turn};
 use super::room::{Asker, Room};
 use super::settings::{OVERHEAD_BYTES, Service, Settings};
 
@@ -41,6 +43,10 @@ pub struct Asked {
     pub cost: Service,
     /// The bytes of its body.
     pub bytes: usize,
+    /// When it arrived, after a moment that is the same for all.
+    pub arrived: Duration,
+    /// How long an endpoint computes its prompt, as far as that is known.
+    pub work: Duration,
 }
 
 /// Where a request waits.
@@ -48,7 +54,7 @@ pub struct Asked {
 pub struct Place {
     rank: Rank,
     flow: FlowId,
-    number: u64,
+    turn: Turn,
 }
 
 /// A request that is served, to be settled when it is over.
@@ -65,7 +71,7 @@ pub struct Served {
 pub struct Pushed<T> {
     /// Where it waits; `None` where there is no room for it.
     pub place: Option<Place>,
-    /// Who must not wait any longer: the newest requests of the flows with the most.
+    /// Who must not wait any longer: those that are due last of the flows with the most.
     pub driven_out: Vec<T>,
 }
 
@@ -117,8 +123,8 @@ impl<T> FlowQueue<T> {
         self.bands.iter().map(|(rank, band)| (*rank, band.flows.waiting())).filter(|(_, waiting)| *waiting > 0)
     }
 
-    /// Lets a request wait. Where there is no room in the queue, the newest requests of the longest flow make room for
-    /// one of a shorter flow, so that nobody fills the queue for all others.
+    /// Lets a request wait. Where there is no room in the queue, those requests of the longest flow that are due last
+    /// make room for one of a shorter flow, so that nobody fills the queue for all others.
     pub fn push(&mut self, asked: Asked, settings: &Settings, waiter: T) -> Pushed<T> {
         let rank = self.band_for(asked.rank);
         let bytes = asked.bytes.saturating_add(OVERHEAD_BYTES);
@@ -132,7 +138,7 @@ impl<T> FlowQueue<T> {
         };
         while !has_room(band.flows.waiting(), self.bytes) {
             let longest = band.flows.longest().filter(|(other, length)| *other != flow && *length > own + 1);
-            let Some(entry) = longest.and_then(|(other, _)| band.flows.remove_newest(other)) else {
+            let Some(entry) = longest.and_then(|(other, _)| band.flows.remove_last(other)) else {
                 return Pushed { place: None, driven_out };
             };
             (self.waiting, self.bytes) = (self.waiting - 1, self.bytes - entry.bytes);
@@ -141,9 +147,10 @@ impl<T> FlowQueue<T> {
         if band.flows.waiting() == 0 {
             band.time = band.time.max(time);
         }
-        band.flows.push(flow, number, Entry { cost: asked.cost, bytes, waiter });
+        let turn = Turn { due: Due::of(asked.arrived, asked.work, settings.time_to_live), number };
+        band.flows.push(flow, turn, Entry { cost: asked.cost, work: asked.work, bytes, waiter });
         (self.waiting, self.bytes, self.next) = (self.waiting + 1, self.bytes + bytes, number + 1);
-        Pushed { place: Some(Place { rank, flow, number }), driven_out }
+        Pushed { place: Some(Place { rank, flow, turn }), driven_out }
     }
 
     /// Takes the request that is next, if there is room for it.
@@ -154,7 +161,7 @@ impl<T> FlowQueue<T> {
         let asker = match (is_quiet, is_one_about) {
             (true, _) => Asker::Quiet,
             (false, true) => Asker::BesideQuiet,
-            (false, false) => Asker::Alone,
+            (false, false) => Asker::alone(self.bands.get(&rank)?.flows.work_of_next()?),
         };
         if room.left(asker) == 0 {
             return None;
@@ -187,7 +194,7 @@ impl<T> FlowQueue<T> {
         let above = self.bands.range(rank..).skip(1).filter(|(_, band)| band.flows.waiting() > 0).count();
         let steps = u32::try_from(above).unwrap_or(MOST_STEPS).min(MOST_STEPS);
         let band = self.bands.get_mut(&rank)?;
-        let (flow, Entry { cost, bytes, waiter }) = band.flows.pop()?;
+        let (flow, Entry { cost, bytes, waiter, .. }) = band.flows.pop()?;
         self.time = self.time.max(band.time);
         let share = u128::from(settings.priority_weight.max(1)).saturating_pow(steps);
         band.time = band.time.saturating_add(u128::from(cost).saturating_mul(share));
@@ -197,7 +204,7 @@ impl<T> FlowQueue<T> {
 
     /// Takes a request out that does not wait any more; `None` if it is out already.
     pub fn cancel(&mut self, place: Place) -> Option<T> {
-        let entry = self.bands.get_mut(&place.rank)?.flows.remove(place.flow, place.number)?;
+        let entry = self.bands.get_mut(&place.rank)?.flows.remove(place.flow, place.turn)?;
         (self.waiting, self.bytes) = (self.waiting - 1, self.bytes - entry.bytes);
         Some(entry.waiter)
     }

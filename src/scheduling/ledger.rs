@@ -187,14 +187,10 @@ impl Ledger {
 
     /// Returns for how many seconds the endpoint has prompts to compute, as far as that is known: of an answer that does
     /// not stream nobody sees when its prompt is computed.
-    #[expect(clippy::cast_precision_loss, reason = "an estimate needs no more than seven digits")]
     pub fn busy(&self) -> f32 {
         match self.backlog.load(Ordering::SeqCst) >> ALL.count_ones() {
             0 => 0.0,
-            tokens => {
-                let Pace { tokens: computed, seconds } = self.pace();
-                tokens as f32 * (seconds + ASSUMED.seconds) / (computed + ASSUMED.tokens)
-            }
+            tokens => self.pace().seconds_for(tokens),
         }
     }
 
@@ -213,6 +209,14 @@ impl Ledger {
     pub fn reuse(&self) -> Reuse {
         let (cached, tokens) = self.reuse.load();
         Reuse { cached, tokens }
+    }
+}
+
+impl Pace {
+    /// Returns how many seconds so many prompt tokens take, before anything was measured by what is assumed.
+    #[expect(clippy::cast_precision_loss, reason = "an estimate needs no more than seven digits")]
+    pub fn seconds_for(self, tokens: u64) -> f32 {
+        tokens as f32 * (self.seconds + ASSUMED.seconds) / (self.tokens + ASSUMED.tokens)
     }
 }
 

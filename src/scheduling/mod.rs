@@ -44,3 +44,4 @@ pub mod record;
 pub mod request;
 pub mod room;
 pub mod witness;
+pub mod work;

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use actix::WeakRecipient;
 use arc_swap::ArcSwap;
@@ -17,10 +18,13 @@ use kthena_router::routing::pool::PoolIndex;
 use kthena_router::routing::table::RouteTable;
 use kthena_router::scheduling::commons::Commons;
 use kthena_router::scheduling::endpoint::{Endpoint, Observation, Role};
+use kthena_router::scheduling::hits;
 use kthena_router::scheduling::homes::Homes;
 use kthena_router::scheduling::ledger::Ledger;
 use kthena_router::scheduling::picker::Picker;
+use kthena_router::scheduling::request::PickRequest;
 use kthena_router::scheduling::room::Room;
+use kthena_router::scheduling::work;
 
 use crate::messages::{AttemptEnded, LearnPrompt};
 use crate::pools::load::LoadCell;
@@ -208,6 +212,15 @@ impl PoolView {
         let in_pool = settings.per_pool.map_or(usize::MAX, |most| most.saturating_sub(in_flight()) as usize);
         let answering = self.room_of(settings, |role| role != Role::Prefill).at_most(in_pool);
         if self.has_roles { answering.and(self.room_of(settings, |role| role == Role::Prefill)) } else { answering }
+    }
+
+    /// Returns for how long one of the endpoints computes the prompt of a request.
+    pub(crate) fn work_of(&self, request: &PickRequest<'_>) -> Duration {
+        let seen = |member: &Arc<Member>| {
+            let capacity = member.observation.cache_tokens();
+            (hits::cached(request, &member.ledger, &member.held, capacity), member.ledger.pace())
+        };
+        work::of_prompt(request.tokens, self.members.iter().map(seen))
     }
 
     /// Returns what room those with one of these roles have.

@@ -49,6 +49,8 @@ type Line = Mutex<Waiting>;
 
 struct Waiting {
     queue: FlowQueue<oneshot::Sender<Result<Turn, Dropped>>>,
+    /// From when the arrivals of requests are counted.
+    began: Instant,
     /// The tokens of an answer, on average.
     answer_tokens: f64,
     /// The sessions that go first, where any do.
@@ -169,12 +171,12 @@ impl Pool {
         if self.turnstile.waiting() > 0 {
             return Entrance::Full;
         }
-        match self.room_beside(0).left(Asker::Alone) {
+        match self.room_beside(0).left(Asker::Long) {
             0 => Entrance::Full,
             usize::MAX => Entrance::Open,
             _ => {
                 let turn = Turn::give(self);
-                if self.room_beside(1).left(Asker::Alone) > 0 { Entrance::Turn(turn) } else { Entrance::Full }
+                if self.room_beside(1).left(Asker::Long) > 0 { Entrance::Turn(turn) } else { Entrance::Full }
             }
         }
     }
@@ -227,6 +229,7 @@ impl Pool {
     ) -> Option<Waiter> {
         let turnstile = &self.turnstile;
         let mut line = turnstile.lock();
+        asked.arrived = line.began.elapsed();
         asked.cost = turnstile.settings.weights.service(prompt_tokens, line.answer_tokens as u64);
         let Pushed { place, driven_out } = line.queue.push(asked, &turnstile.settings, sender);
         turnstile.count(&line);
@@ -326,7 +329,8 @@ impl Drop for Waiter {
 
 impl Default for Waiting {
     fn default() -> Self {
-        Self { queue: FlowQueue::default(), answer_tokens: ANSWER_TOKENS, sessions: RecentSessions::default() }
+        let queue = FlowQueue::default();
+        Self { queue, began: Instant::now(), answer_tokens: ANSWER_TOKENS, sessions: RecentSessions::default() }
     }
 }
 

@@ -3,11 +3,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::flow::order::SLACK;
 use crate::flow::room::Seen;
 
 const EVEN: Settings = Settings {
     enabled: true,
-    time_to_live: std::time::Duration::ZERO,
+    time_to_live: Duration::from_secs(60),
     most_requests: 100,
     most_bytes: usize::MAX,
     most_flows: 16,
@@ -16,13 +17,19 @@ const EVEN: Settings = Settings {
     kept_percent: 0,
     per_endpoint: None,
     per_pool: None,
-    hold: std::time::Duration::ZERO,
+    hold: Duration::ZERO,
     most_held: 0,
     most_sessions: 0,
 };
 
 fn asked(priority: i32, flow: u64, cost: Service) -> Asked {
-    Asked { rank: Rank { priority, boosted: false }, flow: FlowId(flow), cost, bytes: 0 }
+    let (arrived, work) = (Duration::ZERO, Duration::ZERO);
+    Asked { rank: Rank { priority, boosted: false }, flow: FlowId(flow), cost, bytes: 0, arrived, work }
+}
+
+/// A request of a flow that came after so many milliseconds, and takes an endpoint as many.
+fn timed(flow: u64, arrived: u64, work: u64) -> Asked {
+    Asked { arrived: Duration::from_millis(arrived), work: Duration::from_millis(work), ..asked(0, flow, 10) }
 }
 
 /// Lets requests wait, and returns those that are served, in order.
@@ -35,13 +42,42 @@ fn order(requests: &[(&'static str, Asked)]) -> Vec<&'static str> {
 }
 
 #[test]
-fn flows_take_turns_and_a_flow_is_served_in_order() {
+fn flows_take_turns_and_equal_requests_of_a_flow_are_served_in_order() {
     let (flood, quiet) = (asked(0, 1, 10), asked(0, 2, 10));
     assert_eq!(order(&[("a1", flood), ("a2", flood), ("a3", flood), ("b1", quiet)]), ["b1", "a1", "a2", "a3"]);
     let large = asked(0, 1, 30);
     let small = asked(0, 2, 10);
     let served = order(&[("l1", large), ("l2", large), ("s1", small), ("s2", small), ("s3", small), ("s4", small)]);
     assert_eq!(served, ["s1", "l1", "s2", "s3", "s4", "l2"], "tokens count, and not requests");
+}
+
+#[test]
+fn a_flow_s_short_requests_go_first_and_its_long_ones_in_their_time() {
+    let first = [("miss", timed(1, 0, 500)), ("hit", timed(1, 100, 20)), ("miss 2", timed(1, 200, 500))];
+    assert_eq!(
+        order(&[&first[..], &[("late hit", timed(1, 3000, 20))]].concat()),
+        ["hit", "late hit", "miss", "miss 2"]
+    );
+    assert_eq!(
+        order(&[&first[..], &[("too late", timed(1, 9000, 20))]].concat()),
+        ["hit", "miss", "miss 2", "too late"]
+    );
+    let huge = [("hour", timed(1, 0, 3_600_000)), ("hit", timed(1, 14_000, 20)), ("later", timed(1, 16_000, 20))];
+    assert_eq!(order(&huge), ["hit", "hour", "later"], "a quarter of the time that it may wait");
+    let of_two = [("miss", timed(1, 0, 500)), ("hit", timed(1, 1, 20)), ("another's", timed(2, 2, 9000))];
+    assert_eq!(order(&of_two), ["another's", "hit", "miss"], "between flows it is their service that counts");
+}
+
+#[test]
+fn a_short_request_is_sent_to_endpoints_that_compute_and_a_long_one_waits_for_one_that_does_not() {
+    let room = |busy| Room::of([Seen { limit: 32, load: 8, busy }; 4], 25);
+    let mut queue = FlowQueue::default();
+    for (name, asked) in [("miss", timed(1, 0, 500)), ("hit", timed(1, 0, 20))] {
+        queue.push(asked, &EVEN, name);
+    }
+    assert_eq!(queue.pop_within(room(0.5), &EVEN).map(|(_, name)| name), Some("hit"));
+    assert_eq!(queue.pop_within(room(0.5), &EVEN), None, "it would wait in an engine, where nobody can go before it");
+    assert_eq!(queue.pop_within(room(0.0), &EVEN).map(|(_, name)| name), Some("miss"));
 }
 
 #[test]
@@ -185,7 +221,7 @@ fn priorities_without_end_take_no_more_room_than_bands() {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Push(i32, u64, Service, usize),
+    Push(i32, u64, Service, usize, u64),
     Pop,
     Cancel(usize),
     Settle(usize, Service),
@@ -193,7 +229,8 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => (0..4_i32, 0..24_u64, 1..100_u64, 0..5000_usize).prop_map(|(p, f, c, b)| Step::Push(p, f, c, b)),
+        4 => (0..4_i32, 0..24_u64, 1..100_u64, 0..5000_usize, 0..4000_u64)
+            .prop_map(|(p, f, c, b, work)| Step::Push(p, f, c, b, work)),
         2 => Just(Step::Pop),
         1 => any::<usize>().prop_map(Step::Cancel),
         1 => (any::<usize>(), 0..200_u64).prop_map(|(which, used)| Step::Settle(which, used)),
@@ -208,8 +245,9 @@ proptest! {
         let (mut queue, mut waiting, mut out) = (FlowQueue::default(), BTreeMap::new(), Vec::new());
         for (number, step) in steps.into_iter().enumerate() {
             match step {
-                Step::Push(priority, flow, cost, bytes) => {
-                    let asked = Asked { bytes, ..asked(priority, flow, cost) };
+                Step::Push(priority, flow, cost, bytes, work) => {
+                    let (arrived, work) = (Duration::from_secs(number as u64), Duration::from_millis(work));
+                    let asked = Asked { bytes, arrived, work, ..asked(priority, flow, cost) };
                     let Pushed { place, driven_out } = queue.push(asked, &settings, number);
                     for gone in driven_out {
                         prop_assert!(waiting.remove(&gone).is_some());
@@ -221,8 +259,10 @@ proptest! {
                 Step::Pop => match queue.pop(&settings) {
                     Some((served, number)) => {
                         let place: Place = waiting.remove(&number).unwrap();
-                        let older = |other: &Place| (other.rank, other.flow) == (place.rank, place.flow) && other.number < place.number;
-                        prop_assert!(!waiting.values().any(older), "a flow is served in order");
+                        let goes_first = |other: &Place| {
+                            (other.rank, other.flow) == (place.rank, place.flow) && other.turn < place.turn
+                        };
+                        prop_assert!(!waiting.values().any(goes_first), "a flow is served in order");
                         out.push(served);
                     }
                     None => prop_assert!(waiting.is_empty()),
@@ -246,6 +286,28 @@ proptest! {
         }
         prop_assert!(waiting.is_empty());
         prop_assert_eq!((queue.waiting(), queue.bytes()), (0, 0));
+    }
+
+    /// Nobody starves: a request is passed by those of its flow alone that came before it, or within its slack after it.
+    #[test]
+    fn later_requests_pass_within_the_slack_of_a_request_alone(
+        requests in prop::collection::vec((0..3000_u64, 0..5000_u64), 2..60),
+    ) {
+        let (mut queue, mut clock, mut asked) = (FlowQueue::default(), 0, Vec::new());
+        for (number, (pause, work)) in requests.into_iter().enumerate() {
+            clock += pause;
+            asked.push(timed(1, clock, work));
+            prop_assert!(queue.push(asked[number], &EVEN, number).place.is_some());
+        }
+        let served: Vec<_> = std::iter::from_fn(|| queue.pop(&EVEN)).map(|(_, number)| number).collect();
+        for (place, number) in served.iter().enumerate() {
+            let of = asked[*number];
+            let slack = (of.work * SLACK).min(EVEN.time_to_live / 4);
+            for passing in served[..place].iter().filter(|passing| *passing > number) {
+                prop_assert!(asked[*passing].arrived <= of.arrived + slack);
+                prop_assert!(asked[*passing].work < of.work, "of equal work nobody passes");
+            }
+        }
     }
 
     /// While all of them wait, no flow gets more service than another by more than one request of each.

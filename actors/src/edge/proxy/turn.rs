@@ -5,11 +5,13 @@
 //! once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kthena_router::flow::identity::FlowId;
 use kthena_router::flow::queue::{Asked, Rank};
 use kthena_router::inference::api::Call as Asks;
 use kthena_router::routing::time_limits::Limit;
+use kthena_router::scheduling::request::RequestFacts;
 use kthena_router_upstream::Body;
 
 use super::backend::Way;
@@ -98,11 +100,14 @@ fn request(call: &Call<'_>, way: &Way<'_>, outbound: &Outbound) -> Request {
     let facts = call.request_facts.as_deref();
     let (read, priority) = facts.map_or((0, 0), |facts| (facts.tokens, facts.priority));
     let prompt_tokens = if read > 0 { read.into() } else { bytes as u64 / BYTES_OF_TOKEN };
+    let unread = RequestFacts { tokens: u32::try_from(prompt_tokens).unwrap_or(u32::MAX), ..RequestFacts::default() };
+    let prompt = facts.filter(|facts| facts.tokens > 0).unwrap_or(&unread);
+    let work = way.backend.pool.view().work_of(&prompt.attempt(&[]));
     let flow = FlowId::of(|name| outbound.headers.get(name).map(http::HeaderValue::as_bytes));
     let boosted = call.exchange.session.as_ref().is_some_and(|(pool, session)| pool.turnstile.knows(*session));
     let rank = Rank { priority, boosted };
     Request {
-        asked: Asked { rank, flow, cost: 0, bytes },
+        asked: Asked { rank, flow, cost: 0, bytes, arrived: Duration::ZERO, work },
         prompt_tokens,
         deadline: way.deadline(call).map(|deadline| deadline.at),
     }

@@ -35,7 +35,14 @@ fn pool(settings: Settings) -> Arc<Pool> {
 }
 
 fn request(flow: u64) -> Request {
-    let asked = Asked { rank: Rank::default(), flow: FlowId(flow), cost: 0, bytes: 100 };
+    let asked = Asked {
+        rank: Rank::default(),
+        flow: FlowId(flow),
+        cost: 0,
+        bytes: 100,
+        arrived: Duration::ZERO,
+        work: Duration::ZERO,
+    };
     Request { asked, prompt_tokens: 10, deadline: None }
 }
 

@@ -1,11 +1,14 @@
 //! Requests that wait in the router: its own queue and its own notion of room, with virtual time around them.
 
+use std::time::Duration;
+
 use kthena_router::flow::identity::FlowId;
 use kthena_router::flow::queue::{Asked, FlowQueue, Rank, Served};
 use kthena_router::flow::room::{Asker, Room, Seen};
 use kthena_router::flow::settings::Settings;
+use kthena_router::scheduling::work;
 
-use super::{Known, Run};
+use super::{Known, Run, facts_of};
 use crate::workloads::Owner;
 
 /// Tokens that an answer is taken for.
@@ -57,13 +60,18 @@ impl Run<'_> {
     pub(super) fn arrive(&mut self, now: f64, arrived: Arrived) {
         let replica = self.replica();
         let Some(gate) = self.gates.get_mut(replica) else { return self.send(now, replica, arrived, None) };
-        if gate.queue.waiting() == 0 && gate.turns(&self.known[replica], &self.down).left(Asker::Alone) > 0 {
+        if gate.queue.waiting() == 0 && gate.turns(&self.known[replica], &self.down).left(Asker::Long) > 0 {
             return self.send(now, replica, arrived, None);
         }
         let Owner { flow, priority } = self.workload.owners.get(arrived.session).copied().unwrap_or_default();
-        let tokens = self.workload.sessions[arrived.session][arrived.turn].prompt.tokens;
-        let cost = gate.settings.weights.service(tokens.into(), ANSWER_TOKENS);
-        let asked = Asked { rank: Rank { priority, boosted: false }, flow: FlowId(flow), cost, bytes: 0 };
+        let facts = facts_of(&self.workload.sessions[arrived.session][arrived.turn].prompt);
+        let seen = self.known[replica].iter().zip(&self.workload.fleet).map(|(Known { ledger, .. }, spec)| {
+            (ledger.cached(&facts.prefix, Some(spec.cache_tokens.into())), ledger.pace())
+        });
+        let (work, arrived_at) = (work::of_prompt(facts.tokens, seen), Duration::from_secs_f64(now));
+        let cost = gate.settings.weights.service(facts.tokens.into(), ANSWER_TOKENS);
+        let rank = Rank { priority, boosted: false };
+        let asked = Asked { rank, flow: FlowId(flow), cost, bytes: 0, arrived: arrived_at, work };
         let pushed = gate.queue.push(asked, &gate.settings, arrived);
         assert!(pushed.place.is_some() && pushed.driven_out.is_empty(), "the queue has room for a whole workload");
         self.let_pass(now);
