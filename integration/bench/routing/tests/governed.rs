@@ -53,3 +53,22 @@ fn a_queue_in_the_router_costs_a_single_flow_little() {
     let (in_router, in_engines) = (rate(Waits::InTurn(25)), rate(Waits::InEngines));
     assert!(in_router > 0.97 * in_engines, "{in_router} and {in_engines} requests a second");
 }
+
+#[test]
+fn beyond_the_knee_a_queue_in_the_router_beats_those_in_engines() {
+    for factor in [0.9, 1.1, 1.25] {
+        let of = |waits| {
+            let runs = [1, 2, 3].map(|seed| knee_at(seed, 0.5, factor, waits));
+            let mean = |of: fn(&Knee) -> f64| runs.iter().map(of).sum::<f64>() / 3.0;
+            [mean(|of| of.hits_p90), mean(|of| of.meanwhile), mean(|of| of.misses_p99)]
+        };
+        let ([hits, answered, misses], [hits_there, answered_there, misses_there]) =
+            (of(Waits::InTurn(25)), of(Waits::InEngines));
+        assert!(hits < 0.9 * hits_there, "{factor}: {hits} s, {hits_there} s in engines");
+        assert!(
+            answered > 0.99 * answered_there,
+            "{factor}: {answered} requests a second, {answered_there} in engines"
+        );
+        assert!(misses < misses_there + 4.0, "{factor}: a miss pays no more than its slack");
+    }
+}
