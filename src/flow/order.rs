@@ -4,31 +4,32 @@
 //! due = arrival + slack x work                    work: seconds for which an endpoint computes the prompt
 //! ```
 //!
-//! A request whose prompt is cached needs next to nothing, and in the order of arrival it waits for all prompts before it
-//! that are not. By their due times requests wait in proportion to their work, so that short ones go first; of those with
-//! equal work, the one that came first. That is earliest deadline first with deadlines by *stretch*, the time in the system
-//! by that of the work (Bender, Chakrabarti and Muthukrishnan, Flow and Stretch Metrics for Scheduling Continuous Job
-//! Streams, SODA 1998): if any order keeps every stretch below a bound, this one with that bound as slack does.
+//! A request whose prompt is cached needs next to nothing, and in the order of arrival it waits for all prompts before
+//! it that are not. By their due times requests wait in proportion to their work, so that short ones go first; of those
+//! with equal work, the one that came first. That is earliest deadline first with deadlines by *stretch*, the time in
+//! the system by that of the work (Bender, Chakrabarti and Muthukrishnan, Flow and Stretch Metrics for Scheduling
+//! Continuous Job Streams, SODA 1998): on a machine that may interrupt its work, if any order keeps every stretch below
+//! a bound, this one with that bound as slack does.
 //!
-//! Nobody starves. A due time does not change while its request waits, and those of later requests grow with the clock: a
-//! request is passed by those alone that come within [`SLACK`] times its own work after it.
+//! Nobody starves. A due time does not change while its request waits, and those of later requests grow with the clock:
+//! a request is passed by those alone that come within [`SLACK`] times its own work after it.
 
 use std::time::Duration;
 
-/// How many times its own work a request lets later ones pass: where a prompt that is not cached takes half a second, 4 s. In
-/// the proving ground 8 and 16 do the same for those that are cached, and half of that does less; so it is the least that
-/// others pay.
+/// How many times its own work a request lets later ones pass: where a prompt that is not cached takes half a second, 4
+/// s. In the proving ground 8 and 16 do the same for those that are cached, and half of that does less; so it is the
+/// least that others pay.
 pub const SLACK: u32 = 8;
-/// The same is no more than one part of so many of the time for which a request waits at most, so that the longest prompts
-/// have most of it left.
+/// The same is no more than one part of so many of the time for which a request waits at most, so that the longest
+/// prompts have most of it left.
 const PATIENCE: u32 = 4;
 
 /// When a request is due, in microseconds after a moment that is the same for all requests of a queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Due(u64);
 
-/// The place of a request in the order of its flow: of those that are due at the same time, the one that came first goes
-/// first.
+/// The place of a request in the order of its flow: of those that are due at the same time, the one that came first
+/// goes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Turn {
     /// When it is due.

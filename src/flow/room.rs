@@ -1,11 +1,11 @@
 //! How many requests a pool has room for, and for whom.
 //!
-//! An endpoint has *places* for requests that are worked on at the same time, and it computes their prompts one after the
-//! other. A prompt that is sent while others are to be computed waits for them inside the engine, where nobody can go
-//! before it. So the router sends the next long one where it is computed at once. A short one, most of which is cached, is
-//! sent earlier: nobody would go before it, those behind it hardly notice it, and an engine computes it in the same step as a
-//! long one for which it would wait otherwise. While a quiet flow asks now and then beside others, some endpoints are kept
-//! from the others: whoever asks for little finds an endpoint that has nothing to compute.
+//! An endpoint has *places* for requests that are worked on at the same time, and it computes their prompts one after
+//! the other. A prompt that is sent while others are to be computed waits for them inside the engine, where nobody can
+//! go before it. So the router sends the next long one where it is computed at once. A short one, most of which is
+//! cached, is sent earlier: nobody would go before it, those behind it hardly notice it, and an engine computes it in
+//! the same step as a long one for which it would wait otherwise. While a quiet flow asks now and then beside others,
+//! some endpoints are kept from the others: whoever asks for little finds an endpoint that has nothing to compute.
 
 use std::time::Duration;
 

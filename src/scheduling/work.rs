@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::ledger::Pace;
 
-/// Returns for how long an endpoint computes the prompt of so many tokens, if it is the one that has the most of it cached;
-/// of each endpoint it is told how many tokens it has, and its pace.
+/// Returns for how long an endpoint computes the prompt of so many tokens, if it is the one that has the most of it
+/// cached; of each endpoint it is told how many tokens it has, and its pace.
 pub fn of_prompt(tokens: u32, endpoints: impl IntoIterator<Item = (u32, Pace)>) -> Duration {
     let (mut most, mut all) = (0, Pace::default());
     for (cached, pace) in endpoints {

@@ -288,7 +288,7 @@ proptest! {
         prop_assert_eq!((queue.waiting(), queue.bytes()), (0, 0));
     }
 
-    /// Nobody starves: a request is passed by those of its flow alone that came before it, or within its slack after it.
+    /// Nobody starves: a request is passed by those of its flow alone that came before it, or within its slack after.
     #[test]
     fn later_requests_pass_within_the_slack_of_a_request_alone(
         requests in prop::collection::vec((0..3000_u64, 0..5000_u64), 2..60),

@@ -161,8 +161,8 @@ impl Inbound {
         }
     }
 
-    /// Returns the body to send: all of it if it was read, and what is still to come if not. What it takes of the memory is
-    /// given back when the charge is dropped.
+    /// Returns the body to send: all of it if it was read, and what is still to come if not. What it takes of the
+    /// memory is given back when the charge is dropped.
     pub(super) fn outbound(mut self) -> Result<(Body, Charge), ProxyError> {
         let length = self.incoming.announced_length();
         let (begun, watched) = (self.begun.take(), self.watched.take());

@@ -103,9 +103,9 @@ impl Outbound {
         Ok(client)
     }
 
-    /// Sends the request to an endpoint with this body, and with headers in place of those with the same name, and waits for
-    /// the head of the answer: the one place that does, for every attempt, leg and copy. The body is left as far as
-    /// another attempt can be made with it.
+    /// Sends the request to an endpoint with this body, and with headers in place of those with the same name, and
+    /// waits for the head of the answer: the one place that does, for every attempt, leg and copy. The body is left as
+    /// far as another attempt can be made with it.
     pub(super) async fn send(
         &self,
         (worker, backend): (&Worker, &Backend),
@@ -131,8 +131,8 @@ impl Outbound {
         outcome
     }
 
-    /// Has two endpoints work on the request, if they are picked; one that does all of it gets its body without the engines'
-    /// own language.
+    /// Has two endpoints work on the request, if they are picked; one that does all of it gets its body without the
+    /// engines' own language.
     ///
     /// # Errors
     ///

@@ -183,8 +183,8 @@ pub fn knee_at(seed: u64, scale: f64, factor: f64, waits: Waits) -> Knee {
     }
 }
 
-/// Returns a table of [`knee_at`] at growing rates, below the knee and beyond it, by where requests wait: the means of eight
-/// seeds.
+/// Returns a table of [`knee_at`] at growing rates, below the knee and beyond it, by where requests wait: the means of
+/// eight seeds.
 pub fn knee(seed: u64, scale: f64) -> String {
     let mut out = String::from(
         "| asked, req/s | requests wait | req/s | while asked | TTFT p90 | of hits | p99 of misses | hit % |\n\
