@@ -30,6 +30,10 @@ BESIDE = 100.0
 JOINED = 50.0
 """What decoded bodies may take beyond that, in MB: they are complete as fast as they are decoded, so that each thread may
 be joining one whose pieces the allocator has not given back yet."""
+WAITERS = 10_000
+WAITING = b'{"model":"busy","prompt":"' + b"x" * 1000 + b'"}'
+QUEUE = ("--max-requests-per-endpoint=1", f"--queue-max-requests={2 * WAITERS}", "--queue-timeout=10m")
+"""Engines that are busy with one request, and a queue that has room for all others."""
 Load = Callable[[Stage, ExitStack], None]
 
 
@@ -40,6 +44,7 @@ def stage_of(binary: Path, *flags: str) -> Iterator[Stage]:
     try:
         backend = stage.backend(answering(lambda seen: plain(200, b"%d" % len(seen.body))))
         stage.serve_model("m", [backend])
+        stage.serve_model("busy", [stage.backend(_deaf)])
         stage.serve("r", "/r", [backend])
         stage.serve("deaf", "/deaf", [stage.backend(_deaf)])
         stage.start(*flags)
@@ -109,6 +114,28 @@ def compressed_bodies(stage: Stage, _: ExitStack) -> None:
     assert len(statuses) == 30 and set(statuses) <= {200, 503}, f"the excess is told to come back: {statuses}"
 
 
+def waiting_streams(stage: Stage, stack: ExitStack) -> None:
+    """Has 10 000 requests of 1 KB wait for a model that is busy: 100 connections x 100 streams."""
+    lines = [("content-length", str(len(WAITING))), ("content-type", "application/json")]
+    for _ in range(WAITERS // 100):
+        client = stack.enter_context(Http2.connect(stage.address))
+        for _ in range(100):
+            client.upload(client.open(post("/v1/completions", more=lines), end=False), WAITING)
+    _until_all_wait(stage)
+
+
+def waiting_connections(stage: Stage, stack: ExitStack) -> None:
+    """Has 10 000 requests of 1 KB wait for a model that is busy, each on a connection of its own."""
+    stack.enter_context(Crowd(stage.address, WAITERS, request("POST", "/v1/completions", body=WAITING)))
+    _until_all_wait(stage)
+
+
+def _until_all_wait(stage: Stage) -> None:
+    # One of them passes.
+    waiting = wait_for(lambda: stage.router.metric("kthena_router_queue_requests") >= WAITERS - 1, 60.0, 0.5)
+    assert waiting, f"{stage.router.metric('kthena_router_queue_requests'):.0f} wait: {stage.router.printed()[-500:]}"
+
+
 def _at_once(count: int, work: Callable[[], None]) -> None:
     threads = [threading.Thread(target=work, daemon=True) for _ in range(count)]
     for thread in threads:
@@ -162,6 +189,9 @@ def main() -> int:
     figures += measured(binary, "5 000 silent connections", silent, limit, budget)
     figures += measured(binary, "30 bodies of 60 MiB", large_bodies, limit, budget)
     figures += measured(binary, "30 gzip bodies of 60 MiB", compressed_bodies, limit + JOINED, budget)
+    # 100 MB beside the idle program; over HTTP/1 each has a connection with buffers of its own as well.
+    for name, wait, most in [("HTTP/2", waiting_streams, 130.0), ("HTTP/1", waiting_connections, 280.0)]:
+        figures += measured(binary, f"10 000 requests of 1 KB that wait, {name}", wait, most, *QUEUE)
     # Half of what a container of 1 GiB has, as the router takes it by default.
     half = f"--max-buffered-bytes={512 * MEBIBYTE}"
     figures += measured(binary, "30 gzip bodies of 60 MiB in 1 GiB", compressed_bodies, 1024.0, half)
