@@ -58,8 +58,8 @@ pub enum AttemptError {
     /// The connection ended before the head of an answer was there.
     #[error("the connection ended before the answer began")]
     Broken(#[source] io::Error),
-    /// A connection that was kept from an earlier request was closed in order before anything of an answer was there:
-    /// most likely because it was idle. Nothing proves that.
+    /// A connection that was kept from an earlier request was closed in order, before anything of an answer was there and
+    /// within a second: most likely because it was idle. Nothing proves that.
     #[error("a kept connection was closed before the answer began")]
     Stale(#[source] io::Error),
     /// The request cannot be put into the protocol that the backend speaks; nothing was sent.

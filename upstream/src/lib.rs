@@ -74,7 +74,7 @@ pub use tls::ClientTls;
 use connect::{Dialed, dial, dial_session};
 use error::Progress;
 use http2::Session;
-use pool::{Pool, Slot};
+use pool::{FAREWELL_TICKS, Pool, Slot};
 
 /// How endpoints are reached; makes clients.
 #[derive(Clone, Debug)]
@@ -174,6 +174,7 @@ impl Client {
         let kept = slot.take_kept(ask.is_sent_once());
         let mut may_repeat = kept.is_some();
         let mut is_old = matches!(kept, Some(Dialed::Http1(_)));
+        let asked = slot.clock().now();
         let mut dialed = match kept {
             Some(kept) => kept,
             None => Self::connect(&slot, limit, progress).await?,
@@ -184,6 +185,10 @@ impl Client {
                     (may_repeat, is_old) = (false, false);
                 }
                 Err(AttemptError::Broken(error)) if is_old && progress.is_unanswered() && is_end(&error) => {
+                    // Who closes so much later has not crossed the request on its way: that is the end of its work.
+                    if slot.clock().is_over(asked, FAREWELL_TICKS) {
+                        return Err(AttemptError::Broken(error));
+                    }
                     slot.close_idle();
                     return Err(AttemptError::Stale(error));
                 }

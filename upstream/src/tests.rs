@@ -33,6 +33,8 @@ enum Step {
     Send(&'static str),
     Close,
     Wait,
+    /// Takes two seconds, by a clock that does not wait.
+    Work,
 }
 
 impl Server {
@@ -78,6 +80,7 @@ async fn play(mut stream: TcpStream, script: Vec<Step>, received: Rc<RefCell<Vec
             }
             Step::Close => return,
             Step::Wait => std::future::pending().await,
+            Step::Work => tokio::time::sleep(Duration::from_secs(2)).await,
         }
     }
     std::future::pending::<()>().await;

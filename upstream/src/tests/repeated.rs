@@ -49,6 +49,15 @@ async fn what_a_backend_may_have_acted_on_is_sent_once() {
     }
 }
 
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn what_a_backend_has_worked_on_is_no_request_to_a_stale_connection() {
+    let server = Server::start(&[&[OK, Step::Work, Step::Close], &[OK]]).await;
+    let (client, peer, headers) = (client(), server.peer(), HeaderMap::new());
+    fetch(&client, &peer, &Method::GET, Body::Empty).await.unwrap();
+    let fetched = attempt(&client, &peer, &mut ask(&Method::POST, &headers, Body::Empty)).await;
+    assert_eq!(fetched, (Err(CLOSED.to_owned()), 1, Some(Processed::Maybe)));
+}
+
 /// Answers one request on a connection, closes it when told to, and tells so; then answers one on the next.
 fn close_when_told(listener: &std::net::TcpListener, told: &mpsc::Receiver<()>, closed: &mpsc::Sender<()>) {
     let answer = || {
