@@ -8,17 +8,16 @@
 //! |---|---|---|---|
 //! | nothing was sent: refused, no handshake | up to [`MOVES`] other endpoints | again | no |
 //! | the connection broke | once: idempotent on any endpoint, inference on another one | again | no |
-//! | a kept connection was closed without a word | once on a fresh one: idempotent, inference | once on a fresh one | no |
+//! | a kept connection was closed without a word | once, on a fresh one: idempotent, inference | on a fresh one | no |
 //! | 502, 503, 504 from an inference pool | up to [`MOVES`] others, if repeatable | the statuses of the policy | no |
 //! | 429, 500 from an inference pool | once on another endpoint, if inference | a ModelServer's: as many others as it says | no |
 //! | 404 for a LoRA adapter | up to [`MOVES`] other endpoints, which may have it | the same | no |
 //! | no answer within the time of an attempt | once on another endpoint, inference of a pool | again | no |
 //! | an answer that is no HTTP | no | no | no |
 //!
-//! A fresh connection leads to the same endpoint, and is neither one of the written attempts nor what is done once; if
-//! it breaks, that is. "Again" prefers endpoints that were not tried; an engine that has answered is never asked twice.
+//! "Again", and a fresh connection, prefer endpoints that were not tried; an engine that has answered is never asked twice.
 //! What is done once is done once in all, whatever went wrong: a prompt that breaks engines, or that keeps them busy
-//! for too long, meets two of them.
+//! for too long, is run twice at most.
 //!
 //! Where two engines work on a request, an error of either may be the fault of the transfer between them, so that every
 //! status of 500 and more counts as "cannot serve now": [`Attempts::after_decode`]. And one that cannot compute a prompt has
@@ -160,17 +159,12 @@ impl Attempts<'_> {
     /// Decides what follows an attempt, and counts it.
     pub fn after(&mut self, outcome: Outcome) -> Next {
         let outcome = match outcome {
-            Outcome::Stale if self.may_rerun() && !self.stale => {
-                self.stale = true;
-                return Next::Same(Duration::ZERO);
-            }
-            Outcome::Stale => Outcome::Broken,
+            Outcome::Stale => match self.refresh() {
+                Some(next) => return next,
+                None => Outcome::Broken,
+            },
             outcome => outcome,
         };
-        if self.stale && outcome == Outcome::Unsent {
-            // The request may be what has ended the endpoint, and its connection with it.
-            self.reruns = RERUNS;
-        }
         match self.policy {
             RetryPolicy::Written(Written { attempts: 0, .. }) => Next::Stop,
             RetryPolicy::Written(written) => self.as_written(written, outcome),
@@ -207,12 +201,17 @@ impl Attempts<'_> {
         self.after(outcome.of_a_pair())
     }
 
-    /// Returns whether an endpoint may run the request that may have been run before.
-    fn may_rerun(&self) -> bool {
-        match self.policy {
-            RetryPolicy::Written(written) => written.attempts > 0,
-            RetryPolicy::Backend | RetryPolicy::Engines => self.repeatable != Repeatable::No,
+    /// Asks on a fresh connection after a kept one was closed, once, if another run does no harm.
+    fn refresh(&mut self) -> Option<Next> {
+        if std::mem::replace(&mut self.stale, true) {
+            return None;
         }
+        let (done, most) = match self.policy {
+            RetryPolicy::Written(written) => (&mut self.retries, written.attempts),
+            RetryPolicy::Backend | RetryPolicy::Engines if self.repeatable == Repeatable::No => return None,
+            RetryPolicy::Backend | RetryPolicy::Engines => (&mut self.reruns, RERUNS),
+        };
+        spend(done, most, Next::Same(Duration::ZERO))
     }
 
     fn as_written(&mut self, written: &Written, outcome: Outcome) -> Next {

@@ -87,6 +87,7 @@ async fn request(client: &Client, peer: &Peer, headers: &HeaderMap) -> Result<()
         keeping: None,
         connect_timeout: None,
         timeout: Some(Duration::from_secs(60)),
+        fresh: false,
     };
     let mut answer = client.send(peer, &mut ask).await?;
     let mut length = 0;

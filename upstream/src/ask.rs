@@ -30,6 +30,8 @@ pub struct Ask<'r> {
     pub connect_timeout: Option<Duration>,
     /// How long the head of the answer may take, the time to connect included.
     pub timeout: Option<Duration>,
+    /// Whether it needs an HTTP/1.1 connection of its own, because those that are kept may be closed meanwhile.
+    pub fresh: bool,
 }
 
 impl<'r> Ask<'r> {
@@ -47,6 +49,7 @@ impl<'r> Ask<'r> {
             keeping: None,
             connect_timeout: None,
             timeout: None,
+            fresh: false,
         }
     }
 }

@@ -59,7 +59,7 @@ pub enum AttemptError {
     #[error("the connection ended before the answer began")]
     Broken(#[source] io::Error),
     /// A connection that was kept from an earlier request was closed in order, before anything of an answer was there and
-    /// within a second: most likely because it was idle. Nothing proves that.
+    /// within a tenth of a second: most likely because it was idle. Nothing proves that.
     #[error("a kept connection was closed before the answer began")]
     Stale(#[source] io::Error),
     /// The request cannot be put into the protocol that the backend speaks; nothing was sent.

@@ -74,7 +74,7 @@ pub use tls::ClientTls;
 use connect::{Dialed, dial, dial_session};
 use error::Progress;
 use http2::Session;
-use pool::{FAREWELL_TICKS, Pool, Slot};
+use pool::{Pool, Slot};
 
 /// How endpoints are reached; makes clients.
 #[derive(Clone, Debug)]
@@ -152,8 +152,9 @@ impl Client {
     pub async fn send(&self, peer: &Peer, ask: &mut Ask<'_>) -> Result<Answer, Failure> {
         let progress = Progress::default();
         // A limit that no clock reaches is none.
-        let deadline = ask.timeout.and_then(|limit| Instant::now().checked_add(limit));
-        let mut exchange = pin!(self.exchange(peer, ask, &progress));
+        let began = Instant::now();
+        let deadline = ask.timeout.and_then(|limit| began.checked_add(limit));
+        let mut exchange = pin!(self.exchange(peer, ask, &progress, began));
         let outcome = match deadline {
             None => exchange.await,
             Some(deadline) => {
@@ -164,17 +165,25 @@ impl Client {
         outcome.map_err(|error| progress.failure(error))
     }
 
-    async fn exchange(&self, peer: &Peer, ask: &mut Ask<'_>, progress: &Progress) -> Result<Answer, AttemptError> {
+    async fn exchange(
+        &self,
+        peer: &Peer,
+        ask: &mut Ask<'_>,
+        progress: &Progress,
+        began: Instant,
+    ) -> Result<Answer, AttemptError> {
         let limit = ask.connect_timeout.unwrap_or(self.connect_timeout);
         let slot = self.pool.slot(peer);
         let place = match ask.keeping {
             None => None,
             Some(keeping) => slot.keep(keeping, progress).await,
         };
-        let kept = slot.take_kept(ask.is_sent_once());
+        let kept = match ask.fresh {
+            true => slot.free_session().map(Dialed::Http2),
+            false => slot.take_kept(ask.is_sent_once()),
+        };
         let mut may_repeat = kept.is_some();
         let mut is_old = matches!(kept, Some(Dialed::Http1(_)));
-        let asked = slot.clock().now();
         let mut dialed = match kept {
             Some(kept) => kept,
             None => Self::connect(&slot, limit, progress).await?,
@@ -186,7 +195,7 @@ impl Client {
                 }
                 Err(AttemptError::Broken(error)) if is_old && progress.is_unanswered() && is_end(&error) => {
                     // Who closes so much later has not crossed the request on its way: that is the end of its work.
-                    if slot.clock().is_over(asked, FAREWELL_TICKS) {
+                    if began.elapsed() >= FAREWELL {
                         return Err(AttemptError::Broken(error));
                     }
                     slot.close_idle();
@@ -247,6 +256,9 @@ impl Client {
         })
     }
 }
+
+/// For how long the end of a kept connection may be a farewell that the backend sent before it knew of the request.
+const FAREWELL: Duration = Duration::from_millis(100);
 
 /// Returns whether a connection was closed, and not reset.
 fn is_end(error: &io::Error) -> bool {

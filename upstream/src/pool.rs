@@ -31,8 +31,6 @@ const KEPT_TICKS: u64 = 8;
 /// For how many ticks an idle connection takes a request that may be sent once only: 0.5 s to 1 s. The longer it was idle,
 /// the likelier its backend closes it at the very moment, and such a request would be lost.
 const FRESH_TICKS: u64 = 2;
-/// For how many ticks the end of a kept connection may be a backend's farewell that has crossed the request: 0.5 s to 1 s.
-pub(super) const FAREWELL_TICKS: u64 = 2;
 
 /// The connections of one client.
 pub(super) struct Pool {
@@ -100,7 +98,7 @@ impl Clock {
     }
 
     /// Returns whether so many ticks have passed.
-    pub(super) fn is_over(&self, since: u64, ticks: u64) -> bool {
+    fn is_over(&self, since: u64, ticks: u64) -> bool {
         self.now().saturating_sub(since) >= ticks
     }
 }

@@ -111,6 +111,7 @@ fn ask<'a>(method: &'static Method, headers: &'a HeaderMap, body: Body) -> Ask<'
         keeping: None,
         connect_timeout: None,
         timeout: None,
+        fresh: false,
     }
 }
 

@@ -47,6 +47,8 @@ pub(crate) enum Reply {
     Keep(&'static str),
     /// Answers, and closes the connection in order.
     Close(&'static str),
+    /// Answers the first request of a connection; closes the connection in order, and without a word, at the next one.
+    First(&'static str),
     /// Answers with the first part, and with the second one once the test says so; keeps the connection.
     Pause(&'static str, &'static str),
     /// Answers, and resets the connection once the test says so.
@@ -285,6 +287,7 @@ async fn answer_all(
     count: impl Fn(),
 ) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
+    let is_first = Cell::new(true);
     loop {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
@@ -307,7 +310,8 @@ async fn answer_all(
             replies => replies.front().copied(),
         };
         match reply.expect("a script has at least one reply") {
-            Reply::Keep(bytes) => stream.write_all(bytes.as_bytes()).await?,
+            Reply::First(_) if !is_first.replace(false) => return stream.shutdown().await,
+            Reply::Keep(bytes) | Reply::First(bytes) => stream.write_all(bytes.as_bytes()).await?,
             Reply::Pause(first, second) => {
                 stream.write_all(first.as_bytes()).await?;
                 going_on.notified().await;

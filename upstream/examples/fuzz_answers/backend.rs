@@ -48,6 +48,7 @@ pub(crate) async fn exchange(
         keeping: None,
         connect_timeout: None,
         timeout: None,
+        fresh: false,
     };
     let sent = fuzzing::send(stream, is_http2, &mut ask).await;
     let outcome = read(sent, &mut random).await;

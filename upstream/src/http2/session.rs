@@ -211,6 +211,7 @@ mod tests {
             keeping: None,
             connect_timeout: None,
             timeout: None,
+            fresh: false,
         };
         http2::exchange(session.clone(), &mut ask, peer, &progress).await
     }

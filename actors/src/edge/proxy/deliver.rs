@@ -51,8 +51,6 @@ struct Course<'c> {
     tried: Vec<SocketAddr>,
     /// Whether an endpoint may be tried again that was tried before.
     may_return: bool,
-    /// The endpoint whose kept connection had ended when it was used: it is asked again, on a fresh one.
-    again: Option<Lease>,
     /// Whether one endpoint is to do all of the request from now on.
     alone: bool,
     /// The last answer.
@@ -81,7 +79,6 @@ pub(super) async fn deliver(
         named: picked.endpoints(),
         tried: Vec::new(),
         may_return: false,
-        again: None,
         alone: false,
         answer: None,
         failure: None,
@@ -112,7 +109,7 @@ pub(super) async fn deliver(
             }
         };
         let (label, leg, outcome) = course.conclude(tried, exchange)?;
-        course.again.take_if(|_| is_pair);
+        outbound.fresh |= outcome == Outcome::Stale;
         let next = match leg {
             _ if !body.is_there() => Next::Stop,
             Leg::Answer if is_pair => attempts.after_decode(outcome),
@@ -135,9 +132,6 @@ pub(super) async fn deliver(
 impl Course<'_> {
     /// Picks endpoints, some that were not tried yet if there are any; `None` if none may be tried.
     async fn pick(&mut self, exchange: &mut Exchange) -> Result<Option<Legs<Lease>>, ProxyError> {
-        if let Some(lease) = self.again.take() {
-            return Ok(Some(Legs::One(lease)));
-        }
         let Backend { pool, picker, .. } = &self.way.backend;
         loop {
             let mut record = exchange.decision().filter(|_| self.named.is_none()).map(DecisionRecord::pick);
@@ -181,15 +175,12 @@ impl Course<'_> {
             }
             Tried::Failed(lease, failure, leg) => {
                 exchange.attempts += failure.sends.max(1);
+                self.tried.push(lease.endpoint().socket());
                 let (failure, health, outcome) = judge(failure, self.deadline)?;
-                self.failure = Some(failure);
-                match health {
-                    Some(health) => {
-                        self.tried.push(lease.endpoint().socket());
-                        lease.note(health);
-                    }
-                    None => self.again = Some(lease),
+                if let Some(health) = health {
+                    lease.note(health);
                 }
+                self.failure = Some(failure);
                 (Label::Failed(failure), leg, outcome)
             }
             Tried::Silent(lease, sends) => {
@@ -236,9 +227,6 @@ impl Course<'_> {
 
     /// Returns the pause before the next attempt; `None` if there is nobody left to ask, or no time.
     fn pause(&mut self, next: Next) -> Option<Duration> {
-        if !matches!(next, Next::Same(_)) {
-            self.tried.extend(self.again.take().map(|lease| lease.endpoint().socket()));
-        }
         let (pause, may_return) = match next {
             Next::Stop => return None,
             Next::Alone(pause) => {

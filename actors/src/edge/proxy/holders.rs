@@ -233,6 +233,7 @@ async fn ask(worker: &Worker, headers: &HeaderMap, id: &str, backend: &Backend, 
         keeping: None,
         connect_timeout: backend.policy.limits.connect,
         timeout: Some(PATIENCE),
+        fresh: false,
     };
     match worker.client.send(&peer, &mut ask).await.map(|answer| answer.head.status) {
         Ok(status) if status.is_success() => Word::Has,

@@ -32,6 +32,8 @@ pub(super) struct Outbound {
     pub origin: Option<HeaderValue>,
     /// What the body takes of the memory for requests, until nobody is to get it any more.
     charge: Option<Charge>,
+    /// Whether it needs a connection of its own, because a kept one was closed when it was sent on that.
+    pub fresh: bool,
     /// The protocol to change to.
     upgrade: Option<HeaderValue>,
     /// The authority and the path that the client asked for.
@@ -81,6 +83,7 @@ impl Outbound {
             split: None,
             origin,
             charge: None,
+            fresh: false,
             upgrade,
             uri,
             rewritten,
@@ -125,6 +128,7 @@ impl Outbound {
             keeping: backend.keeping(worker),
             connect_timeout: backend.policy.limits.connect,
             timeout,
+            fresh: self.fresh,
         };
         let outcome = worker.client.send(&peer, &mut ask).await;
         *body = ask.body;
@@ -216,6 +220,7 @@ impl Outbound {
             split: None,
             origin: None,
             charge: None,
+            fresh: false,
             upgrade: None,
             uri: self.uri.clone(),
             rewritten: self.rewritten.clone(),

@@ -4,17 +4,17 @@ use super::{CHAT, MIB};
 use crate::harness::{Harness, Network, route_yaml};
 use crate::wire::{Reply, ScriptedEngine, Wire, post};
 
-const ANSWER: Reply = Reply::Keep("HTTP/1.1 200 OK\r\nkeep-alive: timeout=5\r\ncontent-length: 2\r\n\r\n{}");
+const OK: &str = "HTTP/1.1 200 OK\r\nkeep-alive: timeout=5\r\ncontent-length: 2\r\n\r\n{}";
+const ANSWER: Reply = Reply::Keep(OK);
 /// What an engine does that has closed the connection: nobody can tell whether it has read the request.
 const GONE: Reply = Reply::Close("");
 const REQUESTS: usize = 1000;
 
-/// Starts a router in front of engines each of which answers the first request on a connection, and ends the connection
-/// at the second one.
-async fn start(hosts: &[u8], policy: &str, end: Reply) -> (Harness, Vec<ScriptedEngine>) {
+/// Starts a router in front of engines each of which replies so.
+async fn start(hosts: &[u8], policy: &str, replies: &[Reply]) -> (Harness, Vec<ScriptedEngine>) {
     let (network, mut engines) = (Network::new(), Vec::new());
     for host in hosts {
-        engines.push(ScriptedEngine::on(&network, *host, &[ANSWER, end].repeat(REQUESTS)).await);
+        engines.push(ScriptedEngine::on(&network, *host, replies).await);
     }
     network.write("m.yaml", &network.model_server_yaml("m", "m", hosts, policy));
     network.write("route.yaml", &route_yaml("route", "public", "m"));
@@ -31,7 +31,7 @@ async fn a_kept_connection_that_ends_without_a_word_costs_no_request_and_no_engi
         (&[10], MIB, REQUESTS / 20),
     ] {
         let case = format!("{} engines, {length} bytes", hosts.len());
-        let (harness, engines) = start(hosts, "", GONE).await;
+        let (harness, engines) = start(hosts, "", &[Reply::First(OK)]).await;
         let body = format!(r#"{{"model":"public","prompt":"{}"}}"#, "x".repeat(length));
         let mut client = Wire::open(&harness).await;
         for number in 0..requests {
@@ -40,9 +40,11 @@ async fn a_kept_connection_that_ends_without_a_word_costs_no_request_and_no_engi
         }
         let received = engines.iter().map(|engine| engine.received().len()).sum::<usize>();
         let connections = engines.iter().map(ScriptedEngine::connections).sum::<usize>();
-        let first = engines.iter().filter(|engine| engine.connections() > 0).count();
-        assert_eq!(received, requests + (requests - first), "{case}: each is sent again once");
-        assert_eq!(connections, requests, "{case}: on a fresh connection to the same engine");
+        assert!(
+            requests < received && received < 2 * requests,
+            "{case}: each is sent again once at most, and not {received}"
+        );
+        assert_eq!(connections, requests, "{case}: and answered on a fresh connection");
         let ejected = harness.metric("kthena_router_endpoints", &["state=\"ejected\""]).await;
         assert_eq!(ejected, 0.0, "{case}: it is no failure of the engine");
     }
@@ -61,7 +63,7 @@ async fn a_kept_connection_that_is_reset_is_followed_by_as_many_attempts_as_are_
     ] {
         let case = format!("{end:?}, {attempts:?}");
         let policy = attempts.map(|attempts| format!("  trafficPolicy: {{retry: {{attempts: {attempts}}}}}"));
-        let (harness, engines) = start(&[10], &policy.unwrap_or_default(), end).await;
+        let (harness, engines) = start(&[10], &policy.unwrap_or_default(), &[ANSWER, end, ANSWER]).await;
         let request = post(CHAT, "", r#"{"model":"public","prompt":"x"}"#);
         assert_eq!(Wire::open(&harness).await.ask(&request).await.status, 200, "{case}");
         engines[0].go_on();
