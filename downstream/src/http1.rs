@@ -33,6 +33,7 @@ use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::head;
 use crate::incoming::Incoming;
+use crate::limits::Limits;
 use crate::linger::linger;
 use crate::progress::Overdue;
 use crate::server::{Server, head_room, room};
@@ -219,13 +220,17 @@ impl<S: Service> Requests<S> {
         {
             return;
         }
-        let limits = &self.server.limits;
-        let patience = match (self.server.closing.is_cancelled(), self.is_unread.get()) {
-            (false, _) => limits.linger_time,
-            (true, true) => limits.linger_time.min(LAST_MOMENT),
-            (true, false) => Duration::ZERO,
-        };
-        linger(stream, patience, limits.linger_bytes).await;
+        let Limits { linger_time, linger_bytes, .. } = self.server.limits;
+        let mut lingering = pin!(linger(stream, linger_time, linger_bytes));
+        tokio::select! {
+            biased;
+            () = &mut lingering => return,
+            () = self.server.closing.cancelled() => {}
+        }
+        // A port that closes waits for nobody who has the answer, and a moment for those who are still sending.
+        if self.is_unread.get() {
+            timeout(LAST_MOMENT, lingering).await.ok();
+        }
     }
 
     /// Returns what the client hears last, beside what hyper has told it; `None` if nobody is there to hear it.

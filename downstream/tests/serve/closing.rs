@@ -40,6 +40,27 @@ async fn idle_connections_end_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn clients_that_have_their_answers_and_stay_are_waited_for_no_more() {
+    for (case, request, seconds) in [
+        ("all was read", "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", 0),
+        ("a body is on its way", "POST / HTTP/1.1\r\nhost: a,b\r\ncontent-length: 5\r\n\r\n", 1),
+    ] {
+        let site = slow();
+        local(async {
+            let (mut client, served) = site.connect();
+            client.write_all(request.as_bytes()).await.unwrap();
+            // The server has said all that it has to say, and waits for the client to close as well.
+            assert!(rest(&mut client).await.contains("connection: close"), "{case}");
+            let start = Instant::now();
+            site.server.closing.cancel();
+            within(served).await.unwrap();
+            assert_eq!(start.elapsed().as_secs(), seconds, "{case}");
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn running_requests_end_in_their_own_time_and_none_begins_after_them() {
     let site = slow();
     local(async {
