@@ -169,9 +169,15 @@ class Told:
     ask: Ask
     is_model: bool
 
+    @property
+    def most(self) -> int:
+        """How often it is seen: a kept connection that is closed without a word was idle in all likelihood, and what
+        only computes an answer is run once more."""
+        return 2 if self.is_model and self.name.startswith("closed") else 1
+
 
 def heard(stage: Stage, told: Told) -> Outcome:
-    """Asks for a lie, and then for the truth: an answer is another one's never, a POST is seen once."""
+    """Asks for a lie, and then for the truth: an answer is another one's never, a POST is not seen too often."""
     tag = stage.tag()
     name = slug(told.name)
     path = "/v1/completions" if told.is_model else f"/{name}/x"
@@ -183,7 +189,7 @@ def heard(stage: Stage, told: Told) -> Outcome:
         return Outcome("another one's answer", seen)
     if after.body != f"{tag}-good".encode():
         return Outcome("the next request is lost", seen)
-    if times > 1:
+    if times > told.most:
         return Outcome("sent more than once", seen)
     if view.label == "cut" and view.status is None:
         return Outcome("no answer", seen)
