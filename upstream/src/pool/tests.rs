@@ -5,6 +5,17 @@ use tokio::net::{TcpListener, TcpStream};
 use super::*;
 use crate::stream::Stream;
 
+/// Returns a slot whose only connection, which its peer keeps for so many seconds, has waited for so many ticks.
+async fn waiting(peer: &Peer, kept_for: Option<u64>, ticks: u64) -> Slot {
+    let clock = Clock::default();
+    let slot = Slot::new(peer.clone(), clock.clone(), Crowds::default());
+    let mut connection = Connection::new(Stream::Plain(TcpStream::connect(peer.address).await.unwrap()));
+    connection.keep_for(kept_for);
+    slot.give_back(connection);
+    clock.0.set(ticks);
+    slot
+}
+
 #[tokio::test(flavor = "local")]
 async fn a_request_that_may_be_sent_once_only_is_put_on_no_connection_that_was_idle_for_long() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -17,10 +28,7 @@ async fn a_request_that_may_be_sent_once_only_is_put_on_no_connection_that_was_i
         (false, KEPT_TICKS - 1, true),
         (false, KEPT_TICKS, false),
     ] {
-        let clock = Clock::default();
-        let slot = Slot::new(peer.clone(), clock.clone(), Crowds::default());
-        slot.give_back(Connection::new(Stream::Plain(TcpStream::connect(peer.address).await.unwrap())));
-        clock.0.set(ticks);
+        let slot = waiting(&peer, None, ticks).await;
         assert_eq!(slot.take_kept(once_only).is_some(), is_taken, "once only: {once_only}, {ticks} ticks");
     }
 }
@@ -39,12 +47,7 @@ async fn a_connection_is_given_up_before_its_peer_does_so() {
         (Some(u64::MAX), KEPT_TICKS, false),
         (None, KEPT_TICKS - 1, true),
     ] {
-        let clock = Clock::default();
-        let slot = Slot::new(peer.clone(), clock.clone(), Crowds::default());
-        let mut connection = Connection::new(Stream::Plain(TcpStream::connect(peer.address).await.unwrap()));
-        connection.keep_for(kept_for);
-        slot.give_back(connection);
-        clock.0.set(ticks);
+        let slot = waiting(&peer, kept_for, ticks).await;
         assert_eq!(slot.take_kept(false).is_some(), is_taken, "kept for {kept_for:?} s, {ticks} ticks");
     }
 }
