@@ -95,18 +95,22 @@ impl Commons {
         count(&self.familiar) / count(&self.requests)
     }
 
-    /// Returns how likely it is that a mark which is seen for the first time will be seen again before it is forgotten.
-    ///
-    /// That goes by how many marks there may be that were not seen yet, which those that were seen once and twice tell (Chao,
-    /// *Nonparametric estimation of the number of classes in a population*, 1984): a few hundred tenants have shown some
-    /// marks twice after a few dozen requests, while prompts that nobody repeats never do.
-    pub fn return_chance(&self) -> f32 {
-        let Some(tables) = self.tables.get() else { return 1.0 };
+    /// Returns how many marks there may be that were not seen yet, which those that were seen once and twice tell (Chao,
+    /// *Nonparametric estimation of the number of classes in a population*, 1984).
+    pub fn unseen(&self) -> f32 {
+        let Some(tables) = self.tables.get() else { return 0.0 };
         let seen =
             |times| tables.marks.iter().filter(|seen| seen.count.load(Ordering::Relaxed) == times).count() as f32;
         let (once, twice) = (seen(1), seen(2));
-        let unseen = once * once / (2.0 * twice + 1.0);
-        WINDOW as f32 / (WINDOW as f32 + unseen)
+        once * once / (2.0 * twice + 1.0)
+    }
+
+    /// Returns how likely it is that a mark which is seen for the first time will be seen again before it is forgotten.
+    ///
+    /// That goes by [how many](Self::unseen) there may be: a few hundred tenants have shown some marks twice after a few
+    /// dozen requests, while prompts that nobody repeats never do.
+    pub fn return_chance(&self) -> f32 {
+        WINDOW as f32 / (WINDOW as f32 + self.unseen())
     }
 
     /// Returns the marks that were seen of late; those that were seen once only where new marks are likely to come back.

@@ -34,6 +34,9 @@ const ALONE: f32 = 1.1;
 const MOST_REPLICAS: f32 = 16.0;
 /// Requests that stand for what is not known before the first scrapes.
 const UNKNOWN: f32 = 16.0;
+/// Marks that may be unseen, as a part of those that were seen, where these are shared out. While there are more, replicas
+/// have seen different ones, and each would share them out its own way.
+const MOST_UNSEEN: f32 = 1.5;
 /// Marks times endpoints that are shared out evenly; hashes spread more of them well enough.
 const MOST: usize = 1 << 18;
 /// An endpoint may have this part of its share of marks more than others: where prompts just fit into the caches of a pool,
@@ -41,12 +44,12 @@ const MOST: usize = 1 << 18;
 const SLACK: f32 = 0.01;
 /// The part of a prompt that does not count as cached where other replicas would not look for it, so that all of them come
 /// back to its home and its other copies are forgotten.
-const STRAY: f32 = 0.1;
+const STRAY: f32 = 0.2;
 /// What a scrape leaves of the older ones in the load of an endpoint: of some five seconds, so that a burst moves nothing.
 const FADE_LOAD: f32 = 0.8;
 /// By which part of its share of marks an endpoint takes fewer that has had twice the requests of the mean. More would move
 /// marks to and fro, and each of them that moves has its prompts computed once more.
-const RELIEF: f32 = 0.05;
+const RELIEF: f32 = 0.03;
 /// The part of its share that an endpoint takes at least.
 const LEAST_SHARE: f32 = 0.5;
 /// Requests at an endpoint that say nothing yet of its load.
@@ -143,7 +146,8 @@ impl Homes {
             return homes;
         }
         let marks = commons.marks();
-        if marks.len() * endpoints.len() <= MOST {
+        let is_known = commons.unseen() <= MOST_UNSEEN * marks.len() as f32;
+        if is_known && marks.len() * endpoints.len() <= MOST {
             homes.moved = Arc::new(share_out(&marks, &homes.loads));
         }
         homes

@@ -145,7 +145,7 @@ fn an_endpoint_that_has_more_requests_than_others_takes_fewer_marks() {
     let alike = counts(100);
     assert!(alike.iter().all(|count| (97..=101).contains(count)), "{alike:?}");
     let busy = counts(300);
-    assert!((90..=96).contains(&busy[0]) && busy[1..].iter().all(|count| *count > 99), "{busy:?}");
+    assert!((94..=98).contains(&busy[0]) && busy[1..].iter().all(|count| *count > 99), "{busy:?}");
     assert!(counts(20)[0] > 101, "one that is idle takes more");
 }
 

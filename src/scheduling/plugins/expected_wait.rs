@@ -6,7 +6,7 @@
 //! ```
 //!
 //! - `backlog`: prompt tokens to be computed there for requests whose answers have not begun. This router's own are known
-//!   exactly; requests that wait from elsewhere count as a fifth of this one, because most of their prompts are cached.
+//!   exactly; requests that wait from elsewhere count as a tenth of this one, because most of their prompts are cached.
 //! - `uncached`: tokens of this prompt that are not in the endpoint's cache. With several replicas of the router, the home
 //!   of a prompt counts as one that has it ([`homes`](crate::scheduling::homes)).
 //! - `harm`: while an engine computes a prompt, all its answers stand still, and those that wait wait longer. So a token
@@ -15,7 +15,7 @@
 //! - `requests`: those that the endpoint has to work on. Of prompts of which nothing is known, it is they that count.
 //! - `rate`: prompt tokens a second, measured where answers stream; an endpoint of which little is known is taken to be like
 //!   the others of its pool, and so are those that differ from the mean by less than a factor of 1.25: waiting for others
-//!   looks like a slow engine. Where others send as well there is more of that, and the factor is 2.5.
+//!   looks like a slow engine. Where others send as well there is more of that, and the factor is 4.
 //! - `adapter`: for a request with a LoRA adapter, 0.3 s where the adapter has to be loaded, and a second more where all slots
 //!   are in use and it has to wait for one. The engine's metrics and what was sent last tell. All answers stand still while
 //!   an adapter is loaded, and the one that makes room for it has to be loaded again.
@@ -35,7 +35,7 @@ const SHARED_HARM: (f32, f32) = (1.0, 50.0);
 /// What a request's answer is worth in tokens of a prompt.
 const ANSWER: f32 = 100.0;
 /// The part of a prompt that is thought to be computed of a request that waits from elsewhere.
-const FOREIGN: f32 = 0.2;
+const FOREIGN: f32 = 0.1;
 /// What is assumed of an engine's rate before anything was measured. Only where rates differ does it matter.
 const ASSUMED: Pace = Pace { tokens: 8_000.0, seconds: 1.0 };
 /// Seconds of measurements that the mean of a pool counts as for each of its endpoints.
@@ -43,7 +43,7 @@ const TRUST: f32 = 1.0;
 /// By which factor rates must differ to be told from waiting for others.
 const TELLING: f32 = 1.25;
 /// The same where others send to the pool as well.
-const SHARED_TELLING: f32 = 2.5;
+const SHARED_TELLING: f32 = 4.0;
 /// Seconds that are added to every cost, so that tiny differences between idle endpoints do not look large.
 const FLOOR: f32 = 0.001;
 
