@@ -4,7 +4,7 @@
 //! here      = (backlog + uncached x harm) / rate           at the endpoint that would do all of the request
 //! elsewhere = (backlog + uncached) / rate                  at the quickest endpoint that prefills
 //!           + second leg + tokens to transfer / transfer rate
-//! harm      = 1 + 0.07 x requests, 16 at most: answers stand still while an engine computes a prompt
+//! harm      = 1 + 0.2 x requests, 16 at most: answers stand still while an engine computes a prompt
 //! ```
 //!
 //! The cheaper one is chosen, `here` where they are equal; a prompt of which fewer than `minUncachedTokens` are to be
@@ -30,8 +30,9 @@ use crate::scheduling::endpoint::{Candidate, PoolFacts};
 use crate::scheduling::request::{PickRequest, Split};
 use crate::scheduling::witness::Course;
 
-/// What each request at an endpoint adds to the weight of a token that it has to compute, and the largest such weight.
-const HARM: (f32, f32) = (0.07, 16.0);
+/// What each request at an endpoint adds to the weight of a token that it has to compute, and the largest such weight: more
+/// than in a pool without roles, where every engine computes prompts. Whoever divides one wants answers that do not stop.
+const HARM: (f32, f32) = (0.2, 16.0);
 
 /// When a prompt is computed by another endpoint than the one that answers.
 #[derive(Clone, Copy, Debug, PartialEq)]

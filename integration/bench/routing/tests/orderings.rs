@@ -127,7 +127,7 @@ fn adapters_stay_where_they_are_loaded() {
 fn long_prompts_disturb_no_answers_where_other_engines_compute_them() {
     let (whole, apart) = (workload("K long"), workload("K long P6 D2"));
     let (whole, ours) = (figures(&whole, Rival::Default, 1), figures(&apart, Rival::Default, 1));
-    assert!(2.0 * ours.pace_p99 < whole.pace_p99 && 1.3 * ours.latency < whole.latency, "{ours:?} {whole:?}");
+    assert!(2.5 * ours.pace_p99 < whole.pace_p99 && 1.5 * ours.latency < whole.latency, "{ours:?} {whole:?}");
     let random = figures(&apart, Rival::Random, 1);
     assert!(2.0 * ours.ttft_p90 < random.ttft_p90 && ours.latency < random.latency, "{ours:?} {random:?}");
 }
