@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from race_report import middle, repetitions
+from race_report import middle, sums
 
 OURS = "default"
 WHOLE = "no pairs"
@@ -78,7 +78,7 @@ def table(runs: list[Run]) -> list[str]:
     lines += [
         "",
         f"Medians of seeds {seeds}; in parentheses: by those of `{WHOLE}`.",
-        *repetitions(runs),
+        *sums(runs, "repeated", "clients asked again {} times"),
         f"Engines' steps ended {median(run.late for run in runs) * 1000:.1f} ms late in a typical run,"
         + f" {max(run.late for run in runs) * 1000:.1f} ms in the worst.",
         f"The player used {max(run.player for run in runs) * 100:.0f} % of a core at most.",

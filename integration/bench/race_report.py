@@ -73,13 +73,22 @@ def table(runs: list[Run]) -> list[str]:
                 f"| {workload if number == 0 else ''} | {shown} | {of['ttft_p50']:.3f} | {of['ttft_p90']:.3f}"
                 f" | {of['latency']:.2f} | {of['throughput']:.2f} | {of['hits'] * 100:.1f} |"
             )
-        lines += ratios(contenders)
+        whole = {
+            name: of
+            for name, of in contenders.items()
+            if not any(
+                run.failed
+                for run in runs
+                if (run.workload, run.contender) == (workload, name)
+            )
+        }
+        lines += ratios(whole)
     seeds = sorted({run.seed for run in runs})
-    failed = sum(run.failed for run in runs)
     lines += [
         "",
-        f"Medians of seeds {seeds}. Requests without an answer: {failed}.",
-        *repetitions(runs),
+        f"Medians of seeds {seeds}. Who left requests without an answer is no other to compare with.",
+        *sums(runs, "failed", "{} requests had no answer"),
+        *sums(runs, "repeated", "clients asked again {} times"),
         f"Engines' steps ended {median(run.late for run in runs) * 1000:.1f} ms late in a typical run,"
         + f" {max(run.late for run in runs) * 1000:.1f} ms in the worst.",
         f"The player used {max(run.player for run in runs) * 100:.0f} % of a core at most.",
@@ -87,14 +96,14 @@ def table(runs: list[Run]) -> list[str]:
     return lines
 
 
-def repetitions(runs: Sequence[Any]) -> list[str]:
-    """Returns how often clients had to ask again, in all runs of each workload and contender where they had."""
+def sums(runs: Sequence[Any], count: str, said: str) -> list[str]:
+    """Says how many of something all runs of each workload and contender had, where they had any."""
     counts: dict[tuple[str, str], int] = {}
     for run in runs:
         key = (run.workload, run.contender)
-        counts[key] = counts.get(key, 0) + run.repeated
+        counts[key] = counts.get(key, 0) + getattr(run, count)
     return [
-        f"{workload}, {contender}: clients asked again {count} times."
+        f"{workload}, {contender}: {said.format(count)}."
         for (workload, contender), count in counts.items()
         if count
     ]
@@ -157,7 +166,9 @@ def plot(runs: list[Run], path: Path) -> None:
         axis.set_ylabel(f"{title}, by the default's")
         if figure in LESS_IS_BETTER:
             axis.set_yscale("log")
-    axes[-1].set_xticks([place + 0.4 for place in range(len(figures))], list(figures))
+    axes[-1].set_xticks(
+        [place + 0.4 for place in range(len(figures))], list(figures), rotation=20
+    )
     axes[0].legend(
         ncols=len(names),
         fontsize="small",
