@@ -7,7 +7,7 @@
 use std::{
     any::Any,
     io,
-    net::{Shutdown, SocketAddr, TcpStream},
+    net::{SocketAddr, TcpStream},
     os::fd::AsFd,
 };
 
@@ -43,11 +43,5 @@ impl Connection {
     /// Makes the next close of the socket a reset.
     pub(crate) fn reset_on_close(&self) -> io::Result<()> {
         ServedStream::from_std(self.socket.try_clone()?)?.set_zero_linger()
-    }
-
-    /// Ends both directions now; the server notices it as a client that left.
-    pub(crate) fn sever(&self) -> io::Result<()> {
-        self.reset_on_close()?;
-        self.socket.shutdown(Shutdown::Both)
     }
 }

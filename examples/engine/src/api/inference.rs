@@ -18,7 +18,7 @@ use super::{
     legs::{self, Prefill},
     request::{InferenceRequest, read_body},
     stored::Wish,
-    stream::{Cut, TokenStream, broken_body},
+    stream::{Cut, TokenStream, broken_body, no_body},
 };
 use crate::{
     admission::{Visit, Waiting},
@@ -139,7 +139,7 @@ async fn run(
     mut task: Task,
 ) -> HttpResponse {
     match task.plan.refusal {
-        Some(Breakage::Reset) => return reset(request, visit).await,
+        Some(Breakage::Reset) => return reset(request, visit),
         Some(Breakage::Hang) => {
             let model = Arc::clone(&task.answer.model);
             let _slot = visit.admit(model, task.answer.prompt_tokens).await;
@@ -168,11 +168,11 @@ async fn run(
 }
 
 /// Breaks the connection without an answer.
-async fn reset(request: &HttpRequest, mut visit: Visit) -> HttpResponse {
+fn reset(request: &HttpRequest, mut visit: Visit) -> HttpResponse {
     visit.finish();
-    match request.conn_data::<Connection>().map(Connection::sever) {
-        // The server takes the severed connection for a client that left, and drops this future.
-        Some(Ok(())) => std::future::pending().await,
+    match request.conn_data::<Connection>().map(Connection::reset_on_close) {
+        // The server drops the connection before it has written the head.
+        Some(Ok(())) => HttpResponse::Ok().body(no_body()),
         _ => refuse(request, &ApiError::Simulated(StatusCode::INTERNAL_SERVER_ERROR)),
     }
 }

@@ -101,6 +101,11 @@ impl TokenStream {
     }
 }
 
+/// Returns a body that breaks before it begins.
+pub(crate) fn no_body() -> impl MessageBody<Error = SimulatedReset> {
+    SizedStream::new(1, stream::iter([Err(SimulatedReset)]))
+}
+
 /// Returns a whole answer that breaks in its middle.
 pub(crate) fn broken_body(
     body: &Bytes,
