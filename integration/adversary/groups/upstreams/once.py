@@ -136,7 +136,7 @@ def _model_once(stage: Stage, name: str, broken: Break) -> None:
 
 
 ONCE = frozenset({"seen once"})
-# Generation may by default be run once more, on another endpoint.
+# Generation may by default be run once more: by another endpoint, or after the end of a kept connection by the same one.
 TWICE = frozenset({"seen once", "seen by both"})
 ROADS = {
     "route": Road(_route, ONCE),
@@ -158,11 +158,12 @@ class Sent:
     def allowed(self) -> frozenset[str]:
         """Returns who may see it how often.
 
-        A kept connection that ends at once when it is written to has in all likelihood been closed before: such a
-        request may be sent once more.
+        A kept connection that is closed at once when it is written to has in all likelihood been closed before: what may be
+        run twice is sent once more to the same endpoint then.
         """
-        looks_closed = self.broken.kept and self.broken.point in ("head", "body")
-        return ROADS[self.road].allowed | (TWICE | {"seen twice by one"} if looks_closed else set())
+        looks_closed = self.broken.kept and self.broken.way == "close" and self.broken.point in ("head", "body")
+        allowed = ROADS[self.road].allowed
+        return allowed | {"seen twice by one"} if looks_closed and allowed is TWICE else allowed
 
 
 def counted(stage: Stage, sent: Sent) -> Outcome:

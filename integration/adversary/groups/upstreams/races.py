@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from cases import Group, Outcome, Room, within
 from groups.upstreams.client import ask1
-from rig.backend import OK, Connection
+from rig.backend import OK, Connection, Play, plain
 from rig.router import wait_for
 from rig.stage import Stage
 from wire.http1 import chunk, fetch, request
@@ -19,23 +20,33 @@ CLIENTS, REQUESTS = 24, 5
 """Clients, each with a backend of its own, and requests of each."""
 IDLE, SPREAD = 1.6, 0.004
 """How long a backend keeps an idle connection, in seconds, and how far around that moment requests come."""
+PACES = (0.9, 0.99, 1.0, 1.01)
+"""The pauses between requests to engines that keep a connection for one second."""
+PACED = 20
+"""How many requests each client sends at such a pace."""
+BODY_OF_PACED = 100
+MEBIBYTE = 1 << 20
 
 
-def impatient(connection: Connection) -> None:
-    """Answers, and closes connections that are idle for a while."""
-    while (seen := connection.head()) is not None:
-        if not connection.read_body(seen) or not connection.send(OK):
-            return
-        try:
-            connection.stream.put_back(connection.stream.receive(time.monotonic() + IDLE))
-        except (TimeoutError, Closed):
-            return
+def keeping(seconds: float, answer: bytes = OK) -> Play:
+    """Returns a play that answers, and closes connections that are idle for so long."""
+
+    def play(connection: Connection) -> None:
+        while (seen := connection.head()) is not None:
+            if not connection.read_body(seen) or not connection.send(answer):
+                return
+            try:
+                connection.stream.put_back(connection.stream.receive(time.monotonic() + seconds))
+            except (TimeoutError, Closed):
+                return
+
+    return play
 
 
 def scene(stage: Stage) -> None:
     """Leads a path and a model for each client to a backend that closes idle connections."""
     for number in range(CLIENTS):
-        backend = stage.backend(impatient)
+        backend = stage.backend(keeping(IDLE))
         stage.serve(f"race-{number}", f"/race-{number}", [backend])
         stage.serve_model(f"race-{number}", [backend])
     stage.start()
@@ -78,6 +89,55 @@ def raced(stage: Stage, body: Body) -> Outcome:
     with ThreadPoolExecutor(CLIENTS) as executor:
         list(executor.map(client, range(CLIENTS)))
     return within(len(failed), body.limit, f"of {CLIENTS * REQUESTS} lost", str(failed[:5]))
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Pools of engines that keep an idle connection for one second, one for each client that paces its requests."""
+
+    clients: int
+    engines: int = 1
+    size: int = BODY_OF_PACED
+    answer: bytes = OK
+
+    def scene(self, stage: Stage) -> None:
+        """Leads a model to each pool."""
+        for number in range(self.clients):
+            stage.serve_model(f"paced-{number}", [stage.backend(keeping(1.0, self.answer)) for _ in range(self.engines)])
+        # One thread has all connections, so that the pace is that of each connection.
+        stage.start("--workers=1")
+
+    def raw(self, number: int, tag: str) -> bytes:
+        """Returns a request of a client."""
+        prefix = b'{"model":"paced-%d","prompt":"' % number
+        body = prefix + b"x" * (self.size - len(prefix) - 2) + b'"}'
+        return request("POST", "/v1/completions", [("x-tag", tag)], body)
+
+
+def paced(stage: Stage, pool: Pool) -> Outcome:
+    """Sends requests at the paces: each is answered, by the engine that it was sent to first, which loses nothing by it."""
+    failed: list[int] = []
+    tags: list[list[str]] = [[stage.tag() for _ in range(PACED)] for _ in range(pool.clients)]
+
+    def client(number: int) -> None:
+        for turn, tag in enumerate(tags[number]):
+            got = fetch(stage.address, pool.raw(number, tag))
+            moment = time.perf_counter() + PACES[(number + turn) % len(PACES)]
+            if got is None or got.status != 200:
+                failed.append(got.status if got else 0)
+            time.sleep(max(moment - time.perf_counter(), 0.0))
+
+    with ThreadPoolExecutor(pool.clients) as executor:
+        list(executor.map(client, range(pool.clients)))
+    visits = ((seen, number) for number, backend in enumerate(stage.backends) for seen in backend.requests)
+    times = Counter((seen.values("x-tag")[0], number) for seen, number in visits)
+    engines = Counter(tag for tag, _ in times)
+    wrong = [f"{len(failed)} lost {failed[:5]}"] if failed else []
+    wrong += ["sent to two engines"] if any(count > 1 for count in engines.values()) else []
+    wrong += ["sent more than twice"] if any(count > 2 for count in times.values()) else []
+    wrong += ["an engine ejected"] if stage.router.metric("kthena_router_endpoint_ejections_total") else []
+    again = sum(count > 1 for count in times.values())
+    return Outcome("; ".join(wrong) or "answered once", f"{pool.clients * PACED} requests, {again} of them sent again")
 
 
 @dataclass(frozen=True)
@@ -126,6 +186,17 @@ def add_to(group: Group) -> None:
         "docs/gateway-api.md, bodies are streamed: a kept connection is not trusted with what cannot be sent again"
     )
     group.family("idle connections that close", promise, scene, raced, sizes, {"within"}, room=Room.OWN)
+    pools = {
+        "one engine, 100 bytes": Pool(50),
+        "two engines, 100 bytes": Pool(50, engines=2),
+        "one engine, 1 MiB": Pool(10, size=MEBIBYTE),
+        "two engines, 1 MiB": Pool(10, engines=2, size=MEBIBYTE),
+        "one engine that names its time": Pool(20, answer=plain(200, b"{}", "keep-alive: timeout=1")),
+    }
+    promise_of_paced = "docs/timeouts.md, connections: an engine that closes idle connections costs no request"
+    for name, pool in pools.items():
+        variants, kept = {name: pool}, {"answered once"}
+        group.family("idle connections of one second", promise_of_paced, pool.scene, paced, variants, kept, room=Room.OWN)
     pieces = b"".join(chunk(bytes(10_000)) for _ in range(10)) + chunk(b"")
     closed = {
         "small": Sent(request("POST", "/closed", body=bytes(100))),
