@@ -91,7 +91,7 @@ impl Fleet for Moments<'_> {
         };
         let (view, mut rng) = (pool.view(), self.rng.borrow_mut());
         let request = facts.attempt(&[]);
-        let picked = pick((pool, &view), picker, &request, Instant::now(), &mut rng, ((), Some(&mut record)));
+        let picked = pick((pool, &view, None), picker, &request, Instant::now(), &mut rng, ((), Some(&mut record)));
         let names = names(pool);
         (picked.map(|_| ()), record.words(&|address| names.get(&address).cloned()))
     }

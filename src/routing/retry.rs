@@ -8,14 +8,15 @@
 //! |---|---|---|---|
 //! | nothing was sent: refused, no handshake | up to [`MOVES`] other endpoints | again | no |
 //! | the connection broke | once: idempotent on any endpoint, inference on another one | again | no |
-//! | a kept connection was closed without a word | once, on a fresh one: idempotent, inference | on a fresh one | no |
+//! | a kept connection was closed without a word | once, at the same endpoint: idempotent, inference | likewise, without a pause | no |
 //! | 502, 503, 504 from an inference pool | up to [`MOVES`] others, if repeatable | the statuses of the policy | no |
 //! | 429, 500 from an inference pool | once on another endpoint, if inference | a ModelServer's: as many others as it says | no |
 //! | 404 for a LoRA adapter | up to [`MOVES`] other endpoints, which may have it | the same | no |
 //! | no answer within the time of an attempt | once on another endpoint, inference of a pool | again | no |
 //! | an answer that is no HTTP | no | no | no |
 //!
-//! "Again", and a fresh connection, prefer endpoints that were not tried; an engine that has answered is never asked twice.
+//! "Again" prefers endpoints that were not tried; an engine that has answered is never asked twice. A kept connection that was
+//! closed says nothing against its endpoint, which has the beginning of the prompt: it is asked first, on a fresh connection.
 //! What is done once is done once in all, whatever went wrong: a prompt that breaks engines, or that keeps them busy
 //! for too long, is run twice at most.
 //!
@@ -101,6 +102,8 @@ pub enum Outcome {
 /// What follows an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
+    /// Another attempt at once, at the same endpoint as long as it is there, on a fresh connection.
+    Again,
     /// Another attempt after this pause, at an endpoint that was tried before if there is no other.
     Same(Duration),
     /// Another attempt after this pause, if there is an endpoint that was not tried yet.
@@ -201,7 +204,7 @@ impl Attempts<'_> {
         self.after(outcome.of_a_pair())
     }
 
-    /// Asks on a fresh connection after a kept one was closed, once, if another run does no harm.
+    /// Asks the same endpoint on a fresh connection after a kept one was closed, once, if another run does no harm.
     fn refresh(&mut self) -> Option<Next> {
         if std::mem::replace(&mut self.stale, true) {
             return None;
@@ -211,7 +214,7 @@ impl Attempts<'_> {
             RetryPolicy::Backend | RetryPolicy::Engines if self.repeatable == Repeatable::No => return None,
             RetryPolicy::Backend | RetryPolicy::Engines => (&mut self.reruns, RERUNS),
         };
-        spend(done, most, Next::Same(Duration::ZERO))
+        spend(done, most, Next::Again)
     }
 
     fn as_written(&mut self, written: &Written, outcome: Outcome) -> Next {

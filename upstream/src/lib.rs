@@ -165,6 +165,22 @@ impl Client {
         outcome.map_err(|error| progress.failure(error))
     }
 
+    /// Sends a request that may be run twice, and does so if a kept connection ends as it arrives: the second time on a fresh
+    /// one, within a time of its own.
+    ///
+    /// # Errors
+    ///
+    /// Returns how far the last attempt got.
+    pub async fn send_again(&self, peer: &Peer, ask: &mut Ask<'_>) -> Result<Answer, Failure> {
+        match self.send(peer, ask).await {
+            Err(Failure { error: AttemptError::Stale(_), .. }) if ask.body.is_there() => {
+                ask.fresh = true;
+                self.send(peer, ask).await
+            }
+            outcome => outcome,
+        }
+    }
+
     async fn exchange(
         &self,
         peer: &Peer,

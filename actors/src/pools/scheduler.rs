@@ -50,12 +50,21 @@ pub struct PickEndpoint {
     pub picker: Arc<Picker>,
     /// What the request tells of itself; `None` for one that is no inference request.
     pub facts: Option<Arc<RequestFacts>>,
-    /// The endpoints that failed this request already.
-    pub tried: Vec<SocketAddr>,
+    /// The endpoints that it may go to.
+    pub among: Among,
     /// Whether one endpoint is to do all of it, although two could.
     pub alone: bool,
     /// Where the pick is written down; it comes back with the answer.
     pub record: Option<Box<PickRecord>>,
+}
+
+/// The endpoints of a pool that a request may go to.
+#[derive(Clone, Debug)]
+pub enum Among {
+    /// All but these, which have failed it already.
+    Untried(Vec<SocketAddr>),
+    /// These alone, one or a pair.
+    Only(Vec<SocketAddr>),
 }
 
 impl Scheduler {
@@ -83,9 +92,9 @@ impl Handler<PickEndpoint> for Scheduler {
 
     fn handle(&mut self, asked: PickEndpoint, _: &mut Self::Context) -> Self::Result {
         let handling = self.picks.handling();
-        let PickEndpoint { pool, picker, facts, tried, alone, mut record } = asked;
+        let PickEndpoint { pool, picker, facts, among, alone, mut record } = asked;
         let view = pool.view();
-        let mut request = facts.as_deref().unwrap_or(&self.nothing).attempt(&tried);
+        let mut request = facts.as_deref().unwrap_or(&self.nothing).attempt(among.tried());
         if alone {
             request.split = Split::PREFILL_FAILED;
         }
@@ -93,7 +102,7 @@ impl Handler<PickEndpoint> for Scheduler {
         let timing = handling.is_timed().then(|| Timing { metrics: self.vitals.metrics(), began: now });
         let mut why = Why::default();
         let witness = ((timing, &mut why), record.as_deref_mut());
-        let picked = pick((&pool, &view), &picker, &request, now, &mut self.rng, witness);
+        let picked = pick((&pool, &view, among.only()), &picker, &request, now, &mut self.rng, witness);
         if let Some(decision) = why.0 {
             self.vitals.metrics().disaggregation.note_decision(&pool.key, decision);
         }
@@ -111,6 +120,22 @@ impl Handler<PickEndpoint> for Scheduler {
     }
 }
 
+impl Among {
+    fn tried(&self) -> &[SocketAddr] {
+        match self {
+            Self::Untried(tried) => tried,
+            Self::Only(_) => &[],
+        }
+    }
+
+    fn only(&self) -> Option<&[SocketAddr]> {
+        match self {
+            Self::Untried(_) => None,
+            Self::Only(only) => Some(only),
+        }
+    }
+}
+
 /// Reserves a member of a pool for a request of whose prompt so many tokens are in its cache.
 type OpenLease = fn(Arc<Pool>, Arc<Member>, &PickRequest<'_>, (u32, Instant)) -> Lease;
 
@@ -124,21 +149,24 @@ impl Witness for Why {
     }
 }
 
-/// Picks among the endpoints of a pool, and reserves nothing. Beside what was picked stands where the beginning of the prompt
+/// Picks among the endpoints of a pool, or `only` among these, and reserves nothing. Beside what was picked stands where the beginning of the prompt
 /// can be pulled from.
 pub(crate) fn pick<'v>(
-    (pool, view): (&Pool, &'v PoolView),
+    (pool, view, only): (&Pool, &'v PoolView, Option<&[SocketAddr]>),
     picker: &Picker,
     request: &PickRequest<'_>,
     now: Instant,
     rng: &mut SmallRng,
     (timing, mut record): (impl Witness, Option<&mut PickRecord>),
 ) -> Result<(Legs<Candidate<'v>>, Option<SocketAddr>), PickError> {
-    let members = view.members.iter().enumerate();
+    let is_meant = |member: &Member| only.is_none_or(|only| only.contains(&member.endpoint.socket()));
+    let members = view.members.iter().enumerate().filter(|(_, member)| is_meant(member));
     let mut candidates: Vec<_> =
         members.map(|(position, member)| candidate(request, &view.homes, position, member)).collect();
     view.homes.presume(&pool.commons, request, &mut candidates);
-    let moment = PoolFacts { now, is_shared: view.homes.is_shared(), has_roles: view.has_roles };
+    // One that did all of a request does so again, whatever its role.
+    let has_roles = view.has_roles && only.is_none_or(|only| only.len() > 1);
+    let moment = PoolFacts { now, is_shared: view.homes.is_shared(), has_roles };
     if let Some(record) = &mut record {
         record.begin(request, &moment, &candidates);
     }

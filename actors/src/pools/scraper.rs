@@ -196,7 +196,7 @@ async fn scrape(client: Client, peer: Peer, expected: Dialect) -> Result<Page, S
 async fn fetch(client: &Client, peer: &Peer, target: &str) -> Result<Bytes, ScrapeFault> {
     let (host, headers) = (peer.address.to_string(), HeaderMap::new());
     let mut ask = Ask::get(target, &host, &headers);
-    let answer = client.send(peer, &mut ask).await.map_err(|failure| match failure.error {
+    let answer = client.send_again(peer, &mut ask).await.map_err(|failure| match failure.error {
         AttemptError::Connect(_) => ScrapeFault::Connect,
         _ => ScrapeFault::Answer,
     })?;

@@ -229,6 +229,11 @@ impl ScriptedEngine {
         self.going_on.notify_one();
     }
 
+    /// Takes no more connections; those that are there go on.
+    pub(crate) fn stop_listening(&self) {
+        self.serving.abort();
+    }
+
     /// Returns how many connections requests have come on.
     pub(crate) fn connections(&self) -> usize {
         self.connections.all.get()

@@ -99,7 +99,7 @@ fn what_is_written_is_followed() {
     for (case, policy, outcome, expected) in [
         ("a written attempt, and then the moves", &engines, Unsent, [&[same][..], &moves].concat()),
         ("a broken connection", &engines, Broken, vec![same]),
-        ("a stale connection", &engines, Stale, vec![Next::Same(NOW)]),
+        ("a stale connection", &engines, Stale, vec![Next::Again]),
         ("another engine where one is late", &engines, Late, vec![other]),
         ("another engine where one is unavailable", &engines, Answered(503), vec![other]),
         ("another engine where one has failed", &engines, Answered(500), vec![other]),
@@ -126,8 +126,8 @@ fn an_adapter_is_looked_for_on_other_engines() {
 #[test]
 fn a_stale_connection_is_followed_by_a_fresh_one_where_a_second_run_does_no_harm() {
     for (case, policy, repeatable, expected) in [
-        ("inference", RetryPolicy::Engines, Repeatable::Inference, vec![Next::Same(NOW)]),
-        ("an idempotent method", RetryPolicy::Backend, Repeatable::Idempotent, vec![Next::Same(NOW)]),
+        ("inference", RetryPolicy::Engines, Repeatable::Inference, vec![Next::Again]),
+        ("an idempotent method", RetryPolicy::Backend, Repeatable::Idempotent, vec![Next::Again]),
         ("what may change something", RetryPolicy::Backend, Repeatable::No, vec![]),
         ("nobody wants it", RetryPolicy::of_engines(0, PAUSE), Repeatable::Inference, vec![]),
     ] {
@@ -138,7 +138,7 @@ fn a_stale_connection_is_followed_by_a_fresh_one_where_a_second_run_does_no_harm
     {
         let mut attempts = RetryPolicy::Engines.begin(Repeatable::Inference, false);
         let course = [Outcome::Stale, second, Outcome::Broken].map(|outcome| attempts.after(outcome));
-        assert_eq!(course, [Next::Same(NOW), then, Next::Stop], "{case}: a poisonous prompt is run twice at most");
+        assert_eq!(course, [Next::Again, then, Next::Stop], "{case}: a poisonous prompt is run twice at most");
     }
 }
 

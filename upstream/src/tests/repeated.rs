@@ -89,6 +89,19 @@ async fn after_a_stale_connection_the_next_one_is_fresh() {
 }
 
 #[tokio::test(flavor = "local")]
+async fn what_may_be_run_twice_is_sent_again_on_a_fresh_connection_to_a_kept_ones_backend() {
+    let server = Server::start(&[&[OK, Step::Close], &[OK]]).await;
+    let (client, peer, headers) = (client(), server.peer(), HeaderMap::new());
+    fetch(&client, &peer, &Method::GET, Body::Empty).await.unwrap();
+    let mut asked = Ask::get("/", "host", &headers);
+    let answer = client.send_again(&peer, &mut asked).await.unwrap();
+    assert_eq!((answer.head.status.as_u16(), server.connections.get()), (200, 2));
+    let server = Server::start(&[&[Step::Close]]).await;
+    let failed = client.send_again(&server.peer(), &mut asked).await;
+    assert!(matches!(failed, Err(Failure { error: AttemptError::Broken(_), sends: 1, .. })));
+}
+
+#[tokio::test(flavor = "local")]
 async fn a_connection_that_was_closed_while_it_was_idle_costs_no_request() {
     for (case, body) in [
         ("none", Body::Empty),

@@ -34,6 +34,7 @@ use super::pick::Picked;
 use super::worker::Worker;
 use crate::ops::requests::decisions::DecisionRecord;
 use crate::pools::lease::Lease;
+use crate::pools::scheduler::Among;
 
 /// The attempts to have one request answered.
 struct Course<'c> {
@@ -51,6 +52,8 @@ struct Course<'c> {
     tried: Vec<SocketAddr>,
     /// Whether an endpoint may be tried again that was tried before.
     may_return: bool,
+    /// Whether those of the last attempt are to be tried again before any other.
+    again: bool,
     /// Whether one endpoint is to do all of the request from now on.
     alone: bool,
     /// The last answer.
@@ -79,6 +82,7 @@ pub(super) async fn deliver(
         named: picked.endpoints(),
         tried: Vec::new(),
         may_return: false,
+        again: false,
         alone: false,
         answer: None,
         failure: None,
@@ -132,29 +136,45 @@ pub(super) async fn deliver(
 impl Course<'_> {
     /// Picks endpoints, some that were not tried yet if there are any; `None` if none may be tried.
     async fn pick(&mut self, exchange: &mut Exchange) -> Result<Option<Legs<Lease>>, ProxyError> {
-        let Backend { pool, picker, .. } = &self.way.backend;
+        if std::mem::take(&mut self.again) {
+            let last = exchange.prefill.iter().chain(&exchange.endpoint).map(|endpoint| endpoint.socket()).collect();
+            // They may have gone meanwhile.
+            if let Ok(legs) = self.reserve(Among::Only(last), exchange).await? {
+                return Ok(Some(legs));
+            }
+        }
         loop {
-            let mut record = exchange.decision().filter(|_| self.named.is_none()).map(DecisionRecord::pick);
-            let legs = match self.named {
-                Some(named) => Lease::first_of(pool, named, &self.tried).map(Legs::One),
-                None => {
-                    let tried = (&*self.tried, self.alone);
-                    self.worker.pick((pool, picker), self.facts.as_ref(), tried, &mut record).await?
-                }
-            };
-            let answering = legs.as_ref().ok().map(Legs::answering).map(Lease::endpoint);
-            if let Some(decision) = exchange.decision() {
-                decision.add(record, answering.map(|endpoint| endpoint.socket()));
-            }
-            if let Some(endpoint) = answering {
-                exchange.endpoint = Some(Arc::clone(endpoint));
-            }
-            match legs {
+            match self.reserve(Among::Untried(self.tried.clone()), exchange).await? {
                 Ok(legs) => return Ok(Some(legs)),
                 Err(PickError::AllTried) if self.may_return => self.tried.clear(),
                 Err(_) => return Ok(None),
             }
         }
+    }
+
+    /// Reserves the best endpoints among those that may be tried, and notes which.
+    async fn reserve(
+        &self,
+        among: Among,
+        exchange: &mut Exchange,
+    ) -> Result<Result<Legs<Lease>, PickError>, ProxyError> {
+        let Backend { pool, picker, .. } = &self.way.backend;
+        let mut record = exchange.decision().filter(|_| self.named.is_none()).map(DecisionRecord::pick);
+        let legs = match (self.named, &among) {
+            (Some(_), Among::Only(last)) => Lease::first_of(pool, last, &[]).map(Legs::One),
+            (Some(named), Among::Untried(tried)) => Lease::first_of(pool, named, tried).map(Legs::One),
+            (None, _) => {
+                self.worker.pick((pool, picker), self.facts.as_ref(), (among, self.alone), &mut record).await?
+            }
+        };
+        let answering = legs.as_ref().ok().map(Legs::answering).map(Lease::endpoint);
+        if let Some(decision) = exchange.decision() {
+            decision.add(record, answering.map(|endpoint| endpoint.socket()));
+        }
+        if let Some(endpoint) = answering {
+            exchange.endpoint = Some(Arc::clone(endpoint));
+        }
+        Ok(legs)
     }
 
     /// Returns how long an attempt that begins now may take.
@@ -232,6 +252,10 @@ impl Course<'_> {
             Next::Alone(pause) => {
                 self.alone = true;
                 (pause, false)
+            }
+            Next::Again => {
+                self.again = true;
+                (Duration::ZERO, true)
             }
             Next::Same(pause) => (pause, true),
             Next::Other(pause) => (pause, false),

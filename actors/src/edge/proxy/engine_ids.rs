@@ -92,7 +92,7 @@ async fn ask(
     let (host, headers) = (address.to_string(), HeaderMap::new());
     let timeout = Some(until.saturating_duration_since(Instant::now()));
     let mut ask = Ask { timeout, ..Ask::get("/query", &host, &headers) };
-    let mut answer = client.send(&peer, &mut ask).await.ok().filter(|answer| answer.head.status.is_success())?;
+    let mut answer = client.send_again(&peer, &mut ask).await.ok().filter(|answer| answer.head.status.is_success())?;
     let answer = timeout_at(until.into(), read(&mut answer.body, &mut charge)).await.ok()?.ok()?.ok()?;
     engine_ids(&answer).ok()
 }

@@ -235,7 +235,7 @@ async fn ask(worker: &Worker, headers: &HeaderMap, id: &str, backend: &Backend, 
         timeout: Some(PATIENCE),
         fresh: false,
     };
-    match worker.client.send(&peer, &mut ask).await.map(|answer| answer.head.status) {
+    match worker.client.send_again(&peer, &mut ask).await.map(|answer| answer.head.status) {
         Ok(status) if status.is_success() => Word::Has,
         // An engine without such a call has no responses.
         Ok(StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED) => Word::HasNot,

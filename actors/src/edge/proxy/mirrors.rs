@@ -18,6 +18,7 @@ use super::backend::{Backend, Way};
 use super::call::Call;
 use super::outbound::Outbound;
 use super::worker::Worker;
+use crate::pools::scheduler::Among;
 
 /// How long a copy and its answer may take.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -64,7 +65,10 @@ pub(super) fn send(call: &Call<'_>, backends: Vec<Backend>, outbound: &Outbound)
 /// Sends one copy and reads its answer, so that the connection serves again.
 async fn pass(worker: Rc<Worker>, backend: Backend, mut copy: Outbound, _room: OwnedSemaphorePermit) {
     let pool = &backend.pool;
-    let Ok(Ok(legs)) = worker.pick((pool, &backend.picker), None, (&[], false), &mut None).await else { return };
+    let Ok(Ok(legs)) = worker.pick((pool, &backend.picker), None, (Among::Untried(Vec::new()), false), &mut None).await
+    else {
+        return;
+    };
     let (lease, mut body) = (legs.into_answering(), std::mem::replace(&mut copy.body, Body::Gone));
     let exchange = async {
         match copy.send((&worker, &backend), &lease, None, (&mut body, &[])).await {

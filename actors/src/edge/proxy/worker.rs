@@ -1,7 +1,6 @@
 //! What the requests of one worker thread share.
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -38,7 +37,7 @@ use crate::ops::requests::decisions::Recent;
 use crate::ops::requests::observer::Observer;
 use crate::pools::lease::Lease;
 use crate::pools::published::{Pool, Reader, Stopping};
-use crate::pools::scheduler::{PickEndpoint, Scheduler};
+use crate::pools::scheduler::{Among, PickEndpoint, Scheduler};
 
 /// What all listeners serve with.
 pub struct Serving {
@@ -158,20 +157,20 @@ impl Worker {
     }
 
     /// Asks the thread's scheduler for an endpoint of a pool, or two; one that died is replaced and asked again. `facts` are
-    /// what the request tells of itself, and `tried` the endpoints that it was sent to; `alone`, one is to do all of it.
+    /// what the request tells of itself; `alone`, one endpoint is to do all of it.
     /// Where there is a `record`, the pick is written down in it.
     pub(super) async fn pick(
         &self,
         (pool, picker): (&Arc<Pool>, &Arc<Picker>),
         facts: Option<&Arc<RequestFacts>>,
-        (tried, alone): (&[SocketAddr], bool),
+        (among, alone): (Among, bool),
         record: &mut Option<Box<PickRecord>>,
     ) -> Result<Result<Legs<Lease>, PickError>, ProxyError> {
         let ask = |record| PickEndpoint {
             pool: Arc::clone(pool),
             picker: Arc::clone(picker),
             facts: facts.cloned(),
-            tried: tried.to_vec(),
+            among: among.clone(),
             alone,
             record,
         };

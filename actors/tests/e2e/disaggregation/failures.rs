@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::{ALWAYS, PAIR, complete, count, decision, last_body, start};
 use crate::harness::{Harness, Network};
+use crate::wire::{Reply, ScriptedEngine};
 
 /// Returns how the attempts of the latest request ended.
 pub(super) async fn outcomes(harness: &Harness) -> Vec<String> {
@@ -120,4 +121,37 @@ async fn a_decode_that_fails_takes_the_prefill_with_it() {
     let harness = start(network, "SGLang", "", ALWAYS, &PAIR).await;
     assert_eq!(complete(&harness, json!({})).await.status, 500);
     harness.until("the prefill is free", async || prefill.running() == 0).await;
+}
+
+#[actix_web::test]
+async fn a_kept_connection_that_ends_costs_a_pair_no_request() {
+    const ANSWER: &str = concat!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 45\r\n\r\n",
+        r#"{"kv_transfer_params":{"remote_engine_id":1}}"#
+    );
+    let (kept, ended) = (Reply::Keep(ANSWER), Reply::First(ANSWER));
+    for (case, replies) in [("prefill", [ended, kept]), ("decode", [kept, ended]), ("both", [ended, ended])] {
+        let network = Network::new();
+        let mut engines = Vec::new();
+        for (host, reply) in [(10, replies[0]), (11, replies[0]), (20, replies[1]), (21, replies[1])] {
+            engines.push(ScriptedEngine::on(&network, host, &[reply]).await);
+        }
+        let pods = [PAIR[0], ("p1", 11, "prefill", "g0"), PAIR[1], ("d1", 21, "decode", "g0")];
+        let harness = start(network, "vLLM", "", ALWAYS, &pods).await;
+        let mut is_repeated = false;
+        for number in 0..20 {
+            let prompt = format!("number {number}.");
+            let answer = complete(&harness, json!({"prompt": prompt})).await;
+            assert_eq!(answer.status, 200, "{case}: {}", answer.text());
+            let is_it = |body: &[u8]| String::from_utf8_lossy(body).contains(&prompt);
+            let seen = engines.iter().map(|engine| engine.received().iter().filter(|it| is_it(&it.body)).count());
+            let seen: Vec<_> = seen.collect();
+            for side in [&seen[..2], &seen[2..]] {
+                assert!(side.contains(&0) && side.iter().sum::<usize>() <= 2, "{case}: the same engines, {seen:?}");
+            }
+            is_repeated |= seen.iter().sum::<usize>() > 2;
+        }
+        assert!(is_repeated, "{case}: some request meets the end of a connection");
+        assert_eq!(harness.metric("kthena_router_endpoints", &["state=\"ejected\""]).await, 0.0, "{case}");
+    }
 }

@@ -1,7 +1,12 @@
 //! Engines that close a connection at the moment when the next request arrives on it.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use tokio::net::TcpStream;
+
 use super::{CHAT, MIB};
-use crate::harness::{Harness, Network, route_yaml};
+use crate::harness::{ENGINE_PORT, Harness, Network, route_yaml};
 use crate::wire::{Reply, ScriptedEngine, Wire, post};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nkeep-alive: timeout=5\r\ncontent-length: 2\r\n\r\n{}";
@@ -12,13 +17,18 @@ const REQUESTS: usize = 1000;
 
 /// Starts a router in front of engines each of which replies so.
 async fn start(hosts: &[u8], policy: &str, replies: &[Reply]) -> (Harness, Vec<ScriptedEngine>) {
+    start_with(hosts, policy, replies, &[]).await
+}
+
+/// Starts the same with flags of the router.
+async fn start_with(hosts: &[u8], policy: &str, replies: &[Reply], flags: &[&str]) -> (Harness, Vec<ScriptedEngine>) {
     let (network, mut engines) = (Network::new(), Vec::new());
     for host in hosts {
         engines.push(ScriptedEngine::on(&network, *host, replies).await);
     }
     network.write("m.yaml", &network.model_server_yaml("m", "m", hosts, policy));
     network.write("route.yaml", &route_yaml("route", "public", "m"));
-    (network.start(&[]).await, engines)
+    (network.start(flags).await, engines)
 }
 
 /// Case 19: a request meets the end of a connection that was kept.
@@ -32,12 +42,17 @@ async fn a_kept_connection_that_ends_without_a_word_costs_no_request_and_no_engi
     ] {
         let case = format!("{} engines, {length} bytes", hosts.len());
         let (harness, engines) = start(hosts, "", &[Reply::First(OK)]).await;
-        let body = format!(r#"{{"model":"public","prompt":"{}"}}"#, "x".repeat(length));
         let mut client = Wire::open(&harness).await;
         for number in 0..requests {
+            let body = format!(r#"{{"model":"public","user":"{number:04}","prompt":"{}"}}"#, "x".repeat(length));
             let answer = client.ask(post(CHAT, "", &body)).await;
             assert_eq!(answer.status, 200, "{case}, request {number}: {}", answer.text());
         }
+        let numbers = |engine: &ScriptedEngine| -> BTreeSet<Vec<u8>> {
+            engine.received().into_iter().map(|request| request.body[..60].to_vec()).collect()
+        };
+        let seen = engines.iter().map(|engine| numbers(engine).len()).sum::<usize>();
+        assert_eq!(seen, requests, "{case}: a request that is sent again is sent to the same engine");
         let received = engines.iter().map(|engine| engine.received().len()).sum::<usize>();
         let connections = engines.iter().map(ScriptedEngine::connections).sum::<usize>();
         assert!(
@@ -48,6 +63,27 @@ async fn a_kept_connection_that_ends_without_a_word_costs_no_request_and_no_engi
         let ejected = harness.metric("kthena_router_endpoints", &["state=\"ejected\""]).await;
         assert_eq!(ejected, 0.0, "{case}: it is no failure of the engine");
     }
+}
+
+/// Case 19: an engine that ends its kept connection, and takes no other.
+#[actix_web::test]
+async fn an_engine_that_takes_no_fresh_connection_either_is_followed_by_another() {
+    let (harness, engines) = start_with(&[10, 11], "", &[Reply::First(OK)], &["--metrics-scrape-interval=1h"]).await;
+    let request = post(CHAT, "", r#"{"model":"public","prompt":"x"}"#);
+    let ask_until = async |received: usize| {
+        while engines[0].received().len() < received {
+            assert_eq!(Wire::open(&harness).await.ask(&request).await.status, 200);
+        }
+    };
+    ask_until(1).await;
+    let address = SocketAddr::new(harness.host(10), ENGINE_PORT);
+    engines[0].stop_listening();
+    harness.until("nobody listens there", async || TcpStream::connect(address).await.is_err()).await;
+    let before = engines[1].received().len();
+    ask_until(2).await;
+    assert!(engines[1].received().len() > before, "the other engine has answered");
+    let refused = harness.metric("kthena_router_upstream_attempts_total", &["outcome=\"refused\""]).await;
+    assert_eq!(refused, 1.0, "the first engine was asked again before the other one");
 }
 
 /// Case 19: an engine that has read a request, and resets its connection.

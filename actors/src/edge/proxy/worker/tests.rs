@@ -23,12 +23,15 @@ async fn a_scheduler_that_panics_costs_no_request() {
     let picker = Arc::default();
     let in_flight = || pool.view().members[0].cell.in_flight();
 
-    let before = worker.pick((&pool, &picker), None, (&[], false), &mut None).await.unwrap().unwrap().into_answering();
+    let pick = async || {
+        let any = (Among::Untried(Vec::new()), false);
+        worker.pick((&pool, &picker), None, any, &mut None).await.unwrap().unwrap().into_answering()
+    };
+    let before = pick().await;
     for deaths in 1..=2 {
         // The next question waits behind what makes the scheduler panic.
         worker.scheduler.borrow().address().do_send(Panic(Scheduler::NAME));
-        let after =
-            worker.pick((&pool, &picker), None, (&[], false), &mut None).await.unwrap().unwrap().into_answering();
+        let after = pick().await;
         assert_eq!(casualties(&metrics, Scheduler::NAME), (deaths, deaths));
         assert_eq!(in_flight(), 2, "both reservations are held");
         assert_eq!(after.endpoint().port, 8000);
