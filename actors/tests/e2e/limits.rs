@@ -150,6 +150,8 @@ async fn requests_beyond_those_in_flight_are_told_to_come_back() {
         assert_eq!(answer.header("retry-after"), Some("1"));
         assert_eq!(answer.json()["error"]["type"], "rate_limit_error");
     }
+    let answer = Wire::open(&harness).await.ask(post("/v1/messages", "", REQUEST)).await;
+    assert_eq!((answer.status, answer.json()["type"].as_str()), (429, Some("error")), "Anthropic's shape");
     assert_eq!(harness.get("/v1/models").await.status, 200, "a list costs no engine anything");
     assert_eq!(engine.requests(), 1);
     engine.faults().clear();

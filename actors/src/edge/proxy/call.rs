@@ -130,8 +130,15 @@ impl<'w> Call<'w> {
     }
 
     /// Takes the body of the request.
-    pub(super) fn receive(&self, incoming: Incoming) -> Result<Inbound, ProxyError> {
-        Inbound::new(incoming, &self.connection, self.worker.limits().max_body_bytes)
+    pub(super) fn receive(&mut self, incoming: Incoming) -> Result<Inbound, ProxyError> {
+        let inbound = Inbound::new(incoming, &self.connection, self.worker.limits().max_body_bytes);
+        // What is wrong from here on is told in the words of the API.
+        if let api::Call::Inference(api) = self.asks
+            && (inbound.is_err() || self.is_decided_by_model())
+        {
+            self.exchange.api = Some(api);
+        }
+        inbound
     }
 
     /// Takes a place among the requests of the port, unless the request has one.
@@ -195,7 +202,7 @@ impl<'w> Call<'w> {
     fn no_route(&mut self) -> ProxyError {
         match self.understood.take() {
             Some(Err(fault)) => ProxyError::NotUnderstood(fault),
-            Some(Ok(understood)) => ProxyError::NoModel { model: understood.model },
+            Some(Ok(understood)) => ProxyError::NoModel { model: understood.model, itself: false },
             None => {
                 let has_rules = self.listeners.iter().any(|listener| !listener.http.is_empty());
                 self.not_served(has_rules)
