@@ -66,6 +66,8 @@ pub enum ProxyError {
     NoModel {
         /// The requested model.
         model: Arc<str>,
+        /// Whether it is the model itself that was asked for, and not an answer of it.
+        itself: bool,
     },
     /// No route serves the method and the path, or the path is not a client's to ask for.
     #[error("`{method} {path}` is not served by a route of this listener")]
@@ -283,6 +285,8 @@ impl ProxyError {
             Self::NoListener { .. } => "listener_not_found",
             Self::Misdirected { .. } => "misdirected_request",
             Self::NoRoute { has_rules: false, .. } => "path_not_served",
+            // As OpenAI has it.
+            Self::NoModel { itself: true, .. } => "model_not_found",
             Self::NoModel { .. } | Self::NoRoute { .. } => "route_not_found",
             Self::NoResponse { why: Missing::Gone, .. } => "response_gone",
             Self::NoResponse { why: Missing::Unknown, .. } => "response_not_found",

@@ -21,7 +21,7 @@ pub(super) fn answer(call: &Call<'_>, listeners: &[ListenerTable]) -> Early {
         return json(list.body()).into();
     }
     let name = model_in(call.head.uri.path()).unwrap_or_default();
-    let unknown = || ProxyError::NoModel { model: (&*name).into() }.into();
+    let unknown = || ProxyError::NoModel { model: (&*name).into(), itself: true }.into();
     list.model(&name).map_or_else(unknown, |model| json(model).into())
 }
 
