@@ -1,9 +1,10 @@
 //! Request bodies with a content coding: what is read is decoded, and nothing is decoded that nobody reads.
 
+use async_compression::Level;
 use async_compression::tokio::write::{BrotliEncoder, DeflateEncoder, GzipEncoder, ZlibEncoder, ZstdEncoder};
 use serde_json::Value;
 use simulated_engine::EngineConfig;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use crate::harness::{Answer, Harness, Network, PORT, gateway_yaml, pod_yaml};
 use crate::http_routes::scene::{route_yaml, rule, scene};
@@ -86,11 +87,11 @@ async fn codings(body: &str) -> Vec<(&'static str, &'static str, Vec<u8>)> {
 #[actix_web::test]
 async fn a_coded_body_reaches_its_engine_decoded_and_otherwise_as_it_was() {
     let (harness, engine) = behind_script(&[ANSWER]).await;
-    let large = REQUEST.replace("größer", &"größer ".repeat(100_000));
-    for text in [REQUEST, &large] {
+    let large = REQUEST.replace("größer", &"größer ".repeat(200_000 / 9));
+    for (path, text) in [(PATH, REQUEST), (PATH, &large), ("/v1/messages", &large)] {
         let expected = text.replace("\"public\"", "\"m\"");
         for (case, coding, body) in codings(text).await {
-            for request in [sized(PATH, coding, &body), in_chunks(PATH, coding, &body, 1 + body.len() / 7)] {
+            for request in [sized(path, coding, &body), in_chunks(path, coding, &body, 1 + body.len() / 7)] {
                 let answer = send(&harness, &request).await;
                 assert_eq!(answer.status, 200, "{case}: {}", answer.text());
                 let seen = engine.received().pop().unwrap();
@@ -153,18 +154,72 @@ async fn a_body_that_is_not_what_its_coding_says_is_refused_in_words() {
     assert_eq!(send(&harness, &sized(PATH, "gzip", &zipped)).await.status, 200, "who comes later is served");
 }
 
+/// How long a bomb is when it is decoded.
+const BOMB: usize = 10_000_000_000;
+
+/// Returns zeros in a coding, of which what it makes of a MiB is repeated.
+async fn bomb<E: AsyncWrite + Unpin>(mut encoder: E, encoded: impl Fn(&E) -> &Vec<u8>) -> Vec<u8> {
+    let zeros = vec![0; 1 << 20];
+    let mut lengths = [0; 2];
+    for length in &mut lengths {
+        encoder.write_all(&zeros).await.unwrap();
+        encoder.flush().await.unwrap();
+        *length = encoded(&encoder).len();
+    }
+    let (mut bomb, block) = (encoded(&encoder).clone(), encoded(&encoder)[lengths[0]..].to_vec());
+    for _ in 2..=BOMB / zeros.len() {
+        bomb.extend_from_slice(&block);
+    }
+    bomb
+}
+
+/// Case 7 of the reports: what is small and decodes to 10 GB, within the limits that nobody changes.
+#[actix_web::test]
+async fn a_bomb_is_defused_in_every_coding() {
+    let (harness, engine) = behind(EngineConfig::new("m"), &[]).await;
+    let in_gzip = bomb(GzipEncoder::new(Vec::new()), GzipEncoder::get_ref).await;
+    let members = gzip(vec![0; 1 << 20]).await.repeat(1 + (BOMB >> 20));
+    for (case, coding, body) in [
+        ("gzip", "gzip", in_gzip.clone()),
+        ("its other name, in members", "x-gzip", members),
+        ("zlib", "deflate", bomb(ZlibEncoder::new(Vec::new()), ZlibEncoder::get_ref).await),
+        ("bare deflate", "deflate", bomb(DeflateEncoder::new(Vec::new()), DeflateEncoder::get_ref).await),
+        ("zstd", "zstd", bomb(ZstdEncoder::new(Vec::new()), ZstdEncoder::get_ref).await),
+        ("brotli", "br", bomb(BrotliEncoder::with_quality(Vec::new(), Level::Fastest), BrotliEncoder::get_ref).await),
+    ] {
+        let mut client = Wire::open(&harness).await;
+        // The router has its answer before it has heard everything.
+        client.try_send(sized(PATH, coding, &body)).await.ok();
+        let answer = client.answer().await.unwrap();
+        assert!(
+            answer.status == 413 && answer.text().contains("larger than 67108864 bytes"),
+            "{case}: {}",
+            answer.text()
+        );
+    }
+    assert_eq!(engine.requests(), 0);
+    let none = async || harness.metric("kthena_router_buffered_bytes", &[]).await == 0.0;
+    harness.until("all is given back", none).await;
+}
+
 /// Codex sends its requests so.
 #[actix_web::test]
 async fn a_response_is_asked_for_in_zstd_and_its_usage_is_counted() {
-    const COMPLETED: &str = concat!(
-        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n",
-        "1b\r\nevent: response.completed\nd\r\n",
-        "40\r\nata: {\"response\":{\"usage\":{\"input_tokens\":36,\"output_tokens\":87}\r\n",
-        "4\r\n}}\n\n\r\n0\r\n\r\n"
-    );
-    let (harness, engine) = behind_script(&[Reply::Keep(COMPLETED)]).await;
+    for end in ["completed", "incomplete", "failed"] {
+        ask_for_response(end).await;
+    }
+}
+
+/// Asks for a response in zstd that ends so.
+async fn ask_for_response(end: &str) {
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+    let event = format!("event: response.{end}\nd");
+    let rest =
+        "40\r\nata: {\"response\":{\"usage\":{\"input_tokens\":36,\"output_tokens\":87}\r\n4\r\n}}\n\n\r\n0\r\n\r\n";
+    let reply = Reply::Keep(format!("{head}{:x}\r\n{event}\r\n{rest}", event.len()).leak());
+    let (harness, engine) = behind_script(&[reply]).await;
     let text = format!(r#"{{"model":"public","stream":true,"input":"{}"}}"#, "some input ".repeat(3_000_000 / 11));
-    let answer = send(&harness, &sized("/v1/responses", "zstd", &zstd(&text).await)).await;
+    let answer = send(&harness, &sized("/v1/responses", "zstd\r\naccept: text/event-stream", &zstd(&text).await)).await;
     assert!(answer.status == 200 && answer.text().ends_with("}}\n\n"), "{}", answer.text());
     let seen = engine.received().pop().unwrap();
     assert!(seen.body == text.replace("\"public\"", "\"m\"").as_bytes(), "no option is added");

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
 import threading
 import time
+import zlib
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from rig.backend import Connection, answering, plain
 from rig.crowd import Crowd
 from rig.router import wait_for
 from rig.stage import Stage
-from wire.http1 import chunk, fetch, request
+from wire.http1 import answer, chunk, fetch, request
 from wire.http2 import INITIAL_WINDOW_SIZE, Http2, get, post
 from wire.stream import Stream
 
@@ -144,6 +146,52 @@ def _bodies() -> dict[str, bytes]:
     return made
 
 
+BOMB = 10_000_000_000
+"""How long a bomb is when it is decoded."""
+BODY_LIMIT_MB = 64.0
+"""What a body may have by default, in MiB."""
+
+
+def zeros_in(wbits: int) -> bytes:
+    """Returns zeros in a coding of zlib, of which what it makes of a MiB is repeated."""
+    encoder = zlib.compressobj(9, wbits=wbits)
+    first, block = (encoder.compress(bytes(2**20)) + encoder.flush(zlib.Z_SYNC_FLUSH) for _ in range(2))
+    return first + block * (BOMB >> 20)
+
+
+# They are large, and made when they are needed.
+BOMBS: Mapping[str, tuple[str, Callable[[], bytes]]] = {
+    "gzip": ("gzip", lambda: zeros_in(31)),
+    "gzip in members": ("x-gzip", lambda: gzip.compress(bytes(2**20)) * ((BOMB >> 20) + 1)),
+    "zlib": ("deflate", lambda: zeros_in(15)),
+    "bare deflate": ("deflate", lambda: zeros_in(-15)),
+    "gzip in gzip, of 22 KB": ("gzip, gzip", lambda: gzip.compress(zeros_in(31))),
+}
+
+
+def by_default(stage: Stage) -> None:
+    """A model, with the limits that nobody changes."""
+    serve(stage)
+    stage.start()
+
+
+def bomb(stage: Stage, which: tuple[str, Callable[[], bytes]]) -> Outcome:
+    """Sends a bomb four times: each is refused, and never more of it is kept than a body may have."""
+    coding, make = which
+    data = request("POST", "/v1/completions", [("content-encoding", coding)], make())
+    before = stage.router.resident()
+    stage.router.forget_peak()
+    for _ in range(4):
+        with Stream.connect(stage.address) as stream:
+            # The answer comes while it is still being sent.
+            stream.try_send(data, 10.0)
+            got = answer(stream, "POST", 10.0)
+        if got is None or got.status != 413:
+            return Outcome("no 413", str(got and got.status))
+    growth = stage.router.peak() - before
+    return within(growth, 2.0 * BODY_LIMIT_MB, "MB more", f"{len(data) // 1000} KB, four times:")
+
+
 def unread_log(stage: Stage, which: str) -> Outcome:
     """Leaves what the router writes unread, and makes it write: it serves, and it ends when it is told to."""
     read, write = os.pipe()
@@ -255,6 +303,8 @@ def add_to(group: Group) -> None:
     group.family("stalled readers", stall, scene, stalled, {"HTTP/1": 1, "HTTP/2": 2}, {"given back"}, room=Room.OWN)
     body = "--max-body-bytes: larger bodies are answered with 413"
     group.family("large bodies", body, small_scene, too_large, _bodies(), {"413", "closed"}, room=Room.OWN)
+    bombs = "docs/clients.md, compressed requests: 413 beyond --max-body-bytes, and no more memory than that"
+    group.family("bombs of codings", bombs, by_default, bomb, BOMBS, {"within"}, room=Room.ALONE)
     log = "docs/security.md: logging never blocks a worker, and SIGTERM works whatever the log does"
     outputs = {"stderr with malformed requests": "stderr", "an access log": "access"}
     group.family("unread logs", log, nothing, unread_log, outputs, {"served and ended"}, room=Room.OWN)
