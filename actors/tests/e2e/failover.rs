@@ -32,10 +32,42 @@ macro_rules! head {
     };
 }
 const LATE_TOKEN: Reply = Reply::Pause(head!(), "e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n");
-const CUT: Reply = Reply::Close(concat!(head!(), "10\r\ndata: {\"n\":\"1\"}\n\r\n1\r\n\n\r\n"));
-const STALLED: Reply = Reply::Keep(concat!(head!(), "10\r\ndata: {\"n\":\"1\"}\n\r\n1\r\n\n\r\n"));
-const ODD_EVENT: Reply =
-    Reply::Keep(concat!(head!(), "12\r\ndata: {\"broken\":\n\n\r\ne\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"));
+/// Five events, whose ends come in chunks of their own.
+macro_rules! five_events {
+    () => {
+        concat!(two_events!(), two_events!(), "10\r\ndata: {\"n\":\"1\"}\n\r\n1\r\n\n\r\n")
+    };
+}
+macro_rules! two_events {
+    () => {
+        "10\r\ndata: {\"n\":\"1\"}\n\r\n1\r\n\n\r\n10\r\ndata: {\"n\":\"1\"}\n\r\n1\r\n\n\r\n"
+    };
+}
+/// 40 events of 60.
+macro_rules! forty_events {
+    () => {
+        concat!(
+            five_events!(),
+            five_events!(),
+            five_events!(),
+            five_events!(),
+            five_events!(),
+            five_events!(),
+            five_events!(),
+            five_events!()
+        )
+    };
+}
+const CUT: Reply = Reply::Close(concat!(head!(), forty_events!()));
+const STALLED: Reply = Reply::Keep(concat!(head!(), forty_events!()));
+/// The tenth event is no JSON.
+const ODD_EVENT: Reply = Reply::Keep(concat!(
+    head!(),
+    five_events!(),
+    two_events!(),
+    two_events!(),
+    "12\r\ndata: {\"broken\":\n\n\r\ne\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
+));
 const NO_DONE: Reply = Reply::Keep(concat!(head!(), "10\r\ndata: {\"n\":\"1\"}\n\r\n1\r\n\n\r\n0\r\n\r\n"));
 const LIMITED: Reply = Reply::Keep("HTTP/1.1 429 Too Many Requests\r\nretry-after: 2\r\ncontent-length: 2\r\n\r\n{}");
 const FAILED: Reply = Reply::Keep("HTTP/1.1 500 Internal Server Error\r\ncontent-length: 2\r\n\r\n{}");
