@@ -165,8 +165,8 @@ impl Client {
         outcome.map_err(|error| progress.failure(error))
     }
 
-    /// Sends a request that may be run twice, and does so if a kept connection ends as it arrives: the second time on a fresh
-    /// one, within a time of its own.
+    /// Sends a request that may be run twice, and does so if a kept connection ends as it arrives: the second time on a
+    /// fresh one, within a time of its own.
     ///
     /// # Errors
     ///

@@ -5,9 +5,11 @@ mod connections;
 mod forms;
 mod realtime;
 mod streams;
+mod usage;
 
 use crate::harness::{Answer, Harness, Network, route_with};
-use crate::wire::{Received, Reply, ScriptedEngine, Wire, behind_script, post};
+use crate::http_routes::scene::{route_yaml as http_route, rule, scene};
+use crate::wire::{Received, Reply, ScriptedEngine, Wire, behind_script, behind_script_with, post};
 
 const CHAT: &str = "/v1/chat/completions";
 const ANSWER: Reply = Reply::Keep("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
@@ -95,6 +97,13 @@ async fn the_engine_gets_every_byte_but_the_models_name() {
             assert!(engine.received().pop().unwrap().body == body("m").as_bytes(), "{case}, {place}");
         }
     }
+    let body = |model: &str| format!("{{{schema},\"model\":\"{model}\"}}");
+    let before = engine.received().len();
+    for _ in 0..50 {
+        assert_eq!(ask(&harness, post(CHAT, "", &body("public"))).await.status, 200);
+    }
+    let same = engine.received().into_iter().skip(before).filter(|seen| seen.body == body("m").as_bytes()).count();
+    assert_eq!(same, 50, "identical requests stay identical, which is what caches of prompts go by");
 }
 
 /// Case 10: two models in one body, of which one gets past a gate and the other is run.
@@ -150,7 +159,12 @@ async fn models_are_found_by_their_path_and_other_spellings_of_calls_are_none() 
         let answer = harness.get(path).await;
         let expected = if found.is_some() { 200 } else { 404 };
         assert_eq!((answer.status, answer.json()["id"].as_str()), (expected, found), "{path}: {}", answer.text());
+        let code = answer.json()["error"]["code"].clone();
+        assert_eq!(code.as_str(), found.is_none().then_some("model_not_found"), "{path}");
+        let head = format!("HEAD {path} HTTP/1.1\r\nhost: router\r\n\r\n");
+        assert_eq!(Wire::open(&harness).await.head_of(head).await.status, expected, "HEAD {path}");
     }
+    assert_eq!(harness.get("/v1//models").await.status, 404);
     for path in ["/v1/models", "/v1/models/", "/v1/models?limit=1"] {
         let answer = harness.get(path).await;
         assert_eq!((answer.status, answer.json()["data"].as_array().map(Vec::len)), (200, Some(2)), "{path}");
@@ -193,6 +207,39 @@ async fn messages_keep_their_headers_and_are_given_no_options() {
     }
 }
 
+/// Case 15: a stream of Messages, and the router's own errors.
+#[actix_web::test]
+async fn a_stream_of_messages_passes_with_its_pings_and_errors_have_its_shape() {
+    const EVENTS: &str = concat!(
+        "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"model\":\"m\",\"usage\":",
+        "{\"input_tokens\":25,\"cache_read_input_tokens\":null,\"output_tokens\":1}}}\n\n",
+        "event: ping\ndata: {\"type\": \"ping\"}\n\n",
+        "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{},\"usage\":",
+        "{\"cache_read_input_tokens\":5,\"output_tokens\":15}}\n\n",
+        "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
+    );
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+    let reply = Reply::Keep(format!("{head}{}0\r\n\r\n", chunk(EVENTS)).leak());
+    let (harness, engine) = behind_script_with(&[reply], &["--max-body-bytes=1000"]).await;
+    let body = r#"{"model":"public","system":"s","unknown":{"a":1},"messages":[],"stream":true}"#;
+    let answer = ask(&harness, post("/v1/messages", "", body)).await;
+    assert_eq!(answer.text(), EVENTS.replace("\"m\"", "\"public\""));
+    assert_eq!(engine.received()[0].body, body.replace("public", "m").as_bytes());
+    let counted = async |kind: &str| harness.metric("kthena_router_tokens_total", &[kind]).await;
+    let all = async || [counted("\"input\"").await, counted("\"output\"").await] == [30.0, 15.0];
+    harness.until("the tokens are counted, those from the cache as well", all).await;
+    for path in ["/v1/messages", "/v1/messages/count_tokens"] {
+        for (body, status) in [(r#"{"model":"other"}"#.to_owned(), 404), (body.replace("s\"", &"s".repeat(1000)), 413)]
+        {
+            let answer = ask(&harness, post(path, "", &body)).await;
+            let error = answer.json();
+            assert_eq!((answer.status, &error["type"]), (status, &"error".into()), "{path}: {error}");
+            assert!(error["error"]["type"].is_string() && error["error"]["message"].is_string(), "{path}: {error}");
+        }
+    }
+    assert_eq!(engine.received().len(), 1);
+}
+
 /// Case 18: a header that is sent several times, and an engine's own.
 #[actix_web::test]
 async fn any_value_of_a_repeated_header_matches_and_a_list_is_one_value() {
@@ -224,6 +271,18 @@ async fn any_value_of_a_repeated_header_matches_and_a_list_is_one_value() {
         }
     }
     assert_eq!(basic.received().len(), 2);
+
+    let premium = rule(&["headers: [{name: x-tier, value: premium}]"], "v2");
+    let scene = scene(&http_route("r", &(premium + &rule(&[], "v1")))).await;
+    for (headers, backend) in [
+        ("x-tier: free\r\nx-tier: premium\r\n", "v2"),
+        ("x-tier: premium\r\nx-tier: free\r\n", "v2"),
+        ("x-tier: free, premium\r\n", "v1"),
+        ("", "v1"),
+    ] {
+        let answer = ask(&scene.harness, post("/x", headers, "{}")).await;
+        assert_eq!(answer.json()["backend"], backend, "an HTTPRoute, {headers:?}: {}", answer.text());
+    }
 }
 
 /// Case 33: answers that an engine compresses.
@@ -243,5 +302,17 @@ async fn a_coded_answer_passes_as_it_is_and_none_is_asked_for_where_something_mu
         assert_eq!((answer.header("content-encoding"), answer.text().as_str()), (Some("gzip"), body), "{case}");
         let asked = engine.received().pop().unwrap();
         assert_eq!(asked.header("accept-encoding"), ["identity"], "{case}: the model gets its name back");
+    }
+    // An engine that codes all the same, with a flush for each event.
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-encoding: gzip\r\n";
+    let pieces = ["\x1f\x08abc", "def\n\n", "data: {\"model\":\"m\"}"];
+    let chunks: String = pieces.map(chunk).concat();
+    let reply = format!("{head}transfer-encoding: chunked\r\n\r\n{chunks}0\r\n\r\n").leak();
+    let (harness, _engine) = behind_script(&[Reply::Keep(reply)]).await;
+    let mut client = Wire::open(&harness).await;
+    let answer = client.head_of(post(CHAT, "", r#"{"model":"public","stream":true}"#)).await;
+    assert_eq!((answer.status, answer.header("content-encoding")), (200, Some("gzip")));
+    for piece in pieces {
+        assert_eq!(client.chunk().await.unwrap(), piece.as_bytes(), "what looks like text is none");
     }
 }

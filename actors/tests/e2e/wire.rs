@@ -12,6 +12,7 @@ use simulated_engine::{Engine, EngineConfig};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Notify;
+use tokio::task::yield_now;
 
 use crate::harness::{Answer, ENGINE_PORT, Harness, Network, PATIENCE, PORT, route_yaml};
 
@@ -45,6 +46,8 @@ pub(crate) struct Received {
 pub(crate) enum Reply {
     /// Answers, and keeps the connection.
     Keep(&'static str),
+    /// Answers with one byte at a time, and keeps the connection.
+    Bytewise(&'static str),
     /// Answers, and closes the connection in order.
     Close(&'static str),
     /// Answers the first request of a connection; closes the connection in order, and without a word, at the next one.
@@ -317,6 +320,13 @@ async fn answer_all(
         match reply.expect("a script has at least one reply") {
             Reply::First(_) if !is_first.replace(false) => return stream.shutdown().await,
             Reply::Keep(bytes) | Reply::First(bytes) => stream.write_all(bytes.as_bytes()).await?,
+            Reply::Bytewise(bytes) => {
+                stream.get_ref().set_nodelay(true)?;
+                for byte in bytes.as_bytes() {
+                    stream.write_all(&[*byte]).await?;
+                    yield_now().await;
+                }
+            }
             Reply::Pause(first, second) => {
                 stream.write_all(first.as_bytes()).await?;
                 going_on.notified().await;

@@ -9,6 +9,7 @@ const FILE: usize = 25 * MIB;
 /// What the router may keep of all requests: less than a third of the file.
 const KEPT: &str = "--max-buffered-bytes=8000000";
 const MODEL: &str = "--a b\r\ncontent-disposition: form-data; name=\"model\"\r\n\r\nwhisper\r\n";
+const OTHER: &str = "--a b\r\ncontent-disposition: form-data; name=\"model\"\r\n\r\nother\r\n";
 const STREAM: &str = "--a b\r\ncontent-disposition: form-data; name=\"stream\"\r\n\r\ntrue\r\n";
 const EVENTS: &str = "data: {\"type\":\"transcript.text.delta\",\"delta\":\"a\"}\n\n";
 const END: &str = "--a b--\r\n";
@@ -80,6 +81,7 @@ async fn a_recording_without_a_model_or_with_two_reaches_no_engine() {
     for (case, parts, said) in [
         ("no model", vec![&*file], "no field `model`"),
         ("two models", vec![&*file, MODEL.as_bytes(), MODEL.as_bytes()], "more than once"),
+        ("two other models", vec![MODEL.as_bytes(), OTHER.as_bytes(), &*file], "more than once"),
         ("two models around the file", vec![MODEL.as_bytes(), &*file, MODEL.as_bytes()], "more than once"),
     ] {
         let answer = send(&harness, &[&parts.concat(), END.as_bytes()].concat()).await;
