@@ -122,7 +122,8 @@ impl Incoming {
     pub fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, ReadError>>> {
         if let Poll::Ready(piece) = self.pieces.poll(context) {
             self.timer = None;
-            if piece.is_none()
+            // Who knows the length need not ask for what follows the last piece.
+            if (piece.is_none() || self.pieces.is_over())
                 && let Some(ended) = &self.ended
             {
                 ended.set(true);
@@ -135,6 +136,11 @@ impl Incoming {
 }
 
 impl Pieces {
+    /// Returns whether all pieces of a body of HTTP/1 whose length is known were taken.
+    fn is_over(&self) -> bool {
+        matches!(self, Self::Http1(body) if body.is_end_stream())
+    }
+
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, ReadError>>> {
         match self {
             Self::None => Poll::Ready(None),

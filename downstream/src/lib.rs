@@ -11,6 +11,7 @@
 //!   lingering, refusals, and protocol changes on connections that stay on their thread.
 //! - **HTTP/2 is h2 0.4 itself, from 0.4.20 on**: windows, resets, GOAWAY and the order of work are decided per stream. The
 //!   version bounds empty and small DATA frames (0.4.16), credits padding (0.4.14) and refuses lengths that differ (0.4.20).
+//! - While a request of HTTP/1 waits for long, its connection has no hyper: its buffers are most of what such a connection takes.
 //! - One thing is left to hyper: where a client's offer to change the protocol was not taken up, and what it sends next is
 //!   malformed, the end of the last answer may be lost when the client reads slowly.
 //! - hyper 1.12 needs care in three places, each with a test or a round of `examples/fuzz_requests` that finds it: with vectored
@@ -28,6 +29,7 @@ mod incoming;
 mod limits;
 mod linger;
 mod progress;
+mod rest;
 mod server;
 mod service;
 mod stream;

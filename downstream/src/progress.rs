@@ -29,6 +29,8 @@ pub(crate) struct Progress {
     stalled: Cell<Option<Instant>>,
     turn_bytes: Cell<usize>,
     turn_requests: Cell<u32>,
+    /// Whether the request in flight waits for long.
+    waits: Cell<bool>,
     head_bytes: Cell<usize>,
     /// The bytes of a head as they came, as far as they are known to be of one.
     head: RefCell<Vec<u8>>,
@@ -73,6 +75,7 @@ impl Progress {
             stalled: Cell::new(None),
             turn_bytes: Cell::new(0),
             turn_requests: Cell::new(0),
+            waits: Cell::new(false),
             head_bytes: Cell::new(0),
             head: RefCell::default(),
             head_charge: RefCell::new(budget.charge()),
@@ -162,12 +165,23 @@ impl Progress {
     pub(crate) fn begin_request(self: &Rc<Self>) -> InFlight {
         self.in_flight.set(self.in_flight.get() + 1);
         self.turn_requests.set(self.turn_requests.get() + 1);
+        self.waits.set(false);
         if self.head_bytes.take() > FREE_HEAD {
             let mut charge = self.head_charge.borrow_mut();
             let held = charge.bytes();
             charge.shrink(held);
         }
         InFlight(Rc::clone(self))
+    }
+
+    /// Notes whether the request in flight waits for long.
+    pub(crate) fn note_wait(&self, waits: bool) {
+        self.waits.set(waits);
+    }
+
+    /// Returns whether the request in flight waits for long, and all that was to be written is written.
+    pub(crate) fn may_rest(&self) -> bool {
+        self.waits.get() && self.stalled.get().is_none()
     }
 
     /// Notes that the connection speaks HTTP/2.

@@ -54,7 +54,8 @@ impl<S: Service> Server<S> {
         let closing = self.closing.clone();
         let progress = Progress::new(&self.budget);
         let begun = tokio::select! {
-            begun = self.begin(socket, Rc::clone(&progress)) => begun,
+            // In a box: who has begun needs no room for it.
+            begun = Box::pin(self.begin(socket, Rc::clone(&progress))) => begun,
             // A client that has not begun when the port closes is not waited for.
             () = closing.cancelled() => return,
         };

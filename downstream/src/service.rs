@@ -2,6 +2,8 @@
 
 use std::error::Error;
 use std::future::Future;
+use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -10,6 +12,7 @@ use http::{Request, Response, StatusCode};
 use http_body::Body;
 use thiserror::Error;
 
+use crate::budget::Exhausted;
 use crate::connection::Connection;
 use crate::incoming::Incoming;
 
@@ -40,7 +43,7 @@ pub trait Service: 'static {
         self: Rc<Self>,
         connection: Rc<Connection>,
         request: Request<Incoming>,
-    ) -> impl Future<Output = Response<Self::Body>> + 'static;
+    ) -> Pin<Box<dyn Future<Output = Response<Self::Body>>>>;
 
     /// Notes a request or connection that never came to [`Service::handle`], and makes the answer. The answer is not
     /// used where the server has answered already, or where nobody would understand one.
@@ -107,6 +110,19 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Returns what a client of HTTP/1 has done wrong; `None` if its connection only broke.
+    pub(crate) fn of(error: &hyper::Error) -> Option<Self> {
+        if error.is_parse_too_large() {
+            return Some(Self::HeadTooLarge);
+        }
+        if error.is_parse() {
+            return Some(Self::Syntax);
+        }
+        let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+        let is_exhausted = source.and_then(io::Error::get_ref).is_some_and(<dyn Error + Send + Sync>::is::<Exhausted>);
+        is_exhausted.then_some(Self::Memory)
+    }
+
     /// Returns the status that a request is refused with; `None` where there is no request that could be answered.
     #[must_use]
     pub fn status(self) -> Option<StatusCode> {

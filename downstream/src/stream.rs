@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
@@ -30,6 +31,8 @@ pub(crate) struct Stream<T> {
     transport: Transport<T>,
     /// Who speaks HTTP on it does not shut it down: more may follow.
     is_kept: bool,
+    /// What is read before anything that still comes.
+    ahead: Bytes,
 }
 
 #[derive(Debug)]
@@ -124,12 +127,12 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Metered<T> {
 impl<T> Stream<T> {
     /// Takes a connection without TLS.
     pub(crate) fn plain(socket: Metered<T>) -> Self {
-        Self { transport: Transport::Plain(socket), is_kept: false }
+        Self { transport: Transport::Plain(socket), is_kept: false, ahead: Bytes::new() }
     }
 
     /// Takes a connection with TLS.
     pub(crate) fn tls(stream: TlsStream<Metered<T>>) -> Self {
-        Self { transport: Transport::Tls(Box::new(stream)), is_kept: false }
+        Self { transport: Transport::Tls(Box::new(stream)), is_kept: false, ahead: Bytes::new() }
     }
 
     /// Keeps the connection open when who speaks HTTP on it shuts it down.
@@ -140,6 +143,11 @@ impl<T> Stream<T> {
     /// Has the connection shut down by who has it.
     pub(crate) fn unkept(self) -> Self {
         Self { is_kept: false, ..self }
+    }
+
+    /// Has these bytes read before anything that still comes; what was put back before must have been read.
+    pub(crate) fn put_back(&mut self, ahead: Bytes) {
+        self.ahead = ahead;
     }
 
     /// Returns what the connection notes.
@@ -162,6 +170,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
 impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Stream<T> {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if !this.ahead.is_empty() {
+            let ahead = this.ahead.split_to(this.ahead.len().min(buffer.remaining()));
+            buffer.put_slice(&ahead);
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         ready!(match &mut this.transport {
             Transport::Plain(socket) => Pin::new(socket).poll_read(context, buffer),

@@ -200,24 +200,27 @@ impl Pool {
     /// # Errors
     ///
     /// Returns why there is none.
-    pub(crate) async fn wait_for_turn(self: &Arc<Self>, request: Request) -> Result<Turn, Dropped> {
-        let settings = &self.turnstile.settings;
-        let is_empty = self.view().members.is_empty();
-        if is_empty && self.turnstile.waiting() >= settings.most_held {
-            return Err(Dropped::NoEndpoints);
-        }
-        let patience = if is_empty { settings.hold } else { settings.time_to_live };
-        let expiry = Instant::now() + patience;
-        let (sender, receiver) = oneshot::channel();
-        let _waiter = self.line_up(request, sender).ok_or(Dropped::Saturated)?;
-        self.let_pass();
-        let until = request.deadline.map_or(expiry, |deadline| deadline.min(expiry));
-        match timeout_at(until.into(), receiver).await {
-            Ok(Ok(turn)) => turn.map(|turn| turn.for_prompt(request.prompt_tokens)),
-            Ok(Err(_)) => Err(Dropped::DrivenOut),
-            Err(_) if until < expiry => Err(Dropped::PastDeadline),
-            Err(_) if self.view().members.is_empty() => Err(Dropped::NoEndpoints),
-            Err(_) => Err(Dropped::Expired),
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` has room for the request twice")]
+    pub(crate) fn wait_for_turn(self: &Arc<Self>, request: Request) -> impl Future<Output = Result<Turn, Dropped>> {
+        async move {
+            let settings = &self.turnstile.settings;
+            let is_empty = self.view().members.is_empty();
+            if is_empty && self.turnstile.waiting() >= settings.most_held {
+                return Err(Dropped::NoEndpoints);
+            }
+            let patience = if is_empty { settings.hold } else { settings.time_to_live };
+            let expiry = Instant::now() + patience;
+            let (sender, receiver) = oneshot::channel();
+            let _waiter = self.line_up(request, sender).ok_or(Dropped::Saturated)?;
+            self.let_pass();
+            let until = request.deadline.map_or(expiry, |deadline| deadline.min(expiry));
+            match timeout_at(until.into(), receiver).await {
+                Ok(Ok(turn)) => turn.map(|turn| turn.for_prompt(request.prompt_tokens)),
+                Ok(Err(_)) => Err(Dropped::DrivenOut),
+                Err(_) if until < expiry => Err(Dropped::PastDeadline),
+                Err(_) if self.view().members.is_empty() => Err(Dropped::NoEndpoints),
+                Err(_) => Err(Dropped::Expired),
+            }
         }
     }
 

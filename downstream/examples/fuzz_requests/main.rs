@@ -10,6 +10,7 @@
 
 use std::cell::Cell;
 use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -45,7 +46,7 @@ impl Service for Answering {
         self: Rc<Self>,
         connection: Rc<Connection>,
         request: Request<Incoming>,
-    ) -> impl Future<Output = Response<Full<Bytes>>> + 'static {
+    ) -> Pin<Box<dyn Future<Output = Response<Full<Bytes>>>>> {
         self.handled.set(self.handled.get() + 1);
         let (parts, mut body) = request.into_parts();
         assert!(!parts.headers.contains_key("host"), "one authority");
@@ -53,7 +54,7 @@ impl Service for Answering {
         assert!(target.starts_with('/') || target == "*", "{target}");
         // By the length of the target: unread, read whole, or read in part.
         let way = target.len() % 3;
-        async move {
+        Box::pin(async move {
             let mut status = StatusCode::OK;
             let mut held = connection.charge();
             let mut wants_more = way > 0;
@@ -70,7 +71,7 @@ impl Service for Answering {
                 }
             }
             answer(status, "answer")
-        }
+        })
     }
 
     fn refuse(&self, _: &Connection, refused: &Refused<'_>) -> Response<Full<Bytes>> {

@@ -88,7 +88,7 @@ impl Service for TestService {
         self: Rc<Self>,
         connection: Rc<Connection>,
         request: Request<Incoming>,
-    ) -> impl Future<Output = Response<TestBody>> + 'static {
+    ) -> Pin<Box<dyn Future<Output = Response<TestBody>>>> {
         (self.handle)(connection, request)
     }
 

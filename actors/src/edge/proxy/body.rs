@@ -61,15 +61,19 @@ struct TooLarge(usize);
 
 impl Inbound {
     /// Takes a body that may have up to `limit` bytes.
+    pub(super) fn new(incoming: Incoming, connection: &Rc<Connection>, limit: usize) -> Self {
+        Self { incoming, read: None, begun: None, watched: None, limit, charge: connection.charge() }
+    }
+
+    /// Checks what the body announces.
     ///
     /// # Errors
     ///
-    /// Returns an error for a body that announces more.
-    pub(super) fn new(incoming: Incoming, connection: &Rc<Connection>, limit: usize) -> Result<Self, ProxyError> {
-        if incoming.announced_length().is_some_and(|length| length > limit as u64) {
-            return Err(ProxyError::BodyTooLarge { limit });
-        }
-        Ok(Self { incoming, read: None, begun: None, watched: None, limit, charge: connection.charge() })
+    /// Returns an error if that is more than it may have.
+    pub(super) fn check_length(&self) -> Result<(), ProxyError> {
+        let limit = self.limit;
+        let is_too_long = self.incoming.announced_length().is_some_and(|length| length > limit as u64);
+        if is_too_long { Err(ProxyError::BodyTooLarge { limit }) } else { Ok(()) }
     }
 
     /// Takes out the connection of a request that asks to change the protocol, which has no body.
@@ -161,41 +165,42 @@ impl Inbound {
         }
     }
 
-    /// Returns the body to send: all of it if it was read, and what is still to come if not. What it takes of the
+    /// Takes out the body to send: all of it if it was read, and what is still to come if not. What it takes of the
     /// memory is given back when the charge is dropped.
-    pub(super) fn outbound(mut self) -> Result<(Body, Charge), ProxyError> {
-        let length = self.incoming.announced_length();
-        let (begun, watched) = (self.begun.take(), self.watched.take());
+    pub(super) fn take(&mut self) -> Result<(Body, Charge), ProxyError> {
+        let nothing = self.charge.beside();
+        let (length, charge) = (self.incoming.announced_length(), std::mem::replace(&mut self.charge, nothing));
+        let (incoming, begun, watched) = (Incoming::take(&mut self.incoming), self.begun.take(), self.watched.take());
         let Some(body) = self.read.take() else {
             if let Some(begun) = begun {
-                return Ok(self.passed_on(*begun, length));
+                return Ok((self.passed_on(incoming, *begun, length), charge));
             }
-            if self.incoming.is_empty() {
-                return Ok((Body::Empty, self.charge));
+            if incoming.is_empty() {
+                return Ok((Body::Empty, charge));
             }
-            let rest = Passed { incoming: self.incoming, room: self.limit, limit: self.limit };
+            let rest = Passed { incoming, room: self.limit, limit: self.limit };
             let source = match watched {
                 None => rest.boxed_local(),
                 Some(watch) => Checked { held: None, rest, watch: Some(Watch::Model(watch)) }.boxed_local(),
             };
-            return Ok((Body::Stream(BodyStream { source, length }), self.charge));
+            return Ok((Body::Stream(BodyStream { source, length }), charge));
         };
         if let Some(mut watch) = watched {
             watch.feed(&body)?;
             watch.end()?;
         }
-        Ok((Body::Whole(body), self.charge))
+        Ok((Body::Whole(body), charge))
     }
 }
 
 impl Inbound {
     /// Returns a form as it is passed on: what was read of it, and what is still to come.
-    fn passed_on(self, begun: Begun, length: Option<u64>) -> (Body, Charge) {
+    fn passed_on(&self, incoming: Incoming, begun: Begun, length: Option<u64>) -> Body {
         let Begun { segments, form } = begun;
         let room = self.limit - segments.length();
-        let rest = Passed { incoming: self.incoming, room, limit: self.limit };
+        let rest = Passed { incoming, room, limit: self.limit };
         let source = Box::pin(Checked { held: Some(segments.join()), rest, watch: form.map(Watch::Form) });
-        (Body::Stream(BodyStream { source, length }), self.charge)
+        Body::Stream(BodyStream { source, length })
     }
 }
 

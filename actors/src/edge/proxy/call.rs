@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::Request;
 use http::request::Parts;
 use http::uri::Authority;
 use kthena_router::hostname::request_host;
@@ -19,15 +18,17 @@ use kthena_router::routing::pool::PoolIndex;
 use kthena_router::routing::request::RequestHead;
 use kthena_router::routing::table::ListenerTable;
 use kthena_router::scheduling::request::RequestFacts;
-use kthena_router_downstream::{Connection, Incoming};
+use kthena_router_downstream::Connection;
 
 use super::backend::{Backend, Way};
 use super::body::Inbound;
+use super::detach;
 use super::error::{NoEndpoint, ProxyError};
 use super::exchange::Exchange;
 use super::headers::{self, Received};
 use super::held::Held;
 use super::holders::Holder;
+use super::outbound::Outbound;
 use super::response_filters::Sharing;
 use super::worker::Worker;
 use crate::edge::tls::PORT_IDENTITY;
@@ -46,7 +47,7 @@ pub(super) struct Call<'w> {
     /// The connection that it came in on.
     pub connection: Rc<Connection>,
     /// The head of the request, without what is not a client's to send.
-    pub head: Parts,
+    pub head: &'w mut Parts,
     /// What the request asks for.
     pub asks: api::Call,
     /// What is known of its body, once somebody has read it.
@@ -69,13 +70,12 @@ impl<'w> Call<'w> {
         worker: &'w Rc<Worker>,
         snapshot: &'w Snapshot,
         connection: Rc<Connection>,
-        request: Request<Incoming>,
-    ) -> (Self, Incoming) {
-        let (mut head, body) = request.into_parts();
+        head: &'w mut Parts,
+    ) -> Self {
         headers::purge(&mut head.headers);
-        let exchange = Exchange::begin(&worker.observer, Facts::of(connection.client(), &head));
+        let exchange = Exchange::begin(&worker.observer, Facts::of(connection.client(), head));
         let asks = api::Call::of(head.method.as_str(), head.uri.path());
-        let call = Self {
+        Self {
             worker,
             snapshot,
             listeners: &[],
@@ -88,8 +88,7 @@ impl<'w> Call<'w> {
             request_facts: None,
             exchange,
             held: Held::default(),
-        };
-        (call, body)
+        }
     }
 
     /// Returns the host and port that the request names; empty if it names none.
@@ -129,16 +128,34 @@ impl<'w> Call<'w> {
         Ok(())
     }
 
-    /// Takes the body of the request.
-    pub(super) fn receive(&mut self, incoming: Incoming) -> Result<Inbound, ProxyError> {
-        let inbound = Inbound::new(incoming, &self.connection, self.worker.limits().max_body_bytes);
+    /// Begins with the body of the request.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if it announces more than it may have.
+    pub(super) fn receive(&mut self, body: &Inbound) -> Result<(), ProxyError> {
+        let checked = body.check_length();
         // What is wrong from here on is told in the words of the API.
         if let api::Call::Inference(api) = self.asks
-            && (inbound.is_err() || self.is_decided_by_model())
+            && (checked.is_err() || self.is_decided_by_model())
         {
             self.exchange.api = Some(api);
         }
-        inbound
+        checked
+    }
+
+    /// Lets the connection rest while the request waits for long. It holds nothing of what the connection was read into.
+    pub(super) fn rest(&mut self, outbound: &mut Outbound) {
+        let uri = detach::target(&self.head.uri);
+        outbound.detach(uri.clone());
+        let facts = &mut *self.exchange;
+        facts.user_agent.iter_mut().chain([&mut facts.request_id]).for_each(detach::value);
+        facts.uri = uri.clone();
+        self.head.uri = uri;
+        if let Some(sharing) = &mut self.sharing {
+            sharing.detach();
+        }
+        self.connection.rest(true);
     }
 
     /// Takes a place among the requests of the port, unless the request has one.

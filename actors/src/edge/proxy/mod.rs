@@ -10,6 +10,7 @@ mod body;
 mod call;
 mod decoding;
 mod deliver;
+mod detach;
 mod early_answer;
 mod engine_ids;
 mod error;

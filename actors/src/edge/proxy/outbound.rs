@@ -12,6 +12,7 @@ use kthena_router_upstream::{Answer, Ask, Body, Failure, Peer};
 use super::backend::{Backend, Way};
 use super::body::Inbound;
 use super::call::Call;
+use super::detach;
 use super::error::ProxyError;
 use super::headers::{Edited, set_forwarded};
 use super::worker::Worker;
@@ -95,12 +96,12 @@ impl Outbound {
     ///
     /// Returns the client's connection where the request asks to change to WebSocket: by a GET without body, over a
     /// version of HTTP that can (RFC 6455, section 4.2.1). Any other offer of a protocol ends here.
-    pub(super) fn take(&mut self, call: &mut Call<'_>, mut body: Inbound) -> Result<Option<Upgrade>, ProxyError> {
+    pub(super) fn take(&mut self, call: &mut Call<'_>, body: &mut Inbound) -> Result<Option<Upgrade>, ProxyError> {
         let is_websocket = |offer: &HeaderValue| offer.as_bytes().eq_ignore_ascii_case(b"websocket");
         let asks = self.method == Method::GET && self.upgrade.as_ref().is_some_and(is_websocket);
         let client = if asks { body.upgrade() } else { None };
         self.upgrade = self.upgrade.take().filter(|_| client.is_some());
-        let (body, charge) = body.outbound()?;
+        let (body, charge) = body.take()?;
         (self.body, self.charge) = (body, Some(charge));
         call.exchange.marks.body_read.get_or_insert_with(Instant::now);
         Ok(client)
@@ -182,6 +183,16 @@ impl Outbound {
     /// Gives back what the body takes of the memory: an endpoint has answered, and nobody else gets it.
     pub(super) fn release(&mut self) {
         (self.body, self.charge, self.split) = (Body::Gone, None, None);
+    }
+
+    /// Has a copy of all that is a part of what its connection was read into, and of the target that the client asked for.
+    pub(super) fn detach(&mut self, uri: Uri) {
+        self.headers.values_mut().for_each(detach::value);
+        self.origin.as_mut().map(detach::value);
+        self.uri = uri;
+        if let Body::Whole(body) = &mut self.body {
+            detach::bytes(body);
+        }
     }
 
     /// Returns the path and the query.

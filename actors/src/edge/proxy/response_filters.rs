@@ -7,6 +7,7 @@ use kthena_router::routing::table::ListenerTable;
 
 use super::answer::Answer;
 use super::backend::Way;
+use super::detach;
 use super::headers::Edited;
 
 /// What other origins learn from the answers that the router gives itself, where a Gateway says something about them.
@@ -20,6 +21,11 @@ impl<'w> Sharing<'w> {
     pub(super) fn of(listener: &'w ListenerTable, headers: &HeaderMap) -> Option<Box<Self>> {
         let cors = listener.filters.cors.as_ref()?;
         Some(Box::new(Self { cors, origin: headers.get(ORIGIN).cloned() }))
+    }
+
+    /// Has a copy of what is a part of what the connection was read into.
+    pub(super) fn detach(&mut self) {
+        self.origin.as_mut().map(detach::value);
     }
 
     /// Changes the headers of such an answer.

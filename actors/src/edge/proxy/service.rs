@@ -1,11 +1,13 @@
 //! What the HTTP server asks for answers.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
 
 use http::{Request, Response};
 use kthena_router_downstream::{Connection, Incoming, Refused, Service};
 
+use super::body::Inbound;
 use super::error::ProxyError;
 use super::exchange::Exchange;
 use super::handle::handle;
@@ -24,9 +26,10 @@ impl Service for InferenceService {
         self: Rc<Self>,
         connection: Rc<Connection>,
         request: Request<Incoming>,
-    ) -> impl Future<Output = Response<ReplyBody>> + 'static {
-        // In a box it is moved once: handed up without one, its kilobytes are copied at each floor.
-        Box::pin(handle(Rc::clone(&self.0), connection, request))
+    ) -> Pin<Box<dyn Future<Output = Response<ReplyBody>>>> {
+        let (head, incoming) = request.into_parts();
+        let body = Inbound::new(incoming, &connection, self.0.limits().max_body_bytes);
+        Box::pin(handle(Rc::clone(&self.0), connection, head, body))
     }
 
     fn refuse(&self, connection: &Connection, refused: &Refused<'_>) -> Response<ReplyBody> {

@@ -31,7 +31,7 @@ pub(super) const BYTES_OF_TOKEN: u64 = 4;
 /// # Errors
 ///
 /// Returns an error if it must not wait, or has waited for too long.
-pub(super) async fn wait(call: &mut Call<'_>, way: &Way<'_>, outbound: &Outbound) -> Result<(), ProxyError> {
+pub(super) async fn wait(call: &mut Call<'_>, way: &Way<'_>, outbound: &mut Outbound) -> Result<(), ProxyError> {
     let backend = &way.backend;
     let waits = matches!(call.asks, Asks::Inference(_)) && backend.is_inference() && backend.is_picked_here();
     if waits && backend.pool.turnstile.settings().most_sessions > 0 {
@@ -58,9 +58,13 @@ fn session(call: &Call<'_>, way: &Way<'_>, outbound: &Outbound) -> Option<(Arc<P
     Some((Arc::clone(&way.backend.pool), FlowId::of_session(name.as_bytes())))
 }
 
-async fn line_up(call: &mut Call<'_>, way: &Way<'_>, outbound: &Outbound) -> Result<(), ProxyError> {
+async fn line_up(call: &mut Call<'_>, way: &Way<'_>, outbound: &mut Outbound) -> Result<(), ProxyError> {
     let pool = &way.backend.pool;
-    let request = request(call, way, outbound);
+    let (priority, waiting) = {
+        let request = request(call, way, outbound);
+        (request.asked.rank.priority, pool.wait_for_turn(request))
+    };
+    call.rest(outbound);
     call.exchange.begin_waiting();
     let metrics = &call.worker.door.serving.metrics.queue;
     let go = &call.worker.door.serving.config.flow.go;
@@ -70,10 +74,11 @@ async fn line_up(call: &mut Call<'_>, way: &Way<'_>, outbound: &Outbound) -> Res
         _ => None,
     };
     let go = go.map(|queue| metrics.enter_go(queue, call.exchange.model_label()));
-    let mut shown = metrics.enter(&pool.key, QueueBand::of(request.asked.rank.priority));
-    let turn = pool.wait_for_turn(request).await;
+    let mut shown = metrics.enter(&pool.key, QueueBand::of(priority));
+    let turn = waiting.await;
+    call.connection.rest(false);
     call.exchange.end_waiting();
-    let waited = call.exchange.waited.map(|waited| (waited, request.asked.rank.priority));
+    let waited = call.exchange.waited.map(|waited| (waited, priority));
     if let Some(decision) = call.exchange.decision() {
         decision.waited = waited;
     }
