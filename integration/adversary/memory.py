@@ -27,9 +27,6 @@ MEBIBYTE = 1 << 20
 RETURN_SECONDS = 30.0
 BESIDE = 100.0
 """What may be resident beside the budget, in MB: the program, connections, and what the allocator rounds up."""
-JOINED = 50.0
-"""What decoded bodies may take beyond that, in MB: they are complete as fast as they are decoded, so that each thread may
-be joining one whose pieces the allocator has not given back yet."""
 WAITERS = 10_000
 WAITING = b'{"model":"busy","prompt":"' + b"x" * 1000 + b'"}'
 QUEUE = ("--max-requests-per-endpoint=1", f"--queue-max-requests={2 * WAITERS}", "--queue-timeout=10m")
@@ -188,10 +185,10 @@ def main() -> int:
     figures += measured(binary, "20 stalled names of 60 MB", long_names, limit, budget)
     figures += measured(binary, "5 000 silent connections", silent, limit, budget)
     figures += measured(binary, "30 bodies of 60 MiB", large_bodies, limit, budget)
-    figures += measured(binary, "30 gzip bodies of 60 MiB", compressed_bodies, limit + JOINED, budget)
-    # 100 MB beside the idle program; over HTTP/1 each has a connection with buffers of its own as well.
-    for name, wait, most in [("HTTP/2", waiting_streams, 130.0), ("HTTP/1", waiting_connections, 280.0)]:
-        figures += measured(binary, f"10 000 requests of 1 KB that wait, {name}", wait, most, *QUEUE)
+    figures += measured(binary, "30 gzip bodies of 60 MiB", compressed_bodies, limit, budget)
+    # 100 MB beside the idle program; over HTTP/1 each has a connection of its own as well.
+    for name, wait in [("HTTP/2", waiting_streams), ("HTTP/1", waiting_connections)]:
+        figures += measured(binary, f"10 000 requests of 1 KB that wait, {name}", wait, 130.0, *QUEUE)
     # Half of what a container of 1 GiB has, as the router takes it by default.
     half = f"--max-buffered-bytes={512 * MEBIBYTE}"
     figures += measured(binary, "30 gzip bodies of 60 MiB in 1 GiB", compressed_bodies, 1024.0, half)
