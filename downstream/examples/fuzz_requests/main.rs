@@ -52,8 +52,8 @@ impl Service for Answering {
         assert!(!parts.headers.contains_key("host"), "one authority");
         let target = parts.uri.path_and_query().expect("a request has a target").as_str();
         assert!(target.starts_with('/') || target == "*", "{target}");
-        // By the length of the target: unread, read whole, or read in part.
-        let way = target.len() % 3;
+        // By the length of the target: unread, read whole, or read in part, and then answered at once or after a rest.
+        let (way, pauses) = (target.len() % 3, target.len() / 3 % 4);
         Box::pin(async move {
             let mut status = StatusCode::OK;
             let mut held = connection.charge();
@@ -70,6 +70,11 @@ impl Service for Answering {
                     None => break,
                 }
             }
+            connection.rest(pauses > 0);
+            for _ in 0..pauses {
+                tokio::task::yield_now().await;
+            }
+            connection.rest(false);
             answer(status, "answer")
         })
     }
