@@ -89,7 +89,7 @@ where
     let answer = answer.await?;
     let mut again = shape.head().into_bytes();
     again.append(&mut more);
-    stream.put_back(again.into());
+    stream.put_back(again);
     Some(answer)
 }
 

@@ -145,9 +145,10 @@ impl<T> Stream<T> {
         Self { is_kept: false, ..self }
     }
 
-    /// Has these bytes read before anything that still comes; what was put back before must have been read.
-    pub(crate) fn put_back(&mut self, ahead: Bytes) {
-        self.ahead = ahead;
+    /// Has these bytes read before anything that still comes, and before what was put back and has not been read again.
+    pub(crate) fn put_back(&mut self, mut ahead: Vec<u8>) {
+        ahead.extend_from_slice(&self.ahead);
+        self.ahead = ahead.into();
     }
 
     /// Returns what the connection notes.

@@ -97,6 +97,32 @@ async fn what_is_pipelined_behind_a_request_that_waits_is_served_after_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_is_lost_of_what_is_pipelined_behind_requests_that_wait_one_after_the_other() {
+    const COUNT: usize = 20;
+    local(async {
+        let (mut client, _served) = waiting().connect_wide(1 << 20);
+        // The head comes alone: what follows fills hyper's buffer, and what hyper is shown after the wait has no room in
+        // one of this size.
+        client.write_all(b"POST /a HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n").await.unwrap();
+        sleep(Duration::from_secs(1)).await;
+        let post = |path: &str, body: &str| {
+            format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+        };
+        let bodies: Vec<_> = (0..COUNT).map(|number| format!("{number:_>600}")).collect();
+        let at_once: String = bodies.iter().map(|body| post("/at-once", body)).collect();
+        let pipelined = "hi".to_owned() + &post("/b", "") + &post("/c", "") + &at_once;
+        client.write_all(pipelined.as_bytes()).await.unwrap();
+        client.write_all(b"GET /d HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        let answers = rest(&mut client).await;
+        let expected = ["/a ", "/b ", "/c "].into_iter().chain(bodies.iter().map(String::as_str)).chain(["GET x /d "]);
+        let mut places = expected.map(|answer| answers.find(answer));
+        assert!(places.all(|place| place.is_some()), "{answers}");
+        assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), COUNT + 4, "{answers}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_that_leaves_while_its_request_waits_is_noticed() {
     struct Noted(Rc<Cell<bool>>);
     impl Drop for Noted {
