@@ -271,10 +271,11 @@ impl<S: Service> Requests<S> {
         Poll::Ready(answer.map(|body| Answer::new(body, in_flight, head)))
     }
 
-    /// Returns whether the service has a request of which nothing is still to come.
+    /// Returns whether the service has a request of which nothing is still to come, and hyper knows no more than its head.
     fn is_all_read(&self) -> bool {
         let current = self.current.borrow();
-        current.as_ref().is_some_and(|current| current.ended.as_ref().is_none_or(|ended| ended.get()))
+        let is_all_read = |current: &Current<_>| current.ended.as_ref().is_none_or(|ended| ended.get());
+        current.as_ref().is_some_and(|current| current.length.is_some() && is_all_read(current))
             && self.tunnel.borrow().is_none()
     }
 

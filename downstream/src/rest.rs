@@ -4,6 +4,9 @@
 //! minutes. Where the service says that a request waits, and nothing of it is still to come, hyper is let go of. When the
 //! answer is there, hyper is begun again, and is shown a head which is like that of the request in all that the framing of
 //! an answer depends on: its method, its version, whether the connection is kept, and whether trailers are taken.
+//!
+//! Of a request in chunks hyper knows more: it closes the connection where a length was beside them, which it has taken out
+//! of the head. Such a request waits with hyper.
 
 use std::future::poll_fn;
 use std::pin::Pin;

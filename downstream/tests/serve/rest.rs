@@ -123,6 +123,26 @@ async fn nothing_is_lost_of_what_is_pipelined_behind_requests_that_wait_one_afte
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_with_a_length_beside_its_chunks_is_the_last_where_it_has_waited() {
+    local(async {
+        let (mut client, served) = waiting().connect();
+        client
+            .write_all(
+                b"GET /a HTTP/1.1\r\nhost: x\r\n\r\n\
+                POST /b HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n\
+                GET /at-once HTTP/1.1\r\nhost: x\r\n\r\n",
+            )
+            .await
+            .unwrap();
+        let answers = rest(&mut client).await;
+        assert!(answers.contains("POST x /b ") && answers.contains("connection: close"), "{answers}");
+        assert!(!answers.contains("/at-once"), "{answers}");
+        within(served).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_that_leaves_while_its_request_waits_is_noticed() {
     struct Noted(Rc<Cell<bool>>);
     impl Drop for Noted {
