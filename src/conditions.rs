@@ -200,10 +200,10 @@ impl Condition {
         reason: &'static str,
         problems: impl IntoIterator<Item = &'p Problem>,
     ) -> Self {
-        let mut problems = problems.into_iter();
-        let Some(first) = problems.next() else { return Self::holds(kind, reason) };
-        let message = problems.fold(first.message.clone(), |all, problem| format!("{all}; {}", problem.message).into());
-        Self { kind, status: false, reason: first.reason, message }
+        match Problem::all(problems) {
+            Some(Problem { reason, message }) => Self { kind, status: false, reason, message },
+            None => Self::holds(kind, reason),
+        }
     }
 
     /// Makes a condition that holds because of a problem: one of those that tell of something bad.
@@ -216,12 +216,6 @@ impl Condition {
     /// Returns whether it tells of something bad.
     pub fn is_bad_news(&self) -> bool {
         self.status == kind::BAD_NEWS.contains(&self.kind)
-    }
-
-    /// Makes the condition of a ModelRoute whose tokens are not limited, because the Redis that counts them is away.
-    pub fn unlimited(redis: &str) -> Self {
-        let message = format!("`spec.rateLimit` is not enforced: the Redis at `{redis}` does not answer");
-        Self::warns(kind::UNSERVED_FIELDS, &Problem::new(reason::REDIS_UNAVAILABLE, message))
     }
 
     /// Makes the condition of an object that is served without what `fields` ask for; none if there are no such fields.
@@ -253,5 +247,25 @@ impl Problem {
     /// Makes a problem.
     pub fn new(reason: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
         Self { reason, message: message.into() }
+    }
+
+    /// Makes one problem of several: the reason of the first, and the messages of all; `None` if there is none.
+    pub fn all<'p>(problems: impl IntoIterator<Item = &'p Self>) -> Option<Self> {
+        let mut problems = problems.into_iter();
+        let Self { reason, message } = problems.next()?.clone();
+        let message = problems.fold(message, |all, problem| format!("{all}; {}", problem.message).into());
+        Some(Self { reason, message })
+    }
+
+    /// Makes the problem of a ModelRoute whose tokens are not limited, because the Redis that counts them is away.
+    pub fn unlimited(redis: &str) -> Self {
+        let message = format!("`spec.rateLimit` is not enforced: the Redis at `{redis}` does not answer");
+        Self::new(reason::REDIS_UNAVAILABLE, message)
+    }
+
+    /// Makes the problem of a ModelRoute whose priority cannot be read.
+    pub fn no_priority(annotation: &str, fault: &str) -> Self {
+        let message = format!("the annotation `{annotation}` cannot be used, and the priority is 0: {fault}");
+        Self::new(reason::UNSUPPORTED_VALUE, message)
     }
 }

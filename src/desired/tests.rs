@@ -156,6 +156,15 @@ fn a_limit_that_nobody_counts_is_a_condition_and_an_event_while_its_redis_is_awa
     assert_eq!(told(&world), (false, false));
     world.redis_away.insert("redis:6379".into());
     assert_eq!(told(&world), (true, true));
+    // A condition is of one type only once, whatever it is about.
+    let route = world.model_routes.objects.get_mut(&ObjectKey::new("default", "r")).unwrap();
+    Arc::make_mut(route).priority = Err("`high` is no whole number".to_owned());
+    let body = writes(&world, &controller()).remove(&status(Kind::ModelRoute, "r")).unwrap().body;
+    let told = body["status"]["conditions"].as_array().unwrap();
+    let told: Vec<_> = told.iter().filter(|condition| condition["type"] == "UnservedFields").collect();
+    assert_eq!((told.len(), &told[0]["reason"]), (1, &json!("UnsupportedValue")), "{told:?}");
+    let message = told[0]["message"].as_str().unwrap();
+    assert!(message.contains("`high`") && message.contains("the Redis at"), "{message}");
 }
 
 #[test]

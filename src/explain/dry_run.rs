@@ -174,7 +174,7 @@ fn send(
         Some(Ok(understood)) if key.kind != Kind::Service => {
             let headers = Pairs(&question.headers);
             let model = model_for(policy, decision.steps.adapter, &understood.model, |bound| fleet.draw(bound));
-            let priority = priority(policy, |name| headers.first(name));
+            let priority = priority(policy, decision.route.priority(), |name| headers.first(name));
             let told = Told { asked: &understood.model, model, adapter: decision.steps.adapter, priority };
             let mut facts = told.facts(without_mark(&question.body), endpoints > 1);
             facts.session = policy.sessions.find(&headers, query(&question.target));

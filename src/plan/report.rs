@@ -8,7 +8,7 @@ use foldhash::HashMap;
 
 use super::Controller;
 use super::{HttpRouteReport, InferencePoolReport, Parts, PolicyReport, PoolPlan};
-use crate::conditions::{Condition, Verdict, kind, reason};
+use crate::conditions::{Condition, Problem, Verdict, kind, reason};
 use crate::for_each_kind;
 use crate::gateway::class;
 use crate::gateway::gateways::OwnGateway;
@@ -16,6 +16,7 @@ use crate::gateway::listeners::Listener;
 use crate::kinds::faults::Fault;
 use crate::object::{Bind, BindState, Kind, ObjectKey, PoolKey};
 use crate::routing::models::route::{Route, Server};
+use crate::routing::priority;
 use crate::world::{Ejected, World};
 
 /// The reports of all objects that a plan has something to say about.
@@ -231,9 +232,12 @@ impl RouteReport {
         } else {
             Condition::fails(kind::RESOLVED_REFS, reason::BACKEND_NOT_FOUND, unresolved.join("; "))
         };
+        let priority = route.priority.as_ref().err().map(|fault| Problem::no_priority(priority::ANNOTATION, fault));
         let redis = route.limits.as_ref().and_then(|limits| limits.redis.as_ref());
-        let occasional = redis.filter(|redis| redis_away.contains(*redis)).map(|redis| Condition::unlimited(redis));
-        let verdict = Verdict { occasional: Vec::from_iter(occasional), ..Verdict::new(accepted, resolved) };
+        let redis = redis.filter(|redis| redis_away.contains(*redis)).map(|redis| Problem::unlimited(redis));
+        let unserved = Problem::all(priority.iter().chain(&redis));
+        let unserved = unserved.map(|problem| Condition::warns(kind::UNSERVED_FIELDS, &problem));
+        let verdict = Verdict { occasional: Vec::from_iter(unserved), ..Verdict::new(accepted, resolved) };
         Self { generation: route.record.generation, verdict, parents: Vec::new() }
     }
 

@@ -4,10 +4,12 @@ use proptest::sample::Index;
 use super::*;
 use crate::conditions::{Condition, kind, reason};
 use crate::controller::CONTROLLER_NAME;
-use crate::fixtures::{bind, controller, decision, plan_of, world};
+use crate::fixtures::{FirstDraw, Pairs, bind, controller, decision, plan_of, world};
 use crate::inference::health::Cause;
 use crate::manifest::read;
 use crate::object::{BindState, ObjectKey, PoolKey};
+use crate::routing::decision::{Asked, Decision, Verdict};
+use crate::routing::request::RequestHead;
 use crate::world::Ejected;
 
 mod endpoints;
@@ -69,6 +71,26 @@ fn two_gateways_isolate_one_model_name() {
     assert_eq!(decision(&plan, 8082, "any", "m", &[]), "no listener");
     let ports: Vec<_> = plan.binds.iter().map(|plan| plan.bind.port).collect();
     assert_eq!(ports, [8080, 8081]);
+}
+
+#[test]
+fn an_annotation_of_a_route_says_how_important_its_requests_are() {
+    for (text, expected, complaints) in [("10", 10, 0), ("-1", -1, 0), ("high", 0, 1)] {
+        let manifest = SERVERS.to_owned()
+            + &route("r", &format!("modelName: m, parentRefs: [{{name: default}}], {}", to("small")));
+        let annotated =
+            format!("metadata: {{name: r, annotations: {{networking.serving.volcano.sh/priority: '{text}'}}}}");
+        let plan = plan_of(&manifest.replace("metadata: {name: r}", &annotated));
+        assert_eq!(decision(&plan, 8080, "any", "m", &[]), "r -> small", "{text}");
+        let head = RequestHead { method: "POST", host: "any", path: "/", query: "", headers: &Pairs(&[]) };
+        let decided = plan.table.decide(bind(8080), &head, Asked::Model("m"), &FirstDraw(&plan));
+        let Ok(Verdict::Serve(Decision { route, .. })) = decided else { panic!("{decided:?}") };
+        assert_eq!(route.priority(), expected, "{text}");
+        let unserved = plan.reports.unserved();
+        assert_eq!(unserved.len(), complaints, "{text}: {unserved:?}");
+        assert!(unserved.iter().all(|complaint| complaint.text.contains(text)), "{unserved:?}");
+        assert_eq!(plan.reports.complaints().len(), 0, "the route is served");
+    }
 }
 
 #[test]

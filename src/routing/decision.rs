@@ -219,6 +219,14 @@ impl Matched<'_> {
             Self::Http(matched) => matched.entry.key(),
         }
     }
+
+    /// Returns how important its requests are, unless they say it themselves.
+    pub fn priority(&self) -> i32 {
+        match self {
+            Self::Model(entry) => entry.priority(),
+            Self::Http(_) => 0,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub mod model_list;
 pub mod models;
 pub mod path;
 pub mod pool;
+pub mod priority;
 pub mod query;
 pub mod request;
 pub mod response_holders;

@@ -52,9 +52,13 @@ pub fn model_for<'p>(
     model.filter(|model| *model != asked)
 }
 
-/// Returns how important a request is, by the objective that it names; `header` returns the value of a header.
-pub fn priority<'h>(policy: &PoolPolicy, header: impl Fn(&'static str) -> Option<&'h str>) -> i32 {
-    let Some(requests) = policy.requests.as_ref().filter(|requests| !requests.objectives.is_empty()) else { return 0 };
-    let named = OBJECTIVE_HEADERS.iter().find_map(|name| header(name));
-    named.map_or(0, |name| requests.objectives.priority(name))
+/// Returns how important a request is: by the objective of the pool that it names, or else as its route says. `header`
+/// returns the value of a header.
+pub fn priority<'h>(policy: &PoolPolicy, of_route: i32, header: impl Fn(&'static str) -> Option<&'h str>) -> i32 {
+    let requests = policy.requests.as_ref().filter(|requests| !requests.objectives.is_empty());
+    let of_objective = requests.and_then(|requests| {
+        let named = OBJECTIVE_HEADERS.iter().find_map(|name| header(name));
+        requests.objectives.priority(named?)
+    });
+    of_objective.unwrap_or(of_route)
 }

@@ -46,9 +46,9 @@ impl Objectives {
         self.priorities.is_empty()
     }
 
-    /// Returns the priority of a request that names this objective; 0 for one that is not known.
-    pub fn priority(&self, name: &str) -> i32 {
-        self.priorities.get(name).copied().unwrap_or_default()
+    /// Returns the priority of a request that names this objective; `None` for one that is not known.
+    pub fn priority(&self, name: &str) -> Option<i32> {
+        self.priorities.get(name).copied()
     }
 }
 
@@ -99,7 +99,7 @@ mod tests {
         assert!(objectives.is_empty());
         objectives.add(&"batch".into(), -1);
         objectives.add(&"batch".into(), 5);
-        assert_eq!(objectives.priority("batch"), -1);
-        assert_eq!(objectives.priority("unknown"), 0);
+        assert_eq!(objectives.priority("batch"), Some(-1));
+        assert_eq!(objectives.priority("unknown"), None);
     }
 }

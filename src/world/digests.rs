@@ -164,11 +164,13 @@ impl Digest for ModelRoute {
 
     fn digest(self) -> Self::Stored {
         let key = ObjectKey::of(&self.metadata);
-        Arc::new(Route::compile(key, Record::of(&self.metadata, self.status), self.spec))
+        let record = Record::of(&self.metadata, self.status);
+        Arc::new(Route::compile(key, record, self.spec, self.metadata.annotations.as_ref()))
     }
 
     fn effect(before: &Self::Stored, after: &Self::Stored) -> Effect {
-        after.record.effect(&before.record)
+        // Annotations do not change an object's generation.
+        effect(&before.priority, &after.priority).max(after.record.effect(&before.record))
     }
 }
 

@@ -3,7 +3,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::json;
 
 use super::*;
-use crate::kinds::{InferencePool, ModelServer};
+use crate::kinds::{InferencePool, ModelRoute, ModelServer};
 
 type Labels = BTreeMap<String, String>;
 
@@ -112,6 +112,34 @@ fn a_change_of_status_alone_needs_no_plan() {
     for (case, server, expected) in cases {
         let fact = Fact::Applied(WorldKind::key(&server), server.digest());
         assert_eq!(world.absorb::<ModelServer>(fact), expected, "{case}");
+    }
+}
+
+#[test]
+fn a_changed_annotation_needs_a_plan_although_the_generation_stays() {
+    let route = |priority: &str| -> ModelRoute {
+        serde_json::from_value(json!({
+            "apiVersion": "networking.serving.volcano.sh/v1alpha1",
+            "kind": "ModelRoute",
+            "metadata": {
+                "name": "r", "namespace": "n", "uid": "u", "generation": 1,
+                "annotations": {"networking.serving.volcano.sh/priority": priority},
+            },
+            "spec": {"modelName": "m", "rules": []},
+        }))
+        .unwrap()
+    };
+    let mut world = World::default();
+    for (priority, expected) in [
+        ("1", Effect::Plan),
+        ("1", Effect::Nothing),
+        ("2", Effect::Plan),
+        ("two", Effect::Plan),
+        ("two", Effect::Nothing),
+    ] {
+        let route = route(priority);
+        let fact = Fact::Applied(WorldKind::key(&route), route.digest());
+        assert_eq!(world.absorb::<ModelRoute>(fact), expected, "{priority}");
     }
 }
 

@@ -91,6 +91,53 @@ async fn a_quiet_flow_does_not_wait_behind_a_flood() {
     assert!(queue["priority"] == 0 && queue["seconds"].is_number(), "{told}");
 }
 
+/// Returns the YAML of a ModelRoute whose requests have a priority.
+fn prioritized(name: &str, priority: i32) -> String {
+    let metadata =
+        format!("metadata: {{name: {name}, annotations: {{networking.serving.volcano.sh/priority: '{priority}'}}}}");
+    route_yaml(name, name, "s").replace(&format!("metadata: {{name: {name}}}"), &metadata)
+}
+
+#[actix_web::test]
+async fn the_requests_of_an_important_route_go_first() {
+    let network = Network::new();
+    let engine = network.engine(10, "m").await;
+    network.model_server("s", "m", &[]);
+    network.write("pods.yaml", &pod_yaml("s-10", "s", network.host(10)));
+    network
+        .write("route.yaml", &(route_yaml("chat", "chat", "s") + &prioritized("gold", 10) + &prioritized("low", -1)));
+    let harness = network.start(&[ONE_AT_A_TIME]).await;
+    let occupant = occupied(&harness, &engine).await;
+    let order = Rc::new(RefCell::new(Vec::new()));
+    let mut clients = Vec::new();
+    for (number, model) in ["chat", "chat", "gold"].into_iter().enumerate() {
+        let body = json!({"model": model, "prompt": "Say something.", "max_tokens": 5}).to_string();
+        let (request, order) = (harness.post_to(PORT, "/v1/completions"), Rc::clone(&order));
+        clients.push(spawn(async move {
+            assert_eq!(read(request.send_body(body).await.unwrap()).await.status, 200);
+            order.borrow_mut().push(model);
+        }));
+        waits(&harness, u32::try_from(number + 1).unwrap()).await;
+    }
+    assert_eq!(engine.requests(), 1, "they wait in the router");
+    drop(occupant);
+    for client in clients {
+        client.await.unwrap();
+    }
+    assert_eq!(*order.borrow(), ["gold", "chat", "chat"]);
+    let dispatched = harness.metric("kthena_router_queue_outcomes_total", &["outcome=\"dispatched\"", "high"]).await;
+    assert_eq!(dispatched, 1.0);
+    // Of an endpoint that nobody can ask nothing is known, and its pool counts as saturated.
+    harness.write("pods.yaml", &pod_yaml("s-12", "s", harness.host(12)));
+    let ask = async |model: &str| {
+        let body = json!({"model": model, "prompt": "Say something."}).to_string();
+        read(harness.post_to(PORT, "/v1/completions").send_body(body).await.unwrap()).await
+    };
+    harness.until("the important ones alone are tried", async || ask("low").await.status == 429).await;
+    assert_dropped(&ask("low").await, 429, "rejected-saturated");
+    assert_eq!(ask("gold").await.status, 503, "nobody is there");
+}
+
 #[actix_web::test]
 async fn what_cannot_wait_is_told_so() {
     let (harness, engine) = scene(&[ONE_AT_A_TIME, "--queue-max-requests=1", "--queue-timeout=300ms"]).await;

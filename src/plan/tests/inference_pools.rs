@@ -4,6 +4,8 @@ use crate::kinds::model_server::InferenceEngine;
 use crate::object::Kind;
 use crate::routing::kv_events::KvEvents;
 use crate::routing::pool::{BackendProtocol, ExternalPicker, PickerPolicy};
+use crate::routing::told::priority;
+use crate::scheduling::objective::OBJECTIVE_HEADERS;
 
 /// Two Gateways, Pods of two engines, and a picker's Service `epp` with a port of each protocol.
 const SCENE: &str = "
@@ -271,7 +273,11 @@ fn objectives_and_rewrites_are_those_of_the_pool_in_both_groups() {
     let plan = planned(&objects);
     let requests = found(&plan).policy.requests.as_ref().expect("the pool has objectives");
     let priorities = ["batch", "gold", "plain", "others", "service"].map(|name| requests.objectives.priority(name));
-    assert_eq!(priorities, [-1, 3, 0, 0, 0]);
+    assert_eq!(priorities, [Some(-1), Some(3), Some(0), None, None]);
+    for (named, expected) in [(Some("batch"), -1), (Some("plain"), 0), (Some("others"), 7), (None, 7)] {
+        let told = priority(&found(&plan).policy, 7, |name| named.filter(|_| name == OBJECTIVE_HEADERS[1]));
+        assert_eq!(told, expected, "{named:?} goes before the priority of the route, which is 7");
+    }
     assert_eq!(requests.rewrites.rewrite("m", |_| 0), Some("old"), "of the older object, whatever its group");
     let external = objects.replace("targetPorts", "endpointPickerRef: {name: epp, port: {number: 9002}}, targetPorts");
     assert_eq!(found(&planned(&external)).policy.requests, None, "they are up to the picker where there is one");

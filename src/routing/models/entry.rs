@@ -60,6 +60,11 @@ impl RouteEntry {
         self.route.clients.as_ref()
     }
 
+    /// Returns how important its requests are, unless they say it themselves.
+    pub fn priority(&self) -> i32 {
+        self.route.priority.as_ref().copied().unwrap_or_default()
+    }
+
     /// Returns the pools that its rules lead to.
     pub(super) fn pools(&self) -> impl Iterator<Item = PoolIndex> {
         self.targets.iter().flatten().filter_map(|target| target.pool)

@@ -19,6 +19,7 @@ use crate::routing::data_parallel;
 use crate::routing::disaggregation::Disaggregation;
 use crate::routing::kv_events::KvEvents;
 use crate::routing::pool::{BackendProtocol, PickerPolicy, PoolPolicy};
+use crate::routing::priority;
 use crate::routing::request::RequestHead;
 use crate::routing::retry::RetryPolicy;
 use crate::routing::session::SessionKeys;
@@ -42,6 +43,8 @@ pub struct Route {
     pub limits: Option<Arc<RateLimits>>,
     /// Where the key of a request's client is looked for, if each client has limits of its own.
     pub clients: Option<SessionKeys>,
+    /// How important its requests are by its annotation, or what is wrong with that, which counts as 0.
+    pub priority: Result<i32, String>,
     /// The objects that `spec.parentRefs` name, in their order.
     pub parents: Vec<ObjectKey>,
     /// The compiled rules, or why the spec cannot be used.
@@ -95,7 +98,12 @@ pub struct Server {
 
 impl Route {
     /// Compiles a ModelRoute; faults of its spec are kept, not returned, because they are reported by condition.
-    pub fn compile(key: ObjectKey, record: Record, spec: ModelRouteSpec) -> Self {
+    pub fn compile(
+        key: ObjectKey,
+        record: Record,
+        spec: ModelRouteSpec,
+        annotations: Option<&BTreeMap<String, String>>,
+    ) -> Self {
         let faults = model_route_faults(&spec);
         let rules = if faults.is_empty() { compile_rules(&key, &spec) } else { Err(faults) };
         let model = spec.served_model().map(Arc::from);
@@ -105,7 +113,8 @@ impl Route {
         let limits = spec.rate_limit.as_ref().and_then(|limit| RateLimits::of(&key, model.as_ref(), limit));
         let clients = spec.rate_limit.as_ref().and_then(|limit| limit.per_client.as_ref());
         let clients = clients.map(|clients| SessionKeys::of(&clients.sources));
-        Self { limits: limits.map(Arc::new), clients, key, record, spec, model, adapters, parents, rules }
+        let (limits, priority) = (limits.map(Arc::new), priority::of(annotations));
+        Self { limits, clients, priority, key, record, spec, model, adapters, parents, rules }
     }
 }
 

@@ -105,7 +105,7 @@ pub enum ProxyError {
     #[error("too many requests are in flight")]
     Overloaded,
     /// The request can be refused, and its pool has too much to do.
-    #[error("the {pool} is saturated, and the request's objective has a priority below 0")]
+    #[error("the {pool} is saturated, and the request has a priority below 0")]
     Saturated {
         /// The pool.
         pool: PoolKey,

@@ -23,7 +23,7 @@ use kthena_router::scheduling::request::Split;
 use kthena_router_upstream::{Body, BodyStream};
 
 use super::answer::Passing;
-use super::backend::{Backend, Way};
+use super::backend::Way;
 use super::body::Inbound;
 use super::call::Call;
 use super::error::ProxyError;
@@ -106,7 +106,7 @@ pub(super) async fn admit(
     }
     let Asks::Inference(api) = call.asks else { return Ok(()) };
     call.exchange.api = Some(api);
-    shed(backend, &outbound.headers)?;
+    shed(way, &outbound.headers)?;
     // A picker reads bodies as well, and decodes none.
     let is_read = backend.is_picked_here() || outbound.headers.contains_key(CONTENT_ENCODING);
     if call.understood.is_none() && is_read && (api.traits().body != api::Body::Json || is_json(&outbound.headers)) {
@@ -149,7 +149,7 @@ pub(super) fn shape(call: &mut Call<'_>, way: &Way<'_>, outbound: &mut Outbound)
         outbound.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
     let has_choice = backend.pool.view().members.len() > 1;
-    let priority = priority(policy, |name| text(&outbound.headers, name));
+    let priority = priority(policy, decision.route.priority(), |name| text(&outbound.headers, name));
     let told = Told { asked: &understood.model, model, adapter, priority };
     let body = if let Body::Whole(body) = &outbound.body { understood.prompt(body) } else { &[] };
     let mut facts = told.facts(body, has_choice);
@@ -200,8 +200,8 @@ fn split(policy: &PoolPolicy, api: Api, outbound: &mut Outbound) -> Result<Split
 }
 
 /// Refuses a request that can be refused while the pool has too much to do.
-fn shed(backend: &Backend, headers: &HeaderMap) -> Result<(), ProxyError> {
-    let priority = priority(&backend.policy, |name| text(headers, name));
+fn shed(Way { decision, backend, .. }: &Way<'_>, headers: &HeaderMap) -> Result<(), ProxyError> {
+    let priority = priority(&backend.policy, decision.route.priority(), |name| text(headers, name));
     if priority >= 0 {
         return Ok(());
     }
