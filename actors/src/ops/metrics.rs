@@ -2,7 +2,7 @@
 //!
 //! Names begin with `kthena_router_`; those of requests are the Go router's, so that its dashboards keep working.
 //! Labels have bounded values: names of objects that exist, constants of the program, never text of a request. The series
-//! of an object go with it: those of routes by the [`Ledger`], those of a pool when its keeper has ended.
+//! of an object go with it: those of routes and their models by the [`Ledger`], those of a pool when its keeper has ended.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -275,6 +275,10 @@ async fn the_go_routers_options_for_its_queues_mean_the_same() {
     assert_eq!(harness.metric("kthena_router_fairness_queue_cancelled_total", &of_model).await, 1.0);
     drop(occupant);
     harness.until("there is room again", async || ask(&harness, "a").await.unwrap().status == 200).await;
+    harness.write("route.yaml", "# nothing\n");
+    let is_told =
+        async || harness.get_metrics_page("/metrics").await.text().contains("fairness_queue_cancelled_total{");
+    harness.until("the series have gone with the model", async || !is_told().await).await;
 }
 
 #[actix_web::test]

@@ -12,6 +12,9 @@ use super::{Families, HistogramFamily, Text};
 /// The Go router's buckets of the time in a queue, in seconds.
 const BUCKETS: [f64; 11] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
+/// What the Go router's label of users says, who are not told apart.
+const ALL_USERS: &str = "_all";
+
 /// The Go router's queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GoQueue {
@@ -48,7 +51,6 @@ pub struct GoQueued<'m> {
 /// A request that has left one of them and is in flight, counted until this is dropped.
 pub struct GoInFlight(Gauge);
 
-/// The Go router tells no users apart: the label is always `_all`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct QueueLabels {
     model: Text,
@@ -66,12 +68,18 @@ impl GoQueueMetrics {
     /// Counts a request for a model that begins to wait.
     pub(super) fn enter(&self, queue: GoQueue, model: Text) -> GoQueued<'_> {
         let (queue, user_id) = match queue {
-            GoQueue::Fairness => (&self.fairness, Some("_all")),
+            GoQueue::Fairness => (&self.fairness, Some(ALL_USERS)),
             GoQueue::SessionBoost => (&self.session_boost, None),
         };
         let labels = QueueLabels { model, user_id };
         queue.size.get_or_create(&labels).inc();
         GoQueued { queue, labels, began: Instant::now(), passed: false }
+    }
+
+    /// Removes the series of a model that is gone.
+    pub(super) fn forget(&self, model: &Text) {
+        self.fairness.forget(&QueueLabels { model: model.clone(), user_id: Some(ALL_USERS) });
+        self.session_boost.forget(&QueueLabels { model: model.clone(), user_id: None });
     }
 }
 
@@ -90,14 +98,28 @@ impl Queue {
             in_flight: families.add(&named("inflight"), "Requests in flight that have waited", Family::default()),
         }
     }
+
+    fn forget(&self, labels: &QueueLabels) {
+        self.size.remove(labels);
+        self.seconds.remove(labels);
+        self.cancelled.remove(labels);
+        self.dequeued.remove(labels);
+        self.in_flight.remove(&labels.of_all());
+    }
+}
+
+impl QueueLabels {
+    /// Returns the labels of what is counted for a model alone.
+    fn of_all(&self) -> Self {
+        Self { user_id: None, ..self.clone() }
+    }
 }
 
 impl GoQueued<'_> {
     /// Notes that the request got its turn.
     pub fn pass(mut self) -> GoInFlight {
         self.passed = true;
-        let labels = QueueLabels { user_id: None, ..self.labels.clone() };
-        let in_flight = self.queue.in_flight.get_or_create_owned(&labels);
+        let in_flight = self.queue.in_flight.get_or_create_owned(&self.labels.of_all());
         in_flight.inc();
         GoInFlight(in_flight)
     }

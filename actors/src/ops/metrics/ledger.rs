@@ -148,6 +148,7 @@ impl Books {
             self.users.keys().any(asks)
         };
         for model in models.into_iter().filter(|model| !is_left(model)) {
+            metrics.queue.forget_model(&model);
             metrics.active_downstream.remove(&ModelLabel { model });
         }
     }
@@ -156,7 +157,7 @@ impl Books {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::metrics::Format;
+    use crate::ops::metrics::{Format, GoQueue};
 
     fn backend(route: &str) -> BackendLabels {
         BackendLabels {
@@ -184,6 +185,11 @@ mod tests {
         metrics.ledger.enter(SeriesLabels::Ended(labels.clone()), users);
         let RequestLabels { model, backend, .. } = labels;
         metrics.request_seconds.get_or_create(&DurationLabels { model, path, status_code, backend }).observe(1.0);
+        let model = Text::from(route);
+        drop(metrics.queue.enter_go(GoQueue::Fairness, model.clone()).pass());
+        drop(metrics.queue.enter_go(GoQueue::Fairness, model.clone()));
+        drop(metrics.queue.enter_go(GoQueue::SessionBoost, model.clone()).pass());
+        drop(metrics.queue.enter_go(GoQueue::SessionBoost, model));
     }
 
     #[test]

@@ -99,6 +99,11 @@ impl QueueMetrics {
         self.go.enter(queue, model)
     }
 
+    /// Removes the series of a model that is gone.
+    pub(super) fn forget_model(&self, model: &Text) {
+        self.go.forget(model);
+    }
+
     /// Removes the series of a pool that is gone.
     pub(super) fn forget_pool(&self, key: &PoolKey) {
         for band in [QueueBand::High, QueueBand::Default, QueueBand::Low] {
