@@ -40,6 +40,13 @@ pub struct RedisConfig {
     )]
     pub redis_tls: bool,
 
+    /// That Redis is a node of a Redis Cluster
+    #[arg(
+        long, env = "REDIS_CLUSTER", value_name = "BOOL", num_args = 0..=1, require_equals = true,
+        default_value_t = false, default_missing_value = "true", action = ArgAction::Set
+    )]
+    pub redis_cluster: bool,
+
     /// File with the certificates (PEM) that vouch for every Redis that is spoken to in TLS [default: the system's]
     #[arg(long, env = "REDIS_CA_FILE", value_parser = authorities, value_name = "FILE")]
     pub redis_ca_file: Option<Arc<[u8]>>,
@@ -110,6 +117,7 @@ mod tests {
             redis_password,
             redis_username: None,
             redis_tls: false,
+            redis_cluster: false,
             redis_ca_file: None,
             redis_key_namespace: None,
         };

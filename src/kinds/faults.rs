@@ -14,7 +14,7 @@ use regex::{Regex, RegexBuilder};
 use super::duration::parse_duration;
 use super::model_route::{
     MAX_HEADER_MATCHES, MAX_LORA_ADAPTERS, MAX_MATCHER, MAX_RULES, MAX_TARGETS, MAX_WEIGHT, ModelMatch, ModelRouteSpec,
-    PerClient, RateLimit, RedisServer, RouteRule, StringMatch, TargetModel,
+    PerClient, RateLimit, RouteRule, StringMatch, TargetModel,
 };
 use super::model_server::{
     MAX_MODEL, MAX_RETRY_ATTEMPTS, MAX_SESSION_SOURCES, ModelServerSpec, PdGroup, SessionKeySource,
@@ -22,6 +22,7 @@ use super::model_server::{
 };
 use super::names::{is_dns_label, is_dns_subdomain, is_header_name, is_label_key, is_label_value};
 use super::parent_reference::{MAX_NAME, MAX_PARENT_REFS, ParentReference};
+use super::redis_address::RedisAddress;
 use super::static_endpoint::endpoint_faults;
 
 /// The most memory that one compiled regular expression may take, in bytes.
@@ -226,11 +227,9 @@ fn rate_limit_faults(limit: &RateLimit, faults: &mut Faults) {
         key_source_faults(sources, "spec.rateLimit.perClient.sources", faults);
     }
     if let Some(redis) = limit.global.as_ref().and_then(|global| global.redis.as_ref()) {
-        let parts = redis.address.strip_prefix(RedisServer::TLS).unwrap_or(&redis.address).rsplit_once(':');
-        let is_address =
-            parts.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0));
+        let is_address = RedisAddress::read(&redis.address).is_some();
         faults.check(is_address, "spec.rateLimit.global.redis.address", || {
-            format!("`{}` is not an address: expected `host:port`, or `rediss://host:port` for TLS", redis.address)
+            format!("`{}` is not an address: expected {}", redis.address, RedisAddress::FORM)
         });
     }
 }

@@ -21,6 +21,7 @@ pub mod model_route;
 pub mod model_server;
 pub mod names;
 pub mod parent_reference;
+pub mod redis_address;
 pub mod reference_grant;
 pub mod static_endpoint;
 

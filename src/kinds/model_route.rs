@@ -252,13 +252,9 @@ pub struct GlobalRateLimit {
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RedisServer {
-    /// Address as `host:port`, or `rediss://host:port` for TLS.
+    /// Address as `host:port`, or `rediss://host:port` for TLS. A node of a Redis Cluster is `redis+cluster://host:port`, or
+    /// `rediss+cluster://host:port` for TLS.
     pub address: String,
-}
-
-impl RedisServer {
-    /// What an address begins with that is spoken to in TLS.
-    pub const TLS: &str = "rediss://";
 }
 
 /// What the router makes of a ModelRoute.

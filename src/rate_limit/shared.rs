@@ -3,6 +3,7 @@
 //! Source: the Go router, which keeps `tokens` and `last_update` in a hash for each model and quantity; routers of both
 //! kinds may share a Redis. Redis runs a script as a whole, and its own clock is the only one: a router's may jump.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::rate::{Amounts, Exceeded, Quantity, Rate};
@@ -46,11 +47,21 @@ end
 return answer
 ";
 
+/// How keys are named in a Redis.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyNames {
+    /// What they begin with, if it is not the Go router's names that are used.
+    pub namespace: Option<String>,
+    /// Whether all keys of one call must be at one node of a Redis Cluster, which goes by what is in braces.
+    pub tagged: bool,
+}
+
 /// One call of the script.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invocation {
-    /// The keys.
-    pub keys: Vec<String>,
+    model: Arc<str>,
+    /// The client whose limits they are, if each has its own.
+    client: Option<ClientId>,
     /// The arguments.
     pub arguments: Vec<String>,
     /// What the keys count.
@@ -64,6 +75,21 @@ pub struct Verdict {
     pub exceeded: Option<Exceeded>,
     /// How the limits stand.
     pub standings: Vec<Standing>,
+}
+
+impl KeyNames {
+    fn key(&self, model: &str, client: Option<ClientId>, quantity: Quantity) -> String {
+        let namespace = self.namespace.as_ref().map(|name| format!("{name}:")).unwrap_or_default();
+        let client = client.map(|client| format!(":{client}")).unwrap_or_default();
+        let quantity = quantity.label();
+        if self.tagged {
+            // A brace within the name would end the tag, and an empty tag is none.
+            let model = model.replace('}', "%7D");
+            format!("{namespace}kthena:ratelimit:{{{model}{client}}}:{quantity}")
+        } else {
+            format!("{namespace}kthena:ratelimit:{model}:{quantity}{client}")
+        }
+    }
 }
 
 impl Invocation {
@@ -86,17 +112,21 @@ impl Invocation {
         change: [i64; 3],
         amounts: Amounts,
     ) -> Self {
-        let mut call = Self { keys: Vec::new(), arguments: vec![u8::from(strict).to_string()], quantities: Vec::new() };
-        let client = client.map(|client| format!(":{client}")).unwrap_or_default();
+        let (model, arguments) = (Arc::clone(&limits.key.model), vec![u8::from(strict).to_string()]);
+        let mut call = Self { model, client, arguments, quantities: Vec::new() };
         for quantity in Quantity::ALL {
             let Some(rate) = limits.rate(quantity) else { continue };
-            call.keys.push(format!("kthena:ratelimit:{}:{}{client}", limits.key.model, quantity.label()));
             let change = change[quantity as usize];
             let numbers = [rate.amount.to_string(), rate.unit.as_secs().to_string(), change.to_string()];
             call.arguments.extend(numbers);
             call.quantities.push((quantity, rate, amounts[quantity as usize]));
         }
         call
+    }
+
+    /// Returns the keys.
+    pub fn keys(&self, names: &KeyNames) -> Vec<String> {
+        self.quantities.iter().map(|(quantity, ..)| names.key(&self.model, self.client, *quantity)).collect()
     }
 
     /// Reads what the script has answered; `None` if it is not an answer to this call.

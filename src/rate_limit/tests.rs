@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::shared::{Invocation, Verdict};
+use super::shared::{Invocation, KeyNames, Verdict};
 use super::told::{Standing, concurrent_limit, limit, span};
 use super::*;
 
@@ -214,7 +214,8 @@ fn limits_are_told_as_openai_tells_them() {
 fn redis_is_asked_for_all_quantities_at_once() {
     let limits = limits(Some(30), Some(100));
     let call = Invocation::take(&limits, None, [0, 10, 100]);
-    assert_eq!(call.keys, ["kthena:ratelimit:m:input", "kthena:ratelimit:m:output"]);
+    let plain = KeyNames::default();
+    assert_eq!(call.keys(&plain), ["kthena:ratelimit:m:input", "kthena:ratelimit:m:output"]);
     assert_eq!(call.arguments, ["1", "30", "60", "10", "100", "60", "100"]);
     let answer = |texts: &[&str]| call.verdict(&texts.iter().map(ToString::to_string).collect::<Vec<_>>());
     let Verdict { exceeded, standings } = answer(&["2", "20", "99.5"]).unwrap();
@@ -238,9 +239,32 @@ fn redis_is_asked_for_all_quantities_at_once() {
     let of_requests = RateLimits { rates: [limits.rate(Quantity::Input), None, None], ..limits.clone() };
     let client = Some(ClientId::of(""));
     let call = Invocation::take(&of_requests, client, [1, 10, 100]);
-    assert_eq!(call.keys, ["kthena:ratelimit:m:requests:e3b0c44298fc1c149afbf4c8996fb924"]);
+    assert_eq!(call.keys(&plain), ["kthena:ratelimit:m:requests:e3b0c44298fc1c149afbf4c8996fb924"]);
     let not_sent = Invocation::settle(&of_requests, client, [1, 10, 100], Charge::default()).unwrap();
-    assert_eq!((not_sent.keys, &not_sent.arguments[3]), (call.keys, &"-1".to_owned()));
+    assert_eq!((not_sent.keys(&plain), &not_sent.arguments[3]), (call.keys(&plain), &"-1".to_owned()));
+}
+
+#[test]
+fn the_keys_of_one_call_are_at_one_node_of_a_cluster() {
+    let keys = |model: &str, namespace: Option<&str>, client| {
+        let plain = limits(Some(30), Some(100));
+        let key = LimitKey { model: model.into(), ..plain.key.clone() };
+        let names = KeyNames { namespace: namespace.map(str::to_owned), tagged: true };
+        Invocation::take(&RateLimits { key, ..plain }, client, [0, 10, 100]).keys(&names)
+    };
+    let client = "e3b0c44298fc1c149afbf4c8996fb924";
+    for (model, namespace, of, expected) in [
+        ("m", None, None, "kthena:ratelimit:{m}:"),
+        ("m", Some("east"), None, "east:kthena:ratelimit:{m}:"),
+        ("m", None, Some(ClientId::of("")), &format!("kthena:ratelimit:{{m:{client}}}:")),
+        ("}{x}", None, None, "kthena:ratelimit:{%7D{x%7D}:"),
+    ] {
+        let keys = keys(model, namespace, of);
+        assert_eq!(keys, [format!("{expected}input"), format!("{expected}output")], "{model}");
+        // Redis: what is between the first `{` and the first `}` after it.
+        let tag = |key: &str| key.split_once('{').and_then(|(_, rest)| rest.split_once('}')).unwrap().0.to_owned();
+        assert!(!tag(&keys[0]).is_empty() && tag(&keys[0]) == tag(&keys[1]), "{keys:?}");
+    }
 }
 
 proptest! {

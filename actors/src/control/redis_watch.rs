@@ -20,12 +20,13 @@ use std::time::Duration;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Recipient, WrapFuture};
 use futures::future::join_all;
 use kthena_router::config::RedisConfig;
+use kthena_router::kinds::redis_address::RedisAddress;
 
 use crate::messages::RedisReported;
 use crate::ops::metrics::Metrics;
 use crate::ops::vitals::Vitals;
 use crate::pools::published::Reader;
-use crate::pools::redis_link::{RedisAddress, RedisLink};
+use crate::pools::redis_link::RedisLink;
 
 /// How long after one look the next one begins, and how long a server has to answer.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -91,12 +92,11 @@ impl RedisWatch {
 }
 
 fn link(address: &str, own: &RedisConfig) -> Option<Rc<RedisLink>> {
-    RedisLink::new(RedisAddress::of(address)?, own, "what it counts is not limited until it does").ok().map(Rc::new)
+    RedisLink::new(RedisAddress::read(address)?, own, "what it counts is not limited until it does").ok().map(Rc::new)
 }
 
 async fn answers(link: &RedisLink) -> bool {
-    let ping = link.ask(LIMIT, async |connection| redis::cmd("PING").query_async::<()>(connection).await);
-    ping.await.is_ok()
+    link.ask(LIMIT, async |connection| connection.is_whole().await).await == Ok(true)
 }
 
 impl Actor for RedisWatch {

@@ -3,11 +3,12 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use kthena_router::scheduling::owners::keys;
-use redis::aio::MultiplexedConnection;
+use redis::aio::ConnectionLike;
 use serde_json::{Value, json};
-use simulated_engine::EngineConfig;
+use simulated_engine::{Engine, EngineConfig};
 
 use crate::harness::{ENGINE_PORT, Harness, Network, PORT, client, read, route_yaml};
+use crate::redis_cluster::Cluster;
 use crate::redis_server::Redis;
 
 const SCHEDULER: &str = "scheduler: {plugins: {Score: {enabled: [{name: kvcache-aware, weight: 1}]}}}";
@@ -19,18 +20,16 @@ fn prompt(name: &str) -> Value {
 }
 
 /// Notes, as a sidecar does, that a Pod holds the first blocks of a prompt.
-async fn note(redis: &mut MultiplexedConnection, harness: &Harness, prompt: &Value, pod: &str, blocks: usize) {
+async fn note(redis: &mut impl ConnectionLike, harness: &Harness, prompt: &Value, pod: &str, blocks: usize) {
     let url = format!("http://{}:{ENGINE_PORT}/tokenize", harness.host(10));
     let answer = read(client().post(url).send_body(prompt.to_string()).await.unwrap()).await.json();
     let tokens: Vec<u32> = serde_json::from_value(answer["tokens"].clone()).unwrap();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let keys = keys("m", &tokens, 16, 128);
     assert_eq!(keys.len(), 7, "the last four tokens are a block as well");
-    let mut notes = redis::pipe();
     for key in &keys[..blocks] {
-        notes.hset(key, format!("{pod}.default"), now).ignore();
+        redis::cmd("HSET").arg(key).arg(format!("{pod}.default")).arg(now).exec_async(redis).await.unwrap();
     }
-    notes.exec_async(redis).await.unwrap();
 }
 
 async fn send(harness: &Harness, prompt: &Value) -> u16 {
@@ -52,9 +51,8 @@ async fn send_until(harness: &Harness, prompt: &Value, outcome: &str, count: u32
         .await;
 }
 
-#[actix_web::test]
-async fn the_pod_that_holds_a_prompt_gets_it_and_redis_may_go_away() {
-    let (mut redis, mut connection) = Redis::start().await;
+/// A router with three engines and a Redis.
+async fn scene(port: u16, more: &[&str]) -> (Harness, Vec<Engine>) {
     let network = Network::new();
     let mut engines = Vec::new();
     for host in 10..13 {
@@ -64,13 +62,28 @@ async fn the_pod_that_holds_a_prompt_gets_it_and_redis_may_go_away() {
     network.write("route.yaml", &route_yaml("r", "m", "s"));
     let file = network.directory().join("scheduler.conf");
     std::fs::write(&file, SCHEDULER).unwrap();
-    let flags = [
-        format!("--scheduler-config={}", file.display()),
-        "--redis-host=127.0.0.1".to_owned(),
-        format!("--redis-port={}", redis.port),
-    ];
-    let harness = network.start(&[&flags[0], &flags[1], &flags[2]]).await;
+    let (scheduler, port) = (format!("--scheduler-config={}", file.display()), format!("--redis-port={port}"));
+    let harness = network.start(&[&[&*scheduler, "--redis-host=127.0.0.1", &port], more].concat()).await;
+    (harness, engines)
+}
 
+#[actix_web::test]
+async fn the_blocks_of_a_prompt_may_be_at_several_nodes_of_a_cluster() {
+    let cluster = Cluster::start([&[]; 3]).await;
+    let port = cluster.nodes[0].redis.port;
+    let client = redis::cluster::ClusterClient::new([format!("redis://127.0.0.1:{port}")]).unwrap();
+    let mut connection = client.get_async_connection().await.unwrap();
+    let (harness, engines) = scene(port, &["--redis-cluster"]).await;
+    let held = prompt("held");
+    note(&mut connection, &harness, &held, "s-11", 7).await;
+    send_until(&harness, &held, "found", 30).await;
+    assert!(engines[1].requests() >= 30, "all that were found");
+}
+
+#[actix_web::test]
+async fn the_pod_that_holds_a_prompt_gets_it_and_redis_may_go_away() {
+    let (mut redis, mut connection) = Redis::start().await;
+    let (harness, engines) = scene(redis.port, &[]).await;
     let (held, cold) = (prompt("held"), prompt("cold"));
     note(&mut connection, &harness, &held, "s-11", 7).await;
     note(&mut connection, &harness, &held, "s-12", 3).await;

@@ -37,6 +37,7 @@ mod pickers;
 mod process;
 mod profiles;
 mod rate_limits;
+mod redis_cluster;
 mod redis_server;
 mod responses;
 mod routing;

@@ -13,7 +13,7 @@ use crate::harness::{Answer, Harness, Network, PORT, free_port, read, route_with
 use crate::redis_server::Redis;
 
 /// A router with one engine, whose answers have ten tokens, and the route `m` with this limit, as YAML.
-async fn router(limit: &str) -> (Harness, Engine) {
+pub(crate) async fn router(limit: &str) -> (Harness, Engine) {
     let network = Network::new();
     let engine = network.engine_with(10, answering(10)).await;
     network.model_server("s", "m", &[10]);
@@ -21,26 +21,26 @@ async fn router(limit: &str) -> (Harness, Engine) {
     (network.start(&[]).await, engine)
 }
 
-fn answering(output_tokens: u64) -> EngineConfig {
+pub(crate) fn answering(output_tokens: u64) -> EngineConfig {
     EngineConfig { output_tokens: Some(output_tokens), loras: vec!["adapter".to_owned()], ..EngineConfig::new("m") }
 }
 
 /// A route of the model and of an adapter; the same limit is its own.
-fn limited(model: &str, limit: &str) -> String {
+pub(crate) fn limited(model: &str, limit: &str) -> String {
     let serves = format!("modelName: {model}\n  loraAdapters: [adapter]\n  rateLimit: {limit}");
     route_with("r", &serves, "default", "- targetModels: [{modelServerName: s}]")
 }
 
 /// Ten tokens, as the router and the Go router estimate them.
-fn hello(model: &str) -> Value {
+pub(crate) fn hello(model: &str) -> Value {
     json!({"model": model, "messages": [{"role": "user", "content": "hello world"}], "max_tokens": 10})
 }
 
-async fn send(harness: &Harness, body: &Value) -> Answer {
+pub(crate) async fn send(harness: &Harness, body: &Value) -> Answer {
     read(harness.post_to(PORT, "/v1/chat/completions").send_body(body.to_string()).await.unwrap()).await
 }
 
-fn number(answer: &Answer, header: &str) -> u64 {
+pub(crate) fn number(answer: &Answer, header: &str) -> u64 {
     answer.header(header).unwrap_or_else(|| panic!("{header} in {answer:?}")).parse().unwrap()
 }
 
@@ -227,7 +227,7 @@ async fn routers_count_together_in_redis_and_go_on_without_it() {
     assert_eq!(send(harness, &body).await.status, 200);
 }
 
-async fn says_unavailable(harness: &Harness) -> bool {
+pub(crate) async fn says_unavailable(harness: &Harness) -> bool {
     harness.dump("modelroutes").await.text().contains("RedisUnavailable")
 }
 
@@ -348,7 +348,7 @@ async fn routers_of_two_clusters_count_apart_in_a_redis_that_wants_tls_and_a_use
     let tls =
         ["--tls-port", &port, "--tls-cert-file", &certificate, "--tls-key-file", &key, "--tls-auth-clients", "no"];
     let mut user = vec!["--user", "limits", "on", ">secret", "~*kthena:ratelimit:*"];
-    user.extend(["+evalsha", "+script|load", "+hmget", "+hset", "+expire", "+time", "+ping"]);
+    user.extend(["+evalsha", "+eval", "+hmget", "+hset", "+expire", "+time", "+ping"]);
     let (_redis, mut connection) = Redis::start_with(&[&tls[..], &user].concat()).await;
     let limit = format!(
         "{{requestsPerUnit: 2, unit: hour, global: {{redis: {{address: \"rediss://127.0.0.1:{tls_port}\"}}}}}}"

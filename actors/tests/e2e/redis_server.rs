@@ -29,7 +29,8 @@ impl Redis {
         Self::serve(port, &[]).await
     }
 
-    async fn serve(port: u16, options: &[&str]) -> (Child, MultiplexedConnection) {
+    /// Starts a server on a port, as it is started on the command line.
+    pub(crate) async fn serve(port: u16, options: &[&str]) -> (Child, MultiplexedConnection) {
         let server = Command::new("redis-server")
             .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port", &port.to_string()])
             .args(options)

@@ -3,21 +3,22 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::HeaderValue;
 use kthena_router::config::RedisConfig;
 use kthena_router::inference::api::{self, Api, Call as Asks};
-use kthena_router::rate_limit::shared::{Invocation, SCRIPT, Verdict};
+use kthena_router::kinds::redis_address::RedisAddress;
+use kthena_router::rate_limit::shared::{Invocation, KeyNames, SCRIPT, Verdict};
 use kthena_router::rate_limit::told::{self, Standing};
 use kthena_router::rate_limit::{
     Amounts, ClientId, Estimate, Exceeded, LimitMeters, Meter, Place, Quantity, RateLimits, Taken, Work,
 };
 use kthena_router::routing::decision::{Decision, Matched};
 use kthena_router::routing::session::SessionKeys;
-use redis::Script;
+use redis::{ErrorKind, RedisResult, Script, ServerErrorKind};
 use tokio::task::spawn_local;
 
 use super::body::Inbound;
@@ -27,11 +28,14 @@ use super::headers::Received;
 use super::worker::Worker;
 use crate::ops::metrics::{ModelLabel, RateLimitLabels, Text};
 use crate::pools::meters::Meters;
-use crate::pools::redis_link::{Away, RedisAddress, RedisLink};
+use crate::pools::redis_link::{Away, Connection, RedisLink};
 
 /// How long a request waits for Redis, and how long Redis has to learn what was used.
 const TAKE_LIMIT: Duration = Duration::from_millis(100);
 const SETTLE_LIMIT: Duration = Duration::from_secs(1);
+
+/// What Redis knows the script by.
+static SCRIPT_HASH: LazyLock<Script> = LazyLock::new(|| Script::new(SCRIPT));
 
 /// The ways of one worker thread to the Redis servers that routes name.
 #[derive(Default)]
@@ -153,28 +157,25 @@ fn foresee(all: &LimitMeters, limits: &RateLimits, api: Api, body: &Inbound) -> 
 /// Asks the Redis of a limit; `None` is one that cannot be asked.
 async fn ask(link: Option<&RedisLink>, call: &Invocation) -> Result<Verdict, Away> {
     let link = link.ok_or(Away)?;
-    let names = link.namespace();
+    let names = link.names();
     let answer = link.ask(TAKE_LIMIT, async |connection| invoke(call, names, connection).await).await?;
     call.verdict(&answer).ok_or(Away)
 }
 
-async fn invoke(
-    call: &Invocation,
-    namespace: Option<&str>,
-    connection: &mut redis::aio::MultiplexedConnection,
-) -> redis::RedisResult<Vec<String>> {
-    let script = Script::new(SCRIPT);
-    let mut invocation = script.prepare_invoke();
-    for key in &call.keys {
-        match namespace {
-            Some(namespace) => invocation.key(format!("{namespace}:{key}")),
-            None => invocation.key(key),
-        };
+async fn invoke(call: &Invocation, names: &KeyNames, connection: &mut Connection) -> RedisResult<Vec<String>> {
+    let keys = call.keys(names);
+    let command = |name, script: &str| {
+        let mut command = redis::cmd(name);
+        command.arg(script).arg(keys.len()).arg(&keys).arg(&call.arguments);
+        command
+    };
+    match command("EVALSHA", SCRIPT_HASH.get_hash()).query_async(connection).await {
+        // Whoever runs it remembers it, and only the node of these keys has to.
+        Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+            command("EVAL", SCRIPT).query_async(connection).await
+        }
+        answer => answer,
     }
-    for argument in &call.arguments {
-        invocation.arg(argument);
-    }
-    invocation.invoke_async(connection).await
 }
 
 fn refuse(
@@ -211,7 +212,7 @@ impl SharedLimits {
     fn link(&self, address: &Arc<str>, own: &RedisConfig) -> Option<Rc<RedisLink>> {
         let mut links = self.links.borrow_mut();
         let link = links.entry(Arc::clone(address)).or_insert_with(|| {
-            let link = RedisLink::new(RedisAddress::of(address)?, own, "requests are not limited until it does");
+            let link = RedisLink::new(RedisAddress::read(address)?, own, "requests are not limited until it does");
             link.ok().map(Rc::new)
         });
         link.clone()
@@ -247,7 +248,7 @@ impl Reservation {
         };
         if let Some(call) = Invocation::settle(&self.limits, client, self.taken.amounts, used) {
             spawn_local(async move {
-                let names = link.namespace();
+                let names = link.names();
                 let settled = link.ask(SETTLE_LIMIT, async |connection| invoke(&call, names, connection).await);
                 // What Redis does not learn stays taken, and flows back.
                 drop(settled.await);

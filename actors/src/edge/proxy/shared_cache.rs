@@ -23,7 +23,7 @@ use super::backend::Backend;
 use super::call::Call;
 use crate::ops::metrics::KvEventLabels;
 use crate::pools::kv_events::Questions;
-use crate::pools::redis_link::{RedisAddress, RedisLink};
+use crate::pools::redis_link::RedisLink;
 
 /// How long a request waits for its tokens, and then for Redis.
 const TOKENS_LIMIT: Duration = Duration::from_millis(100);
@@ -52,7 +52,7 @@ struct Lookup<'l> {
 impl SharedCache {
     /// Makes the lookups of the current thread; nothing is connected yet.
     pub(super) fn new(redis: &RedisConfig, upstream: &Upstream) -> RedisResult<Self> {
-        let link = RedisLink::new(RedisAddress::own(redis), redis, "kvcache-aware is neutral until it does")?;
+        let link = RedisLink::to_own(redis, "kvcache-aware is neutral until it does")?;
         let questions = [false, true].map(|https| Questions::new(upstream, https));
         Ok(Self { redis: link, questions })
     }
@@ -73,11 +73,7 @@ impl SharedCache {
             }
         };
         let keys = keys(lookup.model, &tokens, lookup.plugin.block_size, lookup.plugin.most_blocks);
-        let mut questions = redis::pipe();
-        for key in &keys {
-            questions.hgetall(key);
-        }
-        let asked = self.redis.ask(REDIS_LIMIT, async |connection| questions.query_async(connection).await);
+        let asked = self.redis.ask(REDIS_LIMIT, async |connection| connection.hashes(&keys).await);
         asked.await.map_err(|_| "no_redis")
     }
 }
