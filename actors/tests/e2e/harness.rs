@@ -31,6 +31,9 @@ const RANGES: u16 = 3;
 /// The processes that have ranges of their own.
 const PROCESSES: u16 = 66;
 
+/// The ports that tests share.
+const PORTS: u16 = 20_000;
+
 static NETWORKS: AtomicU16 = AtomicU16::new(1);
 
 /// A router under test.
@@ -356,6 +359,12 @@ pub(crate) fn client() -> Client {
     Client::builder().connector(connector).disable_timeout().disable_redirects().finish()
 }
 
+/// Returns a port that nobody listens at. It is none of those that connections get by chance, from 32 768 on, since one
+/// of them might have it before who asked.
 pub(crate) fn free_port(address: IpAddr) -> u16 {
-    TcpListener::bind((address, 0)).and_then(|listener| listener.local_addr()).unwrap().port()
+    static ASKED: AtomicU16 = AtomicU16::new(0);
+    let first = std::process::id() % u32::from(PORTS);
+    let next = || 10_000 + (first + u32::from(ASKED.fetch_add(1, Ordering::Relaxed))) % u32::from(PORTS);
+    let mut ports = std::iter::repeat_with(|| u16::try_from(next()).unwrap());
+    ports.find(|port| TcpListener::bind((address, *port)).is_ok()).unwrap()
 }
