@@ -57,6 +57,10 @@ licences:
 test:
     cargo test
 
+# What the scheduler and the queue must win, in virtual time; not a part of `cargo test`, as it needs an optimized build.
+proving-ground:
+    cargo test --release --locked --package kthena-router-proving-ground
+
 # The format, lints and tests of the test cluster, which is written in Go.
 # Compiled as the program is, so that Kubernetes is compiled once.
 check-cluster $CGO_ENABLED="0" $GOFLAGS="-trimpath":
