@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use simulated_engine::{Engine, EngineConfig};
 
 use crate::harness::{Answer, Harness, Network, PORT, free_port, read, route_with};
-use crate::redis_server::Redis;
+use crate::redis_server::{Redis, certificate};
 
 /// A router with one engine, whose answers have ten tokens, and the route `m` with this limit, as YAML.
 pub(crate) async fn router(limit: &str) -> (Harness, Engine) {
@@ -335,14 +335,7 @@ async fn clients_are_counted_together_in_redis_without_their_keys() {
 /// Two clusters share a Redis that lets in only who speaks TLS and is a user of its own.
 #[actix_web::test]
 async fn routers_of_two_clusters_count_apart_in_a_redis_that_wants_tls_and_a_user() {
-    let pair = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-    let files = tempfile::tempdir().unwrap();
-    let file = |name: &str, text: String| {
-        let path = files.path().join(name).to_str().unwrap().to_owned();
-        std::fs::write(&path, text).unwrap();
-        path
-    };
-    let (certificate, key) = (file("redis.crt", pair.cert.pem()), file("redis.key", pair.signing_key.serialize_pem()));
+    let (_files, [certificate, key]) = certificate();
     let tls_port = free_port(std::net::Ipv4Addr::LOCALHOST.into());
     let port = tls_port.to_string();
     let tls =

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::harness::{Answer, Harness, Network, free_port, route_with, until};
 use crate::rate_limits::{answering, hello, limited, router, says_unavailable, send};
-use crate::redis_server::Redis;
+use crate::redis_server::{Redis, certificate};
 
 const SLOTS: [(u16, u16); 3] = [(0, 5460), (5461, 10_922), (10_923, 16_383)];
 const LEFT: &str = "x-ratelimit-remaining-input-tokens";
@@ -236,15 +236,7 @@ async fn no_request_gets_lost_when_a_node_ends() {
 /// The router's own Redis is a cluster that lets in only who speaks TLS and is a user of its own.
 #[actix_web::test]
 async fn a_cluster_may_want_tls_and_a_user() {
-    let pair = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-    let files = tempfile::tempdir().unwrap();
-    let file = |name: &str, text: String| {
-        let path = files.path().join(name).to_str().unwrap().to_owned();
-        std::fs::write(&path, text).unwrap();
-        path
-    };
-    let (certificate, secret) =
-        (file("redis.crt", pair.cert.pem()), file("redis.key", pair.signing_key.serialize_pem()));
+    let (_files, [certificate, secret]) = certificate();
     let ports = [(); 3].map(|()| free_port(std::net::Ipv4Addr::LOCALHOST.into()).to_string());
     let options = ports.each_ref().map(|port| {
         let mut options = vec!["--tls-port", port, "--tls-cert-file", &certificate, "--tls-key-file", &secret];

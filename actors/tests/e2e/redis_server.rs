@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::process::{Child, Command, Stdio};
 
 use redis::aio::MultiplexedConnection;
+use tempfile::TempDir;
 
 use crate::harness::{free_port, until};
 
@@ -41,6 +42,20 @@ impl Redis {
         until("redis answers", async || client.get_multiplexed_async_connection().await.is_ok()).await;
         (server, client.get_multiplexed_async_connection().await.unwrap())
     }
+}
+
+/// Makes a certificate for Redis on this machine, which vouches for itself. Returns the files of it and of its key, and the
+/// directory that they go with.
+pub(crate) fn certificate() -> (TempDir, [String; 2]) {
+    let pair = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let files =
+        [("redis.crt", pair.cert.pem()), ("redis.key", pair.signing_key.serialize_pem())].map(|(name, text)| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.to_str().unwrap().to_owned()
+        });
+    (directory, files)
 }
 
 impl Drop for Redis {
