@@ -3,7 +3,6 @@
 //! Source: RFC 9112. An answer may come before its request is sent whole; then sending goes on while the answer is
 //! read.
 
-mod framing;
 mod head;
 mod sending;
 
@@ -15,6 +14,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::Method;
+use kthena_router_wire::{Decoded, Framing};
 use tokio_util::io::poll_read_buf;
 
 use super::answer::{Answer, AnswerBody, BodySize, Source, Tunnel};
@@ -22,7 +22,6 @@ use super::ask::{Ask, BodyFault};
 use super::error::{AttemptError, BodyError, Progress};
 use super::pool::Slot;
 use super::stream::Stream;
-use framing::{Decoded, Framing};
 use head::{Decoder, Expected, Head};
 use sending::{SendError, Sending};
 

@@ -9,8 +9,8 @@ use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderName, HeaderValue};
 use http::response::Parts;
 use http::{Response, StatusCode};
+use kthena_router_wire::{Framing, HeadEnd, length_of};
 
-use super::framing::Framing;
 use crate::headers::{Named, options};
 
 /// The longest head that is read, in bytes.
@@ -20,6 +20,8 @@ const MAX_FIELDS: usize = 256;
 /// The room for fields that a head has at least. hyper uses the map of an answer again for the next request, which then has
 /// room for what a proxy adds.
 const USUAL_FIELDS: usize = 12;
+/// A chunk of up to this length is passed on whole, in bytes: clients see the chunks of the backend.
+const MOST_HELD: u64 = 16 << 10;
 /// What every head begins with.
 const BEGINNING: &[u8] = b"HTTP/1.";
 
@@ -61,8 +63,7 @@ struct Fields {
 /// Finds the end of heads that arrive bit by bit.
 #[derive(Debug, Default)]
 pub(super) struct Decoder {
-    /// So many bytes of the input are known not to hold the end.
-    searched: usize,
+    end: HeadEnd,
 }
 
 impl Decoder {
@@ -73,33 +74,13 @@ impl Decoder {
             if input[..begun] != BEGINNING[..begun] {
                 return Err("it is not HTTP/1.1");
             }
-            let Some(length) = self.length(input).filter(|length| *length <= MAX_HEAD) else {
+            let Some(length) = self.end.find(input).filter(|length| *length <= MAX_HEAD) else {
                 return if input.len() > MAX_HEAD { Err("its head is longer than 128 KiB") } else { Ok(None) };
             };
-            self.searched = 0;
             if let Some(head) = parse(&input.split_to(length).freeze(), expected)? {
                 return Ok(Some(head));
             }
         }
-    }
-
-    /// Returns the length of the head with the empty line after it.
-    fn length(&mut self, input: &[u8]) -> Option<usize> {
-        let rest = &input[self.searched..];
-        for end in memchr::memchr_iter(b'\n', rest) {
-            match &rest[end + 1..] {
-                [b'\r', b'\n', ..] => return Some(self.searched + end + 3),
-                [b'\n', ..] => return Some(self.searched + end + 2),
-                // The rest of an empty line may be on its way.
-                [] | [b'\r'] => {
-                    self.searched += end;
-                    return None;
-                }
-                _ => {}
-            }
-        }
-        self.searched = input.len();
-        None
     }
 }
 
@@ -182,7 +163,7 @@ impl Fields {
         let has_no_body = expected.head_only || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         Ok(match self.length {
             _ if has_no_body => Framing::Ended,
-            _ if self.chunked => Framing::chunked(),
+            _ if self.chunked => Framing::chunked(MOST_HELD),
             Some(0) => Framing::Ended,
             Some(length) => Framing::Length(length),
             None => Framing::UntilClose,
@@ -199,12 +180,6 @@ fn timeout(value: &[u8]) -> Option<u64> {
     let parameters = str::from_utf8(value).ok()?.split(',').filter_map(|parameter| parameter.split_once('='));
     let mut timeouts = parameters.filter(|(name, _)| name.trim().eq_ignore_ascii_case("timeout"));
     timeouts.next()?.1.trim().parse().ok()
-}
-
-/// Reads a length: digits and nothing else.
-fn length_of(value: &[u8]) -> Option<u64> {
-    let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-    if is_number { str::from_utf8(value).ok()?.parse().ok() } else { None }
 }
 
 #[cfg(test)]

@@ -23,11 +23,11 @@ fn a_head_says_where_its_body_ends_and_what_becomes_of_the_connection() {
             (Framing::Length(5), true),
         ),
         ("nothing", "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", (Framing::Ended, true)),
-        ("chunks", &format!("HTTP/1.1 200 OK\r\n{chunked}\r\n\r\n"), (Framing::chunked(), true)),
+        ("chunks", &format!("HTTP/1.1 200 OK\r\n{chunked}\r\n\r\n"), (Framing::chunked(MOST_HELD), true)),
         (
             "chunks, and the end of the connection",
             &format!("HTTP/1.1 200 OK\r\n{chunked}\r\nConnection: Close\r\n\r\n"),
-            (Framing::chunked(), false),
+            (Framing::chunked(MOST_HELD), false),
         ),
         ("neither", "HTTP/1.1 200 OK\r\n\r\n", (Framing::UntilClose, false)),
         ("HTTP/1.0", "HTTP/1.0 200 OK\r\ncontent-length: 5\r\n\r\n", (Framing::Length(5), false)),

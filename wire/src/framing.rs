@@ -11,25 +11,30 @@ const MAX_SIZE_LINE: usize = 1 << 10;
 /// The longest trailer, in bytes.
 const MAX_TRAILER: usize = 16 << 10;
 
-/// A chunk of up to this length is passed on whole, in bytes; a longer one as it arrives.
-const MOST_HELD: u64 = 16 << 10;
-
 /// Where a body ends, and what of it is still to come.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Framing {
+pub enum Framing {
     /// Nothing more comes.
     Ended,
     /// This many bytes are still to come, at least one.
     Length(u64),
     /// Chunks are still to come.
-    Chunked(Chunk),
+    Chunked(Chunks),
     /// Everything belongs to it until the connection ends.
     UntilClose,
 }
 
+/// A body in chunks.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Chunks {
+    next: Next,
+    /// A chunk of up to this length is given out whole, in bytes; a longer one as it arrives.
+    most_held: u64,
+}
+
 /// Where in a body in chunks the next byte belongs.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Chunk {
+enum Next {
     /// The line with a chunk's size.
     Size,
     /// All of a chunk of this many bytes, which is taken once it is there.
@@ -44,7 +49,7 @@ pub(super) enum Chunk {
 
 /// What was taken.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Decoded {
+pub enum Decoded {
     /// A piece of the body, not empty.
     Piece(Bytes),
     /// Nothing; more has to arrive first.
@@ -54,18 +59,24 @@ pub(super) enum Decoded {
 }
 
 impl Framing {
-    /// Returns the framing of a body in chunks.
-    pub(super) fn chunked() -> Self {
-        Self::Chunked(Chunk::Size)
+    /// Returns the framing of a body in chunks, of which those of up to `most_held` bytes are given out whole.
+    #[must_use]
+    pub fn chunked(most_held: u64) -> Self {
+        Self::Chunked(Chunks { next: Next::Size, most_held })
     }
 
     /// Returns whether the end of the connection is the end of the body.
-    pub(super) fn ends_with_connection(&self) -> bool {
+    #[must_use]
+    pub fn ends_with_connection(&self) -> bool {
         *self == Self::UntilClose
     }
 
     /// Takes the next piece off `input`.
-    pub(super) fn decode(&mut self, input: &mut BytesMut) -> Result<Decoded, &'static str> {
+    ///
+    /// # Errors
+    ///
+    /// Returns what is wrong with the framing; then nothing that follows can be understood.
+    pub fn decode(&mut self, input: &mut BytesMut) -> Result<Decoded, &'static str> {
         match self {
             Self::Ended => Ok(Decoded::End),
             _ if input.is_empty() => Ok(Decoded::Nothing),
@@ -77,8 +88,8 @@ impl Framing {
                 }
                 Ok(Decoded::Piece(piece))
             }
-            Self::Chunked(chunk) => {
-                let decoded = chunk.decode(input)?;
+            Self::Chunked(chunks) => {
+                let decoded = chunks.decode(input)?;
                 if decoded == Decoded::End {
                     *self = Self::Ended;
                 }
@@ -86,13 +97,11 @@ impl Framing {
             }
         }
     }
-}
 
-impl Framing {
     /// Takes off `input` what is there of a chunk that will not come to its end.
-    pub(super) fn give_up(&mut self, input: &mut BytesMut) -> Option<Bytes> {
-        let Self::Chunked(chunk @ Chunk::Whole(_)) = self else { return None };
-        *chunk = Chunk::Part(MOST_HELD);
+    pub fn give_up(&mut self, input: &mut BytesMut) -> Option<Bytes> {
+        let Self::Chunked(Chunks { next: next @ Next::Whole(_), .. }) = self else { return None };
+        *next = Next::Part(u64::MAX);
         Some(input.split().freeze()).filter(|piece| !piece.is_empty())
     }
 }
@@ -110,17 +119,17 @@ fn plain_chunk(input: &[u8]) -> Option<Range<usize>> {
     is_there.then_some(begin..begin + size)
 }
 
-impl Chunk {
+impl Chunks {
     /// Returns what comes after the line with a chunk's size.
-    fn of_size(size: u64) -> Self {
+    fn after(&self, size: u64) -> Next {
         match usize::try_from(size) {
-            Ok(whole) if size <= MOST_HELD => Self::Whole(whole),
-            _ => Self::Part(size),
+            Ok(whole) if size <= self.most_held => Next::Whole(whole),
+            _ => Next::Part(size),
         }
     }
 
     fn decode(&mut self, input: &mut BytesMut) -> Result<Decoded, &'static str> {
-        if *self == Self::LineBreak
+        if self.next == Next::LineBreak
             && let Some(content) = plain_chunk(input)
         {
             let mut piece = input.split_to(content.end).freeze();
@@ -128,35 +137,35 @@ impl Chunk {
             return Ok(Decoded::Piece(piece));
         }
         loop {
-            match self {
-                Self::Size => match size_line(input)? {
+            match &mut self.next {
+                Next::Size => match size_line(input)? {
                     None => return Ok(Decoded::Nothing),
-                    Some(0) => *self = Self::Trailer(0),
-                    Some(size) => *self = Self::of_size(size),
+                    Some(0) => self.next = Next::Trailer(0),
+                    Some(size) => self.next = self.after(size),
                 },
-                Self::Whole(size) if input.len() < *size => return Ok(Decoded::Nothing),
-                Self::Whole(size) => {
+                Next::Whole(size) if input.len() < *size => return Ok(Decoded::Nothing),
+                Next::Whole(size) => {
                     let piece = input.split_to(*size).freeze();
-                    *self = Self::LineBreak;
+                    self.next = Next::LineBreak;
                     return Ok(Decoded::Piece(piece));
                 }
-                Self::Part(_) if input.is_empty() => return Ok(Decoded::Nothing),
-                Self::Part(left) => {
+                Next::Part(_) if input.is_empty() => return Ok(Decoded::Nothing),
+                Next::Part(left) => {
                     let piece = take(input, left);
                     if *left == 0 {
-                        *self = Self::LineBreak;
+                        self.next = Next::LineBreak;
                     }
                     return Ok(Decoded::Piece(piece));
                 }
-                Self::LineBreak => match input.first_chunk() {
+                Next::LineBreak => match input.first_chunk() {
                     Some(b"\r\n") => {
                         input.advance(2);
-                        *self = Self::Size;
+                        self.next = Next::Size;
                     }
                     None if input.first().is_none_or(|first| *first == b'\r') => return Ok(Decoded::Nothing),
                     _ => return Err("a chunk does not end where its size says"),
                 },
-                Self::Trailer(read) => match line(input, MAX_TRAILER - *read)? {
+                Next::Trailer(read) => match line(input, MAX_TRAILER - *read)? {
                     None => return Ok(Decoded::Nothing),
                     Some(0) => return Ok(Decoded::End),
                     Some(length) => *read = MAX_TRAILER.min(*read + length),
@@ -168,13 +177,16 @@ impl Chunk {
 
 /// Takes the line off `input` that begins a chunk, and returns the chunk's size.
 fn size_line(input: &mut BytesMut) -> Result<Option<u64>, &'static str> {
-    const NONE: &str = "a chunk has no size";
     let digits = input.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     let size = str::from_utf8(&input[..digits]).ok().and_then(|digits| u64::from_str_radix(digits, 16).ok());
-    match (size, input.get(digits)) {
-        (None, Some(_)) => return Err(NONE),
-        (_, Some(b'\r' | b';' | b' ' | b'\t') | None) => {}
-        (_, Some(_)) => return Err(NONE),
+    let behind = input[digits..].iter().find(|byte| !matches!(byte, b' ' | b'\t'));
+    let is_size = match behind {
+        Some(behind) => size.is_some() && matches!(behind, b'\r' | b';'),
+        // More may be on its way.
+        None => size.is_some() || input.is_empty(),
+    };
+    if !is_size {
+        return Err("a chunk has no size");
     }
     Ok(line(input, MAX_SIZE_LINE)?.and(size))
 }
