@@ -58,12 +58,6 @@ impl Connection {
         self.tls.as_ref()?.server_name.as_deref()
     }
 
-    /// Tells the server whether a request of this connection waits for long. Where it is the only one, as in HTTP/1,
-    /// what the connection needs to read and write may go until there is an answer.
-    pub fn rest(&self, waits: bool) {
-        self.progress.note_wait(waits);
-    }
-
     /// Returns a charge of nothing for what a request of this connection holds, which may grow.
     #[must_use]
     pub fn charge(self: &Rc<Self>) -> Charge {

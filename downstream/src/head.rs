@@ -29,7 +29,7 @@ pub(crate) fn admit(parts: &mut Parts, most_fields: usize, is_tls: bool, ends: b
     if is_http2 {
         check_length(&parts.headers, ends)?;
     } else {
-        check_coding(&parts.headers)?;
+        check_coding(&parts.headers, parts.version)?;
     }
     // A refusal is logged with the target as it came.
     let uri = parts.uri.clone().into_parts();
@@ -74,11 +74,17 @@ fn check_length(headers: &HeaderMap, ends: bool) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Checks that a body is in chunks or has a length: another coding would be lost where the request is sent on.
-fn check_coding(headers: &HeaderMap) -> Result<(), Refusal> {
+/// Checks that a body is in chunks or has a length: another coding would be lost where the request is sent on. Of one that
+/// has both, it is not known whether others on the way read it as this server would (RFC 9112, section 6.1).
+fn check_coding(headers: &HeaderMap, version: Version) -> Result<(), Refusal> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let Some(coding) = codings.next() else { return Ok(()) };
-    if codings.next().is_none() && coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+    if headers.contains_key(CONTENT_LENGTH) {
+        Err(Refusal::Length)
+    } else if codings.next().is_none()
+        && version == Version::HTTP_11
+        && coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+    {
         Ok(())
     } else {
         Err(Refusal::TransferCoding)
@@ -232,5 +238,8 @@ mod tests {
         assert_eq!(http1(&[host, chunked]), Ok(()));
         assert_eq!(http1(&[host, chunked, chunked]), Err(Refusal::TransferCoding));
         assert_eq!(http1(&[host, ("transfer-encoding", "gzip, chunked")]), Err(Refusal::TransferCoding));
+        assert_eq!(http1(&[host, chunked, ("content-length", "7")]), Err(Refusal::Length));
+        let old = admitted(Version::HTTP_10, ("POST", "/"), &[host, chunked], false);
+        assert_eq!(old.map(drop), Err(Refusal::TransferCoding), "HTTP/1.0 has no codings");
     }
 }

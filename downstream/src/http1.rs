@@ -1,394 +1,403 @@
 //! HTTP/1 on one connection.
 //!
-//! hyper reads and writes the messages, one request at a time, so that each has its own framing. What it leaves to its
-//! user is here: one timer for all that a client can be too slow for, turns that end, answers for clients that are cut
-//! off, and a moment for those who are still sending when they have their answer.
+//! One request is served at a time, so that each has its own framing. All of it is one future: it asks the service for its
+//! answer, writes what there is of that, and reads what the service asks for, or else whether the client has left. One timer
+//! is for all that a client can be too slow for, turns end, and those who are still sending when they have their answer get
+//! a moment to find it.
+//!
+//! A connection has no buffers of its own: [`input`] and [`output`] say what it holds, and when.
 
-use std::cell::{Cell, RefCell};
-use std::convert::Infallible;
+mod answer;
+mod exchange;
+mod head;
+mod input;
+mod output;
+mod upload;
+
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
-use http::request::Parts as Head;
-use http::{Request, Response, StatusCode};
-use hyper::body::Incoming as HyperBody;
-use hyper::server::conn::http1::{Builder, Connection as Http1, Parts};
-use hyper::service::{HttpService, service_fn};
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use http::Request;
+use kthena_router_wire::Framing;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::debug;
 
-use crate::answer::Answer;
-use crate::budget::Charge;
+use crate::budget::{Charge, Exhausted};
 use crate::clock::Clock;
 use crate::connection::Connection;
-use crate::head;
 use crate::incoming::Incoming;
 use crate::limits::Limits;
 use crate::linger::linger;
-use crate::progress::{InFlight, Overdue};
-use crate::rest::{Shape, rest};
+use crate::progress::Overdue;
 use crate::server::{Server, head_room, room};
-use crate::service::{Refusal, Refused, Service};
+use crate::service::{BoxError, Refusal, Refused, Service};
 use crate::stream::Stream;
 use crate::upgraded::Upgraded;
+use answer::{Answer, Filled};
+use exchange::{Exchange, Phase, Received, Receiving};
+use head::{Head, Shape};
+use input::{BODY_ROOM, Input};
+use output::Output;
+pub(crate) use upload::Upload;
 
-/// The least that hyper can read a head into.
-const LEAST_BUFFER: usize = 8 << 10;
-/// A body of up to this length that nobody wants is read all the same, if it is there already: the connection lives on.
-const CHEAP_REST: u64 = 8 << 10;
-
-/// Time for what is said to a client that is cut off, and for those who are still sending when the port closes.
+/// Time for those who are still sending when the port closes: a head, or a body that nobody reads.
 const LAST_MOMENT: Duration = Duration::from_secs(1);
-/// What a client hears that takes too long for a head.
-const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-/// What a client hears for whose head there is no memory.
-const UNAVAILABLE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
-/// What the requests of one connection share.
-struct Requests<S: Service> {
+/// A connection that speaks HTTP/1.
+struct Speaker<T, S: Service> {
     server: Rc<Server<S>>,
     connection: Rc<Connection>,
-    /// Waits for the connection, for a request that asks to change the protocol.
-    tunnel: RefCell<Option<oneshot::Sender<Upgraded>>>,
-    /// Whether the client may still be sending a body that nobody reads.
-    is_unread: Cell<bool>,
-    /// The request that the service has.
-    current: RefCell<Option<Current<S::Body>>>,
-    /// The answer to the request that hyper is shown next, which has waited for it without hyper.
-    ready: RefCell<Option<Response<Answer<S::Body>>>>,
+    stream: Stream<T>,
+    input: Input,
+    output: Output,
+    exchange: Option<Exchange<S>>,
+    /// Since when the port is closing: no request begins any more, but for one that is arriving.
+    leaving_since: Option<Instant>,
+    /// Whether nothing that still comes from the client could be understood.
+    is_deaf: bool,
 }
 
-/// A request while the service answers it.
-struct Current<B> {
-    answering: Pin<Box<dyn Future<Output = Response<B>>>>,
-    in_flight: InFlight,
-    head: Option<Charge>,
-    /// The length of its body, if that is known.
-    length: Option<u64>,
-    /// Whether the body was read to its end; `None` if there is none.
-    ended: Option<Rc<Cell<bool>>>,
-    shape: Shape,
-}
-
-/// How hyper's part of a connection ended.
+/// How HTTP/1 on a connection ended.
 enum Ended {
-    Done(hyper::Result<()>),
-    Overdue(Overdue),
-    /// The request waits, and needs nothing of hyper until it has its answer.
-    Resting,
+    /// All is said. The client may still be sending, or not.
+    Said { is_unread: bool },
+    /// It is broken, or its client has left.
+    Broken(&'static str, Option<BoxError>),
+    /// It has changed the protocol.
+    Switched(oneshot::Sender<Upgraded>),
 }
+
+/// What comes after a step: another one, or the end.
+type Step = Option<Ended>;
 
 /// Serves a connection to its end.
-pub(crate) fn serve<T, S>(
-    server: Rc<Server<S>>,
-    stream: Stream<T>,
-    connection: Rc<Connection>,
-) -> impl Future<Output = ()>
+pub(crate) async fn serve<T, S>(server: Rc<Server<S>>, stream: Stream<T>, connection: Rc<Connection>)
 where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
     S: Service,
 {
-    let mut stream = stream.kept();
-    let requests = Rc::new(Requests {
+    let mut speaker = Speaker {
         server,
         connection,
-        tunnel: RefCell::new(None),
-        is_unread: Cell::new(false),
-        current: RefCell::new(None),
-        ready: RefCell::new(None),
-    });
-    // No `async fn`, which would have room for the connection twice.
-    async move {
-        loop {
-            // In boxes: a connection that rests has room for neither.
-            let (ended, ahead);
-            (ended, stream, ahead) = Box::pin(requests.speak(stream)).await;
-            if !matches!(ended, Ended::Resting) {
-                requests.current.take();
-                return Box::pin(requests.part(ended, stream, ahead)).await;
-            }
-            if !requests.rest(&mut stream, ahead).await {
-                return;
-            }
-        }
-    }
+        stream,
+        input: Input::default(),
+        output: Output::default(),
+        exchange: None,
+        leaving_since: None,
+        is_deaf: false,
+    };
+    let ended = speaker.speak().await;
+    speaker.exchange = None;
+    // In a box: a connection that speaks has no room for its end.
+    Box::pin(speaker.part(ended)).await;
 }
 
-impl<S: Service> Requests<S> {
-    /// Has hyper speak on the connection until it is done, or rests. Returns the connection, and what was read ahead.
-    async fn speak<T>(self: &Rc<Self>, stream: Stream<T>) -> (Ended, Stream<T>, Bytes)
-    where
-        T: AsyncRead + AsyncWrite + Unpin + 'static,
-    {
-        let (server, progress) = (&self.server, &self.connection.progress);
-        let mut http1 = self.begin(stream);
-        let mut closing = pin!(server.closing.cancelled());
-        let (mut is_leaving, mut told) = (false, Waker::noop().clone());
-        let mut has_answer = self.ready.borrow().is_some();
-        let mut clock = Clock::default();
-        let mut done = None;
-        let ended = poll_fn(|context| {
-            progress.begin_turn();
-            // Who is told already is not told again: that costs more than to look.
-            let is_told = told.will_wake(context.waker()) && !server.closing.is_cancelled();
-            if std::mem::take(&mut has_answer) {
-                // hyper is shown the request first: told to leave before, it would do so without an answer.
+impl<T, S> Speaker<T, S>
+where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: Service,
+{
+    /// Serves requests until there are no more.
+    fn speak(&mut self) -> impl Future<Output = Ended> {
+        let closing = self.server.closing.clone();
+        let (mut clock, mut told) = (Clock::default(), Waker::noop().clone());
+        async move {
+            let mut closed = pin!(closing.cancelled());
+            poll_fn(|context| {
+                self.connection.progress.begin_turn();
+                // Who is told already is not told again: that costs more than to look.
+                if self.leaving_since.is_none() && (!told.will_wake(context.waker()) || closing.is_cancelled()) {
+                    told.clone_from(context.waker());
+                    self.leaving_since = closed.as_mut().poll(context).is_ready().then(Instant::now);
+                }
+                self.poll(&mut clock, context)
+            })
+            .await
+        }
+    }
+
+    fn poll(&mut self, clock: &mut Clock, context: &mut Context<'_>) -> Poll<Ended> {
+        loop {
+            let step = if self.exchange.is_some() { self.poll_exchange(context) } else { self.poll_head(context) };
+            match step {
+                Poll::Ready(Some(ended)) => return Poll::Ready(ended),
+                Poll::Ready(None) => {}
+                Poll::Pending => match ready!(self.poll_deadline(clock, context)) {
+                    Overdue::Head => self.refuse(Refusal::TooSlow, None),
+                    Overdue::Request => return Poll::Ready(Ended::Said { is_unread: false }),
+                    Overdue::Reading => return Poll::Ready(Ended::Broken("the client does not read its answer", None)),
+                },
+            }
+        }
+    }
+
+    /// Waits until the client has been too slow for something.
+    fn poll_deadline(&self, clock: &mut Clock, context: &mut Context<'_>) -> Poll<Overdue> {
+        let deadline = self.connection.progress.deadline(&self.server.limits);
+        let deadline = match (deadline, self.leaving_since) {
+            (Some((at, Overdue::Head)), Some(since)) => Some((at.min(since + LAST_MOMENT), Overdue::Request)),
+            (deadline, _) => deadline,
+        };
+        let overdue = deadline.map_or(Overdue::Request, |(_, overdue)| overdue);
+        clock.poll(context, deadline.map(|(at, _)| at)).map(|()| overdue)
+    }
+
+    /// Reads the head of a request, and gives it to the service.
+    fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<Step> {
+        loop {
+            let is_silent = self.input.bytes.is_empty();
+            if is_silent && self.leaving_since.is_some() {
+                return Poll::Ready(Some(Ended::Said { is_unread: false }));
+            }
+            if !is_silent && self.connection.progress.is_turn_over() {
                 context.waker().wake_by_ref();
-            } else if !is_leaving && !is_told {
-                told.clone_from(context.waker());
-                if closing.as_mut().poll(context).is_ready() {
-                    is_leaving = true;
-                    Pin::new(&mut http1).graceful_shutdown();
+                return Poll::Pending;
+            }
+            match self.input.take_head(self.server.limits.head_bytes) {
+                Ok(Some(head)) => {
+                    self.begin(&head, context);
+                    return Poll::Ready(None);
+                }
+                Ok(None) => {}
+                Err(input::TooLong) => {
+                    self.refuse(Refusal::HeadTooLarge, None);
+                    return Poll::Ready(None);
                 }
             }
-            while let Poll::Ready(again) = Pin::new(&mut http1).poll(context) {
-                // hyper 1.12 does not wait for its last bytes to be sent where a request has asked to change the protocol,
-                // even if it was not changed: it is asked a second time, which waits.
-                match done.take() {
-                    None if again.as_ref().map_or_else(hyper::Error::is_parse, |()| true) => done = Some(again),
-                    None => return Poll::Ready(Ended::Done(again)),
-                    Some(done) => return Poll::Ready(Ended::Done(done)),
+            return Poll::Ready(match ready!(self.input.poll_read(&mut self.stream, context)) {
+                Ok(1..) => continue,
+                Ok(0) if is_silent => Some(Ended::Said { is_unread: false }),
+                Ok(0) => Some(Ended::Broken("the client has left within a head", None)),
+                Err(error) if is_exhausted(&error) => {
+                    self.refuse(Refusal::Memory, None);
+                    None
                 }
-            }
-            if progress.may_rest() && self.is_all_read() {
-                return Poll::Ready(Ended::Resting);
-            }
-            let deadline = progress.deadline(&server.limits);
-            clock
-                .poll(context, deadline.map(|(at, _)| at))
-                .map(|()| Ended::Overdue(deadline.map_or(Overdue::Request, |(_, overdue)| overdue)))
-        });
-        let ended = ended.await;
-        let Parts { io, read_buf, .. } = http1.into_parts();
-        (ended, io.into_inner(), read_buf)
-    }
-
-    /// Gives hyper the connection.
-    fn begin<T>(
-        self: &Rc<Self>,
-        stream: Stream<T>,
-    ) -> Http1<TokioIo<Stream<T>>, impl HttpService<HyperBody, ResBody = Answer<S::Body>, Error = Infallible> + use<T, S>>
-    where
-        T: AsyncRead + AsyncWrite + Unpin + 'static,
-    {
-        let (requests, head_bytes) = (Rc::clone(self), self.server.limits.head_bytes);
-        Builder::new()
-            .header_read_timeout(None)
-            // With a queue of buffers, hyper 1.12 puts its 400 to a malformed request in front of what is left of the answer
-            // before it.
-            .writev(false)
-            .max_header_size(head_bytes)
-            .max_buf_size(head_bytes.max(LEAST_BUFFER))
-            .serve_connection(
-                TokioIo::new(stream),
-                // In a box it is not moved, and a connection without a request has no room for one.
-                service_fn(move |request| Box::pin(Rc::clone(&requests).attend(request))),
-            )
-    }
-
-    /// Answers one request.
-    async fn attend(self: Rc<Self>, request: Request<HyperBody>) -> Result<Response<Answer<S::Body>>, Infallible> {
-        if let Some(answer) = self.ready.take() {
-            return Ok(answer);
+                Err(error) => Some(Ended::Broken("it cannot be read", Some(error.into()))),
+            });
         }
+    }
+
+    /// Begins a request with its head.
+    fn begin(&mut self, head: &Bytes, context: &Context<'_>) {
+        let mut head = match head::parse(head) {
+            Ok(head) => head,
+            Err(why) => return self.refuse(why, None),
+        };
+        match self.admit(&mut head) {
+            Ok((charge, room)) => self.give(head, charge, room, context),
+            Err(why) => self.refuse(why, Some(&head)),
+        }
+    }
+
+    /// Checks a head, and takes the memory for it and for what may be held of the body.
+    fn admit(&self, head: &mut Head) -> Result<(Option<Charge>, Option<Charge>), Refusal> {
+        let limits = &self.server.limits;
+        let cost = crate::head::cost(&head.parts.headers);
+        crate::head::admit(&mut head.parts, limits.head_fields, self.connection.is_tls(), false)?;
+        let charge = head_room(&self.connection, cost).map_err(|_| Refusal::Memory)?;
+        let room =
+            if head.length == Some(0) { Ok(None) } else { room(&self.connection, head.length, BODY_ROOM).map(Some) };
+        Ok((charge, room.map_err(|_| Refusal::Memory)?))
+    }
+
+    /// Gives a request to the service.
+    fn give(&mut self, head: Head, charge: Option<Charge>, room: Option<Charge>, context: &Context<'_>) {
+        let Head { parts, shape, length, expects_continue, offers_protocol } = head;
         let in_flight = self.connection.progress.begin_request();
-        if self.connection.progress.is_turn_over() {
-            tokio::task::yield_now().await;
-        }
-        if let Some(refused) = self.give(request, in_flight) {
-            return Ok(refused);
-        }
-        Ok(poll_fn(|context| self.poll_current(context)).await)
-    }
-
-    /// Gives a request to the service, or returns the answer that refuses it.
-    fn give(&self, request: Request<HyperBody>, in_flight: InFlight) -> Option<Response<Answer<S::Body>>> {
-        let server = &self.server;
-        let (mut parts, body) = request.into_parts();
-        let wants_upgrade = !parts.extensions.is_empty();
-        // hyper's own way to an upgrade needs connections that can be sent to other threads.
-        parts.extensions.clear();
-        let length = http_body::Body::size_hint(&body).exact();
-        let (head, room) = match self.admit(&mut parts, length) {
-            Ok(charges) => charges,
-            Err(why) => {
-                let mut answer = server.service.refuse(&self.connection, &Refused { why, head: Some(&parts) });
-                close(&mut answer);
-                self.is_unread.set(length != Some(0));
-                return Some(answer.map(|body| Answer::new(body, in_flight, None)));
+        let here =
+            length.and_then(|length| usize::try_from(length).ok()).filter(|length| *length <= self.input.bytes.len());
+        let mut receiving = None;
+        let mut incoming = match (here, room) {
+            (Some(0), _) | (_, None) => Incoming::empty(),
+            (Some(length), _) => Incoming::whole(self.input.take(length)),
+            (None, Some(room)) => {
+                let upload = Upload::new(context.waker());
+                // A piece is passed on as it comes.
+                let framing = length.map_or_else(|| Framing::chunked(0), Framing::Length);
+                receiving = Some(Receiving { upload: Rc::clone(&upload), framing, length, expects_continue });
+                Incoming::http1(upload, length, self.server.limits.body_pause, room)
             }
         };
-        let (mut incoming, ended) = if length == Some(0) {
-            (Incoming::empty(), None)
-        } else {
-            let ended = Rc::new(Cell::new(false));
-            let incoming = Incoming::http1(body, server.limits.body_pause, room);
-            (incoming.noting_end(Rc::clone(&ended)), Some(ended))
-        };
+        let mut tunnel = None;
         // A body is read to its end before the protocol changes: offers beside one are passed over.
-        if wants_upgrade && length == Some(0) {
-            let (tunnel, upgrade) = oneshot::channel();
-            *self.tunnel.borrow_mut() = Some(tunnel);
+        if offers_protocol && length == Some(0) {
+            let (sender, upgrade) = oneshot::channel();
+            tunnel = Some(sender);
             incoming = incoming.with_upgrade(upgrade);
         }
-        let shape = Shape::of(&parts);
         let request = Request::from_parts(parts, incoming);
-        let answering = Rc::clone(&server.service).handle(Rc::clone(&self.connection), request);
-        *self.current.borrow_mut() = Some(Current { answering, in_flight, head, length, ended, shape });
-        None
+        let answering = Rc::clone(&self.server.service).handle(Rc::clone(&self.connection), request);
+        let phase = Phase::Answering(answering);
+        self.exchange = Some(Exchange { phase, shape, receiving, tunnel, _in_flight: in_flight, _head: charge });
     }
 
-    /// Waits for the service's answer to its request.
-    fn poll_current(&self, context: &mut Context<'_>) -> Poll<Response<Answer<S::Body>>> {
-        let mut current = self.current.borrow_mut();
-        // A request that is gone has no answer.
-        let Some(Current { answering, .. }) = &mut *current else { return Poll::Pending };
-        let mut answer = ready!(answering.as_mut().poll(context));
-        let Some(Current { in_flight, head, length, ended, .. }) = current.take() else { return Poll::Pending };
-        if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-            self.tunnel.take();
-        }
-        if let Some(ended) = ended
-            && !ended.get()
-        {
-            self.is_unread.set(true);
-            // Nobody else has the body: nobody will read it.
-            let is_dropped = Rc::strong_count(&ended) == 1;
-            if is_dropped && length.is_none_or(|length| length > CHEAP_REST) {
-                close(&mut answer);
+    /// Answers a request with why it is refused; nothing that follows it is understood.
+    fn refuse(&mut self, why: Refusal, head: Option<&Head>) {
+        let in_flight = self.connection.progress.begin_request();
+        let refused = Refused { why, head: head.map(|head| &head.parts) };
+        let response = self.server.service.refuse(&self.connection, &refused);
+        let shape = head.map_or(Shape::LAST, |head| head.shape);
+        self.is_deaf = true;
+        self.input = Input::default();
+        let phase = Phase::Sending(Answer::begin(response, shape, true, &mut self.output));
+        self.exchange =
+            Some(Exchange { phase, shape, receiving: None, tunnel: None, _in_flight: in_flight, _head: None });
+    }
+
+    /// Passes a request and its answer on as far as they are there.
+    fn poll_exchange(&mut self, context: &mut Context<'_>) -> Poll<Step> {
+        loop {
+            if let Poll::Ready(step) = self.poll_send(context) {
+                return Poll::Ready(step);
             }
-        } else {
-            self.is_unread.set(false);
+            if let Some(ended) = ready!(self.poll_receive(context)) {
+                return Poll::Ready(Some(ended));
+            }
         }
-        Poll::Ready(answer.map(|body| Answer::new(body, in_flight, head)))
     }
 
-    /// Returns whether the service has a request of which nothing is still to come, and hyper knows no more than its head.
-    fn is_all_read(&self) -> bool {
-        let current = self.current.borrow();
-        let is_all_read = |current: &Current<_>| current.ended.as_ref().is_none_or(|ended| ended.get());
-        current.as_ref().is_some_and(|current| current.length.is_some() && is_all_read(current))
-            && self.tunnel.borrow().is_none()
+    /// Writes what there is of the answer; ready when the request has ended.
+    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<Step> {
+        loop {
+            let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
+            let filled = exchange.fill(self.leaving_since.is_some(), &mut self.output, context);
+            return Poll::Ready(match (self.output.poll_write(&mut self.stream, context), filled) {
+                (Poll::Ready(Ok(())), Filled::All) => self.finish(context),
+                (Poll::Ready(Ok(())), Filled::Full) => continue,
+                // What came before is the client's.
+                (Poll::Ready(Ok(())), Filled::Broken(error)) => {
+                    Some(Ended::Broken("the answer broke off", Some(error)))
+                }
+                (Poll::Ready(Err(error)), _) => Some(Ended::Broken("it cannot be written to", Some(error.into()))),
+                (Poll::Ready(Ok(())), Filled::Waiting) | (Poll::Pending, _) => return Poll::Pending,
+            });
+        }
     }
 
-    /// Waits for the answer to a request without hyper; returns whether there is one, and the client has not left.
-    async fn rest<T>(&self, stream: &mut Stream<T>, ahead: Bytes) -> bool
-    where
-        T: AsyncRead + AsyncWrite + Unpin + 'static,
-    {
-        let shape = self.current.borrow().as_ref().map(|current| current.shape.clone());
-        let Some(shape) = shape else { return false };
-        let Some(mut answer) = rest(stream, ahead, &shape, |context| self.poll_current(context)).await else {
-            debug!(peer = %self.connection.peer, "client left while its request waited");
-            return false;
+    /// Reads what the service asks for, or else whether the client has left; ready with `None` when the service is to be
+    /// asked again.
+    fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<Step> {
+        let Self { exchange: Some(exchange), input, output, stream, .. } = self else { return Poll::Ready(None) };
+        if self.is_deaf {
+            return Poll::Pending;
+        }
+        match &mut exchange.receiving {
+            Some(receiving) if !receiving.upload.is_over() => match receiving.poll(input, output, stream, context) {
+                Received::More => Poll::Ready(None),
+                Received::Waiting => Poll::Pending,
+                Received::Over => {
+                    self.is_deaf = true;
+                    Poll::Ready(None)
+                }
+            },
+            // Who has sent more than its request cannot be seen to have left.
+            _ if !input.bytes.is_empty() => Poll::Pending,
+            _ => match ready!(input.poll_read(stream, context)) {
+                Ok(1..) => Poll::Pending,
+                Ok(0) => Poll::Ready(Some(Ended::Broken("the client has left before it had its answer", None))),
+                Err(error) => Poll::Ready(Some(Ended::Broken("it broke before the answer", Some(error.into())))),
+            },
+        }
+    }
+
+    /// Ends a request whose answer is written.
+    fn finish(&mut self, context: &mut Context<'_>) -> Step {
+        let Exchange { phase: Phase::Sending(answer), receiving, tunnel, .. } = self.exchange.take()? else {
+            return None;
         };
-        if self.server.closing.is_cancelled() {
-            close(&mut answer);
+        if answer.switches {
+            return Some(tunnel.map_or(Ended::Said { is_unread: self.is_deaf }, Ended::Switched));
         }
-        *self.ready.borrow_mut() = Some(answer);
-        true
+        let is_last = answer.is_last || self.is_deaf || self.leaving_since.is_some();
+        let mut is_unread = self.is_deaf;
+        if let Some(mut receiving) = receiving.filter(|receiving| !receiving.upload.is_over()) {
+            is_unread |= is_last || !receiving.discard(&mut self.input, &mut self.stream, context);
+        }
+        (is_last || is_unread).then_some(Ended::Said { is_unread })
     }
 
-    /// Checks a head whose body has this length, if it is known, and takes the memory for it and for the body.
-    fn admit(&self, parts: &mut Head, length: Option<u64>) -> Result<(Option<Charge>, Option<Charge>), Refusal> {
-        let limits = &self.server.limits;
-        let cost = head::cost(&parts.headers);
-        let is_chunked = parts.headers.contains_key(TRANSFER_ENCODING);
-        // hyper takes a length beside chunks out. It closes the connection after the answer, but whether others on the way
-        // read the request as it does is not known (RFC 9112, section 6.1).
-        if self.connection.progress.has_line(is_chunked.then_some(b"content-length")) {
-            return Err(Refusal::Length);
-        }
-        head::admit(parts, limits.head_fields, self.connection.is_tls(), false)?;
-        let head = head_room(&self.connection, cost).map_err(|_| Refusal::Memory)?;
-        let ahead = limits.head_bytes.max(LEAST_BUFFER);
-        let room = if length == Some(0) { Ok(None) } else { room(&self.connection, length, ahead).map(Some) };
-        Ok((head, room.map_err(|_| Refusal::Memory)?))
-    }
-
-    /// Does what is left to do on a connection that hyper is done with.
-    async fn part<T>(&self, ended: Ended, mut stream: Stream<T>, ahead: Bytes)
-    where
-        T: AsyncRead + AsyncWrite + Unpin + 'static,
-    {
-        if matches!(ended, Ended::Done(Ok(())))
-            && let Some(tunnel) = self.tunnel.take()
-        {
-            return self.pass_on(tunnel, stream, ahead).await;
-        }
-        let Some(last_word) = self.last_word(&ended) else { return };
-        if !last_word.is_empty()
-            && !timeout(LAST_MOMENT, stream.write_all(last_word)).await.is_ok_and(|written| written.is_ok())
-        {
-            return;
-        }
+    /// Does what is left to do on a connection.
+    async fn part(self, ended: Ended) {
+        let is_unread = match ended {
+            Ended::Broken(why, error) => {
+                return debug!(peer = %self.connection.peer, why, error, "connection broke");
+            }
+            Ended::Switched(tunnel) => return self.pass_on(tunnel).await,
+            Ended::Said { is_unread } => is_unread,
+        };
         let Limits { linger_time, linger_bytes, .. } = self.server.limits;
-        let mut lingering = pin!(linger(stream, linger_time, linger_bytes));
+        let mut lingering = pin!(linger(self.stream, linger_time, linger_bytes));
         tokio::select! {
             biased;
             () = &mut lingering => return,
             () = self.server.closing.cancelled() => {}
         }
         // A port that closes waits for nobody who has the answer, and a moment for those who are still sending.
-        if self.is_unread.get() {
+        if is_unread {
             timeout(LAST_MOMENT, lingering).await.ok();
         }
     }
 
-    /// Returns what the client hears last, beside what hyper has told it; `None` if nobody is there to hear it.
-    fn last_word(&self, ended: &Ended) -> Option<&'static [u8]> {
-        match ended {
-            Ended::Done(Ok(())) | Ended::Overdue(Overdue::Request) | Ended::Resting => Some(b""),
-            Ended::Done(Err(error)) => {
-                let Some(why) = Refusal::of(error) else {
-                    debug!(peer = %self.connection.peer, %error, "connection broke");
-                    return None;
-                };
-                self.refuse(why);
-                Some(if why == Refusal::Memory { UNAVAILABLE } else { b"" })
-            }
-            Ended::Overdue(Overdue::Head) => {
-                self.refuse(Refusal::TooSlow);
-                Some(REQUEST_TIMEOUT)
-            }
-            Ended::Overdue(Overdue::Reading) => {
-                debug!(peer = %self.connection.peer, "client does not read its answer");
-                None
-            }
-        }
-    }
-
-    /// Has the service note what is refused; the client has its answer already, or gets one of no more words.
-    fn refuse(&self, why: Refusal) {
-        self.is_unread.set(true);
-        self.server.service.refuse(&self.connection, &Refused { why, head: None });
-    }
-
     /// Gives the connection to who answered that it changes the protocol, and waits for its end.
-    async fn pass_on<T>(&self, tunnel: oneshot::Sender<Upgraded>, stream: Stream<T>, ahead: Bytes)
-    where
-        T: AsyncRead + AsyncWrite + Unpin + 'static,
-    {
+    async fn pass_on(self, tunnel: oneshot::Sender<Upgraded>) {
         let progress = &self.connection.progress;
         let _in_flight = progress.begin_request();
         progress.become_upgraded();
         let (ends, ended) = oneshot::channel();
-        if tunnel.send(Upgraded::new(ahead, stream.unkept(), self.server.limits.write_stall, ends)).is_ok() {
+        let ahead = self.input.bytes.freeze();
+        if tunnel.send(Upgraded::new(ahead, self.stream, self.server.limits.write_stall, ends)).is_ok() {
             // Its end is all that is told.
             ended.await.ok();
         }
     }
 }
 
-/// Has the connection end with an answer.
-fn close<B>(answer: &mut Response<B>) {
-    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+fn is_exhausted(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Exhausted>)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+
+    use http::Response;
+    use http_body_util::Full;
+    use tokio::io::DuplexStream;
+
+    use super::*;
+
+    struct Silent;
+
+    impl Service for Silent {
+        type Body = Full<Bytes>;
+
+        fn handle(
+            self: Rc<Self>,
+            _: Rc<Connection>,
+            _: Request<Incoming>,
+        ) -> Pin<Box<dyn Future<Output = Response<Self::Body>>>> {
+            Box::pin(std::future::pending())
+        }
+
+        fn refuse(&self, _: &Connection, _: &Refused<'_>) -> Response<Self::Body> {
+            Response::default()
+        }
+    }
+
+    fn size<A, B, C, F>(_: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_connection_is_small() {
+        let size = size(serve::<DuplexStream, Silent>);
+        assert!(size <= 1024, "{size} bytes beside the request");
+    }
 }

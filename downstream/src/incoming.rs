@@ -1,9 +1,6 @@
 //! The body of a request, of either version of HTTP.
 
-use std::cell::Cell;
-use std::error::Error as _;
 use std::future::Future;
-use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -11,12 +8,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::Stream;
-use http_body::Body;
 use thiserror::Error;
 use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep};
 
 use crate::budget::Charge;
+use crate::http1::Upload;
 use crate::service::BoxError;
 use crate::upgraded::Upgraded;
 
@@ -36,7 +33,7 @@ pub enum ReadError {
 
 /// The body of a request.
 ///
-/// Nothing is read ahead of who asks, but for what the client was granted to send. A body that is dropped before its
+/// Nothing is read ahead of who asks, but for what the client was granted to send, and what came together with the head. A body that is dropped before its
 /// end is read on and thrown away within bounds (HTTP/1), or refused (HTTP/2).
 #[derive(Debug)]
 pub struct Incoming {
@@ -44,7 +41,6 @@ pub struct Incoming {
     announced: Option<u64>,
     pause: Duration,
     timer: Option<Pin<Box<Sleep>>>,
-    ended: Option<Rc<Cell<bool>>>,
     upgrade: Option<Upgrade>,
     /// What the connection may hold of it.
     _room: Option<Charge>,
@@ -53,7 +49,9 @@ pub struct Incoming {
 #[derive(Debug)]
 enum Pieces {
     None,
-    Http1(hyper::body::Incoming),
+    /// All of a body, which came together with the head.
+    Whole(Option<Bytes>),
+    Http1(Rc<Upload>),
     Http2(h2::RecvStream),
 }
 
@@ -65,29 +63,20 @@ impl Incoming {
     /// Makes a body of nothing.
     #[must_use]
     pub fn empty() -> Self {
-        Self {
-            pieces: Pieces::None,
-            announced: Some(0),
-            pause: Duration::MAX,
-            timer: None,
-            ended: None,
-            upgrade: None,
-            _room: None,
-        }
+        Self { pieces: Pieces::None, announced: Some(0), pause: Duration::MAX, timer: None, upgrade: None, _room: None }
     }
 
-    pub(crate) fn http1(body: hyper::body::Incoming, pause: Duration, room: Option<Charge>) -> Self {
-        let announced = body.size_hint().exact();
-        Self { pieces: Pieces::Http1(body), announced, pause, _room: room, ..Self::empty() }
+    /// Makes a body that is there already.
+    pub(crate) fn whole(bytes: Bytes) -> Self {
+        Self { announced: Some(bytes.len() as u64), pieces: Pieces::Whole(Some(bytes)), ..Self::empty() }
+    }
+
+    pub(crate) fn http1(body: Rc<Upload>, announced: Option<u64>, pause: Duration, room: Charge) -> Self {
+        Self { pieces: Pieces::Http1(body), announced, pause, _room: Some(room), ..Self::empty() }
     }
 
     pub(crate) fn http2(body: h2::RecvStream, announced: Option<u64>, pause: Duration, room: Option<Charge>) -> Self {
         Self { pieces: Pieces::Http2(body), announced, pause, _room: room, ..Self::empty() }
-    }
-
-    /// Notes in a cell when the body was read to its end.
-    pub(crate) fn noting_end(self, ended: Rc<Cell<bool>>) -> Self {
-        Self { ended: Some(ended), ..self }
     }
 
     pub(crate) fn with_upgrade(self, upgrade: oneshot::Receiver<Upgraded>) -> Self {
@@ -122,12 +111,6 @@ impl Incoming {
     pub fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, ReadError>>> {
         if let Poll::Ready(piece) = self.pieces.poll(context) {
             self.timer = None;
-            // Who knows the length need not ask for what follows the last piece.
-            if (piece.is_none() || self.pieces.is_over())
-                && let Some(ended) = &self.ended
-            {
-                ended.set(true);
-            }
             return Poll::Ready(piece);
         }
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.pause)));
@@ -136,25 +119,11 @@ impl Incoming {
 }
 
 impl Pieces {
-    /// Returns whether all pieces of a body of HTTP/1 whose length is known were taken.
-    fn is_over(&self) -> bool {
-        matches!(self, Self::Http1(body) if body.is_end_stream())
-    }
-
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, ReadError>>> {
         match self {
             Self::None => Poll::Ready(None),
-            Self::Http1(body) => loop {
-                let Some(frame) = ready!(Pin::new(&mut *body).poll_frame(context)) else { return Poll::Ready(None) };
-                match frame {
-                    Err(error) => return Poll::Ready(Some(Err(http1_error(error)))),
-                    // Trailers are not passed on.
-                    Ok(frame) => match frame.into_data() {
-                        Ok(bytes) if !bytes.is_empty() => return Poll::Ready(Some(Ok(bytes))),
-                        _ => {}
-                    },
-                }
-            },
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(Ok)),
+            Self::Http1(upload) => upload.poll(context),
             Self::Http2(stream) => {
                 let Some(piece) = ready!(stream.poll_data(context)) else { return Poll::Ready(None) };
                 let piece = piece.and_then(|bytes| {
@@ -165,14 +134,6 @@ impl Pieces {
                 Poll::Ready(Some(piece.map_err(|error| ReadError::Broken(error.into()))))
             }
         }
-    }
-}
-
-fn http1_error(error: hyper::Error) -> ReadError {
-    let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
-    match source.map(io::Error::kind) {
-        Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => ReadError::Malformed(error.into()),
-        _ => ReadError::Broken(error.into()),
     }
 }
 

@@ -7,8 +7,7 @@ use std::time::Duration;
 pub struct Limits {
     /// Bytes of a request's head. In HTTP/2 each field counts 32 bytes more (RFC 9113, section 6.5.2).
     pub head_bytes: usize,
-    /// Fields of a request's head. More than 100 are never read from HTTP/1: up to there hyper has room on its stack, and
-    /// any number of its own would have it fill a list for each request.
+    /// Fields of a request's head. More than 128 are never read from HTTP/1, which has room for so many on its stack.
     pub head_fields: usize,
     /// Time in which a client must do its TLS handshake, and send a request's head from its first byte to its last.
     pub head_time: Duration,

@@ -7,7 +7,7 @@
 use std::io;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::stream::Stream;
@@ -29,7 +29,7 @@ where
     T: AsyncRead + AsyncWrite + Unpin,
 {
     stream.progress().begin_turn();
-    stream.finish().await?;
+    stream.shutdown().await?;
     let mut piece = Vec::new();
     let mut left = bytes;
     while left > 0 {

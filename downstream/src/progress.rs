@@ -6,7 +6,6 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 
-use memchr::memchr_iter;
 use tokio::time::Instant;
 
 use crate::budget::{Budget, Charge};
@@ -15,8 +14,8 @@ use crate::limits::Limits;
 /// Bytes that are read in one turn of a connection; then others have theirs.
 const TURN_BYTES: usize = 128 << 10;
 /// Requests that are begun in one turn of a connection.
-const TURN_REQUESTS: u32 = 8;
-/// Bytes of a head that are not counted: every connection has a buffer of so many.
+const TURN_REQUESTS: u32 = 4;
+/// Bytes of a head that are not counted: every connection may have so many.
 const FREE_HEAD: usize = 8 << 10;
 
 /// What a connection is doing and since when.
@@ -29,11 +28,7 @@ pub(crate) struct Progress {
     stalled: Cell<Option<Instant>>,
     turn_bytes: Cell<usize>,
     turn_requests: Cell<u32>,
-    /// Whether the request in flight waits for long.
-    waits: Cell<bool>,
     head_bytes: Cell<usize>,
-    /// The bytes of a head as they came, as far as they are known to be of one.
-    head: RefCell<Vec<u8>>,
     head_charge: RefCell<Charge>,
 }
 
@@ -75,9 +70,7 @@ impl Progress {
             stalled: Cell::new(None),
             turn_bytes: Cell::new(0),
             turn_requests: Cell::new(0),
-            waits: Cell::new(false),
             head_bytes: Cell::new(0),
-            head: RefCell::default(),
             head_charge: RefCell::new(budget.charge()),
         })
     }
@@ -95,7 +88,7 @@ impl Progress {
 
     /// Returns whether no more requests are begun in this turn.
     pub(crate) fn is_turn_over(&self) -> bool {
-        self.turn_requests.get() > TURN_REQUESTS
+        self.turn_requests.get() >= TURN_REQUESTS
     }
 
     /// Notes what was read.
@@ -124,34 +117,6 @@ impl Progress {
         Ok(())
     }
 
-    /// Notes the bytes of a head of HTTP/1; those that came while a request was in flight are not known to be of one.
-    pub(crate) fn note_head(&self, bytes: &[u8]) {
-        if self.in_flight.get() == 0 && self.phase.get() == Phase::Head {
-            let mut head = self.head.borrow_mut();
-            let room = FREE_HEAD - head.len().min(FREE_HEAD);
-            // What follows an empty line is of a body, as a rule longer than the head. Empty lines before a head are none
-            // of it (RFC 9112, section 2.2).
-            let begin = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or_default();
-            let mut ends = memchr_iter(b'\n', &bytes[begin..]).map(|end| begin + end + 1);
-            let end = ends.find(|end| matches!(bytes[*end..], [b'\n', ..] | [b'\r', b'\n', ..]));
-            head.extend_from_slice(&bytes[..end.unwrap_or(bytes.len()).min(room)]);
-        }
-    }
-
-    /// Returns whether a text begins a line of the head that has just been read, and forgets the head.
-    pub(crate) fn has_line(&self, beginning: Option<&[u8]>) -> bool {
-        let mut head = self.head.borrow_mut();
-        let found = beginning.is_some_and(|beginning| {
-            let is_empty = |line: &&[u8]| line.trim_ascii().is_empty();
-            let lines = head.split(|byte| *byte == b'\n').skip_while(is_empty);
-            lines
-                .take_while(|line| !is_empty(line))
-                .any(|line| line.get(..beginning.len()).is_some_and(|line| line.eq_ignore_ascii_case(beginning)))
-        });
-        head.clear();
-        found
-    }
-
     /// Notes whether a write had to wait.
     pub(crate) fn note_write(&self, has_stalled: bool) {
         match (has_stalled, self.stalled.get()) {
@@ -165,23 +130,12 @@ impl Progress {
     pub(crate) fn begin_request(self: &Rc<Self>) -> InFlight {
         self.in_flight.set(self.in_flight.get() + 1);
         self.turn_requests.set(self.turn_requests.get() + 1);
-        self.waits.set(false);
         if self.head_bytes.take() > FREE_HEAD {
             let mut charge = self.head_charge.borrow_mut();
             let held = charge.bytes();
             charge.shrink(held);
         }
         InFlight(Rc::clone(self))
-    }
-
-    /// Notes whether the request in flight waits for long.
-    pub(crate) fn note_wait(&self, waits: bool) {
-        self.waits.set(waits);
-    }
-
-    /// Returns whether the request in flight waits for long, and all that was to be written is written.
-    pub(crate) fn may_rest(&self) -> bool {
-        self.waits.get() && self.stalled.get().is_none()
     }
 
     /// Notes that the connection speaks HTTP/2.

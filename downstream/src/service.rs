@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::future::Future;
-use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 
@@ -12,7 +11,6 @@ use http::{Request, Response, StatusCode};
 use http_body::Body;
 use thiserror::Error;
 
-use crate::budget::Exhausted;
 use crate::connection::Connection;
 use crate::incoming::Incoming;
 
@@ -26,7 +24,7 @@ pub trait Service: 'static {
     /// Its size hint, if exact, becomes the `Content-Length`; HTTP/1.1 sends other bodies in chunks. A body is polled
     /// to its end before it is dropped, if the client takes all of it; for `HEAD`, and where its length is 0, it is not
     /// polled.
-    type Body: Body<Data = Bytes, Error: Into<BoxError>> + 'static;
+    type Body: Body<Data = Bytes, Error: Into<BoxError>> + Unpin + 'static;
 
     /// Answers a request.
     ///
@@ -110,19 +108,6 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Returns what a client of HTTP/1 has done wrong; `None` if its connection only broke.
-    pub(crate) fn of(error: &hyper::Error) -> Option<Self> {
-        if error.is_parse_too_large() {
-            return Some(Self::HeadTooLarge);
-        }
-        if error.is_parse() {
-            return Some(Self::Syntax);
-        }
-        let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
-        let is_exhausted = source.and_then(io::Error::get_ref).is_some_and(<dyn Error + Send + Sync>::is::<Exhausted>);
-        is_exhausted.then_some(Self::Memory)
-    }
-
     /// Returns the status that a request is refused with; `None` where there is no request that could be answered.
     #[must_use]
     pub fn status(self) -> Option<StatusCode> {

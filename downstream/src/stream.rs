@@ -5,8 +5,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
 use crate::progress::Progress;
@@ -29,10 +28,6 @@ pub(crate) struct Metered<T> {
 #[derive(Debug)]
 pub(crate) struct Stream<T> {
     transport: Transport<T>,
-    /// Who speaks HTTP on it does not shut it down: more may follow.
-    is_kept: bool,
-    /// What is read before anything that still comes.
-    ahead: Bytes,
 }
 
 #[derive(Debug)]
@@ -127,28 +122,12 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Metered<T> {
 impl<T> Stream<T> {
     /// Takes a connection without TLS.
     pub(crate) fn plain(socket: Metered<T>) -> Self {
-        Self { transport: Transport::Plain(socket), is_kept: false, ahead: Bytes::new() }
+        Self { transport: Transport::Plain(socket) }
     }
 
     /// Takes a connection with TLS.
     pub(crate) fn tls(stream: TlsStream<Metered<T>>) -> Self {
-        Self { transport: Transport::Tls(Box::new(stream)), is_kept: false, ahead: Bytes::new() }
-    }
-
-    /// Keeps the connection open when who speaks HTTP on it shuts it down.
-    pub(crate) fn kept(self) -> Self {
-        Self { is_kept: true, ..self }
-    }
-
-    /// Has the connection shut down by who has it.
-    pub(crate) fn unkept(self) -> Self {
-        Self { is_kept: false, ..self }
-    }
-
-    /// Has these bytes read before anything that still comes, and before what was put back and has not been read again.
-    pub(crate) fn put_back(&mut self, mut ahead: Vec<u8>) {
-        ahead.extend_from_slice(&self.ahead);
-        self.ahead = ahead.into();
+        Self { transport: Transport::Tls(Box::new(stream)) }
     }
 
     /// Returns what the connection notes.
@@ -160,29 +139,12 @@ impl<T> Stream<T> {
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
-    /// Shuts the sending side of the connection down.
-    pub(crate) async fn finish(&mut self) -> io::Result<()> {
-        self.is_kept = false;
-        self.shutdown().await
-    }
-}
-
 impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Stream<T> {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if !this.ahead.is_empty() {
-            let ahead = this.ahead.split_to(this.ahead.len().min(buffer.remaining()));
-            buffer.put_slice(&ahead);
-            return Poll::Ready(Ok(()));
-        }
-        let before = buffer.filled().len();
-        ready!(match &mut this.transport {
+        match &mut self.get_mut().transport {
             Transport::Plain(socket) => Pin::new(socket).poll_read(context, buffer),
             Transport::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
-        })?;
-        this.progress().note_head(&buffer.filled()[before..]);
-        Poll::Ready(Ok(()))
+        }
     }
 }
 
@@ -220,9 +182,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<T> {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.is_kept {
-            return self.poll_flush(context);
-        }
         match &mut self.get_mut().transport {
             Transport::Plain(socket) => Pin::new(socket).poll_shutdown(context),
             Transport::Tls(stream) => Pin::new(stream).poll_shutdown(context),

@@ -53,7 +53,7 @@ async fn the_limit_of_a_body_is_exact_and_its_announcement_counts() {
         (
             "a length of 20 digits",
             format!("POST {PATH} HTTP/1.1\r\nhost: a\r\ncontent-length: 18446744073709551615\r\n\r\n"),
-            431,
+            413,
         ),
     ] {
         let answer = Wire::open(&harness).await.ask(request).await;
@@ -206,9 +206,10 @@ async fn malformed_http_is_cut_off() {
         // The router may stop to listen before it has heard everything.
         client.try_send(request).await.ok();
         let answered = String::from_utf8(client.closed().await).unwrap();
-        let refused = answered.starts_with(&format!("HTTP/1.1 {status} "));
+        // Its version is that of the client.
+        let refused = answered.starts_with("HTTP/1.") && answered[8..].starts_with(&format!(" {status} "));
         assert!(refused || (status == 431 && answered.is_empty()), "{case}: {answered:?}");
-        assert_eq!(answered.matches("HTTP/1.1 ").count(), usize::from(refused), "{case}: {answered:?}");
+        assert_eq!(answered.matches("HTTP/1.").count(), usize::from(refused), "{case}: {answered:?}");
     }
     assert!(engine.received().is_empty(), "{:?}", engine.received());
     assert_eq!(Wire::open(&harness).await.ask(post(PATH, "", REQUEST)).await.status, 200);

@@ -70,11 +70,9 @@ impl Service for Answering {
                     None => break,
                 }
             }
-            connection.rest(pauses > 0);
             for _ in 0..pauses {
                 tokio::task::yield_now().await;
             }
-            connection.rest(false);
             answer(status, "answer")
         })
     }
@@ -90,12 +88,6 @@ fn answer(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
     *response.status_mut() = status;
     response.headers_mut().insert("content-type", HeaderValue::from_static("text/plain"));
     response
-}
-
-/// Returns whether a client offers to change the protocol. hyper 1.12 may then lose the end of its last answer, when what
-/// follows an offer that was not taken up is malformed: it ends the connection without waiting for its buffer.
-fn offers_a_protocol(input: &[u8]) -> bool {
-    input.windows(7).any(|name| name.eq_ignore_ascii_case(b"upgrade"))
 }
 
 /// What a round is about.
@@ -208,7 +200,7 @@ async fn connect(seed: u64, version: Version) -> [u64; 3] {
     served.await.expect("the server does not panic");
     assert_eq!(budget.used(), 0, "what was held comes back");
     let answers = match version {
-        Version::Http1 => answers::http1(&output, leaves || offers_a_protocol(&input)),
+        Version::Http1 => answers::http1(&output, leaves),
         Version::Http2 => answers::http2(&output, leaves),
     };
     [service.handled.get(), service.refused.get(), answers]

@@ -4,17 +4,18 @@ use std::cmp::min;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, SendStream};
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, Response};
 use http_body::{Body, Frame};
 use thiserror::Error;
 use tokio::time::timeout;
 
+use crate::answers::{has_no_body, with_date};
 use crate::service::BoxError;
 
 /// Bytes of an answer that wait in its stream to be sent; what a stalled connection holds for each of its streams.
@@ -116,7 +117,7 @@ fn dress(headers: &mut HeaderMap, size: Option<u64>) {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
     if !headers.contains_key(DATE)
-        && let Ok(now) = HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now()))
+        && let Ok(now) = with_date(HeaderValue::from_str)
     {
         headers.insert(DATE, now);
     }
@@ -124,7 +125,3 @@ fn dress(headers: &mut HeaderMap, size: Option<u64>) {
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-
-fn has_no_body(status: StatusCode) -> bool {
-    status.is_informational() || [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status)
-}

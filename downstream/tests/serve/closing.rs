@@ -61,6 +61,27 @@ async fn clients_that_have_their_answers_and_stay_are_waited_for_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_head_that_is_arriving_has_a_moment_to_arrive() {
+    for (rest_of_head, seconds) in [("tp: x\r\n\r\n", 0), ("", 1)] {
+        let site = slow();
+        local(async {
+            let (mut client, served) = site.connect();
+            client.write_all(b"GET /a HTTP/1.1\r\nhost: x\r\nht").await.unwrap();
+            sleep(Duration::from_secs(1)).await;
+            let start = Instant::now();
+            site.server.closing.cancel();
+            tokio::task::yield_now().await;
+            client.write_all(rest_of_head.as_bytes()).await.unwrap();
+            let answer = rest(&mut client).await;
+            assert_eq!(answer.contains("GET x /a") && answer.contains("connection: close"), seconds == 0, "{answer}");
+            within(served).await.unwrap();
+            assert_eq!(start.elapsed().as_secs(), seconds);
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn running_requests_end_in_their_own_time_and_none_begins_after_them() {
     let site = slow();
     local(async {

@@ -5,8 +5,9 @@ use std::future::ready;
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use http::{HeaderValue, Response, StatusCode};
-use kthena_router_downstream::{Limits, Refusal};
+use kthena_router_downstream::{Incoming, Limits, Refusal};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -290,4 +291,118 @@ async fn an_answer_comes_whole_before_that_to_a_malformed_request_behind_it() {
         within(served).await.unwrap();
     })
     .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_may_be_read_by_another_task_than_its_connection() {
+    let (noted, mut notes) = mpsc::unbounded_channel();
+    let site = Site::new(Limits::default(), move |_, request: http::Request<Incoming>| {
+        let noted = noted.clone();
+        async move {
+            let mut body = request.into_body();
+            let (sum, summed) = tokio::sync::oneshot::channel();
+            tokio::task::spawn_local(async move {
+                let mut length = 0;
+                while let Some(piece) = body.next().await {
+                    match piece {
+                        Ok(piece) => length += piece.len(),
+                        Err(error) => noted.send(error.to_string()).unwrap(),
+                    }
+                }
+                sum.send(length).ok();
+            });
+            text(StatusCode::OK, format!("{} bytes", summed.await.unwrap()))
+        }
+    });
+    local(async {
+        let (mut client, _served) = site.connect();
+        let head = "POST / HTTP/1.1\r\nhost: x\r\n";
+        client.write_all(format!("{head}content-length: 200000\r\n\r\n").as_bytes()).await.unwrap();
+        for _ in 0..200 {
+            client.write_all(&[b'x'; 1000]).await.unwrap();
+        }
+        until(&mut client, "200000 bytes").await;
+        client.write_all(format!("{head}transfer-encoding: chunked\r\n\r\n").as_bytes()).await.unwrap();
+        for piece in ["3\r\nabc\r\n", "2", "\r\nde\r\n0\r\n", "\r\n"] {
+            client.write_all(piece.as_bytes()).await.unwrap();
+            sleep(Duration::from_secs(1)).await;
+        }
+        until(&mut client, "5 bytes").await;
+        client.write_all(format!("{head}content-length: 9\r\n\r\nabc").as_bytes()).await.unwrap();
+        sleep(Duration::from_secs(1)).await;
+        drop(client);
+        assert_eq!(within(notes.recv()).await.as_deref(), Some("the request body broke off"));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_whose_connection_is_done_with_it_ends_for_who_still_reads_it() {
+    let (noted, mut notes) = mpsc::unbounded_channel();
+    let site = Site::new(Limits::default(), move |_, request: http::Request<Incoming>| {
+        let (noted, mut body) = (noted.clone(), request.into_body());
+        tokio::task::spawn_local(async move {
+            while let Some(piece) = body.next().await {
+                noted.send(piece.map(|piece| piece.len()).map_err(|error| error.to_string())).unwrap();
+            }
+        });
+        ready(text(StatusCode::OK, "early"))
+    });
+    local(async {
+        let (mut client, served) = site.connect();
+        client.write_all(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n").await.unwrap();
+        assert!(rest(&mut client).await.contains("early"));
+        drop(client);
+        within(served).await.unwrap();
+        assert_eq!(within(notes.recv()).await, Some(Err("the request body broke off".to_owned())));
+        assert!(notes.try_recv().is_err(), "it is told once");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pieces_of_any_size_are_chunks_of_their_own() {
+    let sizes = [1, 100, 3000, 4096, 5000, 20_000, 70_000, 2];
+    let site = Site::new(Limits::default(), move |_, _| {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        for size in sizes {
+            sender.send(Ok(vec![b'x'; size].into())).unwrap();
+        }
+        ready(Response::new(TestBody::Pieces(receiver)))
+    });
+    let answer = local(site.exchange(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).await;
+    let chunks: String = sizes.iter().map(|size| format!("{size:x}\r\n{}\r\n", "x".repeat(*size))).collect();
+    assert!(answer.ends_with(&format!("\r\n\r\n{chunks}0\r\n\r\n")), "the chunks are those of the body");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_said_before_an_answer_broke_off_is_sent() {
+    let site = Site::new(Limits::default(), |_, _| {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        sender.send(Ok(vec![b'x'; 100_000].into())).unwrap();
+        sender.send(Err("broken".into())).unwrap();
+        ready(Response::new(TestBody::Pieces(receiver)))
+    });
+    let answer = local(site.exchange(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")).await;
+    assert_eq!(answer.matches('x').count(), 100_000);
+    assert!(answer.ends_with("x\r\n"), "it is not ended");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_refused_is_told_why_in_the_words_of_the_service() {
+    for (request, reason) in [
+        ("G@T / HTTP/1.1\r\nhost: x\r\n\r\n".to_owned(), "malformed_syntax"),
+        (format!("GET / HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "a".repeat(130 << 10)), "head_too_large"),
+        (format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "a".repeat(70_000)), "target_too_long"),
+        ("GET / HTT".to_owned(), "head_timeout"),
+    ] {
+        let site = Site::echo(Limits::default());
+        local(async {
+            let (mut client, _served) = site.connect_wide(1 << 20);
+            client.write_all(request.as_bytes()).await.unwrap();
+            let answer = rest(&mut client).await;
+            assert!(answer.contains("connection: close") && answer.ends_with(reason), "{reason}: {answer}");
+        })
+        .await;
+    }
 }

@@ -8,7 +8,7 @@ mod frames;
 mod http1;
 mod http2;
 mod memory;
-mod rest;
 mod site;
 mod time;
 mod tls;
+mod waiting;

@@ -144,8 +144,8 @@ impl<'w> Call<'w> {
         checked
     }
 
-    /// Lets the connection rest while the request waits for long. It holds nothing of what the connection was read into.
-    pub(super) fn rest(&mut self, outbound: &mut Outbound) {
+    /// Takes the request out of what it was read into, as it is about to wait for long: it holds what it needs, and no more.
+    pub(super) fn detach(&mut self, outbound: &mut Outbound) {
         let uri = detach::target(&self.head.uri);
         outbound.detach(uri.clone());
         let facts = &mut *self.exchange;
@@ -155,7 +155,6 @@ impl<'w> Call<'w> {
         if let Some(sharing) = &mut self.sharing {
             sharing.detach();
         }
-        self.connection.rest(true);
     }
 
     /// Takes a place among the requests of the port, unless the request has one.

@@ -1,7 +1,7 @@
-//! Takes a request that waits out of the buffers that its connection was read into.
+//! Takes a request that waits out of the bytes that it was read as.
 //!
-//! The values of a head and a small body are parts of such a buffer, which has 8 KiB at least and stays as long as any of
-//! them.
+//! The values of a head, and a body, are parts of what arrived together, which stays as long as any of them: with it the body
+//! as the client sent it, when only the one that is sent on is needed.
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;

@@ -64,7 +64,7 @@ async fn line_up(call: &mut Call<'_>, way: &Way<'_>, outbound: &mut Outbound) ->
         let request = request(call, way, outbound);
         (request.asked.rank.priority, pool.wait_for_turn(request))
     };
-    call.rest(outbound);
+    call.detach(outbound);
     call.exchange.begin_waiting();
     let metrics = &call.worker.door.serving.metrics.queue;
     let go = &call.worker.door.serving.config.flow.go;
@@ -76,7 +76,6 @@ async fn line_up(call: &mut Call<'_>, way: &Way<'_>, outbound: &mut Outbound) ->
     let go = go.map(|queue| metrics.enter_go(queue, call.exchange.model_label()));
     let mut shown = metrics.enter(&pool.key, QueueBand::of(priority));
     let turn = waiting.await;
-    call.connection.rest(false);
     call.exchange.end_waiting();
     let waited = call.exchange.waited.map(|waited| (waited, priority));
     if let Some(decision) = call.exchange.decision() {

@@ -1,4 +1,4 @@
-//! Requests that wait for long, and connections that rest meanwhile.
+//! Requests that wait for long.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -6,32 +6,30 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use http::Response;
-use kthena_router_downstream::{Connection, Incoming, Limits};
+use kthena_router_downstream::{Incoming, Limits, Refusal};
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep};
 
 use crate::site::{Site, TestBody, echo, local, rest, until, within};
 
 /// Waits for a minute, with or without the body, before it answers.
-async fn patient(connection: Rc<Connection>, request: http::Request<Incoming>) -> Response<TestBody> {
-    connection.rest(true);
+async fn patient(request: http::Request<Incoming>) -> Response<TestBody> {
     sleep(Duration::from_secs(60)).await;
-    connection.rest(false);
     echo(request).await
 }
 
 fn waiting() -> Site {
-    Site::new(Limits::default(), |connection, request| async move {
+    Site::new(Limits::default(), |_, request| async move {
         match request.uri().path() {
             "/at-once" => echo(request).await,
             // What is still to come is read after it has waited.
-            "/unread" => patient(connection, request).await,
+            "/unread" => patient(request).await,
             _ => {
                 let (parts, mut body) = request.into_parts();
                 while let Some(piece) = body.next().await {
                     piece.unwrap();
                 }
-                patient(connection, http::Request::from_parts(parts, Incoming::empty())).await
+                patient(http::Request::from_parts(parts, Incoming::empty())).await
             }
         }
     })
@@ -101,8 +99,7 @@ async fn nothing_is_lost_of_what_is_pipelined_behind_requests_that_wait_one_afte
     const COUNT: usize = 20;
     local(async {
         let (mut client, _served) = waiting().connect_wide(1 << 20);
-        // The head comes alone: what follows fills hyper's buffer, and what hyper is shown after the wait has no room in
-        // one of this size.
+        // The head comes alone, and what follows is more than is read at once.
         client.write_all(b"POST /a HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n").await.unwrap();
         sleep(Duration::from_secs(1)).await;
         let post = |path: &str, body: &str| {
@@ -123,9 +120,10 @@ async fn nothing_is_lost_of_what_is_pipelined_behind_requests_that_wait_one_afte
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_with_a_length_beside_its_chunks_is_the_last_where_it_has_waited() {
+async fn a_request_with_a_length_beside_its_chunks_is_refused_behind_one_that_waits() {
     local(async {
-        let (mut client, served) = waiting().connect();
+        let site = waiting();
+        let (mut client, served) = site.connect();
         client
             .write_all(
                 b"GET /a HTTP/1.1\r\nhost: x\r\n\r\n\
@@ -135,9 +133,10 @@ async fn a_request_with_a_length_beside_its_chunks_is_the_last_where_it_has_wait
             .await
             .unwrap();
         let answers = rest(&mut client).await;
-        assert!(answers.contains("POST x /b ") && answers.contains("connection: close"), "{answers}");
-        assert!(!answers.contains("/at-once"), "{answers}");
+        assert!(answers.contains("GET x /a ") && answers.contains("connection: close"), "{answers}");
+        assert!(!answers.contains("/b") && !answers.contains("/at-once"), "{answers}");
         within(served).await.unwrap();
+        assert_eq!(site.refused(), [Refusal::Length]);
     })
     .await;
 }
@@ -152,10 +151,10 @@ async fn a_client_that_leaves_while_its_request_waits_is_noticed() {
     }
     let is_dropped = Rc::new(Cell::new(false));
     let noted = Rc::clone(&is_dropped);
-    let site = Site::new(Limits::default(), move |connection, request| {
+    let site = Site::new(Limits::default(), move |_, request| {
         let noted = Noted(Rc::clone(&noted));
         async move {
-            let answer = patient(connection, request).await;
+            let answer = patient(request).await;
             drop(noted);
             answer
         }
