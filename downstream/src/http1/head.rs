@@ -47,6 +47,17 @@ pub(super) struct Shape {
     pub keeps: bool,
 }
 
+/// What the fields of a head say about its body and its connection.
+#[derive(Debug, Default)]
+struct Fields {
+    length: Option<u64>,
+    is_coded: bool,
+    closes: bool,
+    keeps: bool,
+    expects_continue: bool,
+    offers_protocol: bool,
+}
+
 impl Shape {
     /// The shape of an answer to what is not understood: nothing follows it.
     pub(super) const LAST: Self = Self { head_only: false, is_old: false, keeps: false };
@@ -73,57 +84,53 @@ pub(super) fn parse(bytes: &Bytes) -> Result<Head, Refusal> {
     parts.uri = Uri::from_maybe_shared(bytes.slice_ref(target.as_bytes())).map_err(|_| Refusal::Syntax)?;
     let is_old = minor == 0;
     parts.version = if is_old { Version::HTTP_10 } else { Version::HTTP_11 };
-    parts.headers = headers(bytes, parsed.headers)?;
-    let shape = Shape { head_only: parts.method == Method::HEAD, is_old, keeps: keeps(&parts.headers, is_old) };
-    let expects_continue = !is_old
-        && parts.headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    let said = Fields::read(bytes, parsed.headers, &mut parts.headers)?;
+    let keeps = if is_old { said.keeps && !said.closes } else { !said.closes };
     Ok(Head {
-        shape,
-        length: length(&parts.headers)?,
-        expects_continue,
-        offers_protocol: !is_old && parts.headers.contains_key(UPGRADE),
+        shape: Shape { head_only: parts.method == Method::HEAD, is_old, keeps },
+        length: if said.is_coded { None } else { said.length.or(Some(0)) },
+        expects_continue: !is_old && said.expects_continue,
+        offers_protocol: !is_old && said.offers_protocol,
         parts,
     })
 }
 
-fn headers(bytes: &Bytes, fields: &[httparse::Header<'_>]) -> Result<HeaderMap, Refusal> {
-    let mut headers = HeaderMap::with_capacity(fields.len() + MORE_FIELDS);
-    for field in fields {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Refusal::Syntax)?;
-        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value)).map_err(|_| Refusal::Syntax)?;
-        headers.append(name, value);
-    }
-    Ok(headers)
-}
-
-/// Returns whether the client wants the connection to be kept.
-fn keeps(headers: &HeaderMap, is_old: bool) -> bool {
-    let values = headers.get_all(CONNECTION).iter();
-    let mut options = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii));
-    if is_old {
-        // Whoever says both means the one that is safe.
-        let (mut keeps, mut closes) = (false, false);
-        for option in options {
-            keeps |= option.eq_ignore_ascii_case(b"keep-alive");
-            closes |= option.eq_ignore_ascii_case(b"close");
+impl Fields {
+    /// Reads fields into `headers`.
+    fn read(bytes: &Bytes, fields: &[httparse::Header<'_>], headers: &mut HeaderMap) -> Result<Self, Refusal> {
+        let mut said = Self::default();
+        headers.reserve(fields.len() + MORE_FIELDS);
+        for field in fields {
+            let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Refusal::Syntax)?;
+            said.note(&name, field.value)?;
+            let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value)).map_err(|_| Refusal::Syntax)?;
+            headers.append(name, value);
         }
-        keeps && !closes
-    } else {
-        !options.any(|option| option.eq_ignore_ascii_case(b"close"))
+        Ok(said)
     }
-}
 
-/// Returns the length of the body, 0 if there is none; `None` if it is in chunks. A length that is given several times must
-/// be the same.
-fn length(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
-    let mut found = None;
-    for value in headers.get_all(CONTENT_LENGTH) {
-        let length = length_of(value.as_bytes()).ok_or(Refusal::Syntax)?;
-        if found.replace(length).is_some_and(|earlier| earlier != length) {
-            return Err(Refusal::Syntax);
+    /// Notes what a field says. A length that is given several times must be the same.
+    fn note(&mut self, name: &HeaderName, value: &[u8]) -> Result<(), Refusal> {
+        match *name {
+            CONTENT_LENGTH => {
+                let length = length_of(value).ok_or(Refusal::Syntax)?;
+                if self.length.replace(length).is_some_and(|earlier| earlier != length) {
+                    return Err(Refusal::Syntax);
+                }
+            }
+            TRANSFER_ENCODING => self.is_coded = true,
+            CONNECTION => {
+                for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                    self.closes |= option.eq_ignore_ascii_case(b"close");
+                    self.keeps |= option.eq_ignore_ascii_case(b"keep-alive");
+                }
+            }
+            EXPECT => self.expects_continue |= value.eq_ignore_ascii_case(b"100-continue"),
+            UPGRADE => self.offers_protocol = true,
+            _ => {}
         }
+        Ok(())
     }
-    Ok(if headers.contains_key(TRANSFER_ENCODING) { None } else { found.or(Some(0)) })
 }
 
 #[cfg(test)]
