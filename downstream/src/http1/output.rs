@@ -34,6 +34,8 @@ pub(super) struct Output {
     piece: Bytes,
     /// What follows the piece.
     end: &'static [u8],
+    /// Whether something was written that the stream may still hold, as TLS does.
+    is_unflushed: bool,
 }
 
 impl Output {
@@ -86,18 +88,22 @@ impl Output {
     where
         T: AsyncWrite + Unpin,
     {
-        if self.is_empty() {
-            return Poll::Ready(Ok(()));
-        }
-        while !self.is_empty() {
-            let written = ready!(self.poll_some(stream, context))?;
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        if !self.is_empty() {
+            self.is_unflushed = true;
+            while !self.is_empty() {
+                let written = ready!(self.poll_some(stream, context))?;
+                if written == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                self.advance(written);
             }
-            self.advance(written);
+            self.recycle();
         }
-        self.recycle();
-        Pin::new(stream).poll_flush(context)
+        if self.is_unflushed {
+            ready!(Pin::new(stream).poll_flush(context))?;
+            self.is_unflushed = false;
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_some<T>(&self, stream: &mut T, context: &mut Context<'_>) -> Poll<io::Result<usize>>

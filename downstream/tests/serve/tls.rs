@@ -1,7 +1,9 @@
 //! TLS.
 
+use std::future::ready;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kthena_router_downstream::{Budget, ChooseTls, Chosen, Limits, Refusal, TlsIdentity};
 use rcgen::CertifiedKey;
@@ -10,10 +12,12 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, HandshakeKind, ServerConfig, SignatureScheme};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::time::{Instant, sleep};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
-use crate::site::{Site, local, text, within};
+use crate::site::{Site, local, rest, text, within};
 
 /// Accepts every server.
 #[derive(Debug)]
@@ -101,11 +105,16 @@ fn site(any: Option<Arc<ServerConfig>>) -> Site {
     })
 }
 
-/// Asks over TLS; returns how the handshake was done, and what the server sends.
-async fn asked(site: &Site, client: &Arc<ClientConfig>, name: &str) -> std::io::Result<(HandshakeKind, String)> {
+/// Connects over TLS.
+async fn connected(site: &Site, client: &Arc<ClientConfig>, name: &str) -> std::io::Result<TlsStream<DuplexStream>> {
     let (io, _) = site.connect();
     let name = ServerName::try_from(name.to_owned()).unwrap();
-    let mut stream = within(TlsConnector::from(Arc::clone(client)).connect(name, io)).await?;
+    within(TlsConnector::from(Arc::clone(client)).connect(name, io)).await
+}
+
+/// Asks over TLS; returns how the handshake was done, and what the server sends.
+async fn asked(site: &Site, client: &Arc<ClientConfig>, name: &str) -> std::io::Result<(HandshakeKind, String)> {
+    let mut stream = connected(site, client, name).await?;
     stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await?;
     let mut answer = String::new();
     within(stream.read_to_string(&mut answer)).await?;
@@ -159,6 +168,32 @@ async fn a_name_that_no_listener_has_is_refused_by_an_alert_and_noted() {
         let plain = site.exchange(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
         assert!(!plain.contains("HTTP/1.1 200"), "{plain}");
         assert_eq!(site.refused()[2..], [Refusal::Handshake]);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_its_client_takes_slowly_comes_whole() {
+    const LENGTH: usize = 70_000;
+    let listeners: Rc<dyn ChooseTls> = Rc::new(Listeners { named: server_config(), any: None });
+    let site = Site::with(Limits::default(), Budget::new(64 << 20), Some(listeners), |_, _| {
+        ready(text(http::StatusCode::OK, vec![b'x'; LENGTH]))
+    });
+    local(async {
+        let mut client = connected(&site, &Arc::new(client_config()), "a.org").await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: a.org\r\n\r\n").await.unwrap();
+        let start = Instant::now();
+        // What the socket does not take waits in the TLS session.
+        sleep(Duration::from_secs(20)).await;
+        let mut answer = Vec::new();
+        while answer.iter().filter(|byte| **byte == b'x').count() < LENGTH {
+            assert!(within(client.read_buf(&mut answer)).await.unwrap() > 0, "{} bytes came", answer.len());
+        }
+        assert_eq!(start.elapsed().as_secs(), 20, "all of it is sent as soon as it is taken");
+        // A client that has taken all of it is not slow.
+        sleep(Duration::from_secs(50)).await;
+        client.write_all(b"GET / HTTP/1.1\r\nhost: a.org\r\nconnection: close\r\n\r\n").await.unwrap();
+        assert!(rest(&mut client).await.ends_with(&"x".repeat(LENGTH)));
     })
     .await;
 }
