@@ -272,8 +272,8 @@ where
                 (Poll::Ready(Ok(())), Filled::All) => self.finish(context),
                 (Poll::Ready(Ok(())), Filled::Full) => continue,
                 // What came before is the client's.
-                (Poll::Ready(Ok(())), Filled::Broken(error)) => {
-                    Some(Ended::Broken("the answer broke off", Some(error)))
+                (Poll::Ready(Ok(())), Filled::Broken) => {
+                    Some(Ended::Broken("the answer broke off", exchange.failure()))
                 }
                 (Poll::Ready(Err(error)), _) => Some(Ended::Broken("it cannot be written to", Some(error.into()))),
                 (Poll::Ready(Ok(())), Filled::Waiting) | (Poll::Pending, _) => return Poll::Pending,

@@ -38,8 +38,8 @@ pub(super) enum Filled {
     Full,
     /// As much as there is.
     Waiting,
-    /// What there was before it broke off.
-    Broken(BoxError),
+    /// What there was before it broke off, for the reason that the answer has.
+    Broken,
 }
 
 /// An answer that is being sent.
@@ -47,6 +47,8 @@ pub(super) struct Answer<B> {
     /// The body; `None` once all of it is in the output.
     body: Option<B>,
     framing: Framing,
+    /// Why it broke off. The body is not asked again, which would seem to have ended.
+    pub failure: Option<BoxError>,
     /// Whether nothing may follow it on its connection.
     pub is_last: bool,
     /// Whether it changes the protocol.
@@ -66,7 +68,7 @@ where
         let closes = is_last || !shape.keeps || says_close(&head.headers) || framing == Framing::UntilClose;
         write_head(output.buffer(), &head, (framing, length), shape, closes && !switches);
         let body = Some(body).filter(|_| framing != Framing::Ended);
-        Self { body, framing, is_last: closes, switches }
+        Self { body, framing, failure: None, is_last: closes, switches }
     }
 
     /// Brings what is there of the body into the output.
@@ -77,7 +79,10 @@ where
             }
             match Pin::new(body).poll_frame(context) {
                 Poll::Pending => return Filled::Waiting,
-                Poll::Ready(Some(Err(error))) => return Filled::Broken(error.into()),
+                Poll::Ready(Some(Err(error))) => {
+                    self.body = None;
+                    self.failure = Some(error.into());
+                }
                 Poll::Ready(Some(Ok(frame))) => {
                     // Trailers are not passed on.
                     if let Ok(piece) = frame.into_data()
@@ -90,13 +95,13 @@ where
                     self.body = None;
                     match self.framing {
                         Framing::Chunks => output.buffer().extend_from_slice(LAST_CHUNK),
-                        Framing::Length(_) => return Filled::Broken("it is shorter than it was said to be".into()),
+                        Framing::Length(_) => self.failure = Some("it is shorter than it was said to be".into()),
                         Framing::Ended | Framing::UntilClose => {}
                     }
                 }
             }
         }
-        Filled::All
+        if self.failure.is_some() { Filled::Broken } else { Filled::All }
     }
 
     /// Adds a piece of the body to the output, and no more of it than belongs to the answer.
@@ -357,6 +362,6 @@ mod tests {
         let mut output = Output::default();
         let mut answer = Answer::begin(response(200, &[], Liar(Some("ab".into()))), NEW, false, &mut output);
         let mut context = Context::from_waker(std::task::Waker::noop());
-        assert!(matches!(answer.fill(&mut output, &mut context), Filled::Broken(_)));
+        assert!(matches!(answer.fill(&mut output, &mut context), Filled::Broken));
     }
 }

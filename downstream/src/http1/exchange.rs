@@ -19,7 +19,7 @@ use super::upload::Upload;
 use crate::budget::Charge;
 use crate::incoming::ReadError;
 use crate::progress::InFlight;
-use crate::service::Service;
+use crate::service::{BoxError, Service};
 use crate::upgraded::Upgraded;
 
 /// A body of up to this length that nobody wants is read all the same, if it is there already: the connection lives on.
@@ -84,6 +84,11 @@ impl<S: Service> Exchange<S> {
                 },
             }
         }
+    }
+
+    /// Takes why the answer broke off.
+    pub(super) fn failure(&mut self) -> Option<BoxError> {
+        if let Phase::Sending(answer) = &mut self.phase { answer.failure.take() } else { None }
     }
 }
 

@@ -38,6 +38,8 @@ pub(crate) enum TestBody {
     Whole(Option<Bytes>),
     /// Pieces as they are sent into a channel; an error breaks the answer off.
     Pieces(mpsc::UnboundedReceiver<Result<Bytes, BoxError>>),
+    /// Pieces of a body that is said to have a length.
+    Announced(u64, mpsc::UnboundedReceiver<Result<Bytes, BoxError>>),
     /// The same piece again and again.
     Endless(Bytes),
     /// One piece, and a note when it was asked for more.
@@ -51,7 +53,9 @@ impl Body for TestBody {
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.get_mut() {
             Self::Whole(piece) => Poll::Ready(piece.take().map(|piece| Ok(Frame::data(piece)))),
-            Self::Pieces(pieces) => pieces.poll_recv(context).map(|piece| piece.map(|piece| piece.map(Frame::data))),
+            Self::Pieces(pieces) | Self::Announced(_, pieces) => {
+                pieces.poll_recv(context).map(|piece| piece.map(|piece| piece.map(Frame::data)))
+            }
             Self::Endless(piece) => Poll::Ready(Some(Ok(Frame::data(piece.clone())))),
             Self::Told(piece, ended) => {
                 ended.set(piece.is_none());
@@ -69,6 +73,7 @@ impl Body for TestBody {
             Self::Whole(piece) | Self::Told(piece, _) => {
                 SizeHint::with_exact(piece.as_ref().map_or(0, |piece| piece.len() as u64))
             }
+            Self::Announced(length, _) => SizeHint::with_exact(*length),
             Self::Pieces(_) | Self::Endless(_) => SizeHint::default(),
         }
     }
