@@ -79,6 +79,10 @@ impl<S: Service> Exchange<S> {
                             self.tunnel = None;
                         }
                         let is_last = is_leaving || self.receiving.as_ref().is_some_and(Receiving::is_given_up);
+                        // No leave to send the body is given in the midst of the answer.
+                        if let Some(receiving) = &mut self.receiving {
+                            receiving.expects_continue = false;
+                        }
                         self.phase = Phase::Sending(Answer::begin(response, self.shape, is_last, output));
                     }
                 },

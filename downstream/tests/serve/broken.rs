@@ -5,13 +5,14 @@ use std::future::ready;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt;
 use http::Response;
-use kthena_router_downstream::{BoxError, Limits};
+use kthena_router_downstream::{BoxError, Incoming, Limits};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use crate::site::{Site, TestBody, local, rest, within};
+use crate::site::{Site, TestBody, local, rest, until, within};
 
 /// Makes a site that answers with a body of pieces, which has this length if it is said to have one.
 fn pieces(length: Option<u64>, pieces: Vec<Result<Bytes, BoxError>>) -> Site {
@@ -48,4 +49,32 @@ async fn an_answer_that_breaks_off_while_its_client_reads_slowly_is_not_ended() 
         })
         .await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn leave_to_send_a_body_does_not_come_in_the_midst_of_the_answer() {
+    let site = Site::new(Limits::default(), |_, request: http::Request<Incoming>| {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let mut body = request.into_body();
+        tokio::task::spawn_local(async move {
+            sender.send(Ok("begin".into())).unwrap();
+            sleep(Duration::from_secs(1)).await;
+            while let Some(Ok(piece)) = body.next().await {
+                sender.send(Ok(piece)).unwrap();
+            }
+        });
+        ready(Response::new(TestBody::Pieces(receiver)))
+    });
+    local(async {
+        let (mut client, _served) = site.connect();
+        let head = b"POST / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n";
+        client.write_all(head).await.unwrap();
+        let begin = until(&mut client, "begin\r\n").await;
+        assert!(begin.starts_with("HTTP/1.1 200 OK"), "{begin}");
+        sleep(Duration::from_secs(2)).await;
+        // It sends the body without leave, as it may.
+        client.write_all(b"abc").await.unwrap();
+        assert_eq!(until(&mut client, "0\r\n\r\n").await, "3\r\nabc\r\n0\r\n\r\n");
+    })
+    .await;
 }
