@@ -5,6 +5,7 @@
 //! arrives is read and thrown away, within bounds of time and bytes, until the client closes as well.
 
 use std::io;
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -20,15 +21,15 @@ pub(crate) async fn linger<T>(mut stream: Stream<T>, patience: Duration, bytes: 
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
+    let progress = Rc::clone(stream.progress());
     // However it ends, the connection is closed.
-    timeout(patience, part(&mut stream, bytes)).await.ok();
+    timeout(patience, progress.in_turns(part(&mut stream, bytes))).await.ok();
 }
 
 async fn part<T>(stream: &mut Stream<T>, bytes: usize) -> io::Result<()>
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    stream.progress().begin_turn();
     stream.shutdown().await?;
     let mut piece = Vec::new();
     let mut left = bytes;
@@ -39,10 +40,6 @@ where
             break;
         }
         left = left.saturating_sub(read);
-        if !stream.progress().may_read() {
-            tokio::task::yield_now().await;
-            stream.progress().begin_turn();
-        }
     }
     Ok(())
 }

@@ -3,7 +3,9 @@
 //! One deadline follows from it at every moment, so that a connection has one timer, which is seldom set anew.
 
 use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 
 use tokio::time::Instant;
@@ -79,6 +81,16 @@ impl Progress {
     pub(crate) fn begin_turn(&self) {
         self.turn_bytes.set(0);
         self.turn_requests.set(0);
+    }
+
+    /// Does something with the connection, which has a turn whenever it goes on.
+    pub(crate) async fn in_turns<F: Future>(&self, doing: F) -> F::Output {
+        let mut doing = pin!(doing);
+        poll_fn(|context| {
+            self.begin_turn();
+            doing.as_mut().poll(context)
+        })
+        .await
     }
 
     /// Returns whether more may be read in this turn.

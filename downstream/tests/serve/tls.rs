@@ -197,3 +197,23 @@ async fn an_answer_that_its_client_takes_slowly_comes_whole() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_client_that_is_still_sending_finds_an_early_answer_over_tls() {
+    let listeners: Rc<dyn ChooseTls> = Rc::new(Listeners { named: server_config(), any: None });
+    // Who reads on finds the answer at once, and it is long enough for a server that does not go on to be noticed.
+    let limits = Limits { linger_time: Duration::from_secs(2), ..Limits::default() };
+    let site = Site::with(limits, Budget::new(64 << 20), Some(listeners), |_, _| {
+        ready(text(http::StatusCode::PAYLOAD_TOO_LARGE, "too much"))
+    });
+    local(async {
+        let mut client = connected(&site, &Arc::new(client_config()), "a.org").await.unwrap();
+        client.write_all(b"POST / HTTP/1.1\r\nhost: a.org\r\ncontent-length: 4194304\r\n\r\n").await.unwrap();
+        for _ in 0..4 << 20 >> 14 {
+            within(client.write_all(&[b'x'; 16 << 10])).await.expect("what it sends is taken");
+        }
+        let answer = rest(&mut client).await;
+        assert!(answer.starts_with("HTTP/1.1 413 ") && answer.ends_with("too much"), "{answer}");
+    })
+    .await;
+}
