@@ -71,12 +71,12 @@ pub(crate) async fn handshake<T>(
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut metered = Metered::new(socket, progress);
+    let mut metered = Metered::new(socket, Rc::clone(&progress));
     // Nothing is allocated for a client that sends nothing, and a connection that is made carries no room for a handshake.
     if !metered.look().await.unwrap_or(false) {
         return Err(NoTls::Left);
     }
-    Box::pin(shake_hands(metered, chooser)).await
+    Box::pin(progress.in_turns(shake_hands(metered, chooser))).await
 }
 
 async fn shake_hands<T>(metered: Metered<T>, chooser: &dyn ChooseTls) -> Result<(TlsStream<Metered<T>>, Tls), NoTls>
