@@ -215,8 +215,8 @@ where
             length.and_then(|length| usize::try_from(length).ok()).filter(|length| *length <= self.input.bytes.len());
         let mut receiving = None;
         let mut incoming = match (here, room) {
-            (Some(0), _) | (_, None) => Incoming::empty(),
-            (Some(length), _) => Incoming::whole(self.input.take(length)),
+            (_, None) => Incoming::empty(),
+            (Some(length), Some(room)) => Incoming::whole(self.input.take(length), room),
             (None, Some(room)) => {
                 let upload = Upload::new(context.waker());
                 // A piece is passed on as it comes.

@@ -67,8 +67,9 @@ impl Incoming {
     }
 
     /// Makes a body that is there already.
-    pub(crate) fn whole(bytes: Bytes) -> Self {
-        Self { announced: Some(bytes.len() as u64), pieces: Pieces::Whole(Some(bytes)), ..Self::empty() }
+    pub(crate) fn whole(bytes: Bytes, room: Charge) -> Self {
+        let announced = Some(bytes.len() as u64);
+        Self { announced, pieces: Pieces::Whole(Some(bytes)), _room: Some(room), ..Self::empty() }
     }
 
     pub(crate) fn http1(body: Rc<Upload>, announced: Option<u64>, pause: Duration, room: Charge) -> Self {

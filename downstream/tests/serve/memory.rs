@@ -244,3 +244,20 @@ async fn a_protocol_error_is_told_and_noted() {
     })
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_came_with_its_head_counts_as_long_as_it_is_held() {
+    let budget = Budget::new(64 << 20);
+    let site = hoard(&budget);
+    local(async {
+        let (mut client, served) = site.connect();
+        let request = format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 9000\r\n\r\n{}", "x".repeat(9000));
+        client.write_all(request.as_bytes()).await.unwrap();
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(budget.used(), 9000);
+        drop(client);
+        within(served).await.unwrap();
+        assert_eq!(budget.used(), 0);
+    })
+    .await;
+}
