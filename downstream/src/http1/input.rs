@@ -61,6 +61,10 @@ impl Input {
     where
         T: AsyncRead + Unpin,
     {
+        if self.bytes.is_empty() {
+            // Who waits keeps nothing of a buffer that a body was read into.
+            self.bytes = BytesMut::new();
+        }
         ARRIVALS.with_borrow_mut(|room| {
             let mut arrived = ReadBuf::new(room);
             ready!(Pin::new(stream).poll_read(context, &mut arrived))?;

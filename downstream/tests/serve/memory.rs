@@ -261,3 +261,36 @@ async fn a_body_that_came_with_its_head_counts_as_long_as_it_is_held() {
     })
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_held_of_a_body_that_was_read() {
+    let is_unique = Rc::new(Cell::new(false));
+    let site = {
+        let is_unique = Rc::clone(&is_unique);
+        Site::new(Limits::default(), move |_, request: http::Request<Incoming>| {
+            let is_unique = Rc::clone(&is_unique);
+            async move {
+                let (mut body, mut last) = (request.into_body(), None);
+                while let Some(Ok(piece)) = body.next().await {
+                    last = Some(piece);
+                }
+                sleep(Duration::from_secs(1)).await;
+                is_unique.set(last.is_some_and(|last| last.is_unique()));
+                text(StatusCode::OK, "read")
+            }
+        })
+    };
+    local(async {
+        let (mut client, _served) = site.connect();
+        let body = "x".repeat(100_000);
+        for request in [
+            format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n{body}"),
+            format!("POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n186a0\r\n{body}\r\n0\r\n\r\n"),
+        ] {
+            client.write_all(request.as_bytes()).await.unwrap();
+            until(&mut client, "read").await;
+            assert!(is_unique.take(), "the connection has no part of the buffer that a piece is in");
+        }
+    })
+    .await;
+}
