@@ -165,7 +165,8 @@ where
                     self.begin(&head, context);
                     return Poll::Ready(None);
                 }
-                Ok(None) => {}
+                Ok(None) if is_silent => {}
+                Ok(None) => self.connection.progress.begin_head(),
                 Err(input::TooLong) => {
                     self.refuse(Refusal::HeadTooLarge, None);
                     return Poll::Ready(None);

@@ -129,6 +129,13 @@ impl Progress {
         Ok(())
     }
 
+    /// Notes that a part of a head is there, which may have come before the request before it had ended.
+    pub(crate) fn begin_head(&self) {
+        if self.phase.get() == Phase::Idle {
+            self.phase.set(Phase::Head);
+        }
+    }
+
     /// Notes whether a write had to wait.
     pub(crate) fn note_write(&self, has_stalled: bool) {
         match (has_stalled, self.stalled.get()) {

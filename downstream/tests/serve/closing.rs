@@ -138,3 +138,25 @@ async fn an_idle_http2_connection_is_told_to_leave() {
     })
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_came_in_part_behind_another_request_has_the_time_of_a_head() {
+    for (closes, seconds) in [(true, 1), (false, 30)] {
+        let site = slow();
+        local(async {
+            let (mut client, served) = site.connect();
+            client.write_all(b"GET /a HTTP/1.1\r\nhost: x\r\n\r\nGET /b HTTP/1.1\r\nho").await.unwrap();
+            until(&mut client, "GET x /a").await;
+            let start = Instant::now();
+            if closes {
+                site.server.closing.cancel();
+            }
+            let answer = rest(&mut client).await;
+            assert_eq!(answer.starts_with("HTTP/1.1 408 "), !closes, "{answer}");
+            assert_eq!(start.elapsed().as_secs(), seconds);
+            drop(client);
+            within(served).await.unwrap();
+        })
+        .await;
+    }
+}
