@@ -137,7 +137,8 @@ impl Receiving {
                 }
                 Err(what) => return self.fail(ReadError::Malformed(what.into()), context),
             };
-            return if is_asked_again { Received::More } else { Received::Waiting };
+            // Behind its end, the client is still looked at.
+            return if is_asked_again || self.upload.is_over() { Received::More } else { Received::Waiting };
         }
     }
 

@@ -191,3 +191,26 @@ async fn a_request_that_waits_while_the_port_closes_is_the_last() {
         .await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_after_another_task_has_read_its_body_is_noticed() {
+    let site = Site::new(Limits::default(), |_, request: http::Request<Incoming>| async move {
+        let mut body = request.into_body();
+        tokio::task::spawn_local(async move { while body.next().await.is_some() {} });
+        std::future::pending().await
+    });
+    local(async {
+        for body in ["content-length: 3\r\n\r\n", "transfer-encoding: chunked\r\n\r\n"] {
+            let (mut client, served) = site.connect();
+            client.write_all(format!("POST / HTTP/1.1\r\nhost: x\r\n{body}").as_bytes()).await.unwrap();
+            sleep(Duration::from_secs(1)).await;
+            client.write_all(if body.starts_with('c') { b"abc" } else { b"0\r\n\r\n" }).await.unwrap();
+            sleep(Duration::from_secs(1)).await;
+            let start = Instant::now();
+            drop(client);
+            within(served).await.unwrap();
+            assert_eq!(start.elapsed(), Duration::ZERO, "{body}");
+        }
+    })
+    .await;
+}
