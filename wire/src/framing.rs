@@ -194,14 +194,18 @@ fn size_line(input: &mut BytesMut) -> Result<Option<u64>, &'static str> {
 /// Takes a line off `input`, and returns its length without the line break.
 fn line(input: &mut BytesMut, limit: usize) -> Result<Option<usize>, &'static str> {
     let seen = &input[..input.len().min(limit + 2)];
-    match memchr::memchr(b'\n', seen) {
-        Some(end) if end > 0 && seen[end - 1] == b'\r' => {
-            input.advance(end + 1);
-            Ok(Some(end - 1))
-        }
-        Some(_) => Err("a line in its body has a bare line feed"),
-        None if seen.len() > limit => Err("a line in its body is too long"),
-        None => Ok(None),
+    match memchr::memchr2(b'\r', b'\n', seen) {
+        Some(end) if seen[end] == b'\n' => Err("a line in its body has a bare line feed"),
+        Some(end) if end <= limit => match seen.get(end + 1) {
+            Some(b'\n') => {
+                input.advance(end + 2);
+                Ok(Some(end))
+            }
+            Some(_) => Err("a line in its body has a bare carriage return"),
+            None => Ok(None),
+        },
+        None if seen.len() <= limit => Ok(None),
+        _ => Err("a line in its body is too long"),
     }
 }
 

@@ -66,6 +66,9 @@ fn a_body_ends_where_its_framing_says() {
         ("a size beyond all numbers", b"10000000000000000\r\nhello", Err("a chunk has no size")),
         ("a bare line feed", b"5\nhello\r\n0\r\n\r\n", Err("a chunk has no size")),
         ("a bare line feed after an extension", b"5;x\nhello", Err("a line in its body has a bare line feed")),
+        ("a bare carriage return", b"5\rx\r\nhello", Err("a line in its body has a bare carriage return")),
+        ("one in an extension", b"5;x\ry\r\nhello", Err("a line in its body has a bare carriage return")),
+        ("one in a trailer", b"0\r\nx: y\rz\r\n\r\n", Err("a line in its body has a bare carriage return")),
         ("an endless extension", &long, Err("a line in its body is too long")),
         ("an endless trailer", &trailers, Err("a line in its body is too long")),
     ] {
