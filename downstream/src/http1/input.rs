@@ -28,6 +28,8 @@ thread_local! {
 #[derive(Debug, Default)]
 pub(super) struct Input {
     pub(super) bytes: BytesMut,
+    /// How many of them stand before the next head, as far as they were looked at: nothing is looked through twice.
+    empty: usize,
     end: HeadEnd,
 }
 
@@ -38,10 +40,14 @@ pub(super) struct TooLong;
 impl Input {
     /// Takes a head, once it is there whole, with the empty lines before it (RFC 9112, section 2.2).
     pub(super) fn take_head(&mut self, most: usize) -> Result<Option<Bytes>, TooLong> {
-        let begin = self.bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n'));
-        let length = begin.and_then(|begin| Some(begin + self.end.find(&self.bytes[begin..])?));
+        let rest = self.bytes[self.empty..].iter();
+        self.empty += rest.take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        let length = self.end.find(&self.bytes[self.empty..]).map(|length| self.empty + length);
         match length.filter(|length| *length <= most) {
-            Some(length) => Ok(Some(self.take(length))),
+            Some(length) => {
+                self.empty = 0;
+                Ok(Some(self.take(length)))
+            }
             None if self.bytes.len() > most => Err(TooLong),
             None => Ok(None),
         }
