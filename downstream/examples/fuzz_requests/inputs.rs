@@ -15,6 +15,10 @@ const HEADS: &[&str] = &[
     "GET /ws HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nbytes",
     "CONNECT a:443 HTTP/1.1\r\nhost: a:443\r\n\r\n",
     "DELETE /x HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
+    "POST /chunks HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+    "POST /old HTTP/1.0\r\nconnection: keep-alive\r\ncontent-length: 2\r\n\r\nhi",
+    "HEAD /old HTTP/1.0\r\nhost: a\r\nconnection: keep-alive\r\n\r\n",
+    "POST /up HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: x\r\ncontent-length: 3\r\n\r\nabc",
     "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 ];
 
@@ -54,8 +58,30 @@ pub(crate) fn http1(random: &mut StdRng) -> Vec<u8> {
         }
         mutate(random, &mut request);
         input.extend(request);
+        if random.random_bool(0.1) {
+            input.extend(large(random));
+        }
     }
     input
+}
+
+/// Makes a request with a body that does not come with its head, of a length or in chunks of any size.
+fn large(random: &mut StdRng) -> Vec<u8> {
+    let length = random.random_range(0..200_000);
+    let head = "POST /large HTTP/1.1\r\nhost: a\r\n";
+    if random.random_bool(0.5) {
+        let mut request = format!("{head}content-length: {length}\r\n\r\n").into_bytes();
+        request.resize(request.len() + length, b'l');
+        return request;
+    }
+    let mut request = format!("{head}transfer-encoding: chunked\r\n\r\n").into_bytes();
+    let most = *pick(random, &[2, 100, 5000, 70_000]);
+    for _ in 0..random.random_range(0..20) {
+        let size = random.random_range(1..most);
+        request.extend(format!("{size:x}\r\n{}\r\n", "c".repeat(size)).into_bytes());
+    }
+    request.extend(b"0\r\n\r\n");
+    request
 }
 
 /// Makes a connection of HTTP/2: frames in any order, with good and bad lengths, streams and contents.

@@ -2,29 +2,27 @@
 //!
 //! `cargo run -p kthena-router-downstream --example fuzz_requests --release -- --seconds 60 [--seed N] [--only http1|http2]`
 //!
-//! Each round is one connection: valid requests or frames, mutated, in pieces of any size. It must end by itself, panic
-//! nowhere, hold no more than its budget and give all of it back, and every answer must be well-formed. A round that does
-//! not prints its seed; with it and `--rounds 1` it runs again.
+//! Each round is one connection: valid requests or frames, mutated, in pieces of any size, of a client that reads at once or
+//! slowly, at a port that may close. It must end by itself, panic nowhere, hold no more than its budget and give all of it
+//! back, and every answer must be well-formed, whole, and that of its request. A round that does not prints its seed; with
+//! it and `--rounds 1` it runs again.
 
 #![expect(clippy::print_stdout, reason = "a program for people")]
 
-use std::cell::Cell;
-use std::future::Future;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use futures::StreamExt;
-use http::{HeaderValue, Request, Response, StatusCode};
-use http_body_util::Full;
-use kthena_router_downstream::{Budget, CancellationToken, Connection, Incoming, Limits, Refused, Server, Service};
+use kthena_router_downstream::{Budget, CancellationToken, Limits, Server};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf};
+use tokio::time::sleep;
 
 mod answers;
 mod inputs;
+mod service;
+
+use service::Answering;
 
 /// Bytes that all requests of a round may hold.
 const BUDGET: usize = 4 << 20;
@@ -32,63 +30,6 @@ const BUDGET: usize = 4 << 20;
 const LONGEST: Duration = Duration::from_secs(20);
 /// Time of a round on its own clock: longer than any limit, so that whatever waits has an end.
 const PATIENCE: Duration = Duration::from_secs(24 * 3600);
-
-/// Answers in the ways that a proxy does.
-struct Answering {
-    refused: Cell<u64>,
-    handled: Cell<u64>,
-}
-
-impl Service for Answering {
-    type Body = Full<Bytes>;
-
-    fn handle(
-        self: Rc<Self>,
-        connection: Rc<Connection>,
-        request: Request<Incoming>,
-    ) -> Pin<Box<dyn Future<Output = Response<Full<Bytes>>>>> {
-        self.handled.set(self.handled.get() + 1);
-        let (parts, mut body) = request.into_parts();
-        assert!(!parts.headers.contains_key("host"), "one authority");
-        let target = parts.uri.path_and_query().expect("a request has a target").as_str();
-        assert!(target.starts_with('/') || target == "*", "{target}");
-        // By the length of the target: unread, read whole, or read in part, and then answered at once or after a rest.
-        let (way, pauses) = (target.len() % 3, target.len() / 3 % 4);
-        Box::pin(async move {
-            let mut status = StatusCode::OK;
-            let mut held = connection.charge();
-            let mut wants_more = way > 0;
-            while wants_more {
-                wants_more = way > 1;
-                match body.next().await {
-                    Some(Ok(piece)) if held.grow(piece.len()).is_ok() => {}
-                    Some(Ok(_)) => status = StatusCode::SERVICE_UNAVAILABLE,
-                    Some(Err(_)) => {
-                        status = StatusCode::BAD_REQUEST;
-                        break;
-                    }
-                    None => break,
-                }
-            }
-            for _ in 0..pauses {
-                tokio::task::yield_now().await;
-            }
-            answer(status, "answer")
-        })
-    }
-
-    fn refuse(&self, _: &Connection, refused: &Refused<'_>) -> Response<Full<Bytes>> {
-        self.refused.set(self.refused.get() + 1);
-        answer(refused.why.status().unwrap_or(StatusCode::BAD_REQUEST), refused.why.reason())
-    }
-}
-
-fn answer(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
-    *response.status_mut() = status;
-    response.headers_mut().insert("content-type", HeaderValue::from_static("text/plain"));
-    response
-}
 
 /// What a round is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,13 +99,14 @@ fn run(seed: u64, version: Version) -> [u64; 3] {
 async fn connect(seed: u64, version: Version) -> [u64; 3] {
     let mut random = StdRng::seed_from_u64(seed);
     let budget = Budget::new(BUDGET);
-    let service = Rc::new(Answering { refused: Cell::new(0), handled: Cell::new(0) });
+    let service = Rc::new(Answering::new(random.random()));
+    let closing = CancellationToken::new();
     let server = Rc::new(Server {
         service: Rc::clone(&service),
         limits: Limits { head_bytes: 16 << 10, ..Limits::default() },
         budget: budget.clone(),
         tls: None,
-        closing: CancellationToken::new(),
+        closing: closing.clone(),
     });
     let (client, socket) = tokio::io::duplex(1 << random.random_range(4..16));
     let address = "127.0.0.1:1".parse().expect("an address");
@@ -173,7 +115,22 @@ async fn connect(seed: u64, version: Version) -> [u64; 3] {
         Version::Http1 => inputs::http1(&mut random),
         Version::Http2 => inputs::http2(&mut random),
     };
-    let (mut reader, mut writer) = tokio::io::split(client);
+    let (reader, mut writer) = tokio::io::split(client);
+    let pauses: Vec<_> = if random.random_bool(0.3) {
+        (0..random.random_range(1..200)).map(|_| Duration::from_millis(random.random_range(0..9000))).collect()
+    } else {
+        Vec::new()
+    };
+    if random.random_bool(0.2) {
+        let (seconds, turns) = (random.random_range(0..40_u64).saturating_sub(20), random.random_range(0..100));
+        tokio::task::spawn_local(async move {
+            sleep(Duration::from_secs(seconds)).await;
+            for _ in 0..turns {
+                tokio::task::yield_now().await;
+            }
+            closing.cancel();
+        });
+    }
     let write = async {
         let mut left = &input[..];
         while !left.is_empty() {
@@ -193,15 +150,29 @@ async fn connect(seed: u64, version: Version) -> [u64; 3] {
         }
         leaves
     };
-    let mut output = Vec::new();
-    let (read, leaves) = tokio::join!(reader.read_to_end(&mut output), write);
-    read.expect("a pipe can be read");
-    drop((reader, writer));
+    let (output, leaves) = tokio::join!(read(reader, pauses), write);
+    drop(writer);
     served.await.expect("the server does not panic");
+    // Who reads a body elsewhere learns of its end.
+    sleep(Duration::from_secs(200)).await;
     assert_eq!(budget.used(), 0, "what was held comes back");
+    let (handled, refused) = (service.handled.get(), service.refused.get());
     let answers = match version {
-        Version::Http1 => answers::http1(&output, leaves),
-        Version::Http2 => answers::http2(&output, leaves),
+        Version::Http1 => answers::http1(&output, leaves, handled + refused),
+        Version::Http2 => answers::http2(&output),
     };
-    [service.handled.get(), service.refused.get(), answers]
+    [handled, refused, answers]
+}
+
+/// Reads all that comes, with a pause before each read as long as there are any.
+async fn read(mut reader: ReadHalf<DuplexStream>, pauses: Vec<Duration>) -> Vec<u8> {
+    let mut output = Vec::new();
+    for pause in pauses {
+        sleep(pause).await;
+        if reader.read_buf(&mut output).await.expect("a pipe can be read") == 0 {
+            break;
+        }
+    }
+    reader.read_to_end(&mut output).await.expect("a pipe can be read");
+    output
 }
