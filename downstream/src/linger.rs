@@ -22,6 +22,8 @@ where
     T: AsyncRead + AsyncWrite + Unpin,
 {
     let progress = Rc::clone(stream.progress());
+    // What is thrown away is no head, and takes no memory.
+    let _in_flight = progress.begin_request();
     // However it ends, the connection is closed.
     timeout(patience, progress.in_turns(part(&mut stream, bytes))).await.ok();
 }

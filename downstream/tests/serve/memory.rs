@@ -294,3 +294,21 @@ async fn nothing_is_held_of_a_body_that_was_read() {
     })
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_thrown_away_after_an_early_answer_does_not_count() {
+    let budget = Budget::new(1 << 20);
+    let site = Site::with(Limits::default(), budget.clone(), None, |_, _| {
+        ready(text(StatusCode::PAYLOAD_TOO_LARGE, "too much"))
+    });
+    local(async {
+        let (mut client, _served) = site.connect();
+        client.write_all(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 8000000\r\n\r\n").await.unwrap();
+        assert!(rest(&mut client).await.ends_with("too much"));
+        for _ in 0..8000 {
+            client.write_all(&[b'x'; 1000]).await.unwrap();
+            assert_eq!(budget.used(), 0);
+        }
+    })
+    .await;
+}
