@@ -317,7 +317,8 @@ where
             return Some(tunnel.map_or(Ended::Said { is_unread: self.is_deaf }, Ended::Switched));
         }
         let is_last = answer.is_last || self.is_deaf || self.leaving_since.is_some();
-        let mut is_unread = self.is_deaf;
+        // Who has sent more than was asked for may be sending still.
+        let mut is_unread = self.is_deaf || (is_last && !self.input.bytes.is_empty());
         if let Some(mut receiving) = receiving.filter(|receiving| !receiving.upload.is_over()) {
             is_unread |= is_last || !receiving.discard(&mut self.input, &mut self.stream, context);
         }

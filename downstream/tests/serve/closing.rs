@@ -43,6 +43,11 @@ async fn idle_connections_end_at_once() {
 async fn clients_that_have_their_answers_and_stay_are_waited_for_no_more() {
     for (case, request, seconds) in [
         ("all was read", "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", 0),
+        (
+            "more was sent behind it",
+            "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\nGET /more HTTP/1.1\r\nhost: x\r\n\r\n",
+            1,
+        ),
         ("a body is on its way", "POST / HTTP/1.1\r\nhost: a,b\r\ncontent-length: 5\r\n\r\n", 1),
     ] {
         let site = slow();
