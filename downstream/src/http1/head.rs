@@ -103,6 +103,10 @@ impl Fields {
         for field in fields {
             let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Refusal::Syntax)?;
             said.note(&name, field.value)?;
+            if name == CONTENT_LENGTH && headers.contains_key(CONTENT_LENGTH) {
+                // It is the same, and is passed on once (RFC 9110, section 8.6).
+                continue;
+            }
             let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value)).map_err(|_| Refusal::Syntax)?;
             headers.append(name, value);
         }
@@ -174,6 +178,12 @@ mod tests {
             let found = parsed(&format!("POST / HTTP/1.1\r\n{fields}\r\n")).map(|head| head.length);
             assert_eq!(found, expected, "{fields}");
         }
+    }
+
+    #[test]
+    fn a_length_is_passed_on_once() {
+        let head = parsed("POST / HTTP/1.1\r\ncontent-length: 7\r\na: b\r\ncontent-length: 07\r\n\r\n").unwrap();
+        assert_eq!(head.parts.headers.get_all(CONTENT_LENGTH).iter().collect::<Vec<_>>(), ["7"]);
     }
 
     #[test]
