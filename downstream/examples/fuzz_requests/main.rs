@@ -15,12 +15,13 @@ use std::time::{Duration, Instant};
 use kthena_router_downstream::{Budget, CancellationToken, Limits, Server};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::time::sleep;
 
 mod answers;
 mod inputs;
 mod service;
+mod tls;
 
 use service::Answering;
 
@@ -101,11 +102,12 @@ async fn connect(seed: u64, version: Version) -> [u64; 3] {
     let budget = Budget::new(BUDGET);
     let service = Rc::new(Answering::new(random.random()));
     let closing = CancellationToken::new();
+    let has_tls = version == Version::Http1 && random.random_bool(0.2);
     let server = Rc::new(Server {
         service: Rc::clone(&service),
         limits: Limits { head_bytes: 16 << 10, ..Limits::default() },
         budget: budget.clone(),
-        tls: None,
+        tls: has_tls.then(tls::server),
         closing: closing.clone(),
     });
     let (client, socket) = tokio::io::duplex(1 << random.random_range(4..16));
@@ -115,12 +117,11 @@ async fn connect(seed: u64, version: Version) -> [u64; 3] {
         Version::Http1 => inputs::http1(&mut random),
         Version::Http2 => inputs::http2(&mut random),
     };
+    // A port that closes waits for no handshake.
+    let Some(client) = begin(client, has_tls).await else { return [0; 3] };
     let (reader, mut writer) = tokio::io::split(client);
-    let pauses: Vec<_> = if random.random_bool(0.3) {
-        (0..random.random_range(1..200)).map(|_| Duration::from_millis(random.random_range(0..9000))).collect()
-    } else {
-        Vec::new()
-    };
+    let slow = if random.random_bool(0.3) { random.random_range(1..200) } else { 0 };
+    let pauses = (0..slow).map(|_| Duration::from_millis(random.random_range(0..9000))).collect();
     if random.random_bool(0.2) {
         let (seconds, turns) = (random.random_range(0..40_u64).saturating_sub(20), random.random_range(0..100));
         tokio::task::spawn_local(async move {
@@ -131,26 +132,7 @@ async fn connect(seed: u64, version: Version) -> [u64; 3] {
             closing.cancel();
         });
     }
-    let write = async {
-        let mut left = &input[..];
-        while !left.is_empty() {
-            let piece = random.random_range(1..=left.len().min(5000));
-            if writer.write_all(&left[..piece]).await.is_err() {
-                break;
-            }
-            left = &left[piece..];
-            if random.random_bool(0.05) {
-                tokio::time::sleep(Duration::from_secs(random.random_range(0..20))).await;
-            }
-        }
-        // Some clients wait for what the server does, others leave.
-        let leaves = random.random_bool(0.5);
-        if leaves {
-            writer.shutdown().await.ok();
-        }
-        leaves
-    };
-    let (output, leaves) = tokio::join!(read(reader, pauses), write);
+    let (output, leaves) = tokio::join!(read(reader, pauses), write(&mut writer, &input, &mut random));
     drop(writer);
     served.await.expect("the server does not panic");
     // Who reads a body elsewhere learns of its end.
@@ -164,15 +146,46 @@ async fn connect(seed: u64, version: Version) -> [u64; 3] {
     [handled, refused, answers]
 }
 
+/// The client's end of a connection.
+trait Duplex: AsyncRead + AsyncWrite + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
+
+/// Brings a connection to where HTTP begins; `None` if there is none.
+async fn begin(pipe: DuplexStream, has_tls: bool) -> Option<Box<dyn Duplex>> {
+    Some(if has_tls { Box::new(tls::connect(pipe).await?) } else { Box::new(pipe) })
+}
+
+/// Sends all of it in pieces of any size; returns whether the client leaves then. Others wait for what the server does.
+async fn write(writer: &mut (impl AsyncWrite + Unpin), mut left: &[u8], random: &mut StdRng) -> bool {
+    while !left.is_empty() {
+        let piece = random.random_range(1..=left.len().min(5000));
+        if writer.write_all(&left[..piece]).await.is_err() {
+            break;
+        }
+        left = &left[piece..];
+        if random.random_bool(0.05) {
+            sleep(Duration::from_secs(random.random_range(0..20))).await;
+        }
+    }
+    let leaves = random.random_bool(0.5);
+    if leaves {
+        writer.shutdown().await.ok();
+    }
+    leaves
+}
+
 /// Reads all that comes, with a pause before each read as long as there are any.
-async fn read(mut reader: ReadHalf<DuplexStream>, pauses: Vec<Duration>) -> Vec<u8> {
+async fn read(mut reader: impl AsyncRead + Unpin, pauses: Vec<Duration>) -> Vec<u8> {
     let mut output = Vec::new();
     for pause in pauses {
         sleep(pause).await;
-        if reader.read_buf(&mut output).await.expect("a pipe can be read") == 0 {
-            break;
+        // With less room, TLS would give out what it holds, and the socket would seem to stand still.
+        output.reserve(32 << 10);
+        if !matches!(reader.read_buf(&mut output).await, Ok(1..)) {
+            return output;
         }
     }
-    reader.read_to_end(&mut output).await.expect("a pipe can be read");
+    // TLS that is broken off ends with an error.
+    reader.read_to_end(&mut output).await.ok();
     output
 }
