@@ -97,10 +97,12 @@ impl<S: Service> Exchange<S> {
 }
 
 impl Receiving {
-    /// Returns whether nobody will read what is left of a body that is too long to be thrown away.
+    /// Returns whether nobody will read what is left of a body that cannot be thrown away, or is too long for that.
     fn is_given_up(&self) -> bool {
         let is_dropped = Rc::strong_count(&self.upload) == 1;
-        is_dropped && !self.upload.is_over() && self.length.is_none_or(|length| length > CHEAP_REST)
+        // Who still waits for leave to send it has sent nothing that could be thrown away.
+        let is_there = !self.expects_continue && self.length.is_some_and(|length| length <= CHEAP_REST);
+        is_dropped && !self.upload.is_over() && !is_there
     }
 
     /// Gives the service what it asks for.

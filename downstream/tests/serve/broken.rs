@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use http::Response;
+use http::{Response, StatusCode};
 use kthena_router_downstream::{BoxError, Incoming, Limits};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use crate::site::{Site, TestBody, local, rest, until, within};
+use crate::site::{Site, TestBody, local, rest, text, until, within};
 
 /// Makes a site that answers with a body of pieces, which has this length if it is said to have one.
 fn pieces(length: Option<u64>, pieces: Vec<Result<Bytes, BoxError>>) -> Site {
@@ -77,4 +77,12 @@ async fn leave_to_send_a_body_does_not_come_in_the_midst_of_the_answer() {
         assert_eq!(until(&mut client, "0\r\n\r\n").await, "3\r\nabc\r\n0\r\n\r\n");
     })
     .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_given_no_leave_to_send_a_body_is_told_that_the_connection_ends() {
+    let site = Site::new(Limits::default(), |_, _| ready(text(StatusCode::UNAUTHORIZED, "who are you")));
+    let head = b"POST / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n";
+    let answer = local(site.exchange(head)).await;
+    assert!(answer.starts_with("HTTP/1.1 401 ") && answer.contains("connection: close"), "{answer}");
 }
