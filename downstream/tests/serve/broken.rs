@@ -52,6 +52,14 @@ async fn an_answer_that_breaks_off_while_its_client_reads_slowly_is_not_ended() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_said_before_an_answer_broke_off_is_sent() {
+    let site = pieces(None, vec![Ok(vec![b'x'; 100_000].into()), Err("broken".into())]);
+    let answer = local(site.exchange(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")).await;
+    assert_eq!(answer.matches('x').count(), 100_000);
+    assert!(answer.ends_with("x\r\n"), "it is not ended");
+}
+
+#[tokio::test(start_paused = true)]
 async fn leave_to_send_a_body_does_not_come_in_the_midst_of_the_answer() {
     let site = Site::new(Limits::default(), |_, request: http::Request<Incoming>| {
         let (sender, receiver) = mpsc::unbounded_channel();

@@ -376,19 +376,6 @@ async fn pieces_of_any_size_are_chunks_of_their_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_said_before_an_answer_broke_off_is_sent() {
-    let site = Site::new(Limits::default(), |_, _| {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        sender.send(Ok(vec![b'x'; 100_000].into())).unwrap();
-        sender.send(Err("broken".into())).unwrap();
-        ready(Response::new(TestBody::Pieces(receiver)))
-    });
-    let answer = local(site.exchange(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")).await;
-    assert_eq!(answer.matches('x').count(), 100_000);
-    assert!(answer.ends_with("x\r\n"), "it is not ended");
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_client_that_is_refused_is_told_why_in_the_words_of_the_service() {
     for (request, reason) in [
         ("G@T / HTTP/1.1\r\nhost: x\r\n\r\n".to_owned(), "malformed_syntax"),
