@@ -17,8 +17,8 @@ use futures::future::join_all;
 use kthena_router_downstream::{CancellationToken, Server, Service};
 use kthena_router_heap::give_back;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
-use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 /// The pause after a connection could not be accepted: most likely there are no descriptors left, and none come back
@@ -212,10 +212,8 @@ async fn accept<P: Port>(listener: TcpListener, port: &Arc<P>, threads: &Threads
 /// What a worker has for one port.
 struct Served<S> {
     server: Rc<Server<S>>,
-    /// The connections that have not ended: nothing is kept of those that have.
-    connections: TaskTracker,
-    /// Cancelled when those that are left are cut off.
-    cut: CancellationToken,
+    /// The connections. What is kept of one that has ended goes with the next one that comes, or when the thread tidies up.
+    connections: JoinSet<()>,
 }
 
 /// Does what a worker is told, on its thread.
@@ -229,6 +227,7 @@ async fn work<P: Port>(mut orders: mpsc::UnboundedReceiver<Order<P>>) {
         let order = tokio::select! {
             order = orders.recv() => order,
             _ = tidying.tick() => {
+                ports.values_mut().for_each(|(_, served)| served.forget_ended());
                 give_back();
                 continue;
             }
@@ -239,7 +238,7 @@ async fn work<P: Port>(mut orders: mpsc::UnboundedReceiver<Order<P>>) {
             Order::Attend { port, socket, peer, counted } => {
                 let (_, served) = ports.entry(Arc::as_ptr(&port)).or_insert_with(|| {
                     let server = port.server(&context);
-                    (port, Served { server, connections: TaskTracker::new(), cut: CancellationToken::new() })
+                    (port, Served { server, connections: JoinSet::new() })
                 });
                 served.attend(socket, peer, counted);
             }
@@ -258,24 +257,28 @@ async fn work<P: Port>(mut orders: mpsc::UnboundedReceiver<Order<P>>) {
 }
 
 impl<S: Service> Served<S> {
-    fn attend(&self, socket: Socket, peer: SocketAddr, counted: Counted) {
-        let (server, cut) = (Rc::clone(&self.server), self.cut.clone());
+    fn attend(&mut self, socket: Socket, peer: SocketAddr, counted: Counted) {
+        self.forget_ended();
+        let server = Rc::clone(&self.server);
         self.connections.spawn_local(async move {
             let _counted = counted;
             match prepare(socket) {
-                // In a box: who awaits it twice over would have room for it twice.
-                Ok((socket, local)) => drop(cut.run_until_cancelled(Box::pin(server.serve(socket, peer, local))).await),
+                // In a box: what is kept of a connection that has ended is then small.
+                Ok((socket, local)) => Box::pin(server.serve(socket, peer, local)).await,
                 Err(error) => debug!(%peer, %error, "connection broke before it began"),
             }
         });
     }
 
+    fn forget_ended(&mut self) {
+        while self.connections.try_join_next().is_some() {}
+    }
+
     /// Lets the connections end; those that have not when the time is over are cut off.
-    async fn leave(self, patience: Duration) {
-        self.connections.close();
-        if timeout(patience, self.connections.wait()).await.is_err() {
-            self.cut.cancel();
-            self.connections.wait().await;
+    async fn leave(mut self, patience: Duration) {
+        let all_ended = async { while self.connections.join_next().await.is_some() {} };
+        if timeout(patience, all_ended).await.is_err() {
+            self.connections.shutdown().await;
         }
     }
 }
