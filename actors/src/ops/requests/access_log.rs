@@ -62,8 +62,10 @@ impl Clock {
 
     /// Returns the time since the epoch at an instant.
     fn time_of_day(self, instant: Instant) -> Duration {
-        let after = self.since_epoch + instant.saturating_duration_since(self.instant);
-        after.saturating_sub(self.instant.saturating_duration_since(instant))
+        match instant.checked_duration_since(self.instant) {
+            Some(later) => self.since_epoch + later,
+            None => self.since_epoch.saturating_sub(self.instant.saturating_duration_since(instant)),
+        }
     }
 }
 

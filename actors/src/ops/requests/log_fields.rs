@@ -36,13 +36,13 @@ pub(super) fn write_fields<const N: usize>(line: &mut Vec<u8>, fields: Fields<'_
 pub(super) fn write_plain(line: &mut Vec<u8>, text: &str) {
     let (chunks, rest) = text.as_bytes().as_chunks::<LANES>();
     let (mut has_space, mut has_special) = (false, false);
+    let mut last = [b'-'; LANES];
+    last[..rest.len()].copy_from_slice(rest);
     // A chunk of fixed length without a branch is compared at once, and not byte by byte.
-    for chunk in chunks {
+    for chunk in chunks.iter().chain([&last]) {
         has_space |= chunk.iter().fold(false, |found, byte| found | (*byte == b' '));
         has_special |= chunk.iter().fold(false, |found, byte| found | is_special(*byte));
     }
-    has_space |= rest.contains(&b' ');
-    has_special |= rest.iter().any(|byte| is_special(*byte));
     match (has_special, has_space) {
         (false, false) => line.extend_from_slice(text.as_bytes()),
         (false, true) => {
