@@ -211,6 +211,12 @@ async fn requests_are_written_as_the_method_and_the_body_want() {
             format!("{with}content-length: 2\r\n\r\nhi"),
         ),
         (
+            "all there, and not small",
+            &Method::POST,
+            Body::Whole("x".repeat(3000).into()),
+            format!("{with}content-length: 3000\r\n\r\n{}", "x".repeat(3000)),
+        ),
+        (
             "of known length",
             &Method::POST,
             pieces(&["h", "", "i"], Some(2)),
