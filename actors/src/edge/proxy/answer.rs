@@ -112,21 +112,25 @@ impl AnswerBody {
         if size != BodySize::Stream {
             pace.be_still();
         }
-        let mut body = Self {
-            incoming,
-            size,
-            status,
-            tap: Some(tap),
-            broken: None,
-            is_flushed: false,
-            naming: naming.filter(|_| head.status.is_success()),
-            first: first.piece,
-            pace,
-            // A bad answer was told of before its body.
-            is_noted: status >= 500,
-            exchange,
-            held,
-        };
+        // Made where it stays, because it is large.
+        let mut body = Box::write(
+            Box::new_uninit(),
+            Self {
+                incoming,
+                size,
+                status,
+                tap: Some(tap),
+                broken: None,
+                is_flushed: false,
+                naming: naming.filter(|_| head.status.is_success()),
+                first: first.piece,
+                pace,
+                // A bad answer was told of before its body.
+                is_noted: status >= 500,
+                exchange,
+                held,
+            },
+        );
         if is_empty {
             // The server never asks for a body of which it knows that it is empty.
             body.end();
@@ -134,7 +138,7 @@ impl AnswerBody {
                 head.headers.insert(CONTENT_LENGTH, length.into());
             }
         }
-        Response::from_parts(head, Box::new(body))
+        Response::from_parts(head, body)
     }
 
     /// Returns whether nothing follows.

@@ -46,7 +46,7 @@ pub(super) struct Exchange {
 
 impl Exchange {
     /// Begins a request; until it says otherwise it ends because its client left.
-    pub(super) fn begin(observer: &Rc<Observer>, facts: Facts) -> Self {
+    pub(super) fn begin(observer: &Rc<Observer>, facts: Box<Facts>) -> Self {
         observer.metrics.active_requests.inc();
         let end = End { status: CLIENT_CLOSED_REQUEST, reason: "client_closed", error: None };
         let series = observer.unrouted();
@@ -54,7 +54,7 @@ impl Exchange {
         Self {
             observer: Rc::clone(observer),
             series,
-            facts: Box::new(facts),
+            facts,
             end,
             decision: None,
             reservation: None,

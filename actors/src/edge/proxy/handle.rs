@@ -51,8 +51,9 @@ async fn answer(call: &mut Call<'_>, body: &mut Inbound) -> Result<Reply, Early>
     turn::wait(call, &way, &mut outbound).await?;
     shared_cache::look_up(call, &way.backend, &outbound.body).await;
     let picked = pick(call, &way, &mut outbound).await?;
-    // Half of all that a request takes: who waits for its turn does not carry it.
-    let mut answer = Box::pin(deliver(call, &way, &mut outbound, &picked)).await?;
+    // Half of all that a request takes: who waits for its turn does not carry it, and it is made where it stays.
+    let delivered = Box::into_pin(Box::write(Box::new_uninit(), deliver(call, &way, &mut outbound, &picked)));
+    let mut answer = delivered.await?;
     picked.report(call, &way, &mut answer).await;
     response_filters::apply(&mut answer, &way, outbound.origin.as_ref());
     let pace = way.pace(call);

@@ -29,7 +29,9 @@ impl Service for InferenceService {
     ) -> Pin<Box<dyn Future<Output = Response<ReplyBody>>>> {
         let (head, incoming) = request.into_parts();
         let body = Inbound::new(incoming, &connection, self.0.limits().max_body_bytes);
-        Box::pin(handle(Rc::clone(&self.0), connection, head, body))
+        // Made where it stays: `Box::pin` would make it on the stack, and move all the room that it has for later.
+        let handled = Box::write(Box::new_uninit(), handle(Rc::clone(&self.0), connection, head, body));
+        Box::into_pin(handled)
     }
 
     fn refuse(&self, connection: &Connection, refused: &Refused<'_>) -> Response<ReplyBody> {

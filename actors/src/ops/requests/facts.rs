@@ -81,29 +81,33 @@ pub(crate) struct End {
 
 impl Facts {
     /// Notes what the head of a request says.
-    pub(crate) fn of(client: &HeaderValue, head: &Parts) -> Self {
-        Self {
-            client: client.clone(),
-            method: head.method.clone(),
-            uri: head.uri.clone(),
-            version: head.version,
-            user_agent: head.headers.get(USER_AGENT).cloned(),
-            request_id: request_id(head),
-            api: None,
-            started: Instant::now(),
-            model: None,
-            stream: false,
-            gateway: None,
-            endpoint: None,
-            prefill: None,
-            waited: None,
-            attempts: 0,
-            upstream_status: None,
-            usage: None,
-            bytes: 0,
-            error_text: None,
-            marks: Marks::default(),
-        }
+    pub(crate) fn of(client: &HeaderValue, head: &Parts) -> Box<Self> {
+        // Made where it stays, because it is large.
+        Box::write(
+            Box::new_uninit(),
+            Self {
+                client: client.clone(),
+                method: head.method.clone(),
+                uri: head.uri.clone(),
+                version: head.version,
+                user_agent: head.headers.get(USER_AGENT).cloned(),
+                request_id: request_id(head),
+                api: None,
+                started: Instant::now(),
+                model: None,
+                stream: false,
+                gateway: None,
+                endpoint: None,
+                prefill: None,
+                waited: None,
+                attempts: 0,
+                upstream_status: None,
+                usage: None,
+                bytes: 0,
+                error_text: None,
+                marks: Marks::default(),
+            },
+        )
     }
 
     /// Returns the request's id, which is plain ASCII: that costs less to see at once than byte by byte.
