@@ -239,19 +239,21 @@ impl Picker {
         candidates: &[Candidate<'_>],
         witness: &mut impl Witness,
     ) -> Vec<f32> {
-        let mut totals = vec![0.0; candidates.len()];
-        let mut rates = vec![NEUTRAL; candidates.len()];
+        // One piece of memory for both.
+        let mut figures = vec![0.0; 2 * candidates.len()];
+        let (totals, rates) = figures.split_at_mut(candidates.len());
         for (score, weight) in &self.scores {
             rates.fill(NEUTRAL);
             witness.begins();
-            score.rate(request, pool, candidates, &mut rates);
+            score.rate(request, pool, candidates, rates);
             witness.ended(score.name(), "score");
-            for ((candidate, rate), total) in candidates.iter().zip(&rates).zip(&mut totals) {
+            for ((candidate, rate), total) in candidates.iter().zip(&*rates).zip(&mut *totals) {
                 witness.rated(candidate, score.name(), *rate, *weight);
                 *total += rate * weight;
             }
         }
-        totals
+        figures.truncate(candidates.len());
+        figures
     }
 }
 

@@ -48,8 +48,10 @@ struct Course<'c> {
     first_token: Option<FirstToken>,
     /// The endpoints that a picker allows, the best one first; without a picker there is no such list.
     named: Option<&'c [SocketAddr]>,
-    /// The endpoints that were tried.
+    /// The endpoints that were tried, but for the last one.
     tried: Vec<SocketAddr>,
+    /// The endpoint of the last attempt: most requests have no other, and need no list.
+    last: Option<SocketAddr>,
     /// Whether an endpoint may be tried again that was tried before.
     may_return: bool,
     /// Whether those of the last attempt are to be tried again before any other.
@@ -73,25 +75,13 @@ pub(super) async fn deliver(
     picked: &Picked,
 ) -> Result<Answer, ProxyError> {
     let mut attempts = way.attempts(call);
-    let mut course = Course {
-        worker: call.worker,
-        way,
-        facts: call.request_facts.take(),
-        deadline: way.deadline(call),
-        first_token: FirstToken::of(&way.limits(call.worker)),
-        named: picked.endpoints(),
-        tried: Vec::new(),
-        may_return: false,
-        again: false,
-        alone: false,
-        answer: None,
-        failure: None,
-    };
+    let mut course = Course::begin(call, way, picked);
     let exchange = &mut call.exchange;
     let mut body = std::mem::replace(&mut outbound.body, Body::Gone);
     while let Some(legs) = course.pick(exchange).await? {
-        exchange.note_picked();
-        let (limit, began, to) = (course.limit(), Instant::now(), (course.worker, &way.backend));
+        let began = Instant::now();
+        exchange.note_picked(began);
+        let (limit, to) = (course.limit(began), (course.worker, &way.backend));
         let is_pair = matches!(legs, Legs::Two { .. });
         let tried = match legs {
             Legs::One(lease) => {
@@ -133,7 +123,26 @@ pub(super) async fn deliver(
     course.end(exchange)
 }
 
-impl Course<'_> {
+impl<'c> Course<'c> {
+    /// Begins before the first attempt.
+    fn begin<'w: 'c>(call: &mut Call<'w>, way: &'c Way<'c>, picked: &'c Picked) -> Self {
+        Self {
+            worker: call.worker,
+            way,
+            facts: call.request_facts.take(),
+            deadline: way.deadline(call),
+            first_token: FirstToken::of(&way.limits(call.worker)),
+            named: picked.endpoints(),
+            tried: Vec::new(),
+            last: None,
+            may_return: false,
+            again: false,
+            alone: false,
+            answer: None,
+            failure: None,
+        }
+    }
+
     /// Picks endpoints, some that were not tried yet if there are any; `None` if none may be tried.
     async fn pick(&mut self, exchange: &mut Exchange) -> Result<Option<Legs<Lease>>, ProxyError> {
         if std::mem::take(&mut self.again) {
@@ -177,10 +186,10 @@ impl Course<'_> {
         Ok(legs)
     }
 
-    /// Returns how long an attempt that begins now may take.
-    fn limit(&self) -> Duration {
+    /// Returns how long an attempt that begins `now` may take.
+    fn limit(&self, now: Instant) -> Duration {
         let written = self.way.decision.steps.timeouts.backend_request.or(self.way.backend.policy.timeout);
-        let rest = self.deadline.map(|deadline| deadline.at.saturating_duration_since(Instant::now()));
+        let rest = self.deadline.map(|deadline| deadline.at.saturating_duration_since(now));
         let always = self.worker.door.serving.config.engines.first_byte_timeout;
         written.into_iter().chain(rest).fold(always, Duration::min)
     }
@@ -190,12 +199,12 @@ impl Course<'_> {
         Ok(match tried {
             Tried::Answered(answer, leg) => {
                 exchange.attempts += answer.upstream.sends;
-                self.tried.push(answer.lease.endpoint().socket());
+                self.last = Some(answer.lease.endpoint().socket());
                 (Label::Answered, leg, self.take(answer))
             }
             Tried::Failed(lease, failure, leg) => {
                 exchange.attempts += failure.sends.max(1);
-                self.tried.push(lease.endpoint().socket());
+                self.last = Some(lease.endpoint().socket());
                 let (failure, health, outcome) = judge(failure, self.deadline)?;
                 if let Some(health) = health {
                     lease.note(health);
@@ -205,7 +214,7 @@ impl Course<'_> {
             }
             Tried::Silent(lease, sends) => {
                 exchange.attempts += sends;
-                self.tried.push(lease.endpoint().socket());
+                self.last = Some(lease.endpoint().socket());
                 lease.note(Health::Late);
                 let failure = late(self.deadline, Limit::FirstToken);
                 self.failure = Some(failure);
@@ -213,7 +222,7 @@ impl Course<'_> {
             }
             Tried::Unusable(lease, error) => {
                 exchange.attempts += 1;
-                self.tried.push(lease.endpoint().socket());
+                self.last = Some(lease.endpoint().socket());
                 debug!(endpoint = %lease.endpoint(), %error, "prefill of no use");
                 let (health, outcome) = match error {
                     // An engine whose one token ended the text has nothing to hand over, and others will have no more; for
@@ -260,6 +269,7 @@ impl Course<'_> {
             Next::Same(pause) => (pause, true),
             Next::Other(pause) => (pause, false),
         };
+        self.tried.extend(self.last.take());
         let is_in_time = self.deadline.is_none_or(|deadline| Instant::now() + pause < deadline.at);
         let is_left = |endpoint: SocketAddr| may_return || !self.tried.contains(&endpoint);
         let is_anybody_left = match self.named {

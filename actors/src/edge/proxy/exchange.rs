@@ -114,9 +114,9 @@ impl Exchange {
         }
     }
 
-    /// Notes that endpoints are reserved, so that the request's turn counts no more.
-    pub(super) fn note_picked(&mut self) {
-        self.facts.marks.sent.get_or_insert_with(Instant::now);
+    /// Notes that endpoints are reserved since `now`, so that the request's turn counts no more.
+    pub(super) fn note_picked(&mut self, now: Instant) {
+        self.facts.marks.sent.get_or_insert(now);
         if let Some((turn, _)) = self.turn.as_deref_mut() {
             turn.note_reserved();
         }
