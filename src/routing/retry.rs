@@ -204,17 +204,29 @@ impl Attempts<'_> {
         self.after(outcome.of_a_pair())
     }
 
+    /// Returns whether the same endpoint is asked again, on a fresh connection, if a kept one turns out to be closed.
+    pub fn may_refresh(&self) -> bool {
+        !self.stale
+            && match self.policy {
+                RetryPolicy::Written(written) => self.retries < written.attempts,
+                RetryPolicy::Backend | RetryPolicy::Engines => {
+                    self.repeatable != Repeatable::No && self.reruns < RERUNS
+                }
+            }
+    }
+
     /// Asks the same endpoint on a fresh connection after a kept one was closed, once, if another run does no harm.
     fn refresh(&mut self) -> Option<Next> {
-        if std::mem::replace(&mut self.stale, true) {
-            return None;
-        }
-        let (done, most) = match self.policy {
-            RetryPolicy::Written(written) => (&mut self.retries, written.attempts),
-            RetryPolicy::Backend | RetryPolicy::Engines if self.repeatable == Repeatable::No => return None,
-            RetryPolicy::Backend | RetryPolicy::Engines => (&mut self.reruns, RERUNS),
+        let may_refresh = self.may_refresh();
+        self.stale = true;
+        let done = match self.policy {
+            RetryPolicy::Written(_) => &mut self.retries,
+            RetryPolicy::Backend | RetryPolicy::Engines => &mut self.reruns,
         };
-        spend(done, most, Next::Again)
+        may_refresh.then(|| {
+            *done += 1;
+            Next::Again
+        })
     }
 
     fn as_written(&mut self, written: &Written, outcome: Outcome) -> Next {

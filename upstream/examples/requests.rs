@@ -88,6 +88,7 @@ async fn request(client: &Client, peer: &Peer, headers: &HeaderMap) -> Result<()
         connect_timeout: None,
         timeout: Some(Duration::from_secs(60)),
         fresh: false,
+        repeated: false,
     };
     let mut answer = client.send(peer, &mut ask).await?;
     let mut length = 0;

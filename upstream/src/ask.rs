@@ -32,6 +32,9 @@ pub struct Ask<'r> {
     pub timeout: Option<Duration>,
     /// Whether it needs an HTTP/1.1 connection of its own, because those that are kept may be closed meanwhile.
     pub fresh: bool,
+    /// Whether its sender sends it again, as a [`fresh`](Self::fresh) one, after
+    /// [`AttemptError::Stale`](super::AttemptError::Stale): then the kernel is not asked whether a kept connection has ended.
+    pub repeated: bool,
 }
 
 impl<'r> Ask<'r> {
@@ -50,6 +53,7 @@ impl<'r> Ask<'r> {
             connect_timeout: None,
             timeout: None,
             fresh: false,
+            repeated: false,
         }
     }
 }
@@ -115,6 +119,11 @@ impl Ask<'_> {
     /// Returns whether the request is lost, or may be processed twice, when its connection ends while it is sent.
     pub(super) fn is_sent_once(&self) -> bool {
         matches!(self.body, Body::Stream(_)) || !self.method.is_idempotent()
+    }
+
+    /// Returns whether it is sent again where a kept connection has ended.
+    pub(super) fn is_repeated(&self) -> bool {
+        self.repeated && !matches!(self.body, Body::Stream(_))
     }
 
     /// Returns whether a header of this name is left out, because another one takes its place.

@@ -74,9 +74,9 @@ impl Connection {
         Box::new(Self { stream, input: BytesMut::new(), heads, sending, room: ROOM, kept_for: None })
     }
 
-    /// Returns whether nothing has arrived, as it should be while there is no request.
-    pub(super) fn is_quiet(&mut self) -> bool {
-        self.stream.is_quiet()
+    /// Returns whether nothing has arrived, as it should be while there is no request; as the kernel knows it, or tokio.
+    pub(super) fn is_quiet(&mut self, asks_kernel: bool) -> bool {
+        self.stream.is_quiet(asks_kernel)
     }
 
     /// Returns for how many seconds the backend keeps the connection while there is no request, if it has said so.

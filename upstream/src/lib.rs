@@ -12,7 +12,8 @@
 //! It is sent a second time only where the backend provably did not begin with it: nothing was written, it refused the
 //! stream, or its `GOAWAY` excludes the stream. A connection that ends after the request was written proves nothing,
 //! even if it had been idle before: [`Processed::Maybe`] leaves the decision to the caller, who knows the method and
-//! the policy. Idle connections are looked at by a system call before they are used, and a request whose body arrives
+//! the policy. Idle connections are looked at by a system call before they are used, unless the caller sends the request
+//! again where one has ended ([`Ask::repeated`]); then what the runtime knows of them is enough. A request whose body arrives
 //! bit by bit, or whose method is not idempotent, is put on none that was idle for a second, and none on one that is
 //! about to reach the time in the backend's `Keep-Alive`. What is left of the race is the time that the backend's
 //! farewell takes over the network: [`AttemptError::Stale`] tells it apart from the end of a fresh connection.
@@ -172,6 +173,7 @@ impl Client {
     ///
     /// Returns how far the last attempt got.
     pub async fn send_again(&self, peer: &Peer, ask: &mut Ask<'_>) -> Result<Answer, Failure> {
+        ask.repeated = true;
         match self.send(peer, ask).await {
             Err(Failure { error: AttemptError::Stale(_), .. }) if ask.body.is_there() => {
                 ask.fresh = true;
@@ -196,7 +198,7 @@ impl Client {
         };
         let kept = match ask.fresh {
             true => slot.free_session().map(Dialed::Http2),
-            false => slot.take_kept(ask.is_sent_once()),
+            false => slot.take_kept(ask.is_sent_once(), ask.is_repeated()),
         };
         let mut may_repeat = kept.is_some();
         let mut is_old = matches!(kept, Some(Dialed::Http1(_)));

@@ -231,21 +231,22 @@ impl Slot {
     }
 
     /// Takes a connection that is there already and can carry a request; one that may be sent once only is not put on
-    /// an HTTP/1.1 connection that was idle for long.
-    pub(super) fn take_kept(&self, once_only: bool) -> Option<Dialed> {
+    /// an HTTP/1.1 connection that was idle for long. For one that is repeated where such a connection has ended, the kernel
+    /// is not asked whether it has.
+    pub(super) fn take_kept(&self, once_only: bool, is_repeated: bool) -> Option<Dialed> {
         let ticks = if once_only { FRESH_TICKS.min(self.kept_ticks()) } else { self.kept_ticks() };
-        match self.take_idle(ticks) {
+        match self.take_idle(ticks, !is_repeated) {
             Some(connection) => Some(Dialed::Http1(connection)),
             None => self.free_session().map(Dialed::Http2),
         }
     }
 
     /// Takes the connection that was used last, if that is not so many ticks ago; those that have ended are dropped.
-    fn take_idle(&self, ticks: u64) -> Option<Box<Connection>> {
+    fn take_idle(&self, ticks: u64, asks_kernel: bool) -> Option<Box<Connection>> {
         let mut idle = self.idle.borrow_mut();
         loop {
             let mut last = idle.pop_if(|idle| !idle.is_old(&self.clock, ticks))?;
-            if last.connection.is_quiet() {
+            if last.connection.is_quiet(asks_kernel) {
                 return Some(last.connection);
             }
         }

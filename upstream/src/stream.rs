@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, split};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, split};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
@@ -23,11 +23,9 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    /// Returns whether the other side has neither sent anything nor ended the connection, as far as the kernel knows.
-    ///
-    /// The kernel itself is asked: what tokio knows is as old as its last look at all sockets, and a connection that
-    /// was closed since then would cost a request.
-    pub(super) fn is_quiet(&mut self) -> bool {
+    /// Returns whether the other side has neither sent anything nor ended the connection, as far as is known: to the kernel
+    /// itself, or else to tokio, which costs no system call and is as old as its last look at all sockets.
+    pub(super) fn is_quiet(&mut self, asks_kernel: bool) -> bool {
         if let Self::Tls(stream) = self {
             // What TLS says for itself, such as a ticket for the next connection, is no answer.
             let (mut byte, mut context) = ([0], Context::from_waker(Waker::noop()));
@@ -41,7 +39,8 @@ impl Stream {
             #[cfg(feature = "fuzzing")]
             Self::Memory(_) => return false,
         };
-        let peeked = SockRef::from(socket).peek(&mut [MaybeUninit::uninit()]);
+        let peek = || SockRef::from(socket).peek(&mut [MaybeUninit::uninit()]);
+        let peeked = if asks_kernel { peek() } else { socket.try_io(Interest::READABLE, peek) };
         peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 

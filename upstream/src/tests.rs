@@ -112,6 +112,7 @@ fn ask<'a>(method: &'static Method, headers: &'a HeaderMap, body: Body) -> Ask<'
         connect_timeout: None,
         timeout: None,
         fresh: false,
+        repeated: false,
     }
 }
 

@@ -132,6 +132,10 @@ fn a_stale_connection_is_followed_by_a_fresh_one_where_a_second_run_does_no_harm
         ("nobody wants it", RetryPolicy::of_engines(0, PAUSE), Repeatable::Inference, vec![]),
     ] {
         assert_eq!(course(&policy, repeatable, false, Outcome::Stale), expected, "{case}");
+        let mut attempts = policy.begin(repeatable, false);
+        assert_eq!(attempts.may_refresh(), !expected.is_empty(), "{case}: foreseen");
+        attempts.after(Outcome::Stale);
+        assert!(!attempts.may_refresh(), "{case}: once");
     }
     for (case, second, then) in
         [("the engine is gone", Outcome::Unsent, Next::Other(NOW)), ("it breaks again", Outcome::Broken, Next::Stop)]

@@ -49,6 +49,7 @@ pub(crate) async fn exchange(
         connect_timeout: None,
         timeout: None,
         fresh: false,
+        repeated: false,
     };
     let sent = fuzzing::send(stream, is_http2, &mut ask).await;
     let outcome = read(sent, &mut random).await;

@@ -212,6 +212,7 @@ mod tests {
             connect_timeout: None,
             timeout: None,
             fresh: false,
+            repeated: false,
         };
         http2::exchange(session.clone(), &mut ask, peer, &progress).await
     }

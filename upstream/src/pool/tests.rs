@@ -29,7 +29,7 @@ async fn a_request_that_may_be_sent_once_only_is_put_on_no_connection_that_was_i
         (false, KEPT_TICKS, false),
     ] {
         let slot = waiting(&peer, None, ticks).await;
-        assert_eq!(slot.take_kept(once_only).is_some(), is_taken, "once only: {once_only}, {ticks} ticks");
+        assert_eq!(slot.take_kept(once_only, false).is_some(), is_taken, "once only: {once_only}, {ticks} ticks");
     }
 }
 
@@ -48,7 +48,7 @@ async fn a_connection_is_given_up_before_its_peer_does_so() {
         (None, KEPT_TICKS - 1, true),
     ] {
         let slot = waiting(&peer, kept_for, ticks).await;
-        assert_eq!(slot.take_kept(false).is_some(), is_taken, "kept for {kept_for:?} s, {ticks} ticks");
+        assert_eq!(slot.take_kept(false, false).is_some(), is_taken, "kept for {kept_for:?} s, {ticks} ticks");
     }
 }
 
@@ -68,9 +68,9 @@ async fn connections_are_kept_as_a_request_wants_it() {
         slot.give_back(connection().await);
     }
     assert_eq!(slot.idle.borrow().len(), 2);
-    assert!(slot.take_kept(false).is_some());
+    assert!(slot.take_kept(false, false).is_some());
     clock.0.set(1);
-    assert!(slot.take_kept(false).is_none(), "it has waited for half a second");
+    assert!(slot.take_kept(false, false).is_none(), "it has waited for half a second");
     slot.close_old();
     assert!(slot.is_empty());
 }
@@ -91,7 +91,7 @@ async fn connections_that_wait_are_bounded_over_the_endpoints_that_belong_togeth
     }
     let waiting = || slots.each_ref().map(|slot| slot.idle.borrow().len());
     assert_eq!(waiting(), [2, 1, 1], "three of one kind, and one of the other");
-    assert!(slots[0].take_kept(false).is_some());
+    assert!(slots[0].take_kept(false, false).is_some());
     slots[1].give_back(connection().await);
     assert_eq!(waiting(), [1, 2, 1], "a connection that is taken makes room");
     drop(slots);

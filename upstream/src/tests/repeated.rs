@@ -1,6 +1,7 @@
 //! When a request is sent a second time.
 
 use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
 use std::thread;
 
@@ -103,11 +104,13 @@ async fn what_may_be_run_twice_is_sent_again_on_a_fresh_connection_to_a_kept_one
 
 #[tokio::test(flavor = "local")]
 async fn a_connection_that_was_closed_while_it_was_idle_costs_no_request() {
-    for (case, body) in [
-        ("none", Body::Empty),
-        ("all there", Body::Whole(Bytes::from_static(b"hello"))),
-        ("of known length, once", pieces(&["hello"], Some(5))),
-        ("of unknown length, once", pieces(&["hello"], None)),
+    let whole = || Body::Whole(Bytes::from_static(b"hello"));
+    for (case, repeated, body) in [
+        ("none", false, Body::Empty),
+        ("all there", false, whole()),
+        ("of known length, once", false, pieces(&["hello"], Some(5))),
+        ("of unknown length, once", false, pieces(&["hello"], None)),
+        ("of known length, once, whatever its sender says", true, pieces(&["hello"], Some(5))),
     ] {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let peer = Peer { address: listener.local_addr().unwrap(), transport: Transport::Http1 };
@@ -118,8 +121,41 @@ async fn a_connection_that_was_closed_while_it_was_idle_costs_no_request() {
         // This thread stands still meanwhile, so that the runtime has no chance to notice.
         tell.send(()).unwrap();
         closed.recv().unwrap();
-        let (fetched, sends, _) = attempt(&client, &peer, &mut ask(&Method::POST, &headers, body)).await;
+        let mut asked = Ask { repeated, ..ask(&Method::POST, &headers, body) };
+        let (fetched, sends, _) = attempt(&client, &peer, &mut asked).await;
         assert_eq!((fetched, sends), (Ok((200, "ok".to_owned())), 1), "{case}");
+        server.join().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "local")]
+async fn a_request_that_is_sent_again_finds_a_closed_connection_as_soon_as_the_runtime_knows_of_it() {
+    for is_known in [true, false] {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let peer = Peer { address: listener.local_addr().unwrap(), transport: Transport::Http1 };
+        let ((tell, told), (closing, closed)) = (mpsc::channel(), mpsc::channel());
+        let server = thread::spawn(move || close_when_told(&listener, &told, &closing));
+        let (client, headers) = (client(), HeaderMap::new());
+        fetch(&client, &peer, &Method::GET, Body::Empty).await.unwrap();
+        tell.send(()).unwrap();
+        closed.recv().unwrap();
+        if is_known {
+            // When the runtime knows of what came later, it knows of the end of the connection.
+            let (later, watched) = UnixStream::pair().unwrap();
+            watched.set_nonblocking(true).unwrap();
+            drop(later);
+            tokio::net::UnixStream::from_std(watched).unwrap().readable().await.unwrap();
+        }
+        let body = Body::Whole(Bytes::from_static(b"hello"));
+        let mut asked = Ask { repeated: true, ..ask(&Method::POST, &headers, body) };
+        let outcome = attempt(&client, &peer, &mut asked).await;
+        if is_known {
+            assert_eq!(outcome, (Ok((200, "ok".to_owned())), 1, None));
+        } else {
+            assert_eq!(outcome, (Err(STALE.to_owned()), 1, Some(Processed::Maybe)));
+            asked.fresh = true;
+            assert_eq!(attempt(&client, &peer, &mut asked).await.0, Ok((200, "ok".to_owned())));
+        }
         server.join().unwrap();
     }
 }

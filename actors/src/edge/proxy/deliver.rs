@@ -83,6 +83,8 @@ pub(super) async fn deliver(
         exchange.note_picked(began);
         let (limit, to) = (course.limit(began), (course.worker, &way.backend));
         let is_pair = matches!(legs, Legs::Two { .. });
+        // A pair that is asked again computes the prompt again, which is worth a look at the connections.
+        outbound.repeated = !is_pair && attempts.may_refresh();
         let tried = match legs {
             Legs::One(lease) => {
                 (exchange.prefill, exchange.marks.decoding) = (None, None);

@@ -234,6 +234,7 @@ async fn ask(worker: &Worker, headers: &HeaderMap, id: &str, backend: &Backend, 
         connect_timeout: backend.policy.limits.connect,
         timeout: Some(PATIENCE),
         fresh: false,
+        repeated: false,
     };
     match worker.client.send_again(&peer, &mut ask).await.map(|answer| answer.head.status) {
         Ok(status) if status.is_success() => Word::Has,

@@ -35,6 +35,8 @@ pub(super) struct Outbound {
     charge: Option<Charge>,
     /// Whether it needs a connection of its own, because a kept one was closed when it was sent on that.
     pub fresh: bool,
+    /// Whether it is sent again if the kept connection that it is sent on has ended.
+    pub repeated: bool,
     /// The protocol to change to.
     upgrade: Option<HeaderValue>,
     /// The authority and the path that the client asked for.
@@ -85,6 +87,7 @@ impl Outbound {
             origin,
             charge: None,
             fresh: false,
+            repeated: false,
             upgrade,
             uri,
             rewritten,
@@ -130,6 +133,7 @@ impl Outbound {
             connect_timeout: backend.policy.limits.connect,
             timeout,
             fresh: self.fresh,
+            repeated: self.repeated,
         };
         let outcome = worker.client.send(&peer, &mut ask).await;
         *body = ask.body;
@@ -232,6 +236,7 @@ impl Outbound {
             origin: None,
             charge: None,
             fresh: false,
+            repeated: false,
             upgrade: None,
             uri: self.uri.clone(),
             rewritten: self.rewritten.clone(),
