@@ -23,7 +23,7 @@ const GREETING: Duration = Duration::from_secs(5);
 /// # Errors
 ///
 /// As [`Client::send`] does.
-pub async fn send(stream: DuplexStream, is_http2: bool, ask: &mut Ask<'_>) -> Result<Answer, Failure> {
+pub async fn send(stream: DuplexStream, is_http2: bool, ask: &mut Ask<'_>) -> Result<Box<Answer>, Failure> {
     let transport = if is_http2 { Transport::H2c } else { Transport::Http1 };
     let peer = Peer { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), transport };
     let slot = Rc::new(Slot::new(peer, Clock::default(), Crowds::default()));

@@ -60,7 +60,7 @@ pub(super) async fn exchange(
     ask: &mut Ask<'_>,
     slot: &Rc<Slot>,
     progress: &Progress,
-) -> Result<Answer, AttemptError> {
+) -> Result<Box<Answer>, AttemptError> {
     connection.sending.begin(ask);
     let expected = Expected { head_only: ask.method == Method::HEAD, upgrade: ask.upgrade.is_some() };
     let head = poll_fn(|context| connection.poll_head(expected, progress, context)).await?;
@@ -146,7 +146,7 @@ impl Connection {
         }
     }
 
-    fn into_answer(mut self: Box<Self>, head: Head, expected: Expected, slot: &Rc<Slot>, sends: u32) -> Answer {
+    fn into_answer(mut self: Box<Self>, head: Head, expected: Expected, slot: &Rc<Slot>, sends: u32) -> Box<Answer> {
         let Head { response, framing, announced, reusable, kept_for } = head;
         self.keep_for(kept_for);
         let size = match (&framing, announced) {
@@ -159,7 +159,7 @@ impl Connection {
         if incoming.framing == Framing::Ended {
             incoming.end();
         }
-        Answer { head: response, size, body: AnswerBody::new(Source::Http1(incoming)), sends }
+        Box::new(Answer { head: response, size, body: AnswerBody::new(Source::Http1(incoming)), sends })
     }
 }
 

@@ -51,7 +51,7 @@ pub(crate) async fn exchange(
     ask: &mut Ask<'_>,
     peer: &Peer,
     progress: &Progress,
-) -> Result<Answer, AttemptError> {
+) -> Result<Box<Answer>, AttemptError> {
     let occupied = session.occupy();
     let request = request(ask, peer).ok_or(AttemptError::Unsendable("its target or host cannot be put into HTTP/2"))?;
     let mut requests = session.ready().await.map_err(AttemptError::Broken)?;
@@ -127,7 +127,7 @@ fn into_answer(
     occupied: Occupied,
     head_only: bool,
     sends: u32,
-) -> Answer {
+) -> Box<Answer> {
     let (mut head, stream) = response.into_parts();
     let announced = head.headers.remove(header::CONTENT_LENGTH);
     let length = announced.as_ref().and_then(|value| value.to_str().ok()?.parse().ok());
@@ -149,7 +149,7 @@ fn into_answer(
         occupied.receive(stream);
     }
     let incoming = Incoming { sending, occupied, has_ended: has_no_body };
-    Answer { head, size, body: AnswerBody::new(Source::Http2(incoming)), sends }
+    Box::new(Answer { head, size, body: AnswerBody::new(Source::Http2(incoming)), sends })
 }
 
 impl Incoming {

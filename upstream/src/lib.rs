@@ -139,7 +139,8 @@ impl Upstream {
 }
 
 impl Client {
-    /// Sends a request, and returns once the head of its answer is there.
+    /// Sends a request, and returns once the head of its answer is there. The answer is in a box, because it goes from hand to
+    /// hand.
     ///
     /// When the returned future or the answer's body is dropped, the connection is closed, or in HTTP/2 the stream is
     /// reset; only an answer that was read to its end leaves its connection to the next request.
@@ -150,7 +151,7 @@ impl Client {
     /// second time within the same attempt only where the backend provably did not process it the first time. A kept
     /// connection that ends without a byte of an answer proves nothing (RFC 9112, section 9.3.1): whether such a request
     /// is repeated, because its method is idempotent for example, is for the caller to decide.
-    pub async fn send(&self, peer: &Peer, ask: &mut Ask<'_>) -> Result<Answer, Failure> {
+    pub async fn send(&self, peer: &Peer, ask: &mut Ask<'_>) -> Result<Box<Answer>, Failure> {
         let progress = Progress::default();
         // A limit that no clock reaches is none.
         let began = Instant::now();
@@ -172,7 +173,7 @@ impl Client {
     /// # Errors
     ///
     /// Returns how far the last attempt got.
-    pub async fn send_again(&self, peer: &Peer, ask: &mut Ask<'_>) -> Result<Answer, Failure> {
+    pub async fn send_again(&self, peer: &Peer, ask: &mut Ask<'_>) -> Result<Box<Answer>, Failure> {
         ask.repeated = true;
         match self.send(peer, ask).await {
             Err(Failure { error: AttemptError::Stale(_), .. }) if ask.body.is_there() => {
@@ -189,7 +190,7 @@ impl Client {
         ask: &mut Ask<'_>,
         progress: &Progress,
         began: Instant,
-    ) -> Result<Answer, AttemptError> {
+    ) -> Result<Box<Answer>, AttemptError> {
         let limit = ask.connect_timeout.unwrap_or(self.connect_timeout);
         let slot = self.pool.slot(peer);
         let place = match ask.keeping {
@@ -239,7 +240,7 @@ impl Client {
         ask: &mut Ask<'_>,
         slot: &Rc<Slot>,
         progress: &Progress,
-    ) -> Result<Answer, AttemptError> {
+    ) -> Result<Box<Answer>, AttemptError> {
         match dialed {
             Dialed::Http1(connection) => http1::exchange(connection, ask, slot, progress).await,
             Dialed::Http2(session) => http2::exchange(session, ask, slot.peer(), progress).await,

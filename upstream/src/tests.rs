@@ -123,7 +123,7 @@ async fn fetch(client: &Client, peer: &Peer, method: &'static Method, body: Body
 }
 
 /// Returns the status and the body of an answer; an error is where it fails.
-async fn read(sent: Result<Answer, Failure>) -> Result<(u16, String), String> {
+async fn read(sent: Result<Box<Answer>, Failure>) -> Result<(u16, String), String> {
     let answer = sent.map_err(|failure| format!("head: {}", failure.error))?;
     let status = answer.head.status.as_u16();
     let pieces: Vec<_> = answer.body.collect().await;

@@ -66,7 +66,7 @@ pub(crate) async fn exchange(
     Ok(outcome)
 }
 
-async fn read(sent: Result<Answer, Failure>, random: &mut Random) -> Outcome {
+async fn read(sent: Result<Box<Answer>, Failure>, random: &mut Random) -> Outcome {
     let mut body = Vec::new();
     let mut answer = match sent {
         Ok(answer) => answer,

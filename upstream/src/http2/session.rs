@@ -198,7 +198,7 @@ mod tests {
         (Session::start(stream, Clock::default(), deadline).await.unwrap(), peer)
     }
 
-    async fn exchange(session: &Session, peer: &Peer, target: &str) -> Result<crate::Answer, AttemptError> {
+    async fn exchange(session: &Session, peer: &Peer, target: &str) -> Result<Box<crate::Answer>, AttemptError> {
         let (headers, progress) = (HeaderMap::new(), Progress::default());
         let mut ask = Ask {
             method: &Method::GET,

@@ -47,7 +47,7 @@ impl Backend {
     }
 
     /// Begins endless answers that nobody reads, and returns once the backend can send no more of them.
-    async fn stall(&self, client: &Client, answers: usize) -> Vec<Answer> {
+    async fn stall(&self, client: &Client, answers: usize) -> Vec<Box<Answer>> {
         let (headers, mut stalled) = (HeaderMap::new(), Vec::new());
         for _ in 0..answers {
             stalled.push(client.send(&self.peer, &mut ask(&Method::GET, &headers, Body::Empty)).await.unwrap());

@@ -29,7 +29,7 @@ use crate::pools::lease::Lease;
 /// A backend's answer that is about to be passed on.
 pub(super) struct Answer {
     /// The head, and the body still to come.
-    pub upstream: upstream::Answer,
+    pub upstream: Box<upstream::Answer>,
     /// The reservation of the endpoint that answers.
     pub lease: Lease,
     /// The reservation of the endpoint that computes the prompt while this one answers.
@@ -77,7 +77,7 @@ pub struct AnswerBody {
 
 impl Answer {
     /// Makes an answer of which nothing but its head is known.
-    pub(super) fn new(upstream: upstream::Answer, lease: Lease) -> Self {
+    pub(super) fn new(upstream: Box<upstream::Answer>, lease: Lease) -> Self {
         Self { upstream, lease, prefill: None, prompt: None, first: First::default() }
     }
 }
@@ -85,13 +85,13 @@ impl Answer {
 impl AnswerBody {
     /// Makes the response that passes an answer on; the exchange and what is held end with it.
     pub(super) fn response(
-        answer: upstream::Answer,
+        answer: Box<upstream::Answer>,
         passing: Passing,
         mut exchange: Exchange,
         held: Held,
         (first, mut pace): (First, Pace),
     ) -> Response<Box<Self>> {
-        let upstream::Answer { mut head, size, body: incoming, .. } = answer;
+        let upstream::Answer { mut head, size, body: incoming, .. } = *answer;
         // Which version is spoken is the server's to say.
         head.version = Version::default();
         head.headers.insert(REQUEST_ID, exchange.request_id.clone());

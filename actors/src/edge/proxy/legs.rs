@@ -60,10 +60,6 @@ pub(super) enum Leg {
 }
 
 /// What came of an attempt.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it is taken apart where it is returned, and the largest is the common one"
-)]
 pub(super) enum Tried {
     /// An answer began, for the client if nothing follows.
     Answered(Answer, Leg),
@@ -108,7 +104,7 @@ pub(super) async fn send(
 }
 
 /// Returns what came of a request to the endpoint that answers.
-pub(super) fn answered(sent: Result<kthena_router_upstream::Answer, Failure>, lease: Lease) -> Tried {
+pub(super) fn answered(sent: Result<Box<kthena_router_upstream::Answer>, Failure>, lease: Lease) -> Tried {
     match sent {
         Ok(upstream) => Tried::Answered(Answer::new(upstream, lease), Leg::Answer),
         Err(failure) => Tried::Failed(lease, failure, Leg::Answer),
@@ -143,7 +139,7 @@ impl Attempt<'_> {
         exchange.note_prefill(began, prefilled.status());
         let (answer, _charge) = match prefilled {
             Prefilled::Answered(answer, charge) => (answer, charge),
-            Prefilled::Refused(upstream) => return refused(*upstream, prefill),
+            Prefilled::Refused(upstream) => return refused(upstream, prefill),
             Prefilled::Failed(failure) => return Tried::Failed(prefill, failure, Leg::Prefill),
             Prefilled::Unread(error) => return Tried::Unusable(prefill, error),
         };
@@ -218,7 +214,7 @@ impl Attempt<'_> {
         }
         match ended {
             Ok(sent) => answered(sent, decode).with(computed_answer.and_then(|(answer, _)| counts(exchange, &answer))),
-            Err(Prefilled::Refused(upstream)) => refused(*upstream, prefill),
+            Err(Prefilled::Refused(upstream)) => refused(upstream, prefill),
             Err(Prefilled::Failed(failure)) => Tried::Failed(prefill, failure, Leg::Prefill),
             Err(Prefilled::Unread(error)) => Tried::Unusable(prefill, error),
             Err(Prefilled::Answered(..)) => Tried::Unusable(prefill, HandoverError::NoParams),
@@ -230,7 +226,7 @@ impl Attempt<'_> {
         lease: &Lease,
         body: Bytes,
         replaced: &[(HeaderName, HeaderValue)],
-    ) -> Result<kthena_router_upstream::Answer, Failure> {
+    ) -> Result<Box<kthena_router_upstream::Answer>, Failure> {
         let rest = self.until.saturating_duration_since(Instant::now());
         self.outbound.send(self.to, lease, Some(rest), (&mut Body::Whole(body), replaced)).await
     }
@@ -243,7 +239,7 @@ impl Attempt<'_> {
             Err(failure) => return Prefilled::Failed(failure),
         };
         if !upstream.head.status.is_success() {
-            return Prefilled::Refused(Box::new(upstream));
+            return Prefilled::Refused(upstream);
         }
         let failed = |error| Prefilled::Failed(Failure { error, processed: Processed::Maybe, sends: upstream.sends });
         let (mut body, mut charge) = (upstream.body, self.outbound.more_charge());
@@ -306,7 +302,7 @@ fn computed(prefill: &Lease) {
 }
 
 /// Returns an endpoint's refusal to compute a prompt.
-fn refused(upstream: kthena_router_upstream::Answer, lease: Lease) -> Tried {
+fn refused(upstream: Box<kthena_router_upstream::Answer>, lease: Lease) -> Tried {
     Tried::Answered(Answer::new(upstream, lease), Leg::Prefill)
 }
 

@@ -119,7 +119,7 @@ impl Outbound {
         lease: &Lease,
         timeout: Option<Duration>,
         (body, replaced): (&mut Body, &[(HeaderName, HeaderValue)]),
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Box<Answer>, Failure> {
         let peer = Peer { address: lease.endpoint().socket(), transport: backend.transport.clone() };
         let mut ask = Ask {
             method: &self.method,

@@ -17,8 +17,8 @@ use super::held::Held;
 
 /// Makes the response to a client whose backend agreed to change the protocol. The exchange and what is held end with
 /// the tunnel.
-pub(super) fn response(backend: Answer, client: Upgrade, mut exchange: Exchange, held: Held) -> Response<Bytes> {
-    let Answer { mut head, body, .. } = backend;
+pub(super) fn response(backend: Box<Answer>, client: Upgrade, mut exchange: Exchange, held: Held) -> Response<Bytes> {
+    let Answer { mut head, body, .. } = *backend;
     // However it ends from here on is what the two sides wanted.
     exchange.completes(head.status.as_u16());
     head.version = Version::default();
