@@ -85,7 +85,7 @@ impl FieldValues {
                     if let Some(changed) = self.change.of(&input[from..to]) {
                         if output.is_empty() {
                             // As much as one change needs, which is all of them in most pieces.
-                            output.reserve_exact(input.len() - (to - from) + changed.len());
+                            output = Vec::with_capacity(input.len() - (to - from) + changed.len());
                         }
                         output.extend_from_slice(&input[passed..from]);
                         output.extend_from_slice(changed);
@@ -107,6 +107,22 @@ impl FieldValues {
         }
         output.extend_from_slice(&input[passed..end]);
         output.into()
+    }
+
+    /// Returns whether nothing is held back.
+    pub(super) fn holds_nothing(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Returns what is passed on for what precedes a text, quotes included, if that and what follows the text do not depend
+    /// on the text, and what follows does not change. Nothing may be held back before, and nothing is after.
+    pub(super) fn before_text(&mut self, before: &[u8], after: &[u8]) -> Option<Bytes> {
+        let passed = self.feed(Bytes::copy_from_slice(before));
+        // The quote may begin the field. If more is held, it is a field whose value is, or goes on with, the text.
+        let is_read = std::mem::take(&mut self.held) == b"\"";
+        let rest = self.feed(Bytes::copy_from_slice(after));
+        let is_whole = std::mem::take(&mut self.held).is_empty();
+        (is_read && is_whole && rest == after).then(|| [&passed, &b"\""[..]].concat().into())
     }
 
     /// Returns what was held back, at the end of the answer.

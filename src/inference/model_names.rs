@@ -27,6 +27,17 @@ impl ModelNames {
         self.0.feed(piece)
     }
 
+    /// Returns whether nothing is held back.
+    pub(super) fn holds_nothing(&self) -> bool {
+        self.0.holds_nothing()
+    }
+
+    /// Returns what is passed on for what precedes a text, quotes included, if that and what follows the text do not depend
+    /// on the text, and what follows does not change. Nothing may be held back before, and nothing is after.
+    pub(super) fn before_text(&mut self, before: &[u8], after: &[u8]) -> Option<Bytes> {
+        self.0.before_text(before, after)
+    }
+
     /// Returns what was held back, at the end of the answer.
     pub fn finish(&mut self) -> Bytes {
         self.0.finish()

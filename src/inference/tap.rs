@@ -7,6 +7,8 @@
 //! | names | where the engine knows the model by another name | gives the model the name back that the client asked for |
 //! | error event | streams of events | tells the client that the answer broke off |
 //!
+//! An event that differs from the one before it in its text alone passes without being read (`pattern`).
+//!
 //! Only what can be read is held back. An answer with a content coding passes as it comes: its usage is not known, and
 //! where usage was asked for, or names change, the engine is asked for an answer without a coding.
 //!
@@ -14,6 +16,7 @@
 
 use bytes::Bytes;
 
+use self::pattern::Pattern;
 use super::api::Api;
 use super::disaggregation::PromptCounts;
 use super::error_body::ApiError;
@@ -21,6 +24,8 @@ use super::heartbeat::heartbeat;
 use super::model_names::ModelNames;
 use super::usage::{Fed, Finished, Usage, UsageTap};
 use crate::kinds::model_server::HeartbeatForm;
+
+mod pattern;
 
 /// How an answer is read, if it can be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,6 +63,8 @@ pub struct Tap {
     within_event: bool,
     /// The number of the next event, in an API whose events are numbered.
     sequence: u64,
+    /// How the events are alike, where that is looked for. Boxed, because whole answers do not have it.
+    pattern: Option<Box<Pattern>>,
 }
 
 /// What comes before the number of an event of the Responses API.
@@ -133,7 +140,7 @@ impl Tap {
             (Reading::Whole, _) | (_, Shape::Whole) => UsageStage::On(UsageTap::whole_body()),
         };
         let events_of = api.filter(|_| shape == Shape::Events);
-        Self { usage, prompt: None, names, events_of, within_event: false, sequence: 0 }
+        Self { usage, names, events_of, ..Self::default() }
     }
 
     /// Has the answer say of its prompt what another engine has said that computed it. An answer that cannot be read
@@ -156,6 +163,37 @@ impl Tap {
 
     /// Takes in a piece of the answer, and returns what of it is passed on now.
     pub fn feed(&mut self, piece: Bytes) -> Option<Bytes> {
+        if self.reads_nothing() {
+            return Some(piece).filter(|piece| !piece.is_empty());
+        }
+        if !self.is_before_event() {
+            return self.read(piece);
+        }
+        match self.pattern.get_or_insert_default().pass(piece, self.names.as_mut()) {
+            Ok(passed) => {
+                self.within_event = false;
+                Some(passed)
+            }
+            Err(piece) => self.read(piece),
+        }
+    }
+
+    /// Returns whether every piece passes as it is, and nobody wants to know anything of it.
+    fn reads_nothing(&self) -> bool {
+        matches!(self.usage, UsageStage::Off) && self.names.is_none() && self.events_of.is_none()
+    }
+
+    /// Returns whether an event begins with the next piece, of which nobody wants to know more than its names and its usage.
+    fn is_before_event(&self) -> bool {
+        let UsageStage::On(usage) = &self.usage else { return false };
+        usage.is_between_events()
+            && self.names.as_ref().is_none_or(ModelNames::holds_nothing)
+            && self.prompt.is_none()
+            // Its events are numbered, so that no two of them are alike.
+            && self.events_of != Some(Api::Responses)
+    }
+
+    fn read(&mut self, piece: Bytes) -> Option<Bytes> {
         if let UsageStage::Unknown { strip } = self.usage {
             self.usage = UsageStage::of_first_piece(&piece, strip);
         }

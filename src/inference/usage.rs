@@ -175,6 +175,11 @@ impl UsageTap {
         Finished { leftover, usage }
     }
 
+    /// Returns whether the next byte begins an event.
+    pub(super) fn is_between_events(&self) -> bool {
+        self.mode != Mode::WholeBody && self.length == 0 && !self.boundary.is_after_return()
+    }
+
     /// Returns what is known of the usage so far.
     pub fn usage(&self) -> Option<Usage> {
         self.counts.usage()
@@ -296,6 +301,11 @@ impl Output<'_> {
             Fed::Slice(self.range)
         }
     }
+}
+
+/// Returns whether there may be a `usage` object in a part of an event; that there is none is certain.
+pub(super) fn may_be_in(part: &[u8]) -> bool {
+    report::first_suspect(part).is_some()
 }
 
 /// Returns the `data` of an event: its data lines, joined. White space is left where the standard removes it, for it

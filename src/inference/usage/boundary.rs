@@ -18,6 +18,11 @@ impl Boundary {
         Self { blank: true, after_return: false }
     }
 
+    /// Returns whether the last byte was a CR, whose line's end may have a second half.
+    pub(super) fn is_after_return(&self) -> bool {
+        self.after_return
+    }
+
     /// Returns whether the piece begins with the second half of the CRLF that ended the last event, and passes over it.
     pub(super) fn owns_line_feed(&mut self, piece: &[u8]) -> bool {
         let owns = self.after_return && piece.first() == Some(&b'\n');
