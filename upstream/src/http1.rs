@@ -123,6 +123,10 @@ impl Connection {
     /// Sends what can be sent. A connection that takes no more may still have an answer to read, so that only a fault
     /// of the request's own body is an error here.
     fn poll_send(&mut self, context: &mut Context<'_>) -> Result<(), BodyFault> {
+        // As it is for nearly every piece of an answer.
+        if self.sending.is_done() {
+            return Ok(());
+        }
         match self.sending.poll(&mut self.stream, context) {
             Poll::Ready(Err(SendError::Body(fault))) => Err(fault),
             Poll::Ready(Err(SendError::Connection(_)) | Ok(())) | Poll::Pending => Ok(()),
@@ -174,14 +178,23 @@ impl Incoming {
 
     /// Returns the next piece of the body as soon as it is there, `None` at its end.
     pub(super) fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
-        let outcome = ready!(self.poll(context));
-        match outcome {
-            Ok(Some(_)) if self.framing != Framing::Ended => {}
-            Ok(_) => self.end(),
-            // Nobody has a use for what may still come.
-            Err(_) => self.connection = None,
+        match ready!(self.poll(context)) {
+            Ok(Some(piece)) => {
+                if self.framing == Framing::Ended {
+                    self.end();
+                }
+                Poll::Ready(Some(Ok(piece)))
+            }
+            Ok(None) => {
+                self.end();
+                Poll::Ready(None)
+            }
+            Err(error) => {
+                // Nobody has a use for what may still come.
+                self.connection = None;
+                Poll::Ready(Some(Err(error)))
+            }
         }
-        Poll::Ready(outcome.transpose())
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BodyError>> {

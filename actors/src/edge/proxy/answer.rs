@@ -69,6 +69,8 @@ pub struct AnswerBody {
     /// What has arrived while the first piece was waited for.
     first: Option<Option<Result<Bytes, BodyError>>>,
     pace: Pace,
+    /// Whether a piece has arrived.
+    has_begun: bool,
     /// Whether the endpoint's health was told of this attempt.
     is_noted: bool,
     exchange: Exchange,
@@ -125,6 +127,7 @@ impl AnswerBody {
                 naming: naming.filter(|_| head.status.is_success()),
                 first: first.piece,
                 pace,
+                has_begun: false,
                 // A bad answer was told of before its body.
                 is_noted: status >= 500,
                 exchange,
@@ -207,16 +210,25 @@ impl AnswerBody {
                 self.naming = None;
             }
             let passed = tap.feed(piece);
-            if let Some(lease) = &self.held.lease {
-                lease.note_first_bytes(self.exchange.stream);
+            if !self.has_begun {
+                self.begin();
             }
-            // What answers has the prompt.
-            self.held.prefill = None;
-            self.note(Outcome::Answered(self.status));
             if let Some(piece) = passed {
-                return Poll::Ready(Some(self.count(piece)));
+                self.exchange.pass(&piece);
+                return Poll::Ready(Some(piece));
             }
         }
+    }
+
+    /// Notes that the first piece has arrived.
+    fn begin(&mut self) {
+        self.has_begun = true;
+        if let Some(lease) = &self.held.lease {
+            lease.note_first_bytes(self.exchange.stream);
+        }
+        // What answers has the prompt.
+        self.held.prefill = None;
+        self.note(Outcome::Answered(self.status));
     }
 
     /// Takes in what the tap has learned, and returns what was held back.
