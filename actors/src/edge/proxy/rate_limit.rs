@@ -18,6 +18,7 @@ use kthena_router::rate_limit::{
 };
 use kthena_router::routing::decision::{Decision, Matched};
 use kthena_router::routing::session::SessionKeys;
+use memchr::memmem::Finder;
 use redis::{ErrorKind, RedisResult, Script, ServerErrorKind};
 use tokio::task::spawn_local;
 
@@ -36,6 +37,9 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(1);
 
 /// What Redis knows the script by.
 static SCRIPT_HASH: LazyLock<Script> = LazyLock::new(|| Script::new(SCRIPT));
+
+/// What ends an event. Each piece of an answer is searched for it.
+static BLANK_LINE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\n\n"));
 
 /// The ways of one worker thread to the Redis servers that routes name.
 #[derive(Default)]
@@ -222,7 +226,7 @@ impl SharedLimits {
 impl Reservation {
     /// Counts the events of a stream that are passed on.
     pub(super) fn pass(&mut self, piece: &[u8]) {
-        let events = memchr::memmem::find_iter(piece, b"\n\n").count();
+        let events = BLANK_LINE.find_iter(piece).count();
         self.events = self.events.saturating_add(u32::try_from(events).unwrap_or(u32::MAX));
     }
 
