@@ -65,7 +65,10 @@ where
         let switches = head.status == StatusCode::SWITCHING_PROTOCOLS;
         let length = body.size_hint().exact();
         let framing = framing(head.status, length, shape);
-        let closes = is_last || !shape.keeps || says_close(&head.headers) || framing == Framing::UntilClose;
+        // Who hears of an interim answer waits for another one, which does not come.
+        let is_interim = head.status.is_informational() && !switches;
+        let is_last = is_last || is_interim || !shape.keeps;
+        let closes = is_last || says_close(&head.headers) || framing == Framing::UntilClose;
         write_head(output.buffer(), &head, (framing, length), shape, closes && !switches);
         let body = Some(body).filter(|_| framing != Framing::Ended);
         Self { body, framing, failure: None, is_last: closes, switches }
@@ -235,99 +238,62 @@ mod tests {
         response
     }
 
+    /// Writes an answer with a body of a known length.
+    fn known(status: u16, fields: &[(&'static str, &'static str)], body: &'static str, shape: Shape) -> (String, bool) {
+        written(response(status, fields, Full::new(Bytes::from_static(body.as_bytes()))), shape, false)
+    }
+
+    /// Writes an answer with an empty body whose length is not known.
+    fn unknown(fields: &[(&'static str, &'static str)], shape: Shape) -> (String, bool) {
+        written(response(200, fields, Unknown::new(futures::stream::empty())), shape, false)
+    }
+
     #[test]
-    fn the_server_says_how_an_answer_is_framed_and_whether_it_is_the_last() {
-        let known = |status, fields: &[_], body, shape| {
-            written(response(status, fields, Full::new(Bytes::from_static(body))), shape, false)
-        };
-        let unknown = |status, fields: &[_], shape| {
-            written(response(status, fields, Unknown::new(futures::stream::empty())), shape, false)
-        };
-        let closing = Shape { keeps: false, ..NEW };
-        for (case, (text, is_last), expected, expected_last) in [
-            (
-                "a length",
-                known(200, &[], b"abc", NEW),
-                "HTTP/1.1 200 OK\r\ndate: now\r\ncontent-length: 3\r\n\r\nabc",
-                false,
-            ),
-            ("nothing", known(200, &[], b"", NEW), "HTTP/1.1 200 OK\r\ndate: now\r\ncontent-length: 0\r\n\r\n", false),
-            (
-                "chunks",
-                unknown(200, &[], NEW),
-                "HTTP/1.1 200 OK\r\ndate: now\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
-                false,
-            ),
-            (
-                "framing of somebody else",
-                known(200, &[("content-length", "9"), ("transfer-encoding", "gzip")], b"abc", NEW),
-                "HTTP/1.1 200 OK\r\ndate: now\r\ncontent-length: 3\r\n\r\nabc",
-                false,
-            ),
-            (
-                "a status without a name",
-                known(299, &[], b"", NEW),
-                "HTTP/1.1 299 \r\ndate: now\r\ncontent-length: 0\r\n\r\n",
-                false,
-            ),
-            (
-                "no content",
-                known(204, &[("content-length", "0")], b"", NEW),
-                "HTTP/1.1 204 No Content\r\ndate: now\r\n\r\n",
-                false,
-            ),
+    fn the_server_says_how_an_answer_is_framed() {
+        let others = [("content-length", "9"), ("transfer-encoding", "gzip")];
+        for (case, (text, is_last), expected) in [
+            ("a length", known(200, &[], "abc", NEW), "200 OK\r\ndate: now\r\ncontent-length: 3\r\n\r\nabc"),
+            ("nothing", known(200, &[], "", NEW), "200 OK\r\ndate: now\r\ncontent-length: 0\r\n\r\n"),
+            ("chunks", unknown(&[], NEW), "200 OK\r\ndate: now\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"),
+            ("others' words", known(200, &others, "abc", NEW), "200 OK\r\ndate: now\r\ncontent-length: 3\r\n\r\nabc"),
+            ("a status without a name", known(299, &[], "", NEW), "299 \r\ndate: now\r\ncontent-length: 0\r\n\r\n"),
+            ("no content", known(204, &others, "", NEW), "204 No Content\r\ndate: now\r\n\r\n"),
             (
                 "not modified",
-                known(304, &[("content-length", "7")], b"", NEW),
-                "HTTP/1.1 304 Not Modified\r\ncontent-length: 7\r\ndate: now\r\n\r\n",
-                false,
+                known(304, &others, "", NEW),
+                "304 Not Modified\r\ncontent-length: 9\r\ndate: now\r\n\r\n",
             ),
-            ("head", known(200, &[], b"abc", HEAD), "HTTP/1.1 200 OK\r\ndate: now\r\ncontent-length: 3\r\n\r\n", false),
-            (
-                "head with a length of its own",
-                unknown(200, &[("content-length", "7")], HEAD),
-                "HTTP/1.1 200 OK\r\ncontent-length: 7\r\ndate: now\r\n\r\n",
-                false,
-            ),
-            ("head of chunks", unknown(200, &[], HEAD), "HTTP/1.1 200 OK\r\ndate: now\r\n\r\n", false),
-            (
-                "a client that closes",
-                known(200, &[], b"", closing),
-                "HTTP/1.1 200 OK\r\ndate: now\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
-                true,
-            ),
-            (
-                "a service that closes",
-                known(200, &[("connection", "x, Close")], b"", NEW),
-                "HTTP/1.1 200 OK\r\ndate: now\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
-                true,
-            ),
-            (
-                "an old client",
-                known(200, &[], b"abc", OLD),
-                "HTTP/1.0 200 OK\r\ndate: now\r\ncontent-length: 3\r\nconnection: keep-alive\r\n\r\nabc",
-                false,
-            ),
-            (
-                "an old client, which knows no chunks",
-                unknown(200, &[], OLD),
-                "HTTP/1.0 200 OK\r\ndate: now\r\nconnection: close\r\n\r\n",
-                true,
-            ),
+            ("head", known(200, &[], "abc", HEAD), "200 OK\r\ndate: now\r\ncontent-length: 3\r\n\r\n"),
+            ("head with a length", unknown(&others, HEAD), "200 OK\r\ncontent-length: 9\r\ndate: now\r\n\r\n"),
+            ("head of chunks", unknown(&[], HEAD), "200 OK\r\ndate: now\r\n\r\n"),
             (
                 "another protocol",
-                known(101, &[("connection", "upgrade"), ("upgrade", "x")], b"", NEW),
-                "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\ndate: now\r\n\r\n",
-                false,
+                known(101, &[("connection", "upgrade"), ("upgrade", "x")], "", NEW),
+                "101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\ndate: now\r\n\r\n",
             ),
         ] {
-            let fields = |text: &str| {
-                let (head, body) = text.split_once("\r\n\r\n").unwrap();
-                let mut lines: Vec<_> = head.lines().map(ToOwned::to_owned).collect();
-                lines[1..].sort();
-                (lines, body.to_owned())
-            };
-            assert_eq!(fields(&text), fields(expected), "{case}");
+            assert_eq!(text, format!("HTTP/1.1 {expected}"), "{case}");
+            assert!(!is_last, "{case}");
+        }
+    }
+
+    #[test]
+    fn an_answer_says_whether_it_is_the_last() {
+        let closing = Shape { keeps: false, ..NEW };
+        for (case, (text, is_last), expected, expected_last) in [
+            ("the client closes", known(200, &[], "", closing), "HTTP/1.1 200 OK|connection: close", true),
+            (
+                "the service closes",
+                known(200, &[("connection", "x, Close")], "", NEW),
+                "HTTP/1.1 200 OK|connection: close",
+                true,
+            ),
+            ("an old client", known(200, &[], "abc", OLD), "HTTP/1.0 200 OK|connection: keep-alive", false),
+            ("an old client and no length", unknown(&[], OLD), "HTTP/1.0 200 OK|connection: close", true),
+            ("an interim answer", known(102, &[], "", NEW), "HTTP/1.1 102 Processing|connection: close", true),
+        ] {
+            let said = text.lines().filter(|line| line.starts_with("HTTP/1.") || line.starts_with("connection:"));
+            assert_eq!(said.collect::<Vec<_>>().join("|"), expected, "{case}");
             assert_eq!(is_last, expected_last, "{case}");
         }
     }

@@ -8,14 +8,14 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use kthena_router_wire::HeadEnd;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
 /// Bytes that are read at once while nobody knows how much will come.
 const ROOM: usize = 16 << 10;
-/// Bytes of a body that are read at once, and what a connection holds of one at most that nobody has asked for.
+/// Bytes of a long body that are read at once, and what a connection holds of one at most that nobody has taken.
 pub(super) const BODY_ROOM: usize = 64 << 10;
 /// With less room than this left, room for more of a body is made before the next read.
 const LEAST_BODY_ROOM: usize = 2 << 10;
@@ -85,6 +85,7 @@ impl Input {
     }
 
     /// Reads of a body of which so many bytes are still to come, if that is known; returns how much was read, 0 at the end.
+    /// Of what follows the body no more is read than there is room for while nobody knows how much will come.
     pub(super) fn poll_read_body<T>(
         &mut self,
         stream: &mut T,
@@ -94,14 +95,14 @@ impl Input {
     where
         T: AsyncRead + Unpin,
     {
-        let left = left.and_then(|left| usize::try_from(left).ok()).unwrap_or(BODY_ROOM);
+        let left = left.map_or(0, |left| usize::try_from(left).unwrap_or(usize::MAX));
         if left <= ROOM {
             return self.poll_read(stream, context);
         }
         if self.bytes.capacity() - self.bytes.len() < LEAST_BODY_ROOM {
             self.bytes.reserve(left.min(BODY_ROOM));
         }
-        poll_read_buf(Pin::new(stream), context, &mut self.bytes)
+        poll_read_buf(Pin::new(stream), context, &mut (&mut self.bytes).limit(left))
     }
 }
 
@@ -116,7 +117,8 @@ mod tests {
             let (mut input, mut taken) = (Input::default(), None);
             for arrival in arrivals {
                 input.bytes.extend_from_slice(arrival.as_bytes());
-                taken = taken.or(input.take_head(1000).unwrap());
+                let head = input.take_head(1000).unwrap();
+                taken = taken.or(head);
             }
             assert_eq!(taken.as_deref(), Some(head.as_bytes()));
             assert_eq!(&input.bytes[..], b"body");

@@ -312,3 +312,32 @@ async fn what_is_thrown_away_after_an_early_answer_does_not_count() {
     })
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn of_what_is_pipelined_behind_a_request_little_is_read() {
+    let site = Site::new(Limits::default(), |_, request: http::Request<Incoming>| async move {
+        let mut body = request.into_body();
+        while let Some(Ok(_)) = body.next().await {}
+        pending().await
+    });
+    let (body, pipe) = ("x".repeat(100_000), 256 << 10);
+    for request in [
+        "GET / HTTP/1.1\r\nhost: x\r\n\r\n".to_owned(),
+        format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n{body}"),
+        format!("POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n186a0\r\n{body}\r\n0\r\n\r\n"),
+    ] {
+        local(async {
+            let (mut client, _served) = site.connect_wide(pipe);
+            // All of it is there at once.
+            client.write_all((request.clone() + &body).as_bytes()).await.unwrap();
+            let mut behind = body.len();
+            while let Ok(Ok(written)) = tokio::time::timeout(Duration::from_secs(1), client.write(&[b'y'; 1000])).await
+            {
+                behind += written;
+            }
+            let read = behind - pipe;
+            assert!(read <= 16 << 10, "{read} bytes behind {request:.60}");
+        })
+        .await;
+    }
+}
