@@ -35,7 +35,7 @@ use crate::connection::Connection;
 use crate::incoming::Incoming;
 use crate::limits::Limits;
 use crate::linger::linger;
-use crate::progress::Overdue;
+use crate::progress::{Overdue, yield_turn};
 use crate::server::{Server, head_room, room};
 use crate::service::{BoxError, Refusal, Refused, Service};
 use crate::stream::Stream;
@@ -157,7 +157,7 @@ where
                 return Poll::Ready(Some(Ended::Said { is_unread: false }));
             }
             if !is_silent && self.connection.progress.is_turn_over() {
-                context.waker().wake_by_ref();
+                yield_turn(context);
                 return Poll::Pending;
             }
             match self.input.take_head(self.server.limits.head_bytes) {

@@ -27,7 +27,7 @@ use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::head;
 use crate::incoming::Incoming;
-use crate::progress::{InFlight, Overdue};
+use crate::progress::{InFlight, Overdue, yield_turn};
 use crate::server::{Server, head_room, room};
 use crate::service::{Refusal, Refused, Service};
 use crate::stream::Stream;
@@ -162,7 +162,7 @@ where
             }
         }
         if left == 0 || ended == TURN {
-            context.waker().wake_by_ref();
+            yield_turn(context);
         }
         Poll::Pending
     }

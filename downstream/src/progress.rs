@@ -7,7 +7,9 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
+use std::task::Context;
 
+use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use crate::budget::{Budget, Charge};
@@ -61,6 +63,13 @@ pub(crate) enum Overdue {
 /// A request in flight, from its head to the end of its answer.
 #[derive(Debug)]
 pub(crate) struct InFlight(Rc<Progress>);
+
+/// Has a task whose turn is over run again after all others, and after the thread has looked at its sockets. One that wakes
+/// itself goes before those: a `LocalSet` of tokio 1.54 has 61 turns between two looks.
+pub(crate) fn yield_turn(context: &mut Context<'_>) {
+    // The runtime keeps what wakes the task.
+    let _ = pin!(yield_now()).poll(context);
+}
 
 impl Progress {
     /// Begins with a connection of which nothing has been read.
@@ -201,5 +210,39 @@ impl Drop for InFlight {
                 progress.phase.set(Phase::Idle);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::task::Poll;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixStream;
+    use tokio::task::{LocalSet, spawn_local};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn sockets_are_looked_at_between_the_turns_of_a_task_that_is_never_done() {
+        let tasks = LocalSet::new();
+        let read = tasks.run_until(async {
+            let (mut near, mut far) = UnixStream::pair().unwrap();
+            let turns = Rc::new(Cell::new(0));
+            let counted = Rc::clone(&turns);
+            let busy = spawn_local(poll_fn(move |context| {
+                counted.set(counted.get() + 1);
+                yield_turn(context);
+                Poll::<()>::Pending
+            }));
+            far.write_all(b"x").await.unwrap();
+            let before = turns.get();
+            near.read_u8().await.unwrap();
+            busy.abort();
+            turns.get() - before
+        });
+        let turns = read.await;
+        assert!(turns <= 2, "{turns} turns before the socket is read");
     }
 }

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
-use crate::progress::Progress;
+use crate::progress::{Progress, yield_turn};
 
 /// Bytes of a connection's beginning that are looked at before HTTP begins: the preface of HTTP/2.
 pub(crate) const BEGINNING: usize = 24;
@@ -75,7 +75,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Metered<T> {
             return Poll::Ready(Ok(()));
         }
         if !this.progress.may_read() {
-            context.waker().wake_by_ref();
+            yield_turn(context);
             return Poll::Pending;
         }
         let before = buffer.filled().len();
