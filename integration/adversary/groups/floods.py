@@ -31,11 +31,14 @@ def _never(connection: Connection) -> None:
         connection.wait(20.0)
 
 
-def serve(stage: Stage) -> None:
-    """Two Gateways on one port, each with a host and a backend of its own; one of them also has one that hangs."""
-    for name, host in (("flooded", FLOODED), ("quiet", QUIET)):
+def serve(stage: Stage, quiet: str | None = None) -> None:
+    """Two Gateways on one port, each with a host and a backend of its own; one of them also has one that hangs.
+
+    The quiet one's backend is at the given address, if there is one.
+    """
+    for name, host, backend in (("flooded", FLOODED, None), ("quiet", QUIET, quiet)):
         rules = [manifests.rule("/", name)]
-        objects = manifests.service(name, [stage.backend().address])
+        objects = manifests.service(name, [backend or stage.backend().address])
         if name == "flooded":
             rules = [manifests.rule("/served", name), manifests.rule("/never", "never")]
             objects += manifests.service("never", [stage.backend(_never).address])

@@ -146,6 +146,11 @@ class Router:
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICKS
 
+    def waited_seconds(self) -> float:
+        """Returns the time that its threads could have run and had no core until now."""
+        tasks = Path(f"/proc/{self.pid}/task").iterdir()
+        return sum(int((task / "schedstat").read_text().split()[1]) for task in tasks) / 1e9
+
     def exit_code(self, seconds: float = STOP_SECONDS) -> int | None:
         """Waits for the end of the process, and returns its code, or nothing if it does not end in time."""
         try:

@@ -46,6 +46,10 @@ class Stage:
         """Returns the address of a port of the router."""
         return self.network.host(1), port
 
+    def free_host(self) -> str:
+        """Returns an address for a backend, which no other has."""
+        return self.network.host(next(self._hosts))
+
     def tag(self) -> str:
         """Returns a word that no other case of this stage has."""
         return f"case-{next(self._tags):04}-"
@@ -58,13 +62,13 @@ class Stage:
         receive_buffer: int | None = None,
     ) -> Backend:
         """Starts a backend on an address of its own."""
-        made = Backend(self.network.host(next(self._hosts)), play, tls, is_engine, receive_buffer)
+        made = Backend(self.free_host(), play, tls, is_engine, receive_buffer)
         self.backends.append(made)
         return made
 
     def backend2(self, script: Script = Script(), tls: ssl.SSLContext | None = None) -> Http2Backend:
         """Starts a backend that speaks HTTP/2."""
-        made = Http2Backend(self.network.host(next(self._hosts)), script, tls)
+        made = Http2Backend(self.free_host(), script, tls)
         self.backends.append(made)
         return made
 
