@@ -5,13 +5,8 @@
 //!
 //! # Decision: HTTP/1 of the house, HTTP/2 by h2
 //!
-//! - **HTTP/1 is read and written here**, as it is by the client of the house, which shares the parts that frame messages
-//!   (`kthena-router-wire`). It was hyper's before. With hyper 1.12 a third of the code of this version was about what hyper
-//!   does with a connection (buffers of 24 KiB for each, an answer of its own to what it does not understand, a
-//!   `Content-Length` that it takes out of sight, chunks that it copies twice), and hostile bytes still met ours at both ends
-//!   of it. httparse parses heads, as it does within hyper; what is left is one future that can be read in an hour. A request
-//!   costs fewer instructions, a chunk of an answer a tenth, a connection that waits no buffer (docs/benchmarks.md), and
-//!   who is refused is told why. Tests of every state, and `examples/fuzz_requests`, stand where hyper's many readers stood.
+//! - **HTTP/1 is read and written here**; why, and what it cost and gained, says docs/decisions/0012-http1-of-the-house.md.
+//!   httparse parses heads; what frames messages is shared with the client (`kthena-router-wire`).
 //! - **HTTP/2 is h2 0.4 itself, from 0.4.20 on**: windows, resets, GOAWAY and the order of work are decided per stream. The
 //!   version bounds empty and small DATA frames (0.4.16), credits padding (0.4.14) and refuses lengths that differ (0.4.20).
 
