@@ -15,6 +15,7 @@ mod early_answer;
 mod engine_ids;
 mod error;
 mod exchange;
+mod find_way;
 mod first_token;
 mod forms;
 mod gzip;

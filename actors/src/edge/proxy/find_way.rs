@@ -1,0 +1,28 @@
+//! The stages of a request until it is known which way it goes, in order.
+
+use kthena_router::routing::decision::Verdict;
+
+use super::backend::Way;
+use super::body::Inbound;
+use super::call::Call;
+use super::reply::Early;
+use super::{early_answer, hint, holders, inference, models, rate_limit};
+
+/// Takes a request to where it is known which way it goes. What these stages need is not carried through the others.
+pub(super) async fn find_way<'w>(call: &mut Call<'w>, body: &mut Inbound) -> Result<Way<'w>, Early> {
+    call.enter()?;
+    call.receive(body)?;
+    inference::understand_to_decide(call, body).await?;
+    holders::find(call, body).await?;
+    let decision = match call.decide().map_err(|error| early_answer::unrouted(call, error))? {
+        Verdict::Models(listeners) => return Err(models::answer(call, listeners)),
+        Verdict::Serve(decision) => decision,
+    };
+    call.admit()?;
+    early_answer::of_rule(call, &decision)?;
+    hint::settle(call, &decision, body).await?;
+    rate_limit::take(call, &decision, body).await?;
+    let way = call.find(decision)?;
+    early_answer::of_backend(call, &way)?;
+    Ok(way)
+}
