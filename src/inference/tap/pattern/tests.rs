@@ -59,6 +59,8 @@ fn events_that_are_alike_are_searched_no_more() {
     });
     let named = ["served", "other", "served"].map(|model| token("a").replace("served", model));
     let ended = ["a", "b", "c"].map(|text| format!("data: {{\"text\":\"{text}\",\"model\":\"served\"}}\n\n"));
+    let counted_before =
+        ["a", "b", "c"].map(|text| format!("data: {{\"usage\":{{\"prompt_tokens\":7}},\"id\":\"{text}\"}}\n\n"));
     let counted = ["a", "b", "c"].map(|text| token(text).replace("null}\n", "{\"prompt_tokens\":7}}\n"));
     let crlf = ["a", "b", "c"].map(|text| token(text).replace('\n', "\r\n"));
     let open = ["a", "b", "c"].map(|text| token(text).trim_end().to_owned());
@@ -70,6 +72,7 @@ fn events_that_are_alike_are_searched_no_more() {
         ("the model differs", named.to_vec(), &[0, 0, 0]),
         ("the model follows the text", ended.to_vec(), &[0, 0, 0]),
         ("usage in every event", counted.to_vec(), &[0, 0, 0]),
+        ("usage before the text", counted_before.to_vec(), &[0, 0, 0]),
         ("other ends of lines", crlf.to_vec(), &[0, 0, 0]),
         ("events without end", open.to_vec(), &[0, 0, 0]),
     ] {
