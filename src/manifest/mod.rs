@@ -26,6 +26,7 @@ mod place;
 mod properties;
 mod read;
 mod scalar;
+mod settling;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -33,6 +34,7 @@ mod tree;
 pub use decode::from_json;
 pub use object::{DEFAULT_NAMESPACE, Object};
 pub use read::read;
+pub use settling::{Due, Fingerprint, Seen, Settling};
 
 /// The most levels of lists and mappings inside each other.
 pub const MAX_DEPTH: usize = 128;

@@ -11,16 +11,10 @@
 //! Started by the Overseer, which starts a fresh one in place of a dead one.
 //!
 //! Changes are told by the file system; since some file systems tell nothing, the directory is also looked at each
-//! second. A change is read when the directory has been quiet for a moment, because a file that is being written is cut
-//! off. Of a file that goes on being written the last good objects stay in use, and so they do of one that is empty.
-//!
-//! ```text
-//! writes     | |  | |
-//! looks      l  l  l  l  l  l  l    every 25 ms while something may have changed
-//! read                         r    after 100 ms without a change, or 500 ms after the first one
-//! ```
+//! second. When a change is read, says [`Settling`]. Of a file that goes on being written the last good objects stay in use,
+//! and so they do of one that is empty.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,7 +23,7 @@ use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, WrapFut
 use arc_swap::ArcSwapOption;
 use futures::StreamExt;
 use futures::stream::{self, LocalBoxStream};
-use kthena_router::manifest::Object;
+use kthena_router::manifest::{Due, Object, Settling};
 use kthena_router::world::{Fact, Listing, WorldKind};
 use kthena_router::{for_each_kind, kinds};
 use notify::RecommendedWatcher;
@@ -41,20 +35,14 @@ use crate::control::files_changed::{FilesChanged, watch as watch_files};
 use crate::control::watcher::Source;
 use crate::ops::metrics::Metrics;
 use crate::ops::vitals::Vitals;
-use files::{Files, Fingerprint, fingerprint, is_manifest, is_same, merge, read_files};
+use files::{Files, fingerprint, is_manifest, is_same, merge, read_files};
 
 pub use files::list;
 
 mod files;
 
-/// How long the directory must be quiet before it is read, and a file before its text is taken for whole.
-const QUIET: Duration = Duration::from_millis(100);
-/// How long a directory that is never quiet is waited for: then it is read without the files that are being written.
-const AT_MOST: Duration = Duration::from_millis(500);
 /// How often the directory is looked at while something may have changed.
 const LOOK: Duration = Duration::from_millis(25);
-/// How long a directory that has lost all of its files is waited for: a volume may be mounted anew.
-const EMPTY_PATIENCE: Duration = Duration::from_secs(2);
 /// How often the directory is looked at without being told.
 const POLL: Duration = Duration::from_secs(1);
 
@@ -65,12 +53,7 @@ pub type Objects = Option<Arc<Vec<Object>>>;
 pub struct ManifestDirectory {
     path: PathBuf,
     files: Files,
-    /// `None` before the first look: an empty directory has to be read, too.
-    seen: Option<Fingerprint>,
-    /// When each file was last seen to grow or to be written in place.
-    written: HashMap<PathBuf, Instant>,
-    /// What may have changed and was not read yet.
-    unread: Option<Unread>,
+    settling: Settling,
     objects: watch::Sender<Objects>,
     watcher: Option<RecommendedWatcher>,
     /// Whether a look is about to be taken.
@@ -79,13 +62,6 @@ pub struct ManifestDirectory {
     started: u64,
     published: u64,
     vitals: Vitals,
-}
-
-/// Changes that were not read yet.
-#[derive(Clone, Copy, Debug)]
-struct Unread {
-    first: Instant,
-    last: Instant,
 }
 
 /// The facts about objects of one kind in a directory.
@@ -125,9 +101,7 @@ impl ManifestDirectory {
         Self {
             path,
             files: Files::new(),
-            seen: None,
-            written: HashMap::new(),
-            unread: None,
+            settling: Settling::default(),
             objects,
             watcher: None,
             is_looking: false,
@@ -143,8 +117,13 @@ impl ManifestDirectory {
         let found = spawn_blocking(move || fingerprint(&path)).into_actor(self);
         context.spawn(found.map(|found, directory, context| match found {
             Ok(Ok(found)) => {
-                directory.compare(found);
-                directory.read_if_due(context);
+                let now = Instant::now();
+                directory.settling.compare(found, now);
+                match directory.settling.due(!directory.files.is_empty(), now) {
+                    Due::Nothing => {}
+                    Due::Look => directory.look_soon(context),
+                    Due::Read(unfinished) => directory.read(unfinished, context),
+                }
             }
             Ok(Err(error)) => error!(path = %directory.path.display(), %error, "manifest directory cannot be listed"),
             Err(error) => error!(%error, "manifest directory was not listed"),
@@ -160,61 +139,12 @@ impl ManifestDirectory {
         }
     }
 
-    fn note_change(&mut self) {
-        let now = Instant::now();
-        let first = self.unread.map_or(now, |unread| unread.first);
-        self.unread = Some(Unread { first, last: now });
-    }
-
-    fn compare(&mut self, found: Fingerprint) {
-        let Some(seen) = self.seen.take() else {
-            self.seen = Some(found);
-            return;
-        };
-        if seen != found {
-            self.note_change();
-            let now = Instant::now();
-            for (path, file) in &found {
-                match seen.get(path) {
-                    Some(before) if before == file => {}
-                    // Another file took its place, by a rename of a whole one as a rule.
-                    Some(before) if before.inode != file.inode => drop(self.written.remove(path)),
-                    _ => drop(self.written.insert(path.clone(), now)),
-                }
-            }
-            self.written.retain(|path, _| found.contains_key(path));
-        }
-        self.seen = Some(found);
-    }
-
-    fn read_if_due(&mut self, context: &mut Context<Self>) {
-        let is_first = self.started == 0;
-        let Some(Unread { first, last }) = self.unread else {
-            if is_first {
-                self.read(context);
-            }
-            return;
-        };
-        let has_lost_all = self.seen.as_ref().is_some_and(BTreeMap::is_empty) && !self.files.is_empty();
-        let (quiet, at_most) = if has_lost_all { (EMPTY_PATIENCE, EMPTY_PATIENCE) } else { (QUIET, AT_MOST) };
-        if is_first || last.elapsed() >= quiet || first.elapsed() >= at_most {
-            self.unread = None;
-            self.read(context);
-        } else {
+    fn read(&mut self, unfinished: BTreeSet<PathBuf>, context: &mut Context<Self>) {
+        if !unfinished.is_empty() {
             self.look_soon(context);
         }
-    }
-
-    fn read(&mut self, context: &mut Context<Self>) {
         self.started += 1;
         let (turn, path, known) = (self.started, self.path.clone(), self.files.clone());
-        self.written.retain(|_, written| written.elapsed() < QUIET);
-        let unfinished: BTreeSet<_> = self.written.keys().cloned().collect();
-        if !unfinished.is_empty() {
-            // They are read when they are quiet.
-            self.note_change();
-            self.look_soon(context);
-        }
         let read = spawn_blocking(move || read_files(&path, &known, &unfinished)).into_actor(self);
         context.spawn(read.map(move |files, directory, _| match files {
             // A reading that was overtaken saw an older state of the directory.
@@ -273,7 +203,7 @@ impl Handler<FilesChanged> for ManifestDirectory {
     fn handle(&mut self, _: FilesChanged, context: &mut Self::Context) {
         let _handling = self.vitals.handling("FilesChanged");
         // Not only the fingerprint says so: a file can change twice within the resolution of its time stamp.
-        self.note_change();
+        self.settling.note_change(Instant::now());
         self.look_soon(context);
     }
 }

@@ -6,9 +6,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
-use kthena_router::manifest::{Object, read};
+use kthena_router::manifest::{Fingerprint, Object, Seen, read};
 use kthena_router::object::{Kind, ObjectKey};
 
 /// The files of a directory by name.
@@ -22,18 +21,6 @@ pub(super) struct ManifestFile {
     pub(super) objects: Arc<Vec<Object>>,
     /// What is wrong with the present text, each with its line.
     pub(super) faults: Vec<String>,
-}
-
-/// What can be seen of files without reading them.
-pub(super) type Fingerprint = BTreeMap<PathBuf, Seen>;
-
-/// What can be seen of a file without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Seen {
-    /// Its number, which is another one when another file has taken its place.
-    pub(super) inode: u64,
-    modified: Option<SystemTime>,
-    length: u64,
 }
 
 /// Lists the manifests of a directory; a path that is a file is its own and only manifest.
