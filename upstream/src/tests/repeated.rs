@@ -74,6 +74,19 @@ fn close_when_told(listener: &std::net::TcpListener, told: &mpsc::Receiver<()>, 
     drop(answer());
 }
 
+/// Has a client keep a connection, which its server then closes. The runtime has had no chance to notice, because this thread
+/// stands still meanwhile. Returns the server, which answers one more request, and its thread.
+async fn closed_while_idle(client: &Client) -> (Peer, thread::JoinHandle<()>) {
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let peer = Peer { address: listener.local_addr().unwrap(), transport: Transport::Http1 };
+    let ((tell, told), (closing, closed)) = (mpsc::channel(), mpsc::channel());
+    let server = thread::spawn(move || close_when_told(&listener, &told, &closing));
+    fetch(client, &peer, &Method::GET, Body::Empty).await.unwrap();
+    tell.send(()).unwrap();
+    closed.recv().unwrap();
+    (peer, server)
+}
+
 #[tokio::test(flavor = "local")]
 async fn after_a_stale_connection_the_next_one_is_fresh() {
     // Two connections wait; the backend ends either at its second request.
@@ -112,15 +125,8 @@ async fn a_connection_that_was_closed_while_it_was_idle_costs_no_request() {
         ("of unknown length, once", false, pieces(&["hello"], None)),
         ("of known length, once, whatever its sender says", true, pieces(&["hello"], Some(5))),
     ] {
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let peer = Peer { address: listener.local_addr().unwrap(), transport: Transport::Http1 };
-        let ((tell, told), (closing, closed)) = (mpsc::channel(), mpsc::channel());
-        let server = thread::spawn(move || close_when_told(&listener, &told, &closing));
         let (client, headers) = (client(), HeaderMap::new());
-        fetch(&client, &peer, &Method::GET, Body::Empty).await.unwrap();
-        // This thread stands still meanwhile, so that the runtime has no chance to notice.
-        tell.send(()).unwrap();
-        closed.recv().unwrap();
+        let (peer, server) = closed_while_idle(&client).await;
         let mut asked = Ask { repeated, ..ask(&Method::POST, &headers, body) };
         let (fetched, sends, _) = attempt(&client, &peer, &mut asked).await;
         assert_eq!((fetched, sends), (Ok((200, "ok".to_owned())), 1), "{case}");
@@ -131,14 +137,8 @@ async fn a_connection_that_was_closed_while_it_was_idle_costs_no_request() {
 #[tokio::test(flavor = "local")]
 async fn a_request_that_is_sent_again_finds_a_closed_connection_as_soon_as_the_runtime_knows_of_it() {
     for is_known in [true, false] {
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let peer = Peer { address: listener.local_addr().unwrap(), transport: Transport::Http1 };
-        let ((tell, told), (closing, closed)) = (mpsc::channel(), mpsc::channel());
-        let server = thread::spawn(move || close_when_told(&listener, &told, &closing));
         let (client, headers) = (client(), HeaderMap::new());
-        fetch(&client, &peer, &Method::GET, Body::Empty).await.unwrap();
-        tell.send(()).unwrap();
-        closed.recv().unwrap();
+        let (peer, server) = closed_while_idle(&client).await;
         if is_known {
             // When the runtime knows of what came later, it knows of the end of the connection.
             let (later, watched) = UnixStream::pair().unwrap();
