@@ -8,7 +8,7 @@ const MAX_DEPTH: u32 = 63;
 
 /// Notes each field with its value, as it is written, in their order; `None` leaves the body to the general parser.
 pub(super) fn top_level<'t>(text: &'t str, mut note: impl FnMut(&str, &'t str)) -> Option<()> {
-    let mut scanner = Scanner { text, at: 0 };
+    let mut scanner = Scanner { text, at: 0, may_have_controls: has_controls(text.as_bytes()) };
     scanner.space();
     scanner.expect(b'{')?;
     scanner.space();
@@ -37,6 +37,14 @@ pub(super) fn top_level<'t>(text: &'t str, mut note: impl FnMut(&str, &'t str)) 
 struct Scanner<'t> {
     text: &'t str,
     at: usize,
+    /// Whether strings must be looked through for control characters; a body of one line has none.
+    may_have_controls: bool,
+}
+
+/// Returns whether there are control characters, which strings must not have.
+fn has_controls(text: &[u8]) -> bool {
+    // Without a way out of the loop it is done many bytes at a time.
+    text.iter().fold(u8::MAX, |least, byte| least.min(*byte)) < b' '
 }
 
 impl<'t> Scanner<'t> {
@@ -124,8 +132,7 @@ impl<'t> Scanner<'t> {
         loop {
             let rest = self.rest();
             let end = memchr::memchr2(b'"', b'\\', rest)?;
-            // Without a way out of the loop it is done many bytes at a time.
-            if rest[..end].iter().fold(false, |found, byte| found | (*byte < b' ')) {
+            if self.may_have_controls && has_controls(&rest[..end]) {
                 return None;
             }
             self.at += end + 1;
