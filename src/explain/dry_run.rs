@@ -176,7 +176,7 @@ fn send(
             let model = model_for(policy, decision.steps.adapter, &understood.model, |bound| fleet.draw(bound));
             let priority = priority(policy, decision.route.priority(), |name| headers.first(name));
             let told = Told { asked: &understood.model, model, adapter: decision.steps.adapter, priority };
-            let mut facts = told.facts(without_mark(&question.body), endpoints > 1);
+            let mut facts = told.facts(&understood.prompt(without_mark(&question.body)), endpoints > 1);
             facts.session = policy.sessions.find(&headers, query(&question.target));
             facts.split = split(policy, understood.api, question);
             facts

@@ -9,6 +9,7 @@
 //! unit, so that only their proportions matter.
 
 use std::hash::{BuildHasher, Hasher};
+use std::ops::Range;
 
 use foldhash::quality::FixedState;
 
@@ -36,8 +37,13 @@ pub struct Prompt {
     pub key: Option<BlockHash>,
 }
 
-/// How many fields make a prompt.
-const FIELDS: usize = 6;
+/// What a body says of its prompt: the values of some of its fields, or where they are. The first ones are those whose
+/// texts make the prompt, in the order in which they do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PromptFields<V>([V; FIELDS]);
+
+/// How many fields tell of a prompt.
+const FIELDS: usize = 9;
 /// Blocks that are remembered of a prompt: a million tokens.
 const MOST_BLOCKS: usize = 16 * 1024;
 /// Strings from this length on that begin as `data:` URIs and Base64 do are no texts.
@@ -45,34 +51,52 @@ const BINARY: usize = 1024;
 /// What an image is taken for, in bytes of text.
 const IMAGE_BYTES: usize = 256 * 4;
 
+impl<'b> PromptFields<&'b [u8]> {
+    /// Takes in a field of a body, if it tells of the prompt.
+    pub fn note(&mut self, key: &str, value: &'b str) {
+        let place = match key {
+            "tools" => 0,
+            "system" => 1,
+            "instructions" => 2,
+            "prompt" => 3,
+            "messages" => 4,
+            "input" => 5,
+            "cache_salt" => 6,
+            "prompt_cache_key" => 7,
+            "previous_response_id" => 8,
+            _ => return,
+        };
+        self.0[place] = value.as_bytes();
+    }
+
+    /// Returns where in `body`, from which they are borrowed, the values are; behind 4 GiB nothing counts.
+    pub fn places(&self, body: &[u8]) -> PromptFields<Range<u32>> {
+        let place = |value: &[u8]| {
+            let start = value.as_ptr().addr().checked_sub(body.as_ptr().addr())?;
+            Some(u32::try_from(start).ok()?..u32::try_from(start + value.len()).ok()?)
+        };
+        PromptFields(self.0.map(|value| place(value).filter(|_| !value.is_empty()).unwrap_or_default()))
+    }
+}
+
+impl PromptFields<Range<u32>> {
+    /// Returns the values, which are in `body`.
+    pub fn values<'b>(&self, body: &'b [u8]) -> PromptFields<&'b [u8]> {
+        let value = |place: &Range<u32>| body.get(place.start as usize..place.end as usize).unwrap_or_default();
+        PromptFields(self.0.each_ref().map(value))
+    }
+}
+
 impl Prompt {
-    /// Reads the prompt of a request body, which must be valid JSON; what is not is passed over.
+    /// Reads the prompt that fields of a valid body tell of.
     ///
     /// Prompts of different models or adapters have no block in common, nor do those of different `cache_salt`s.
-    pub fn read(body: &[u8], model: &str, adapter: Option<&str>) -> Self {
-        let mut values: [&[u8]; FIELDS] = [&[]; FIELDS];
-        let (mut salt, mut prompt_key, mut previous): (&[u8], &[u8], &[u8]) = (&[], &[], &[]);
-        let mut walk = Walk { text: body, at: 0 };
-        walk.find(b'{');
-        while let Some((key, value)) = walk.field() {
-            match key {
-                // Those that make a prompt, in the order of their texts in it.
-                b"tools" => values[0] = value,
-                b"system" => values[1] = value,
-                b"instructions" => values[2] = value,
-                b"prompt" => values[3] = value,
-                b"messages" => values[4] = value,
-                b"input" => values[5] = value,
-                b"cache_salt" => salt = value,
-                b"prompt_cache_key" => prompt_key = value,
-                b"previous_response_id" => previous = value,
-                _ => {}
-            }
-        }
+    pub fn read(fields: &PromptFields<&[u8]>, model: &str, adapter: Option<&str>) -> Self {
+        let [texts @ .., salt, prompt_key, previous] = fields.0;
         let root = BlockHash(0).followed_by(model.as_bytes()).followed_by(adapter.unwrap_or_default().as_bytes());
         let root = root.followed_by(salt);
-        let mut chain = Chain::new(root, values.iter().map(|value| value.len()).sum());
-        for value in values {
+        let mut chain = Chain::new(root, texts.iter().map(|value| value.len()).sum());
+        for value in texts {
             chain.add_value(value);
         }
         // An empty text or `null` is no key.
@@ -101,16 +125,6 @@ impl<'t> Walk<'t> {
     /// Goes behind the next byte of this value.
     fn find(&mut self, byte: u8) {
         self.at = memchr::memchr(byte, &self.text[self.at..]).map_or(self.text.len(), |length| self.at + length + 1);
-    }
-
-    /// Reads a field of the object that is open; `None` at its end.
-    fn field(&mut self) -> Option<(&'t [u8], &'t [u8])> {
-        self.find(b'"');
-        let key = self.string()?;
-        self.find(b':');
-        let start = self.at;
-        self.pass()?;
-        Some((key, &self.text[start..self.at]))
     }
 
     /// Reads a string whose quote was read.

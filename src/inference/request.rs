@@ -18,6 +18,8 @@ use thiserror::Error;
 
 pub use edit::Edit;
 
+use super::prompt::PromptFields;
+
 mod edit;
 mod scan;
 #[cfg(test)]
@@ -33,6 +35,7 @@ pub struct InferenceRequest<'a> {
     model_value: Range<usize>,
     wants_usage: bool,
     usage_splice: Option<UsageEdit>,
+    prompt: PromptFields<Range<u32>>,
 }
 
 /// Why a body cannot be routed; the text is what the API user reads.
@@ -86,6 +89,7 @@ struct Fields<'a> {
     model: Option<&'a str>,
     stream: Option<&'a str>,
     stream_options: Option<&'a str>,
+    prompt: PromptFields<&'a [u8]>,
     duplicate: Option<&'static str>,
 }
 
@@ -124,8 +128,9 @@ struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 impl InferenceRequest<'_> {
     /// Returns the same without any reference to the body.
     pub fn into_owned(self) -> InferenceRequest<'static> {
-        let Self { model, stream, model_value, wants_usage, usage_splice } = self;
-        InferenceRequest { model: Cow::Owned(model.into_owned()), stream, model_value, wants_usage, usage_splice }
+        let Self { model, stream, model_value, wants_usage, usage_splice, prompt } = self;
+        let model = Cow::Owned(model.into_owned());
+        InferenceRequest { model, stream, model_value, wants_usage, usage_splice, prompt }
     }
 
     /// Whether the client itself asked for the usage event of a stream: `stream_options.include_usage` is `true`.
@@ -138,6 +143,11 @@ impl InferenceRequest<'_> {
     /// the engine sends.
     pub fn lacks_usage(&self) -> bool {
         self.usage_splice.is_some()
+    }
+
+    /// Returns what the body, from which this was read, says of its prompt.
+    pub fn prompt<'b>(&self, body: &'b [u8]) -> PromptFields<&'b [u8]> {
+        self.prompt.values(body)
     }
 }
 
@@ -154,7 +164,7 @@ impl<'a> Fields<'a> {
             "model" => (&mut self.model, "model"),
             "stream" => (&mut self.stream, "stream"),
             "stream_options" => (&mut self.stream_options, "stream_options"),
-            _ => return,
+            _ => return self.prompt.note(key, value),
         };
         if slot.replace(value).is_some() {
             self.duplicate = Some(name);
@@ -227,7 +237,8 @@ pub fn parse(body: &[u8]) -> Result<InferenceRequest<'_>, ParseError> {
         Some(options) => read_stream_options(body, options)?,
     };
     let stream = fields.stream.is_some_and(|value| value == "true");
-    Ok(InferenceRequest { model, stream, model_value, wants_usage, usage_splice })
+    let prompt = fields.prompt.places(body);
+    Ok(InferenceRequest { model, stream, model_value, wants_usage, usage_splice, prompt })
 }
 
 /// Collects the fields of a body that is one JSON object: `note` is given each with its value, as it is written.

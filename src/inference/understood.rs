@@ -9,6 +9,7 @@ use thiserror::Error;
 use super::api::{Answer, Api, Body};
 use super::coding::ACCEPTED;
 use super::form::{Form, FormFault, FormModel};
+use super::prompt::PromptFields;
 use super::query::{self, QueryFault};
 use super::request::{Edit, InferenceRequest, ParseError, parse};
 use super::tap::Reading;
@@ -246,9 +247,9 @@ impl Understood {
         }
     }
 
-    /// Returns the JSON body that says what a picker goes by; nothing of a call that has none.
-    pub fn prompt<'b>(&self, body: &'b [u8]) -> &'b [u8] {
-        if matches!(self.named, Named::Json(_)) { body } else { &[] }
+    /// Returns what the body, from which this was read, says of the call's prompt; nothing of one that is no JSON.
+    pub fn prompt<'b>(&self, body: &'b [u8]) -> PromptFields<&'b [u8]> {
+        if let Named::Json(request) = &self.named { request.prompt(body) } else { PromptFields::default() }
     }
 
     /// Returns the body as an engine gets it, which knows the model by another name if one is given. `body` is the one
@@ -306,7 +307,7 @@ mod tests {
         let call = Understood::of_form(Api::Transcriptions, &form).unwrap();
         let shaped = String::from_utf8(call.shape(body.clone(), Some("org/whisper")).into()).unwrap();
         assert_eq!(shaped, str::from_utf8(&body).unwrap().replace("\r\nm\r\n", "\r\norg/whisper\r\n"));
-        assert_eq!((call.prompt(&body), call.query("a", "b")), (&[][..], None));
+        assert_eq!((call.prompt(&body), call.query("a", "b")), (PromptFields::default(), None));
         assert_eq!(call.shape(body.clone(), None), body);
         let call = Understood::of_query(Api::Realtime, "model=m&x=1").unwrap();
         assert_eq!((&*call.model, call.reading()), ("m", Reading::Unread));

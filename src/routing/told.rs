@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::pool::PoolPolicy;
-use crate::inference::prompt::Prompt;
+use crate::inference::prompt::{Prompt, PromptFields};
 use crate::scheduling::objective::OBJECTIVE_HEADERS;
 use crate::scheduling::request::RequestFacts;
 
@@ -22,10 +22,10 @@ pub struct Told<'t> {
 
 impl Told<'_> {
     /// Returns what a picker goes by. A prompt is of no use where there is nothing to choose.
-    pub fn facts(&self, body: &[u8], has_choice: bool) -> RequestFacts {
+    pub fn facts(&self, prompt: &PromptFields<&[u8]>, has_choice: bool) -> RequestFacts {
         let model: Arc<str> = self.model.map_or_else(|| Arc::clone(self.asked), Arc::from);
         let adapter = self.adapter.then(|| Arc::clone(&model));
-        let prompt = if has_choice { Prompt::read(body, &model, adapter.as_deref()) } else { Prompt::default() };
+        let prompt = if has_choice { Prompt::read(prompt, &model, adapter.as_deref()) } else { Prompt::default() };
         RequestFacts {
             model,
             adapter,

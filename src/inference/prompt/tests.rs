@@ -1,9 +1,16 @@
 use super::*;
+use crate::inference::request::read_fields;
+
+fn read(body: &str, model: &str, adapter: Option<&str>) -> Prompt {
+    let fields = read_fields(body.as_bytes(), PromptFields::note).unwrap();
+    assert_eq!(fields.places(body.as_bytes()).values(body.as_bytes()), fields);
+    Prompt::read(&fields, model, adapter)
+}
 
 const LONG: &str = "You are a helpful assistant that answers in one sentence. ";
 
 fn blocks(body: &str) -> Vec<BlockHash> {
-    Prompt::read(body.as_bytes(), "m", None).blocks
+    read(body, "m", None).blocks
 }
 
 /// Returns how many leading blocks two bodies have in common.
@@ -60,7 +67,7 @@ fn every_api_has_a_prompt() {
         ("responses", format!(r#"{{"instructions":"{text}","input":"Hi"}}"#)),
         ("responses, a list", format!(r#"{{"input":[{{"role":"user","content":"{text}"}}]}}"#)),
     ] {
-        let prompt = Prompt::read(body.as_bytes(), "m", None);
+        let prompt = read(&body, "m", None);
         assert!((4..=6).contains(&prompt.blocks.len()), "{api}: {}", prompt.blocks.len());
         assert!((250..400).contains(&prompt.tokens), "{api}: {}", prompt.tokens);
     }
@@ -70,12 +77,8 @@ fn every_api_has_a_prompt() {
 fn models_adapters_and_salts_share_no_block() {
     let body = format!(r#"{{"prompt":"{}"}}"#, LONG.repeat(10));
     let salted = format!(r#"{{"cache_salt":"s",{}"#, &body[1..]);
-    let prompts = [
-        Prompt::read(body.as_bytes(), "m", None),
-        Prompt::read(body.as_bytes(), "n", None),
-        Prompt::read(body.as_bytes(), "m", Some("a")),
-        Prompt::read(salted.as_bytes(), "m", None),
-    ];
+    let prompts =
+        [read(&body, "m", None), read(&body, "n", None), read(&body, "m", Some("a")), read(&salted, "m", None)];
     for (place, prompt) in prompts.iter().enumerate() {
         for other in &prompts[place + 1..] {
             assert_ne!(prompt.blocks[0], other.blocks[0]);
@@ -91,7 +94,7 @@ fn an_image_counts_by_its_digest() {
         )
     };
     let (first, second) = (body(&"iVBORw0K".repeat(100_000)), body(&"iVBORw0L".repeat(100_000)));
-    let prompt = Prompt::read(first.as_bytes(), "m", None);
+    let prompt = read(&first, "m", None);
     assert!(prompt.tokens < 400, "{}", prompt.tokens);
     assert_eq!(common(&first, &first), prompt.blocks.len());
     assert_eq!(common(&first, &second), 0);
@@ -102,7 +105,7 @@ fn a_text_without_spaces_is_no_image() {
     let body =
         |end: &str| format!(r#"{{"prompt":"{}{end}"}}"#, "请用一句话总结下面的文章，并列出三个要点。".repeat(100));
     let (first, second) = (body("一"), body("二"));
-    let prompt = Prompt::read(first.as_bytes(), "m", None);
+    let prompt = read(&first, "m", None);
     assert!(prompt.tokens > 1_500, "{}", prompt.tokens);
     assert!(common(&first, &second) > 20, "{}", common(&first, &second));
 }
@@ -116,26 +119,18 @@ fn replicas_agree_on_hashes() {
 }
 
 #[test]
-fn what_is_no_json_is_passed_over() {
-    for body in [
-        "",
-        "{",
-        "{\"",
-        "{\"prompt\"",
-        "{\"prompt\":",
-        "{\"prompt\":\"x",
-        "[1]",
-        "{\"a\\",
-        "nonsense",
-        "{\"messages\":[{\"cache_control\":",
-    ] {
-        assert_eq!(blocks(body), [], "{body}");
+fn a_value_that_is_broken_or_elsewhere_is_passed_over() {
+    for value in ["", "\"", "\"x", "{\"a\\", "nonsense", "[{\"cache_control\":", "[{\"cache_control\":{"] {
+        let mut fields = PromptFields::default();
+        fields.note("messages", value);
+        assert_eq!(Prompt::read(&fields, "m", None).blocks, [], "{value}");
+        assert_eq!(fields.places(value.as_bytes()).values(b""), PromptFields::default());
     }
 }
 
 #[test]
 fn a_client_may_say_which_prompts_belong_together() {
-    let key = |body: &str, model| Prompt::read(body.as_bytes(), model, None).key;
+    let key = |body: &str, model| read(body, model, None).key;
     let first = key(r#"{"prompt_cache_key":"a","messages":[{"content":"x"}]}"#, "m");
     assert!(first.is_some());
     assert_eq!(first, key(r#"{"messages":[], "prompt_cache_key" : "a" ,"previous_response_id":"r"}"#, "m"));

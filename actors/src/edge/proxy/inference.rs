@@ -151,8 +151,8 @@ pub(super) fn shape(call: &mut Call<'_>, way: &Way<'_>, outbound: &mut Outbound)
     let has_choice = backend.pool.view().members.len() > 1;
     let priority = priority(policy, decision.route.priority(), |name| text(&outbound.headers, name));
     let told = Told { asked: &understood.model, model, adapter, priority };
-    let body = if let Body::Whole(body) = &outbound.body { understood.prompt(body) } else { &[] };
-    let mut facts = told.facts(body, has_choice);
+    let body: &[u8] = if let Body::Whole(body) = &outbound.body { body } else { &[] };
+    let mut facts = told.facts(&understood.prompt(body), has_choice);
     facts.session = policy.sessions.find(&Received(&outbound.headers), call.head.uri.query().unwrap_or_default());
     facts.streams = call.exchange.stream;
     facts.likeness = tokens::likeness(&backend.pool, &facts.prefix);
