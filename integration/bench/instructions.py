@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from agents import prose
 from contenders import (
     ADDRESSES,
     CONNECTORS,
@@ -38,7 +39,6 @@ from processes import BenchError, free_ports, started, wait_until
 
 TARGET = HERE.parent.parent / "target"
 BODY_BYTES = 1 << 10
-AGENT_BYTES = 100_000
 TOTAL = re.compile(r"^(?:summary|totals): (\d+)", re.MULTILINE)
 SUCCEEDED = re.compile(r"status codes: (\d+) 2xx")
 
@@ -175,12 +175,6 @@ def count(job: Job, contender: Contender, pid: int, directory: Path) -> int:
     if not totals:
         raise BenchError(f"callgrind says no total in {dump.name}")
     return int(totals[-1]) // job.requests
-
-
-def prose() -> str:
-    """Returns a text such as agents send, which compresses as theirs do: this project's documentation."""
-    pages = sorted((HERE.parent.parent / "docs").glob("*.md"))
-    return "".join(page.read_text() for page in pages)[:AGENT_BYTES]
 
 
 def send(job: Job, url: str, data: Path, requests: int) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import tempfile
 import time
 from dataclasses import dataclass
+from typing import IO
 
+import agents
 from contenders import ADDRESSES, HERE, STREAM_TOKENS, Contender, Engines, Target
 from processes import BenchError, Cpu, core_busy, cpu_of
 
@@ -26,6 +29,8 @@ class Job:
     connections: int
     stream: bool = False
     paced: bool = False
+    coding: str | None = None
+    """The content coding of an agent's request, which the router alone decodes."""
 
     @property
     def unit(self) -> str:
@@ -54,6 +59,8 @@ JOBS = (
         stream=True,
         paced=True,
     ),
+    Job("agent", "100 KB of an agent, 32 connections", agents.BYTES, 32, coding="identity"),
+    Job("agent-gzip", "the same in gzip", agents.BYTES, 32, coding="gzip"),
 )
 
 
@@ -108,13 +115,26 @@ def reading(contender: Contender) -> Cpu:
 
 def run_wrk(job: Job, contender: Contender, seconds: int, core: int) -> dict[str, int]:
     """Runs wrk; any failed request makes the whole run worthless."""
+    with tempfile.NamedTemporaryFile() as file:
+        return run_with(file, job, contender, seconds, core)
+
+
+def run_with(
+    file: IO[bytes], job: Job, contender: Contender, seconds: int, core: int
+) -> dict[str, int]:
+    """Runs wrk, for which a body may be written to this file."""
     target = job.target(contender)
     tokens, kind = (STREAM_TOKENS, "stream") if job.stream else (ANSWER_TOKENS, "whole")
+    arguments = [target.model, str(job.body_bytes), str(tokens), kind]
+    if job.coding:
+        file.write(agents.request_body(target.model, tokens, job.coding))
+        file.flush()
+        arguments = [file.name, job.coding]
     command = [
         *("taskset", "-c", str(core), "wrk", "-t1", f"-c{job.connections}"),
         *(f"-d{seconds}s", "--timeout", "20s", "-s", str(HERE / "chat.lua")),
         *(f"http://{ADDRESSES[0]}:{target.port}", "--"),
-        *(target.model, str(job.body_bytes), str(tokens), kind),
+        *arguments,
     ]
     where = f"{contender.name}, {job.title}"
     try:

@@ -27,7 +27,7 @@ from types import FrameType
 from contenders import HERE, Bench, Contender, running
 from load import JOBS, Job, Sample, measure
 from processes import BenchError, core_busy, resident_megabytes
-from report import Samples, before_table, cost_table, latency_table, noise, pair_table, pool_table
+from report import Samples, before_table, coding_table, cost_table, latency_table, noise, pair_table, pool_table
 
 TARGET = HERE.parent.parent / "target"
 DEFAULT_ROUTER = TARGET / "dist" / "kthena-router"
@@ -163,7 +163,8 @@ def run_rounds(bench: Bench, options: argparse.Namespace) -> Samples:
             entered = [
                 contender
                 for contender in order
-                if contender.jobs is None or job.name in contender.jobs
+                if (contender.jobs is None or job.name in contender.jobs)
+                and (job.coding is None or contender.name == "router")
             ]
             measured = in_turn(bench, job, entered, options.seconds, patience)
             for contender, sample in zip(entered, measured, strict=True):
@@ -209,9 +210,8 @@ class Patience:
 def show(bench: Bench, options: argparse.Namespace, samples: Samples) -> None:
     """Prints the tables."""
     print(f"{processor()}; Linux {platform.release()}; {nginx_version()}.")
-    print(f"Rounds that count: {options.rounds - 1}; runs of {options.seconds} s.\n")
-    print("\n".join(cost_table(options.jobs, samples)))
-    for further in (before_table, pool_table, pair_table, latency_table):
+    print(f"Rounds that count: {options.rounds - 1}; runs of {options.seconds} s.")
+    for further in (cost_table, coding_table, before_table, pool_table, pair_table, latency_table):
         lines = further(options.jobs, samples)
         if lines:
             print("\n" + "\n".join(lines))

@@ -18,7 +18,8 @@ def cost_table(jobs: list[Job], samples: Samples) -> list[str]:
         + " | user µs nginx, router | nginx /s | router /s | direct /s |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    for job in jobs:
+    beside = [job for job in jobs if (job.name, "nginx") in samples]
+    for job in beside:
         nginx, router, httproute, direct = (
             samples[job.name, name]
             for name in ("nginx", "router", "httproute", "direct")
@@ -33,7 +34,18 @@ def cost_table(jobs: list[Job], samples: Samples) -> list[str]:
             *(thousands(middle(each, rate_of)) for each in (nginx, router, direct)),
         ]
         lines.append("| " + " | ".join(cells) + " |")
-    return lines
+    return lines if beside else []
+
+
+def coding_table(jobs: list[Job], samples: Samples) -> list[str]:
+    """Returns what a content coding costs."""
+    lines = ["| job | router µs | user µs | to the first (rounds) |", "|---|--:|--:|--:|"]
+    measured = [job for job in jobs if job.coding]
+    for job in measured:
+        first, runs = (samples[one.name, "router"] for one in (measured[0], job))
+        costs = (micros(middle(runs, figure)) for figure in (cost_of, user_cost_of))
+        lines.append("| " + " | ".join([job.title, *costs, ratio(runs, first)]) + " |")
+    return lines if measured else []
 
 
 def before_table(jobs: list[Job], samples: Samples) -> list[str]:
