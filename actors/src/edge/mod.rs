@@ -1,6 +1,7 @@
 //! The edge: sockets, certificates, and the way of requests to the endpoints that serve them.
 
 pub mod ext_proc;
+mod limits;
 pub mod listener;
 pub mod proxy;
 pub mod tls;

@@ -9,6 +9,7 @@ use http::uri::Authority;
 use kthena_router::hostname::request_host;
 use kthena_router::inference::api;
 use kthena_router::inference::understood::{NotUnderstood, Understood};
+use kthena_router::rate_limit::ClientId;
 use kthena_router::routing::backend::Availability;
 use kthena_router::routing::decision::{
     Asked, Decision, Destination, Matched, Moment, Refusal, Unreachable, Verdict, needs_model,
@@ -31,6 +32,7 @@ use super::holders::Holder;
 use super::outbound::Outbound;
 use super::response_filters::Sharing;
 use super::worker::Worker;
+use crate::edge::limits::{self, Asking, Counters};
 use crate::edge::tls::PORT_IDENTITY;
 use crate::ops::requests::facts::Facts;
 use crate::ops::requests::names::Subject;
@@ -224,6 +226,22 @@ impl<'w> Call<'w> {
                 self.not_served(has_rules)
             }
         }
+    }
+
+    /// Takes what it may use of the limits of its model before it is sent; what it has used is settled at its end.
+    pub(super) async fn take_part(&mut self, decision: &Decision<'_>, body: &Inbound) -> Result<(), ProxyError> {
+        let Matched::Model(route) = decision.route else { return Ok(()) };
+        let (Some(limits), api::Call::Inference(api)) = (route.limits(), self.asks) else { return Ok(()) };
+        let query = self.head.uri.query().unwrap_or_default();
+        let client = route.clients().and_then(|clients| clients.find(&Received(&self.head.headers), query));
+        let asking = Asking { api, client: client.map(|key| ClientId::of(&key)), body: body.whole() };
+        let Worker { shared_limits: links, door, .. } = &**self.worker;
+        let (redis, metrics) = (&door.serving.config.redis, &door.serving.metrics);
+        let counters = Counters { meters: &self.snapshot.meters, links, redis, metrics };
+        // Most requests are not limited, and do not carry the room for it.
+        let taken = Box::pin(limits::take(limits, asking, counters)).await;
+        self.exchange.reservation = taken.map_err(ProxyError::RateLimited)?;
+        Ok(())
     }
 
     /// Returns the error for a path that is served by nobody, or to nobody.

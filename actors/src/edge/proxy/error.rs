@@ -19,13 +19,13 @@ use kthena_router::scheduling::objective::{DROPPED_REASONS, REJECTED_NO_ENDPOINT
 use kthena_router_downstream::{Exhausted, ReadError, Refusal};
 use thiserror::Error;
 
-use super::rate_limit::Refused;
 use crate::edge::ext_proc::Fault;
+use crate::edge::limits::Refused;
 use crate::pools::turnstile::Dropped;
 
 /// Why the router answers a request itself.
 #[derive(Debug, Error)]
-pub enum ProxyError {
+pub(super) enum ProxyError {
     /// The server refused the request before anybody else saw it.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -134,7 +134,7 @@ pub enum ProxyError {
 
 /// Why a response is nowhere to be found.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub enum Missing {
+pub(super) enum Missing {
     /// The engine that has made it is gone, or was started anew.
     #[error("the engine that had it is gone, and with it the response")]
     Gone,
@@ -151,7 +151,7 @@ pub enum Missing {
 
 /// Why nothing is there to serve a request.
 #[derive(Debug, Error)]
-pub enum NoEndpoint {
+pub(super) enum NoEndpoint {
     /// No target of a ModelRoute has an endpoint.
     #[error("no endpoint of the ModelRoute `{route}` is ready{}", clauses(unresolved))]
     Route {
@@ -189,7 +189,7 @@ pub enum NoEndpoint {
 
 /// How an attempt failed.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub enum AttemptFailure {
+pub(super) enum AttemptFailure {
     /// No connection could be made.
     #[error("refused the connection")]
     Refused,
@@ -248,7 +248,7 @@ fn clauses(reasons: &[String]) -> String {
 
 impl ProxyError {
     /// Returns the status that the client gets.
-    pub fn status(&self) -> StatusCode {
+    pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::Refused(refusal) => refusal.status().unwrap_or(StatusCode::BAD_REQUEST),
             Self::NotUnderstood(NotUnderstood::Encoded { .. } | NotUnderstood::NotJson { .. }) => {
@@ -273,7 +273,7 @@ impl ProxyError {
     }
 
     /// Returns the reason in one word, for logs, metrics and the answer's `code`; the Go router's where it has one.
-    pub fn reason(&self) -> &'static str {
+    pub(super) fn reason(&self) -> &'static str {
         match self {
             Self::Refused(Refusal::Memory) | Self::Memory(_) => "memory",
             Self::Refused(Refusal::TooSlow) => "head_timeout",

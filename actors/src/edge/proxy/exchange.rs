@@ -12,7 +12,7 @@ use kthena_router::rate_limit::Work;
 use kthena_router::routing::table::ListenerTable;
 
 use super::error::ProxyError;
-use super::rate_limit::Reservation;
+use crate::edge::limits::Reservation;
 use crate::ops::metrics::{GoInFlight, LegLabels, Text};
 use crate::ops::requests::decisions::DecisionRecord;
 use crate::ops::requests::facts::{End, Facts};

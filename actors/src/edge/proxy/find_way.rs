@@ -6,7 +6,7 @@ use super::backend::Way;
 use super::body::Inbound;
 use super::call::Call;
 use super::reply::Early;
-use super::{early_answer, hint, holders, inference, models, rate_limit};
+use super::{early_answer, hint, holders, inference, models};
 
 /// Takes a request to where it is known which way it goes. What these stages need is not carried through the others.
 pub(super) async fn find_way<'w>(call: &mut Call<'w>, body: &mut Inbound) -> Result<Way<'w>, Early> {
@@ -21,7 +21,7 @@ pub(super) async fn find_way<'w>(call: &mut Call<'w>, body: &mut Inbound) -> Res
     call.admit()?;
     early_answer::of_rule(call, &decision)?;
     hint::settle(call, &decision, body).await?;
-    rate_limit::take(call, &decision, body).await?;
+    call.take_part(&decision, body).await?;
     let way = call.find(decision)?;
     early_answer::of_backend(call, &way)?;
     Ok(way)

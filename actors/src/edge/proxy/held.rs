@@ -1,7 +1,7 @@
 //! What a request has taken and gives back at its end, however that comes about.
 
-use super::admission::Admission;
 use crate::edge::ext_proc::Consultation;
+use crate::edge::limits::Admission;
 use crate::pools::lease::Lease;
 
 /// Everything that gives itself back when a request ends: it rides with the answer's body, and is dropped with it.

@@ -3,7 +3,6 @@
 //! `handle` is the only file that knows the order of the steps. Values that several steps share are below them:
 //! `exchange`, `call`, `outbound`, `held`, `reply`.
 
-mod admission;
 mod answer;
 mod backend;
 mod body;
@@ -31,7 +30,6 @@ mod models;
 mod outbound;
 mod pace;
 mod pick;
-mod rate_limit;
 mod reply;
 mod response_filters;
 mod segments;
@@ -42,6 +40,5 @@ mod tunnel;
 mod turn;
 mod worker;
 
-pub use error::ProxyError;
 pub use service::InferenceService;
 pub use worker::{Door, Serving, Worker};

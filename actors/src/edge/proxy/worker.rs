@@ -20,14 +20,13 @@ use rand::{RngExt, SeedableRng};
 use rustls::ServerConfig;
 use tokio::sync::Semaphore;
 
-use super::admission::PortPlaces;
 use super::engine_ids::EngineIds;
 use super::error::{NoEndpoint, ProxyError};
 use super::holders::Lookups;
 use super::mirrors;
-use super::rate_limit::SharedLimits;
 use super::shared_cache::SharedCache;
 use crate::edge::ext_proc::Channels;
+use crate::edge::limits::{PortPlaces, SharedLimits};
 use crate::edge::tls::TlsReader;
 use crate::nursery::{Child, Tended};
 use crate::ops::access_logger::AccessLog;

@@ -6,28 +6,22 @@ use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::HeaderMap;
 use http::header::HeaderValue;
 use kthena_router::config::RedisConfig;
-use kthena_router::inference::api::{self, Api, Call as Asks};
+use kthena_router::inference::api::{self, Api};
 use kthena_router::kinds::redis_address::RedisAddress;
 use kthena_router::rate_limit::shared::{Invocation, KeyNames, SCRIPT, Verdict};
 use kthena_router::rate_limit::told::{self, Standing};
 use kthena_router::rate_limit::{
     Amounts, ClientId, Estimate, Exceeded, LimitMeters, Meter, Place, Quantity, RateLimits, Taken, Work,
 };
-use kthena_router::routing::decision::{Decision, Matched};
-use kthena_router::routing::session::SessionKeys;
 use memchr::memmem::Finder;
 use redis::{ErrorKind, RedisResult, Script, ServerErrorKind};
 use tokio::task::spawn_local;
 
-use super::body::Inbound;
-use super::call::Call;
-use super::error::ProxyError;
-use super::headers::Received;
-use super::worker::Worker;
-use crate::ops::metrics::{ModelLabel, RateLimitLabels, Text};
+use crate::ops::metrics::{Metrics, ModelLabel, RateLimitLabels, Text};
 use crate::pools::meters::Meters;
 use crate::pools::redis_link::{Away, Connection, RedisLink};
 
@@ -43,13 +37,35 @@ static BLANK_LINE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\n
 
 /// The ways of one worker thread to the Redis servers that routes name.
 #[derive(Default)]
-pub(super) struct SharedLimits {
+pub(in crate::edge) struct SharedLimits {
     /// By address; `None` for one that cannot be used.
     links: RefCell<HashMap<Arc<str>, Option<Rc<RedisLink>>>>,
 }
 
+/// An inference call, as limits see it.
+pub(in crate::edge) struct Asking<'a> {
+    /// The API.
+    pub api: Api,
+    /// Its client, if each client has limits of its own and this one is known.
+    pub client: Option<ClientId>,
+    /// Its body, if it was read.
+    pub body: Option<&'a Bytes>,
+}
+
+/// Where calls are counted.
+pub(in crate::edge) struct Counters<'a> {
+    /// The counts of this replica.
+    pub meters: &'a Meters,
+    /// The ways to the Redis servers in which replicas count together.
+    pub links: &'a SharedLimits,
+    /// How these are spoken to.
+    pub redis: &'a RedisConfig,
+    /// Who learns of refusals.
+    pub metrics: &'a Metrics,
+}
+
 /// What a request has taken; it is settled when the request ends.
-pub(super) struct Reservation {
+pub(in crate::edge) struct Reservation {
     limits: Arc<RateLimits>,
     count: Count,
     taken: Taken,
@@ -75,46 +91,33 @@ struct Count {
 
 /// Why a request is refused.
 #[derive(Debug)]
-pub struct Refused {
+pub(in crate::edge) struct Refused {
     limit: String,
     model: Arc<str>,
     wait: Duration,
     standings: Vec<Standing>,
 }
 
-/// Takes what an inference call may use of the limits of its model.
+/// Takes what an inference call may use of the limits of its model; nothing if nobody counts them any more.
 ///
 /// # Errors
 ///
 /// Returns an error if there is too little.
-pub(super) async fn take(call: &mut Call<'_>, decision: &Decision<'_>, body: &Inbound) -> Result<(), ProxyError> {
-    let Matched::Model(route) = decision.route else { return Ok(()) };
-    let (Some(limits), Asks::Inference(api)) = (route.limits(), call.asks) else { return Ok(()) };
-    // Most requests are not limited, and do not carry the room for it.
-    Box::pin(take_of(call, (limits, route.clients()), api, body)).await
-}
-
-async fn take_of(
-    call: &mut Call<'_>,
-    (limits, clients): (&Arc<RateLimits>, Option<&SessionKeys>),
-    api: Api,
-    body: &Inbound,
-) -> Result<(), ProxyError> {
-    let meters = &call.snapshot.meters;
-    let Some(all) = meters.find(&limits.key) else { return Ok(()) };
-    let client = clients.and_then(|clients| client(call, clients));
+pub(in crate::edge) async fn take(
+    limits: &Arc<RateLimits>,
+    Asking { api, client, body }: Asking<'_>,
+    counters: Counters<'_>,
+) -> Result<Option<Box<Reservation>>, Box<Refused>> {
+    let Counters { meters, links, redis, metrics } = counters;
+    let Some(all) = meters.find(&limits.key) else { return Ok(None) };
     let meter = all.of(client, meters.now());
     let place = match limits.concurrent.map(|most| (most, meter.enter(most))) {
         None => None,
         Some((_, Some(place))) => Some(place),
-        Some((most, None)) => return Err(refuse_concurrent(call.worker, api, limits, most)),
+        Some((most, None)) => return Err(refuse_concurrent(metrics, api, limits, most)),
     };
     let amounts = foresee(all, limits, api, body);
-    let redis = limits.redis.as_ref();
-    let link = redis.map(|address| {
-        let own = &call.worker.door.serving.config.redis;
-        call.worker.shared_limits.link(address, own)
-    });
+    let link = limits.redis.as_ref().map(|address| links.link(address, redis));
     let (verdict, standings, shared) = match link {
         None => {
             let now = meters.now();
@@ -128,29 +131,21 @@ async fn take_of(
             }
             Err(Away) => {
                 let model = Text::from(&*limits.key.model);
-                call.worker.door.serving.metrics.rate_limits.unchecked.get_or_create(&ModelLabel { model }).inc();
+                metrics.rate_limits.unchecked.get_or_create(&ModelLabel { model }).inc();
                 (Ok(Taken::default()), Vec::new(), None)
             }
         },
     };
-    let taken = verdict.map_err(|exceeded| refuse(call.worker, api, limits, exceeded, standings.clone()))?;
+    let taken = verdict.map_err(|exceeded| refuse(metrics, api, limits, exceeded, standings.clone()))?;
     let count = Count { meters: meters.clone(), all: Arc::clone(all), meter, client, shared };
     let limits = Arc::clone(limits);
-    let reservation = Reservation { limits, count, taken, _place: place, standings, events: 0 };
-    call.exchange.reservation = Some(Box::new(reservation));
-    Ok(())
-}
-
-/// Returns the client of a request, if it is known.
-fn client(call: &Call<'_>, clients: &SessionKeys) -> Option<ClientId> {
-    let query = call.head.uri.query().unwrap_or_default();
-    clients.find(&Received(&call.head.headers), query).map(|key| ClientId::of(&key))
+    Ok(Some(Box::new(Reservation { limits, count, taken, _place: place, standings, events: 0 })))
 }
 
 /// Returns what a request may use.
-fn foresee(all: &LimitMeters, limits: &RateLimits, api: Api, body: &Inbound) -> Amounts {
+fn foresee(all: &LimitMeters, limits: &RateLimits, api: Api, body: Option<&Bytes>) -> Amounts {
     // A form has media, of which no token can be counted before they are read.
-    let text = body.whole().filter(|_| api.traits().body == api::Body::Json);
+    let text = body.filter(|_| api.traits().body == api::Body::Json);
     let mut amounts = all.all().foresee(limits, text.map_or_else(Estimate::default, |body| Estimate::of(body)));
     if !api.traits().generates {
         amounts[Quantity::Output as usize] = 0;
@@ -183,32 +178,32 @@ async fn invoke(call: &Invocation, names: &KeyNames, connection: &mut Connection
 }
 
 fn refuse(
-    worker: &Worker,
+    metrics: &Metrics,
     api: Api,
     limits: &RateLimits,
     Exceeded { quantity, wait }: Exceeded,
     standings: Vec<Standing>,
-) -> ProxyError {
+) -> Box<Refused> {
     let limit_type = match quantity {
         Quantity::Requests => "requests",
         Quantity::Input => "input_tokens",
         Quantity::Output => "output_tokens",
     };
     let limit = limits.rate(quantity).map(|rate| told::limit(quantity, rate)).unwrap_or_default();
-    refusal(worker, api, limit_type, Refused { limit, model: Arc::clone(&limits.key.model), wait, standings })
+    refusal(metrics, api, limit_type, Refused { limit, model: Arc::clone(&limits.key.model), wait, standings })
 }
 
-fn refuse_concurrent(worker: &Worker, api: Api, limits: &RateLimits, most: u32) -> ProxyError {
+fn refuse_concurrent(metrics: &Metrics, api: Api, limits: &RateLimits, most: u32) -> Box<Refused> {
     // When a request ends is not known; it may be soon.
     let (limit, wait) = (told::concurrent_limit(most), Duration::from_secs(1));
     let refused = Refused { limit, model: Arc::clone(&limits.key.model), wait, standings: Vec::new() };
-    refusal(worker, api, "concurrent_requests", refused)
+    refusal(metrics, api, "concurrent_requests", refused)
 }
 
-fn refusal(worker: &Worker, api: Api, limit_type: &'static str, refused: Refused) -> ProxyError {
+fn refusal(metrics: &Metrics, api: Api, limit_type: &'static str, refused: Refused) -> Box<Refused> {
     let labels = RateLimitLabels { model: Text::from(&*refused.model), limit_type, path: api.label() };
-    worker.door.serving.metrics.rate_limits.exceeded.get_or_create(&labels).inc();
-    ProxyError::RateLimited(Box::new(refused))
+    metrics.rate_limits.exceeded.get_or_create(&labels).inc();
+    Box::new(refused)
 }
 
 impl SharedLimits {
@@ -225,18 +220,18 @@ impl SharedLimits {
 
 impl Reservation {
     /// Counts the events of a stream that are passed on.
-    pub(super) fn pass(&mut self, piece: &[u8]) {
+    pub(in crate::edge) fn pass(&mut self, piece: &[u8]) {
         let events = BLANK_LINE.find_iter(piece).count();
         self.events = self.events.saturating_add(u32::try_from(events).unwrap_or(u32::MAX));
     }
 
     /// Tells the client how the limits stand.
-    pub(super) fn tell(&self, headers: &mut HeaderMap) {
+    pub(in crate::edge) fn tell(&self, headers: &mut HeaderMap) {
         tell(&self.standings, headers);
     }
 
     /// Settles what the request has used.
-    pub(super) fn settle(self, work: Work) {
+    pub(in crate::edge) fn settle(self, work: Work) {
         let work = Work { events: self.events, ..work };
         let Count { meters, all, meter, client, shared } = self.count;
         let used = work.charge(self.taken.amounts[Quantity::Input as usize]);
@@ -263,12 +258,12 @@ impl Reservation {
 
 impl Refused {
     /// Returns after how many seconds there are enough tokens.
-    pub(super) fn retry_after(&self) -> u32 {
+    pub(in crate::edge) fn retry_after(&self) -> u32 {
         u32::try_from(self.wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1)
     }
 
     /// Tells the client how the limits stand.
-    pub(super) fn tell(&self, headers: &mut HeaderMap) {
+    pub(in crate::edge) fn tell(&self, headers: &mut HeaderMap) {
         tell(&self.standings, headers);
     }
 }

@@ -11,7 +11,7 @@ const COUNTS: usize = 64;
 
 /// The places of a port, as its workers share them.
 #[derive(Debug)]
-pub(super) struct PortPlaces {
+pub(in crate::edge) struct PortPlaces {
     limit: usize,
     own: [AtomicUsize; COUNTS],
     common: AtomicUsize,
@@ -20,7 +20,7 @@ pub(super) struct PortPlaces {
 
 /// One of the requests that a port may have in flight; the place is given back when this is dropped.
 #[derive(Debug)]
-pub(super) struct Admission {
+pub(in crate::edge) struct Admission {
     places: Arc<PortPlaces>,
     /// Which Gateway's own place it is; `None` for a common one.
     own: Option<usize>,
@@ -28,14 +28,14 @@ pub(super) struct Admission {
 
 impl PortPlaces {
     /// Makes as many places, all of them free, that are counted in a gauge.
-    pub(super) fn new(limit: usize, shown: Gauge) -> Arc<Self> {
+    pub(in crate::edge) fn new(limit: usize, shown: Gauge) -> Arc<Self> {
         let own = [const { AtomicUsize::new(0) }; COUNTS];
         Arc::new(Self { limit, own, common: AtomicUsize::new(0), shown })
     }
 
     /// Takes a place for a request that the Gateway at this place, of as many on the port, is to serve: one of its own,
     /// or else a common one.
-    pub(super) fn take(self: &Arc<Self>, gateway: usize, gateways: usize) -> Option<Admission> {
+    pub(in crate::edge) fn take(self: &Arc<Self>, gateway: usize, gateways: usize) -> Option<Admission> {
         let Places { own, common } = Places::divide(self.limit, gateways);
         let gateway = gateway % COUNTS;
         let own = take(&self.own[gateway], own).then_some(gateway);
