@@ -17,9 +17,9 @@ use kthena_router_upstream::{Body, BodyFault, BodyStream};
 use thiserror::Error;
 
 use super::decoding::decode;
-use super::error::ProxyError;
 use super::forms::{Checked, Watch};
 use super::segments::Segments;
+use crate::edge::errors::ProxyError;
 
 /// Bodies of up to this length are read before they are sent: whoever takes them later may then be another endpoint.
 const SMALL: u64 = 64 << 10;

@@ -17,9 +17,9 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, BufReader, ReadBuf};
 use tokio::task::yield_now;
 
 use super::body::collect;
-use super::error::ProxyError;
 use super::gzip;
 use super::segments::Segments;
+use crate::edge::errors::ProxyError;
 
 /// How many bytes are decoded in one turn: about half a millisecond's work.
 const TURN: usize = 256 << 10;

@@ -13,9 +13,9 @@ use kthena_router::routing::http::redirect::RedirectContext;
 
 use super::backend::Way;
 use super::call::Call;
-use super::error::ProxyError;
 use super::headers::text;
 use super::reply::{Early, made};
+use crate::edge::errors::ProxyError;
 
 /// Answers a request whose rule leaves nothing to a backend.
 pub(super) fn of_rule<'w>(call: &mut Call<'w>, decision: &Decision<'w>) -> Result<(), Early> {

@@ -11,7 +11,7 @@ use kthena_router::object::Bind;
 use kthena_router::rate_limit::Work;
 use kthena_router::routing::table::ListenerTable;
 
-use super::error::ProxyError;
+use crate::edge::errors::ProxyError;
 use crate::edge::limits::Reservation;
 use crate::ops::metrics::{GoInFlight, LegLabels, Text};
 use crate::ops::requests::decisions::DecisionRecord;

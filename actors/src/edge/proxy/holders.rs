@@ -24,8 +24,8 @@ use tokio::sync::Semaphore;
 use super::backend::{Backend, Way};
 use super::body::Inbound;
 use super::call::Call;
-use super::error::{Missing, ProxyError};
 use super::worker::Worker;
+use crate::edge::errors::{Missing, ProxyError};
 
 /// How many engines are asked at once.
 const AT_ONCE: usize = 16;

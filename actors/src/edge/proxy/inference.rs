@@ -26,12 +26,12 @@ use super::answer::Passing;
 use super::backend::Way;
 use super::body::Inbound;
 use super::call::Call;
-use super::error::ProxyError;
 use super::headers::{self, Received, text};
 use super::holders::Naming;
 use super::outbound::Outbound;
 use super::turn::BYTES_OF_TOKEN;
 use super::{forms, hint, holders, tokens};
+use crate::edge::errors::ProxyError;
 use crate::pools::published::Pool;
 
 /// Understands a request whose model decides where it goes; while its body is read it takes a place of the port.

@@ -12,7 +12,6 @@ mod deliver;
 mod detach;
 mod early_answer;
 mod engine_ids;
-mod error;
 mod exchange;
 mod find_way;
 mod first_token;

@@ -8,8 +8,8 @@ use kthena_router::routing::model_list::ModelList;
 use kthena_router::routing::table::ListenerTable;
 
 use super::call::Call;
-use super::error::ProxyError;
 use super::reply::{Early, made};
+use crate::edge::errors::ProxyError;
 
 /// Answers the list of models, one of them, or whether there is anybody to ask.
 pub(super) fn answer(call: &Call<'_>, listeners: &[ListenerTable]) -> Early {

@@ -13,9 +13,9 @@ use super::backend::{Backend, Way};
 use super::body::Inbound;
 use super::call::Call;
 use super::detach;
-use super::error::ProxyError;
 use super::headers::{Edited, set_forwarded};
 use super::worker::Worker;
+use crate::edge::errors::ProxyError;
 use crate::ops::requests::facts::REQUEST_ID;
 use crate::pools::lease::Lease;
 

@@ -19,9 +19,9 @@ use tracing::debug;
 use super::answer::Answer;
 use super::backend::{Backend, Way};
 use super::call::Call;
-use super::error::{NoEndpoint, ProxyError};
 use super::outbound::Outbound;
 use super::reply::Early;
+use crate::edge::errors::{NoEndpoint, ProxyError};
 use crate::edge::ext_proc::{self, Consultation, Fault, Question, Served, Verdict};
 use crate::ops::metrics::{PickerLabels, PoolLabel};
 

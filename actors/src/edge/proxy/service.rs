@@ -8,11 +8,11 @@ use http::{Request, Response};
 use kthena_router_downstream::{Connection, Incoming, Refused, Service};
 
 use super::body::Inbound;
-use super::error::ProxyError;
 use super::exchange::Exchange;
 use super::handle::handle;
 use super::reply::{ReplyBody, failed};
 use super::worker::Worker;
+use crate::edge::errors::ProxyError;
 use crate::ops::metrics::RefusedLabels;
 use crate::ops::requests::facts::Facts;
 

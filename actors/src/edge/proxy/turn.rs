@@ -16,9 +16,9 @@ use kthena_router_upstream::Body;
 
 use super::backend::Way;
 use super::call::Call;
-use super::error::{AttemptFailure, ProxyError};
 use super::inference;
 use super::outbound::Outbound;
+use crate::edge::errors::{AttemptFailure, ProxyError};
 use crate::ops::metrics::{GoQueue, GoQueued, QueueBand};
 use crate::pools::published::Pool;
 use crate::pools::turnstile::{Dropped, Entrance, Request};

@@ -21,10 +21,10 @@ use rustls::ServerConfig;
 use tokio::sync::Semaphore;
 
 use super::engine_ids::EngineIds;
-use super::error::{NoEndpoint, ProxyError};
 use super::holders::Lookups;
 use super::mirrors;
 use super::shared_cache::SharedCache;
+use crate::edge::errors::{NoEndpoint, ProxyError};
 use crate::edge::ext_proc::Channels;
 use crate::edge::limits::{PortPlaces, SharedLimits};
 use crate::edge::tls::TlsReader;
