@@ -2,6 +2,7 @@
 
 mod errors;
 pub mod ext_proc;
+mod heads;
 mod limits;
 pub mod listener;
 pub mod proxy;

@@ -23,15 +23,14 @@ use kthena_router_downstream::Connection;
 
 use super::backend::{Backend, Way};
 use super::body::Inbound;
-use super::detach;
 use super::exchange::Exchange;
-use super::headers::{self, Received};
 use super::held::Held;
 use super::holders::Holder;
 use super::outbound::Outbound;
-use super::response_filters::Sharing;
 use super::worker::Worker;
 use crate::edge::errors::{NoEndpoint, ProxyError};
+use crate::edge::heads::response_filters::Sharing;
+use crate::edge::heads::{Received, detach, purge};
 use crate::edge::limits::{self, Asking, Counters};
 use crate::edge::tls::PORT_IDENTITY;
 use crate::ops::requests::facts::Facts;
@@ -74,7 +73,7 @@ impl<'w> Call<'w> {
         connection: Rc<Connection>,
         head: &'w mut Parts,
     ) -> Self {
-        headers::purge(&mut head.headers);
+        purge(&mut head.headers);
         let exchange = Exchange::begin(&worker.observer, Facts::of(connection.client(), head));
         let asks = api::Call::of(head.method.as_str(), head.uri.path());
         Self {

@@ -1,21 +1,16 @@
-//! What filters answer themselves: preflights and redirects.
+//! Answers requests whose filters leave nothing to a backend: preflights and redirects.
 
-use bytes::Bytes;
-use http::header::{
-    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, HeaderName, HeaderValue, LOCATION, ORIGIN,
-};
-use http::{Response, StatusCode};
+use http::header::ACCESS_CONTROL_REQUEST_METHOD;
 use kthena_router::inference::api::Call as Asks;
 use kthena_router::routing::decision::Decision;
-use kthena_router::routing::http::cors::is_preflight;
 use kthena_router::routing::http::filters::Filters;
 use kthena_router::routing::http::redirect::RedirectContext;
 
 use super::backend::Way;
 use super::call::Call;
-use super::headers::text;
-use super::reply::{Early, made};
+use super::reply::Early;
 use crate::edge::errors::ProxyError;
+use crate::edge::heads::{preflight, redirect, text};
 
 /// Answers a request whose rule leaves nothing to a backend.
 pub(super) fn of_rule<'w>(call: &mut Call<'w>, decision: &Decision<'w>) -> Result<(), Early> {
@@ -39,7 +34,7 @@ pub(super) fn unrouted(call: &mut Call<'_>, error: ProxyError) -> Early {
     let Some(first) = policies.next().filter(|first| policies.all(|filters| filters.cors == first.cors)) else {
         return error.into();
     };
-    match preflight(first, call) {
+    match preflight(first, call.head) {
         None => error.into(),
         Some(answer) => {
             call.sharing = None;
@@ -54,39 +49,18 @@ pub(super) fn of_backend(call: &Call<'_>, way: &Way<'_>) -> Result<(), Early> {
 }
 
 fn filters(filters: &Filters, call: &Call<'_>, decision: &Decision<'_>) -> Result<(), Early> {
-    let answer = preflight(filters, call).or_else(|| redirect(filters, call, decision));
-    answer.map_or(Ok(()), |answer| Err(answer.into()))
-}
-
-fn preflight(filters: &Filters, call: &Call<'_>) -> Option<Response<Bytes>> {
-    let cors = filters.cors.as_ref()?;
-    let headers = &call.head.headers;
-    let origin = text(headers, ORIGIN);
-    let method = text(headers, ACCESS_CONTROL_REQUEST_METHOD);
-    if !is_preflight(call.head.method.as_str(), origin, method) {
-        return None;
-    }
-    let mut response = made(StatusCode::NO_CONTENT, "", Bytes::new());
-    for (name, value) in cors.preflight(origin?, method?, text(headers, ACCESS_CONTROL_REQUEST_HEADERS)) {
-        if let Ok(value) = HeaderValue::try_from(value) {
-            response.headers_mut().append(HeaderName::from_static(name), value);
-        }
-    }
-    Some(response)
-}
-
-fn redirect(filters: &Filters, call: &Call<'_>, decision: &Decision<'_>) -> Option<Response<Bytes>> {
-    let redirect = filters.redirect.as_ref()?;
-    let identity = &decision.listener.identity;
-    let (status, location) = redirect.location(&RedirectContext {
-        scheme: identity.scheme,
-        host: &call.host(),
-        port: identity.port,
-        path: call.head.uri.path(),
-        query: call.head.uri.query().unwrap_or_default(),
-        matched: decision.steps.prefix,
-    });
-    let mut response = made(StatusCode::from_u16(status).unwrap_or(StatusCode::FOUND), "", Bytes::new());
-    response.headers_mut().insert(LOCATION, HeaderValue::try_from(location).ok()?);
-    Some(response)
+    let redirected = || {
+        let to = filters.redirect.as_ref()?;
+        let identity = &decision.listener.identity;
+        let asked = RedirectContext {
+            scheme: identity.scheme,
+            host: &call.host(),
+            port: identity.port,
+            path: call.head.uri.path(),
+            query: call.head.uri.query().unwrap_or_default(),
+            matched: decision.steps.prefix,
+        };
+        redirect(to, &asked)
+    };
+    preflight(filters, call.head).or_else(redirected).map_or(Ok(()), |answer| Err(answer.into()))
 }

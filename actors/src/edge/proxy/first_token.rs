@@ -15,8 +15,8 @@ use kthena_router_upstream::{AttemptError, BodyError, Failure, Processed};
 use tokio::time::timeout_at;
 
 use super::answer::Answer;
-use super::headers::text;
 use super::legs::{Leg, Tried};
+use crate::edge::heads::text;
 
 /// The limit on the time to the first piece of a stream.
 pub(super) struct FirstToken {

@@ -14,7 +14,8 @@ use super::outbound::Outbound;
 use super::pick::pick;
 use super::reply::{Early, Reply, ReplyBody};
 use super::worker::Worker;
-use super::{inference, mirrors, response_filters, shared_cache, turn};
+use super::{inference, mirrors, shared_cache, turn};
+use crate::edge::heads::response_filters;
 
 /// Handles one request.
 ///
@@ -51,7 +52,8 @@ async fn answer(call: &mut Call<'_>, body: &mut Inbound) -> Result<Reply, Early>
     // Half of all that a request takes: who waits for its turn does not carry it, and it is made where it stays.
     let mut answer = Box::into_pin(Box::write(Box::new_uninit(), deliver(call, &way, &mut outbound, &picked))).await?;
     picked.report(call, &way, &mut answer).await;
-    response_filters::apply(&mut answer, &way, outbound.origin.as_ref());
+    let filters = (way.decision.steps.filters, way.target.filters);
+    response_filters::apply(&mut answer.upstream.head.headers, filters, outbound.origin.as_ref());
     Ok(Reply { answer, passing, pace: way.pace(call), upgrade })
 }
 

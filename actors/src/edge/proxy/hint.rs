@@ -16,9 +16,9 @@ use kthena_router::routing::told::model_for;
 
 use super::body::Inbound;
 use super::call::Call;
-use super::headers::text;
 use super::inference;
 use crate::edge::errors::ProxyError;
+use crate::edge::heads::text;
 
 /// The header.
 pub(super) const MODEL: HeaderName = HeaderName::from_static(MODEL_HEADER);

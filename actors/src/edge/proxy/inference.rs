@@ -26,12 +26,12 @@ use super::answer::Passing;
 use super::backend::Way;
 use super::body::Inbound;
 use super::call::Call;
-use super::headers::{self, Received, text};
 use super::holders::Naming;
 use super::outbound::Outbound;
 use super::turn::BYTES_OF_TOKEN;
 use super::{forms, hint, holders, tokens};
 use crate::edge::errors::ProxyError;
+use crate::edge::heads::{Received, decoded, text};
 use crate::pools::published::Pool;
 
 /// Understands a request whose model decides where it goes; while its body is read it takes a place of the port.
@@ -70,7 +70,7 @@ pub(super) async fn understand(
         Ok((shape, codings)) => {
             let bytes = body.read(&codings).await?;
             if !codings.is_empty() {
-                headers::decoded(headers);
+                decoded(headers);
             }
             Understood::of(api, shape, "", bytes)
         }

@@ -8,8 +8,9 @@ use kthena_router::routing::model_list::ModelList;
 use kthena_router::routing::table::ListenerTable;
 
 use super::call::Call;
-use super::reply::{Early, made};
+use super::reply::Early;
 use crate::edge::errors::ProxyError;
+use crate::edge::heads::made;
 
 /// Answers the list of models, one of them, or whether there is anybody to ask.
 pub(super) fn answer(call: &Call<'_>, listeners: &[ListenerTable]) -> Early {

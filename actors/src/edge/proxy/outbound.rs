@@ -12,10 +12,9 @@ use kthena_router_upstream::{Answer, Ask, Body, Failure, Peer};
 use super::backend::{Backend, Way};
 use super::body::Inbound;
 use super::call::Call;
-use super::detach;
-use super::headers::{Edited, set_forwarded};
 use super::worker::Worker;
 use crate::edge::errors::ProxyError;
+use crate::edge::heads::{Edited, detach, set_forwarded};
 use crate::ops::requests::facts::REQUEST_ID;
 use crate::pools::lease::Lease;
 

@@ -94,16 +94,6 @@ pub(super) fn failed(error: &ProxyError, exchange: &mut Exchange) -> Response<Re
     own(error.response(exchange.api), exchange)
 }
 
-/// Makes an answer of the router's own, with a body of this type if it has any.
-pub(super) fn made(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Bytes> {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    if !response.body().is_empty() {
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    }
-    response
-}
-
 /// Completes an answer of the router's own.
 fn own(mut response: Response<Bytes>, exchange: &mut Exchange) -> Response<ReplyBody> {
     response.headers_mut().insert(REQUEST_ID, exchange.request_id.clone());

@@ -11,7 +11,7 @@ use http::{HeaderValue, Uri};
 const SMALL: usize = 8 << 10;
 
 /// Has a header's value be a copy.
-pub(super) fn value(value: &mut HeaderValue) {
+pub(in crate::edge) fn value(value: &mut HeaderValue) {
     if let Ok(mut copied) = HeaderValue::from_bytes(value.as_bytes()) {
         copied.set_sensitive(value.is_sensitive());
         *value = copied;
@@ -19,14 +19,14 @@ pub(super) fn value(value: &mut HeaderValue) {
 }
 
 /// Has bytes be a copy, if they are few.
-pub(super) fn bytes(bytes: &mut Bytes) {
+pub(in crate::edge) fn bytes(bytes: &mut Bytes) {
     if bytes.len() <= SMALL {
         *bytes = Bytes::copy_from_slice(bytes);
     }
 }
 
 /// Returns a target whose path and query are copies. Its authority is one already.
-pub(super) fn target(uri: &Uri) -> Uri {
+pub(in crate::edge) fn target(uri: &Uri) -> Uri {
     let mut parts = uri.clone().into_parts();
     parts.path_and_query = parts.path_and_query.map(|path| PathAndQuery::try_from(path.as_str()).unwrap_or(path));
     Uri::from_parts(parts).unwrap_or_else(|_| uri.clone())

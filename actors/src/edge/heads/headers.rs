@@ -12,7 +12,7 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// The headers of a received request, as routing reads them.
-pub(super) struct Received<'r>(pub &'r HeaderMap);
+pub(in crate::edge) struct Received<'r>(pub &'r HeaderMap);
 
 impl Headers for Received<'_> {
     fn any(&self, name: &str, test: &mut dyn FnMut(&str) -> bool) -> bool {
@@ -22,7 +22,7 @@ impl Headers for Received<'_> {
 
 /// The headers of a message that filters change. What is no name or value of a header was refused when the filter was
 /// read, and is left out.
-pub(super) struct Edited<'h>(pub &'h mut HeaderMap);
+pub(in crate::edge) struct Edited<'h>(pub &'h mut HeaderMap);
 
 impl HeaderList for Edited<'_> {
     fn joined(&self, name: &str) -> Option<String> {
@@ -53,7 +53,7 @@ impl HeaderList for Edited<'_> {
 /// This comes before filters and the router set headers: a client must not be able to name one of theirs in its
 /// `Connection`. `Upgrade` stays, for whoever asks whether the request changes the protocol; so does `Connection`, without what
 /// it says, since nobody passes it on: the last of the headers would take its place, and clients write it first.
-pub(super) fn purge(headers: &mut HeaderMap) {
+pub(in crate::edge) fn purge(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
         let options = headers.get_all(CONNECTION).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
         let is_plain = |option: &&[u8]| {
@@ -76,7 +76,7 @@ fn remove(headers: &mut HeaderMap, names: &[HeaderName]) {
 }
 
 /// Tells a backend of the client, as the router sees it.
-pub(super) fn set_forwarded(headers: &mut HeaderMap, scheme: Scheme, host: &str, client: &HeaderValue) {
+pub(in crate::edge) fn set_forwarded(headers: &mut HeaderMap, scheme: Scheme, host: &str, client: &HeaderValue) {
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme.as_str()));
     if let Ok(host) = HeaderValue::from_str(host)
         && !host.is_empty()
@@ -87,14 +87,14 @@ pub(super) fn set_forwarded(headers: &mut HeaderMap, scheme: Scheme, host: &str,
 }
 
 /// Takes out what is not true any more of a body that was decoded (RFC 9110, section 8.4; RFC 9530).
-pub(super) fn decoded(headers: &mut HeaderMap) {
+pub(in crate::edge) fn decoded(headers: &mut HeaderMap) {
     for name in [CONTENT_ENCODING.as_str(), "content-digest", "content-md5", "repr-digest"] {
         headers.remove(name);
     }
 }
 
 /// Returns the value of a header, if it is text.
-pub(super) fn text(headers: &HeaderMap, name: impl http::header::AsHeaderName) -> Option<&str> {
+pub(in crate::edge) fn text(headers: &HeaderMap, name: impl http::header::AsHeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
 }
 
