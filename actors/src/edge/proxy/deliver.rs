@@ -23,7 +23,6 @@ use tracing::debug;
 
 use super::answer::Answer;
 use super::backend::{Backend, Deadline, Way};
-use super::body;
 use super::call::Call;
 use super::exchange::Exchange;
 use super::first_token::FirstToken;
@@ -31,6 +30,7 @@ use super::legs::{self, Leg, Tried};
 use super::outbound::Outbound;
 use super::pick::Picked;
 use super::worker::Worker;
+use crate::edge::bodies;
 use crate::edge::errors::{AttemptFailure, NoEndpoint, ProxyError};
 use crate::ops::requests::decisions::DecisionRecord;
 use crate::pools::lease::Lease;
@@ -327,7 +327,7 @@ fn judge(Failure { error, processed, .. }: Failure, deadline: Option<Deadline>) 
     let late = late(deadline, Limit::Head);
     let (failure, health, outcome) = match error {
         AttemptError::Stale(_) => return Ok((AttemptFailure::Broken, None, Outcome::Stale)),
-        AttemptError::RequestBody(fault) => return Err(body::fault(fault)),
+        AttemptError::RequestBody(fault) => return Err(bodies::fault(fault)),
         AttemptError::Unsendable(_) => return Err(Refusal::Target.into()),
         AttemptError::Connect(error) if is_late(&error) => (Limit::Connect.into(), Health::Refused, Outcome::Unsent),
         AttemptError::Handshake(error) if is_late(&error) => {

@@ -3,10 +3,10 @@
 use kthena_router::routing::decision::Verdict;
 
 use super::backend::Way;
-use super::body::Inbound;
 use super::call::Call;
 use super::reply::Early;
 use super::{early_answer, hint, holders, inference, models};
+use crate::edge::bodies::Inbound;
 
 /// Takes a request to where it is known which way it goes. What these stages need is not carried through the others.
 pub(super) async fn find_way<'w>(call: &mut Call<'w>, body: &mut Inbound) -> Result<Way<'w>, Early> {

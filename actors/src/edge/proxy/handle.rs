@@ -6,7 +6,6 @@ use http::Response;
 use http::request::Parts;
 use kthena_router_downstream::Connection;
 
-use super::body::Inbound;
 use super::call::Call;
 use super::deliver::deliver;
 use super::find_way::find_way;
@@ -15,6 +14,7 @@ use super::pick::pick;
 use super::reply::{Early, Reply, ReplyBody};
 use super::worker::Worker;
 use super::{inference, mirrors, shared_cache, turn};
+use crate::edge::bodies::Inbound;
 use crate::edge::heads::response_filters;
 
 /// Handles one request.

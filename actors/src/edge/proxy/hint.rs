@@ -14,9 +14,9 @@ use kthena_router::routing::pool::PickerPolicy;
 use kthena_router::routing::retry::Repeatable;
 use kthena_router::routing::told::model_for;
 
-use super::body::Inbound;
 use super::call::Call;
 use super::inference;
+use crate::edge::bodies::Inbound;
 use crate::edge::errors::ProxyError;
 use crate::edge::heads::text;
 

@@ -22,9 +22,9 @@ use kthena_router_upstream::{Ask, Body, Peer};
 use tokio::sync::Semaphore;
 
 use super::backend::{Backend, Way};
-use super::body::Inbound;
 use super::call::Call;
 use super::worker::Worker;
+use crate::edge::bodies::Inbound;
 use crate::edge::errors::{Missing, ProxyError};
 
 /// How many engines are asked at once.

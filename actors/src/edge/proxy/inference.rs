@@ -24,12 +24,12 @@ use kthena_router_upstream::{Body, BodyStream};
 
 use super::answer::Passing;
 use super::backend::Way;
-use super::body::Inbound;
 use super::call::Call;
 use super::holders::Naming;
 use super::outbound::Outbound;
 use super::turn::BYTES_OF_TOKEN;
-use super::{forms, hint, holders, tokens};
+use super::{hint, holders, tokens};
+use crate::edge::bodies::{Inbound, replace};
 use crate::edge::errors::ProxyError;
 use crate::edge::heads::{Received, decoded, text};
 use crate::pools::published::Pool;
@@ -178,7 +178,7 @@ pub(super) fn shape(call: &mut Call<'_>, way: &Way<'_>, outbound: &mut Outbound)
 /// Gives the model the engine's name in a call whose body is not there whole.
 fn rename(outbound: &mut Outbound, understood: &Understood, model: &str) {
     if let Some(place) = understood.place() {
-        outbound.body = forms::replace(std::mem::replace(&mut outbound.body, Body::Gone), place, model);
+        outbound.body = replace(std::mem::replace(&mut outbound.body, Body::Gone), place, model);
     } else if let Some((path, query)) = outbound.target().split_once('?')
         && let Some(query) = understood.query(query, model)
     {

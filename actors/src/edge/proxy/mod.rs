@@ -5,17 +5,13 @@
 
 mod answer;
 mod backend;
-mod body;
 mod call;
-mod decoding;
 mod deliver;
 mod early_answer;
 mod engine_ids;
 mod exchange;
 mod find_way;
 mod first_token;
-mod forms;
-mod gzip;
 mod handle;
 mod held;
 mod hint;
@@ -28,7 +24,6 @@ mod outbound;
 mod pace;
 mod pick;
 mod reply;
-mod segments;
 mod service;
 mod shared_cache;
 mod tokens;

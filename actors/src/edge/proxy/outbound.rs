@@ -10,9 +10,9 @@ use kthena_router_downstream::{Charge, Exhausted, Upgrade};
 use kthena_router_upstream::{Answer, Ask, Body, Failure, Peer};
 
 use super::backend::{Backend, Way};
-use super::body::Inbound;
 use super::call::Call;
 use super::worker::Worker;
+use crate::edge::bodies::Inbound;
 use crate::edge::errors::ProxyError;
 use crate::edge::heads::{Edited, detach, set_forwarded};
 use crate::ops::requests::facts::REQUEST_ID;

@@ -25,7 +25,7 @@ use crate::edge::errors::ProxyError;
 const SMALL: u64 = 64 << 10;
 
 /// The body of a request, as far as it is needed.
-pub(super) struct Inbound {
+pub(in crate::edge) struct Inbound {
     /// What is still to come.
     incoming: Incoming,
     /// The whole of it, once it was read.
@@ -61,7 +61,7 @@ struct TooLarge(usize);
 
 impl Inbound {
     /// Takes a body that may have up to `limit` bytes.
-    pub(super) fn new(incoming: Incoming, connection: &Rc<Connection>, limit: usize) -> Self {
+    pub(in crate::edge) fn new(incoming: Incoming, connection: &Rc<Connection>, limit: usize) -> Self {
         Self { incoming, read: None, begun: None, watched: None, limit, charge: connection.charge() }
     }
 
@@ -70,19 +70,19 @@ impl Inbound {
     /// # Errors
     ///
     /// Returns an error if that is more than it may have.
-    pub(super) fn check_length(&self) -> Result<(), ProxyError> {
+    pub(in crate::edge) fn check_length(&self) -> Result<(), ProxyError> {
         let limit = self.limit;
         let is_too_long = self.incoming.announced_length().is_some_and(|length| length > limit as u64);
         if is_too_long { Err(ProxyError::BodyTooLarge { limit }) } else { Ok(()) }
     }
 
     /// Takes out the connection of a request that asks to change the protocol, which has no body.
-    pub(super) fn upgrade(&mut self) -> Option<Upgrade> {
+    pub(in crate::edge) fn upgrade(&mut self) -> Option<Upgrade> {
         if self.incoming.is_empty() { self.incoming.upgrade() } else { None }
     }
 
     /// Returns the whole body without these codings; it is read if nobody has done so.
-    pub(super) async fn read(&mut self, codings: &[Coding]) -> Result<&Bytes, ProxyError> {
+    pub(in crate::edge) async fn read(&mut self, codings: &[Coding]) -> Result<&Bytes, ProxyError> {
         let (incoming, limit, charge) = (&mut self.incoming, self.limit, &mut self.charge);
         let body = match self.read.take() {
             Some(body) => body,
@@ -93,22 +93,22 @@ impl Inbound {
     }
 
     /// Returns the whole body, if it was read.
-    pub(super) fn whole(&self) -> Option<&Bytes> {
+    pub(in crate::edge) fn whole(&self) -> Option<&Bytes> {
         self.read.as_ref()
     }
 
     /// Returns whether the body says that it is larger than what is read in any case.
-    pub(super) fn is_large(&self) -> bool {
+    pub(in crate::edge) fn is_large(&self) -> bool {
         self.read.is_none() && self.incoming.announced_length().is_some_and(|length| length > SMALL)
     }
 
     /// Has the body name this model, while it passes unread.
-    pub(super) fn watch(&mut self, model: Arc<str>) {
+    pub(in crate::edge) fn watch(&mut self, model: Arc<str>) {
         self.watched = Some(Box::new(ModelWatch::new(model)));
     }
 
     /// Reads a form as far as its model; what was read of one that is not understood is passed on all the same.
-    pub(super) async fn read_form(
+    pub(in crate::edge) async fn read_form(
         &mut self,
         mut form: Box<Form>,
     ) -> Result<Result<Box<Form>, NotUnderstood>, ProxyError> {
@@ -154,7 +154,7 @@ impl Inbound {
     }
 
     /// Reads the body to its end if it is to be sent as a whole: where it is to be kept, or is small.
-    pub(super) async fn settle(&mut self, keep: bool) -> Result<(), ProxyError> {
+    pub(in crate::edge) async fn settle(&mut self, keep: bool) -> Result<(), ProxyError> {
         let is_passed_on = !keep && self.incoming.announced_length().is_none_or(|length| length > SMALL);
         if is_passed_on || self.read.is_some() || self.begun.is_none() && self.incoming.is_empty() {
             return Ok(());
@@ -167,7 +167,7 @@ impl Inbound {
 
     /// Takes out the body to send: all of it if it was read, and what is still to come if not. What it takes of the
     /// memory is given back when the charge is dropped.
-    pub(super) fn take(&mut self) -> Result<(Body, Charge), ProxyError> {
+    pub(in crate::edge) fn take(&mut self) -> Result<(Body, Charge), ProxyError> {
         let nothing = self.charge.beside();
         let (length, charge) = (self.incoming.announced_length(), std::mem::replace(&mut self.charge, nothing));
         let (incoming, begun, watched) = (Incoming::take(&mut self.incoming), self.begun.take(), self.watched.take());
@@ -255,7 +255,7 @@ impl Stream for Passed {
 }
 
 /// Returns the error for a body that could not be passed on.
-pub(super) fn fault(fault: BodyFault) -> ProxyError {
+pub(in crate::edge) fn fault(fault: BodyFault) -> ProxyError {
     match fault {
         BodyFault::Late => ReadError::Late.into(),
         BodyFault::Length => ReadError::Malformed(Box::new(fault)).into(),

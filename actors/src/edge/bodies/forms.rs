@@ -65,7 +65,7 @@ struct Replaced {
 }
 
 /// Returns a body with a text in place of the bytes at a place of it; one that is whole is somebody else's to change.
-pub(super) fn replace(body: Body, at: Range<usize>, text: &str) -> Body {
+pub(in crate::edge) fn replace(body: Body, at: Range<usize>, text: &str) -> Body {
     let Body::Stream(BodyStream { source, length }) = body else { return body };
     let length = length.map(|length| length - at.len() as u64 + text.len() as u64);
     let (before, left_out) = (at.start, at.len());
