@@ -2,6 +2,7 @@
 
 mod bodies;
 mod errors;
+mod exchange;
 pub mod ext_proc;
 mod heads;
 mod limits;

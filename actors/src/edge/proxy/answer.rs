@@ -17,11 +17,10 @@ use kthena_router::inference::tap::{AnswerHead, Ended, Reading, Tap};
 use kthena_router::routing::time_limits::Limit;
 use kthena_router_upstream::{self as upstream, BodyError, BodySize};
 
-use super::exchange::Exchange;
 use super::first_token::First;
-use super::held::Held;
 use super::holders::Naming;
 use super::pace::{Due, Pace};
+use crate::edge::exchange::{Exchange, Held};
 use crate::edge::heads::text;
 use crate::ops::requests::facts::REQUEST_ID;
 use crate::pools::lease::Lease;

@@ -22,13 +22,12 @@ use kthena_router::scheduling::request::RequestFacts;
 use kthena_router_downstream::Connection;
 
 use super::backend::{Backend, Way};
-use super::exchange::Exchange;
-use super::held::Held;
 use super::holders::Holder;
 use super::outbound::Outbound;
 use super::worker::Worker;
 use crate::edge::bodies::Inbound;
 use crate::edge::errors::{NoEndpoint, ProxyError};
+use crate::edge::exchange::{Exchange, Held};
 use crate::edge::heads::response_filters::Sharing;
 use crate::edge::heads::{Received, detach, purge};
 use crate::edge::limits::{self, Asking, Counters};

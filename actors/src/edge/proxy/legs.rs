@@ -45,9 +45,9 @@ use tokio::time::timeout_at;
 
 use super::answer::Answer;
 use super::backend::Backend;
-use super::exchange::Exchange;
 use super::outbound::Outbound;
 use super::worker::Worker;
+use crate::edge::exchange::Exchange;
 use crate::pools::lease::Lease;
 
 /// What an endpoint does in an attempt.

@@ -12,10 +12,10 @@ use kthena_router_upstream::BodyError;
 
 use super::answer::{Answer, AnswerBody, Passing};
 use super::call::Call;
-use super::exchange::Exchange;
 use super::pace::Pace;
 use super::tunnel;
 use crate::edge::errors::ProxyError;
+use crate::edge::exchange::Exchange;
 use crate::ops::requests::facts::REQUEST_ID;
 
 /// What a backend answers, and how that is passed on.

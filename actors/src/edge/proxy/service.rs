@@ -7,12 +7,12 @@ use std::rc::Rc;
 use http::{Request, Response};
 use kthena_router_downstream::{Connection, Incoming, Refused, Service};
 
-use super::exchange::Exchange;
 use super::handle::handle;
 use super::reply::{ReplyBody, failed};
 use super::worker::Worker;
 use crate::edge::bodies::Inbound;
 use crate::edge::errors::ProxyError;
+use crate::edge::exchange::Exchange;
 use crate::ops::metrics::RefusedLabels;
 use crate::ops::requests::facts::Facts;
 

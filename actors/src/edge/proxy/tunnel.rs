@@ -12,8 +12,7 @@ use kthena_router_upstream::{Answer, Tunnel};
 use tokio::io::{AsyncWriteExt, copy, split};
 use tokio::task::spawn_local;
 
-use super::exchange::Exchange;
-use super::held::Held;
+use crate::edge::exchange::{Exchange, Held};
 
 /// Makes the response to a client whose backend agreed to change the protocol. The exchange and what is held end with
 /// the tunnel.

@@ -1,4 +1,8 @@
-//! One request from its head to its end, observed when it is dropped.
+//! One request from its head to its end: what is said of it, and what it gives back.
+//!
+//! Both happen when the exchange and what it holds are dropped, however the request ends.
+
+mod held;
 
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
@@ -10,6 +14,8 @@ use kthena_router::inference::api::Api;
 use kthena_router::object::Bind;
 use kthena_router::rate_limit::Work;
 use kthena_router::routing::table::ListenerTable;
+
+pub(super) use held::Held;
 
 use crate::edge::errors::ProxyError;
 use crate::edge::limits::Reservation;

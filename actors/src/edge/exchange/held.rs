@@ -6,7 +6,7 @@ use crate::pools::lease::Lease;
 
 /// Everything that gives itself back when a request ends: it rides with the answer's body, and is dropped with it.
 #[derive(Default)]
-pub(super) struct Held {
+pub(in crate::edge) struct Held {
     /// The place among the port's requests.
     pub admission: Option<Admission>,
     /// The reservation of the endpoint that answers.
