@@ -21,10 +21,10 @@ use kthena_router::routing::table::ListenerTable;
 use kthena_router::scheduling::request::RequestFacts;
 use kthena_router_downstream::Connection;
 
-use super::backend::{Backend, Way};
 use super::holders::Holder;
-use super::outbound::Outbound;
+use super::way::Way;
 use super::worker::Worker;
+use crate::edge::backends::{Backend, Outbound};
 use crate::edge::bodies::Inbound;
 use crate::edge::errors::{NoEndpoint, ProxyError};
 use crate::edge::exchange::{Exchange, Held};
@@ -254,7 +254,7 @@ impl<'w> Call<'w> {
         self.attribute_to(&decision, decision.target.ok().map(|target| target.destination.pool));
         let target = decision.target.map_err(|unreachable| nowhere(&decision.route, unreachable))?;
         let unusable = Unreachable::Invalid("the TLS settings of its backend cannot be used");
-        let backend = Backend::find(self.worker, self.snapshot, target.destination);
+        let backend = Backend::find(&self.worker.door.serving.upstream, self.snapshot, target.destination);
         let backend = backend.ok_or_else(|| nowhere(&decision.route, unusable))?;
         Ok(Way { decision, target, backend })
     }

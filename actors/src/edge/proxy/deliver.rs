@@ -22,13 +22,13 @@ use tokio::time::sleep;
 use tracing::debug;
 
 use super::answer::Answer;
-use super::backend::{Backend, Deadline, Way};
 use super::call::Call;
 use super::first_token::FirstToken;
 use super::legs::{self, Leg, Tried};
-use super::outbound::Outbound;
 use super::pick::Picked;
+use super::way::{Deadline, Way};
 use super::worker::Worker;
+use crate::edge::backends::{Backend, Outbound};
 use crate::edge::bodies;
 use crate::edge::errors::{AttemptFailure, NoEndpoint, ProxyError};
 use crate::edge::exchange::Exchange;
@@ -81,7 +81,7 @@ pub(super) async fn deliver(
     while let Some(legs) = course.pick(exchange).await? {
         let began = Instant::now();
         exchange.note_picked(began);
-        let (limit, to) = (course.limit(began), (course.worker, &way.backend));
+        let (limit, to) = (course.limit(began), course.worker.to(&way.backend));
         let is_pair = matches!(legs, Legs::Two { .. });
         // A pair that is asked again computes the prompt again, which is worth a look at the connections.
         outbound.repeated = !is_pair && attempts.may_refresh();
@@ -94,7 +94,7 @@ pub(super) async fn deliver(
             Legs::Two { prefill, decode } => {
                 outbound.charge_legs(way.backend.policy.disaggregation.map_or(0, Disaggregation::bodies_at_once))?;
                 let pair = (prefill, decode);
-                Box::pin(legs::send(to, (outbound, &body), pair, limit, exchange)).await
+                Box::pin(legs::send((course.worker, to), (outbound, &body), pair, limit, exchange)).await
             }
         };
         let tried = match &course.first_token {

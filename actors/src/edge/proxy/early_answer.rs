@@ -6,9 +6,9 @@ use kthena_router::routing::decision::Decision;
 use kthena_router::routing::http::filters::Filters;
 use kthena_router::routing::http::redirect::RedirectContext;
 
-use super::backend::Way;
 use super::call::Call;
 use super::reply::Early;
+use super::way::Way;
 use crate::edge::errors::ProxyError;
 use crate::edge::heads::{preflight, redirect, text};
 

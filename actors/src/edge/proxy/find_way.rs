@@ -2,9 +2,9 @@
 
 use kthena_router::routing::decision::Verdict;
 
-use super::backend::Way;
 use super::call::Call;
 use super::reply::Early;
+use super::way::Way;
 use super::{early_answer, hint, holders, inference, models};
 use crate::edge::bodies::Inbound;
 

@@ -1,6 +1,7 @@
 //! The stages of one request, in order; each is a file or a line of one. Nothing but this and `find_way` knows the order.
 
 use std::rc::Rc;
+use std::time::Instant;
 
 use http::Response;
 use http::request::Parts;
@@ -9,11 +10,11 @@ use kthena_router_downstream::Connection;
 use super::call::Call;
 use super::deliver::deliver;
 use super::find_way::find_way;
-use super::outbound::Outbound;
 use super::pick::pick;
 use super::reply::{Early, Reply, ReplyBody};
 use super::worker::Worker;
 use super::{inference, mirrors, shared_cache, turn};
+use crate::edge::backends::Outbound;
 use crate::edge::bodies::Inbound;
 use crate::edge::heads::response_filters;
 
@@ -39,11 +40,13 @@ pub(super) fn handle(
 /// Takes a request from stage to stage, until it is answered.
 async fn answer(call: &mut Call<'_>, body: &mut Inbound) -> Result<Reply, Early> {
     let way = find_way(call, body).await?;
-    let mut outbound = Outbound::new(call, &way);
+    let (client, request_id) = (call.connection.client(), call.exchange.request_id.clone());
+    let mut outbound = Outbound::new(call.head, (&way.decision, &way.target), client, request_id);
     inference::admit(call, &way, &mut outbound, body).await?;
     let mirrors = mirrors::draw(call, &way);
     body.settle(!mirrors.is_empty() || way.keeps_body(call)).await?;
-    let upgrade = outbound.take(call, body)?;
+    let upgrade = outbound.take(body)?;
+    call.exchange.marks.body_read.get_or_insert_with(Instant::now);
     mirrors::send(call, mirrors, &outbound);
     let passing = inference::shape(call, &way, &mut outbound)?;
     turn::wait(call, &way, &mut outbound).await?;

@@ -21,9 +21,10 @@ use kthena_router::scheduling::endpoint::Endpoint;
 use kthena_router_upstream::{Ask, Body, Peer};
 use tokio::sync::Semaphore;
 
-use super::backend::{Backend, Way};
 use super::call::Call;
+use super::way::Way;
 use super::worker::Worker;
+use crate::edge::backends::Backend;
 use crate::edge::bodies::Inbound;
 use crate::edge::errors::{Missing, ProxyError};
 
@@ -134,7 +135,8 @@ async fn find_among(
 ) -> Result<(), ProxyError> {
     call.admit()?;
     let worker = call.worker;
-    let found = |destination| Some((destination, Backend::find(worker, call.snapshot, destination)?));
+    let found =
+        |destination| Some((destination, Backend::find(&worker.door.serving.upstream, call.snapshot, destination)?));
     let (engines, others): (Vec<_>, Vec<_>) = destinations
         .into_iter()
         .filter_map(found)

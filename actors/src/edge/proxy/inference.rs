@@ -23,12 +23,12 @@ use kthena_router::scheduling::request::Split;
 use kthena_router_upstream::{Body, BodyStream};
 
 use super::answer::Passing;
-use super::backend::Way;
 use super::call::Call;
 use super::holders::Naming;
-use super::outbound::Outbound;
 use super::turn::BYTES_OF_TOKEN;
+use super::way::Way;
 use super::{hint, holders, tokens};
+use crate::edge::backends::Outbound;
 use crate::edge::bodies::{Inbound, replace};
 use crate::edge::errors::ProxyError;
 use crate::edge::heads::{Received, decoded, text};

@@ -44,9 +44,8 @@ use kthena_router_upstream::{AnswerBody, AttemptError, Body, BodyError, Failure,
 use tokio::time::timeout_at;
 
 use super::answer::Answer;
-use super::backend::Backend;
-use super::outbound::Outbound;
 use super::worker::Worker;
+use crate::edge::backends::{Outbound, To};
 use crate::edge::exchange::Exchange;
 use crate::pools::lease::Lease;
 
@@ -73,7 +72,8 @@ pub(super) enum Tried {
 
 /// What an attempt is made with.
 struct Attempt<'a> {
-    to: (&'a Worker, &'a Backend),
+    worker: &'a Worker,
+    to: To<'a>,
     outbound: &'a Outbound,
     /// When it must have an answer.
     until: Instant,
@@ -81,22 +81,23 @@ struct Attempt<'a> {
 
 /// Has a request answered by a pair in no more time than `limit` to the head of the answer.
 pub(super) async fn send(
-    to: (&Worker, &Backend),
+    (worker, to): (&Worker, To<'_>),
     (outbound, body): (&Outbound, &Body),
     (prefill, decode): (Lease, Lease),
     limit: Duration,
     exchange: &mut Exchange,
 ) -> Tried {
-    let attempt = Attempt { to, outbound, until: Instant::now() + limit };
+    let attempt = Attempt { worker, to, outbound, until: Instant::now() + limit };
     // Who leaves now has left while this one computes.
     exchange.prefill = Some(Arc::clone(prefill.endpoint()));
     exchange.marks.decoding = None;
-    let (Some(Disaggregation::Legs(connector)), Some(split)) = (to.1.policy.disaggregation, outbound.split()) else {
+    let (Some(Disaggregation::Legs(connector)), Some(split)) = (to.backend.policy.disaggregation, outbound.split())
+    else {
         return attempt.by_sidecar(body, (prefill, decode), exchange).await;
     };
     let Endpoint { address, bootstrap_port, .. } = **prefill.endpoint();
     let bootstrap_port = bootstrap_port.unwrap_or(BOOTSTRAP_PORT);
-    let transfer = Transfer { bootstrap_port, ..Transfer::new(to.0.draw_id(), address.to_string()) };
+    let transfer = Transfer { bootstrap_port, ..Transfer::new(worker.draw_id(), address.to_string()) };
     match connector.protocol().order {
         Order::Together => attempt.together(split, &transfer, (prefill, decode), exchange).await,
         Order::PrefillFirst => attempt.in_turn((connector, split), &transfer, (prefill, decode), exchange).await,
@@ -145,7 +146,7 @@ impl Attempt<'_> {
         };
         let (prompt, handover) = (counts(exchange, &answer), Handover::read(connector, &answer));
         let mut body = handover.clone().and_then(|handover| split.decode(transfer, &handover));
-        let (worker, prefill_endpoint) = (self.to.0, Arc::clone(prefill.endpoint()));
+        let (worker, prefill_endpoint) = (self.worker, Arc::clone(prefill.endpoint()));
         let mut asked = false;
         if connector == Connector::Mooncake
             && let (Ok(handover), Err(HandoverError::NoParams)) = (handover, &body)

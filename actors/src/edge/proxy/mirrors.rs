@@ -14,10 +14,10 @@ use tokio::task::spawn_local;
 use tokio::time::timeout;
 use tracing::debug;
 
-use super::backend::{Backend, Way};
 use super::call::Call;
-use super::outbound::Outbound;
+use super::way::Way;
 use super::worker::Worker;
+use crate::edge::backends::{Backend, Outbound};
 use crate::pools::scheduler::Among;
 
 /// How long a copy and its answer may take.
@@ -42,7 +42,9 @@ fn take(room: &Arc<Semaphore>, length: usize) -> Option<OwnedSemaphorePermit> {
 pub(super) fn draw(call: &Call<'_>, way: &Way<'_>) -> Vec<Backend> {
     let worker = call.worker;
     let drawn = way.decision.mirrors(&way.target).filter(|(share, _)| share.is_drawn(|bound| worker.draw(bound)));
-    drawn.filter_map(|(_, destination)| Backend::find(worker, call.snapshot, *destination)).collect()
+    drawn
+        .filter_map(|(_, destination)| Backend::find(&worker.door.serving.upstream, call.snapshot, *destination))
+        .collect()
 }
 
 /// Sends copies of a request whose body is there; nothing is waited for.
@@ -71,7 +73,7 @@ async fn pass(worker: Rc<Worker>, backend: Backend, mut copy: Outbound, _room: O
     };
     let (lease, mut body) = (legs.into_answering(), std::mem::replace(&mut copy.body, Body::Gone));
     let exchange = async {
-        match copy.send((&worker, &backend), &lease, None, (&mut body, &[])).await {
+        match copy.send(worker.to(&backend), &lease, None, (&mut body, &[])).await {
             Ok(mut answer) => while let Some(Ok(_)) = answer.body.next().await {},
             Err(error) => debug!(pool = %pool.key, %error, "copy of a request failed"),
         }

@@ -1,10 +1,9 @@
 //! The request path: from a request's head to the last byte of its answer, on one worker thread.
 //!
 //! `handle` is the only file that knows the order of the steps. Values that several steps share are below them:
-//! `exchange`, `call`, `outbound`, `held`, `reply`.
+//! `call`, `way`, `reply`.
 
 mod answer;
-mod backend;
 mod call;
 mod deliver;
 mod early_answer;
@@ -18,7 +17,6 @@ mod inference;
 mod legs;
 mod mirrors;
 mod models;
-mod outbound;
 mod pace;
 mod pick;
 mod reply;
@@ -27,6 +25,7 @@ mod shared_cache;
 mod tokens;
 mod tunnel;
 mod turn;
+mod way;
 mod worker;
 
 pub use service::InferenceService;

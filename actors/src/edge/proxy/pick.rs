@@ -17,10 +17,10 @@ use tokio::time::timeout_at;
 use tracing::debug;
 
 use super::answer::Answer;
-use super::backend::{Backend, Way};
 use super::call::Call;
-use super::outbound::Outbound;
 use super::reply::Early;
+use super::way::Way;
+use crate::edge::backends::{Backend, Outbound};
 use crate::edge::errors::{NoEndpoint, ProxyError};
 use crate::edge::ext_proc::{self, Consultation, Fault, Question, Served, Verdict};
 use crate::ops::metrics::{PickerLabels, PoolLabel};

@@ -19,8 +19,8 @@ use kthena_router_upstream::{Body, Upstream};
 use redis::RedisResult;
 use tokio::time::timeout;
 
-use super::backend::Backend;
 use super::call::Call;
+use crate::edge::backends::Backend;
 use crate::ops::metrics::KvEventLabels;
 use crate::pools::kv_events::Questions;
 use crate::pools::redis_link::RedisLink;

@@ -14,10 +14,10 @@ use kthena_router::routing::time_limits::Limit;
 use kthena_router::scheduling::request::RequestFacts;
 use kthena_router_upstream::Body;
 
-use super::backend::Way;
 use super::call::Call;
 use super::inference;
-use super::outbound::Outbound;
+use super::way::Way;
+use crate::edge::backends::Outbound;
 use crate::edge::errors::{AttemptFailure, ProxyError};
 use crate::ops::metrics::{GoQueue, GoQueued, QueueBand};
 use crate::pools::published::Pool;

@@ -24,6 +24,7 @@ use super::engine_ids::EngineIds;
 use super::holders::Lookups;
 use super::mirrors;
 use super::shared_cache::SharedCache;
+use crate::edge::backends::{Backend, To};
 use crate::edge::errors::{NoEndpoint, ProxyError};
 use crate::edge::ext_proc::Channels;
 use crate::edge::limits::{PortPlaces, SharedLimits};
@@ -143,6 +144,11 @@ impl Worker {
     /// Returns what clients are allowed.
     pub(crate) fn limits(&self) -> &LimitConfig {
         &self.door.serving.config.limits
+    }
+
+    /// Returns a backend as what requests are sent to.
+    pub(super) fn to<'t>(&'t self, backend: &'t Backend) -> To<'t> {
+        To { client: &self.client, backend, threads: self.door.serving.workers }
     }
 
     /// Returns whether the router is stopping, so that clients should connect elsewhere.

@@ -1,17 +1,17 @@
 //! A request as it leaves for a backend: its headers, host and path after all filters.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue, ORIGIN, UPGRADE};
+use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
 use http::{Method, Uri};
 use kthena_router::inference::disaggregation::SplitRequest;
+use kthena_router::routing::decision::{Decision, Target};
 use kthena_router_downstream::{Charge, Exhausted, Upgrade};
 use kthena_router_upstream::{Answer, Ask, Body, Failure, Peer};
 
-use super::backend::{Backend, Way};
-use super::call::Call;
-use super::worker::Worker;
+use super::To;
 use crate::edge::bodies::Inbound;
 use crate::edge::errors::ProxyError;
 use crate::edge::heads::{Edited, detach, set_forwarded};
@@ -19,7 +19,7 @@ use crate::ops::requests::facts::REQUEST_ID;
 use crate::pools::lease::Lease;
 
 /// A request as it leaves.
-pub(super) struct Outbound {
+pub(in crate::edge) struct Outbound {
     /// The method.
     pub method: Method,
     /// The headers, without those of the client's connection.
@@ -54,22 +54,26 @@ struct Split {
 }
 
 impl Outbound {
-    /// Makes the request that a backend gets, without its body; the headers are taken out of the call.
-    pub(super) fn new(call: &mut Call<'_>, way: &Way<'_>) -> Self {
-        let Way { decision, target, .. } = way;
+    /// Makes the request that a backend gets, without its body; the headers are taken out of the client's.
+    pub(in crate::edge) fn new(
+        head: &mut Parts,
+        (decision, target): (&Decision<'_>, &Target<'_>),
+        client: &HeaderValue,
+        request_id: HeaderValue,
+    ) -> Self {
         let (rule, backend) = (decision.steps.filters, target.filters);
-        let uri = call.head.uri.clone();
-        let mut headers = std::mem::take(&mut call.head.headers);
+        let uri = head.uri.clone();
+        let mut headers = std::mem::take(&mut head.headers);
         let (origin, upgrade) = (headers.get(ORIGIN).cloned(), headers.remove(UPGRADE));
         // What the router adds comes first: filters have the last word.
         let authority = uri.authority().map_or("", Authority::as_str);
-        set_forwarded(&mut headers, decision.listener.identity.scheme, authority, call.connection.client());
+        set_forwarded(&mut headers, decision.listener.identity.scheme, authority, client);
         for edits in [&rule.request_headers, &backend.request_headers] {
             if !edits.is_empty() {
                 edits.apply(&mut Edited(&mut headers));
             }
         }
-        headers.insert(REQUEST_ID, call.exchange.request_id.clone());
+        headers.insert(REQUEST_ID, request_id);
         let rewrites = [&backend.rewrite, &rule.rewrite];
         let hostname = rewrites.iter().find_map(|rewrite| rewrite.as_ref()?.hostname.clone());
         let path = rewrites.iter().find_map(|rewrite| rewrite.as_ref()?.path.as_ref());
@@ -77,7 +81,7 @@ impl Outbound {
             let path = path.apply(uri.path(), decision.steps.prefix);
             uri.query().map_or_else(|| path.to_string(), |query| format!("{path}?{query}"))
         });
-        let method = call.head.method.clone();
+        let method = head.method.clone();
         Self {
             method,
             headers,
@@ -98,23 +102,22 @@ impl Outbound {
     ///
     /// Returns the client's connection where the request asks to change to WebSocket: by a GET without body, over a
     /// version of HTTP that can (RFC 6455, section 4.2.1). Any other offer of a protocol ends here.
-    pub(super) fn take(&mut self, call: &mut Call<'_>, body: &mut Inbound) -> Result<Option<Upgrade>, ProxyError> {
+    pub(in crate::edge) fn take(&mut self, body: &mut Inbound) -> Result<Option<Upgrade>, ProxyError> {
         let is_websocket = |offer: &HeaderValue| offer.as_bytes().eq_ignore_ascii_case(b"websocket");
         let asks = self.method == Method::GET && self.upgrade.as_ref().is_some_and(is_websocket);
         let client = if asks { body.upgrade() } else { None };
         self.upgrade = self.upgrade.take().filter(|_| client.is_some());
         let (body, charge) = body.take()?;
         (self.body, self.charge) = (body, Some(charge));
-        call.exchange.marks.body_read.get_or_insert_with(Instant::now);
         Ok(client)
     }
 
     /// Sends the request to an endpoint with this body, and with headers in place of those with the same name, and
     /// waits for the head of the answer: the one place that does, for every attempt, leg and copy. The body is left as
     /// far as another attempt can be made with it.
-    pub(super) async fn send(
+    pub(in crate::edge) async fn send(
         &self,
-        (worker, backend): (&Worker, &Backend),
+        To { client, backend, threads }: To<'_>,
         lease: &Lease,
         timeout: Option<Duration>,
         (body, replaced): (&mut Body, &[(HeaderName, HeaderValue)]),
@@ -128,13 +131,13 @@ impl Outbound {
             replaced,
             upgrade: self.upgrade.as_ref(),
             body: std::mem::replace(body, Body::Gone),
-            keeping: backend.keeping(worker),
+            keeping: backend.keeping(threads),
             connect_timeout: backend.policy.limits.connect,
             timeout,
             fresh: self.fresh,
             repeated: self.repeated,
         };
-        let outcome = worker.client.send(&peer, &mut ask).await;
+        let outcome = client.send(&peer, &mut ask).await;
         *body = ask.body;
         outcome
     }
@@ -145,7 +148,7 @@ impl Outbound {
     /// # Errors
     ///
     /// Returns an error if there is no memory for that body beside the client's.
-    pub(super) fn divide(&mut self, request: SplitRequest) -> Result<(), Exhausted> {
+    pub(in crate::edge) fn divide(&mut self, request: SplitRequest) -> Result<(), Exhausted> {
         let alone = request.alone();
         if let (Body::Whole(body), Some(charge)) = (&self.body, &mut self.charge)
             && body.as_ptr() != alone.as_ptr()
@@ -158,7 +161,7 @@ impl Outbound {
     }
 
     /// Returns what makes the bodies for two endpoints, where they may work on the request.
-    pub(super) fn split(&self) -> Option<&SplitRequest> {
+    pub(in crate::edge) fn split(&self) -> Option<&SplitRequest> {
         self.split.as_ref().map(|split| &split.request)
     }
 
@@ -168,7 +171,7 @@ impl Outbound {
     /// # Errors
     ///
     /// Returns an error if there is not as much.
-    pub(super) fn charge_legs(&mut self, at_once: usize) -> Result<(), Exhausted> {
+    pub(in crate::edge) fn charge_legs(&mut self, at_once: usize) -> Result<(), Exhausted> {
         if let (Some(split), Some(charge)) = (&mut self.split, &mut self.charge)
             && !split.is_charged
         {
@@ -179,17 +182,17 @@ impl Outbound {
     }
 
     /// Returns a charge of nothing beside that of the body, which may grow.
-    pub(super) fn more_charge(&self) -> Option<Charge> {
+    pub(in crate::edge) fn more_charge(&self) -> Option<Charge> {
         self.charge.as_ref().map(Charge::beside)
     }
 
     /// Gives back what the body takes of the memory: an endpoint has answered, and nobody else gets it.
-    pub(super) fn release(&mut self) {
+    pub(in crate::edge) fn release(&mut self) {
         (self.body, self.charge, self.split) = (Body::Gone, None, None);
     }
 
     /// Has a copy of all that is a part of what its connection was read into, and of the target that the client asked for.
-    pub(super) fn detach(&mut self, uri: Uri) {
+    pub(in crate::edge) fn detach(&mut self, uri: Uri) {
         self.headers.values_mut().for_each(detach::value);
         self.origin.as_mut().map(detach::value);
         self.uri = uri;
@@ -199,7 +202,7 @@ impl Outbound {
     }
 
     /// Returns the path and the query.
-    pub(super) fn target(&self) -> &str {
+    pub(in crate::edge) fn target(&self) -> &str {
         match &self.rewritten {
             Some(target) => target,
             None => self.uri.path_and_query().map_or("/", PathAndQuery::as_str),
@@ -207,18 +210,18 @@ impl Outbound {
     }
 
     /// Sets the path and the query.
-    pub(super) fn set_target(&mut self, target: String) {
+    pub(in crate::edge) fn set_target(&mut self, target: String) {
         self.rewritten = Some(target);
     }
 
     /// Returns the path.
-    pub(super) fn path(&self) -> &str {
+    pub(in crate::edge) fn path(&self) -> &str {
         let target = self.target();
         &target[..memchr::memchr(b'?', target.as_bytes()).unwrap_or(target.len())]
     }
 
     /// Returns the host and port; empty leaves them to be those of the endpoint.
-    pub(super) fn host(&self) -> &str {
+    pub(in crate::edge) fn host(&self) -> &str {
         match &self.hostname {
             Some(hostname) => hostname,
             None => self.uri.authority().map_or("", Authority::as_str),
@@ -226,7 +229,7 @@ impl Outbound {
     }
 
     /// Returns the same request with another body, for another backend.
-    pub(super) fn copy(&self, body: Body) -> Self {
+    pub(in crate::edge) fn copy(&self, body: Body) -> Self {
         Self {
             method: self.method.clone(),
             headers: self.headers.clone(),
