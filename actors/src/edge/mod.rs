@@ -1,5 +1,6 @@
 //! The edge: sockets, certificates, and the way of requests to the endpoints that serve them.
 
+mod answers;
 mod backends;
 mod bodies;
 mod errors;

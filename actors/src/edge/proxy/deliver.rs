@@ -21,13 +21,13 @@ use kthena_router_upstream::{AttemptError, Body, Failure, Processed, Stage};
 use tokio::time::sleep;
 use tracing::debug;
 
-use super::answer::Answer;
 use super::call::Call;
 use super::first_token::FirstToken;
 use super::legs::{self, Leg, Tried};
 use super::pick::Picked;
 use super::way::{Deadline, Way};
 use super::worker::Worker;
+use crate::edge::answers::Answer;
 use crate::edge::backends::{Backend, Outbound};
 use crate::edge::bodies;
 use crate::edge::errors::{AttemptFailure, NoEndpoint, ProxyError};

@@ -7,8 +7,8 @@ use kthena_router::routing::http::filters::Filters;
 use kthena_router::routing::http::redirect::RedirectContext;
 
 use super::call::Call;
-use super::reply::Early;
 use super::way::Way;
+use crate::edge::answers::Early;
 use crate::edge::errors::ProxyError;
 use crate::edge::heads::{preflight, redirect, text};
 

@@ -3,9 +3,9 @@
 use kthena_router::routing::decision::Verdict;
 
 use super::call::Call;
-use super::reply::Early;
 use super::way::Way;
 use super::{early_answer, hint, holders, inference, models};
+use crate::edge::answers::Early;
 use crate::edge::bodies::Inbound;
 
 /// Takes a request to where it is known which way it goes. What these stages need is not carried through the others.

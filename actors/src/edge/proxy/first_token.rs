@@ -7,15 +7,14 @@
 use std::future::poll_fn;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use kthena_router::inference::tap::AnswerHead;
 use kthena_router::routing::time_limits::TimeLimits;
 use kthena_router_upstream::{AttemptError, BodyError, Failure, Processed};
 use tokio::time::timeout_at;
 
-use super::answer::Answer;
 use super::legs::{Leg, Tried};
+use crate::edge::answers::Answer;
 use crate::edge::heads::text;
 
 /// The limit on the time to the first piece of a stream.
@@ -23,15 +22,6 @@ pub(super) struct FirstToken {
     limit: Duration,
     /// For how long nothing has to be sent to the client.
     patience: Option<Duration>,
-}
-
-/// What was found out of the first piece of an answer.
-#[derive(Default)]
-pub(super) struct First {
-    /// What has come, where it was waited for: a piece, or the end.
-    pub piece: Option<Option<Result<Bytes, BodyError>>>,
-    /// When it must have come.
-    pub until: Option<Instant>,
 }
 
 impl FirstToken {

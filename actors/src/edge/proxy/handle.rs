@@ -3,17 +3,17 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use http::Response;
 use http::request::Parts;
+use http::{Response, Version};
 use kthena_router_downstream::Connection;
 
 use super::call::Call;
 use super::deliver::deliver;
 use super::find_way::find_way;
 use super::pick::pick;
-use super::reply::{Early, Reply, ReplyBody};
 use super::worker::Worker;
 use super::{inference, mirrors, shared_cache, turn};
+use crate::edge::answers::{Early, Ending, Reply, ReplyBody};
 use crate::edge::backends::Outbound;
 use crate::edge::bodies::Inbound;
 use crate::edge::heads::response_filters;
@@ -33,7 +33,10 @@ pub(super) fn handle(
         let snapshot = worker.door.serving.reader.load();
         let mut call = Call::begin(&worker, &snapshot, connection, &mut head);
         let reply = answer(&mut call, &mut body).await;
-        Reply::complete(reply, call)
+        let Call { head, exchange, held, sharing, .. } = call;
+        // A client that is told so connects elsewhere, and loses nothing when the ports are closed.
+        let closes = worker.is_stopping() && head.version < Version::HTTP_2;
+        Reply::complete(reply, Ending { exchange, held, sharing, closes })
     }
 }
 

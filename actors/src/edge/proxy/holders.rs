@@ -13,10 +13,10 @@ use futures::{StreamExt, stream};
 use http::header::{AUTHORIZATION, HeaderMap};
 use http::{Method, StatusCode};
 use kthena_router::inference::api::{Api, Call as Asks};
-use kthena_router::inference::response_id::{self, IdSearch, Search};
+use kthena_router::inference::response_id;
 use kthena_router::routing::decision::Destination;
 use kthena_router::routing::pool::PoolIndex;
-use kthena_router::routing::response_holders::{Mark, ResponseHolders};
+use kthena_router::routing::response_holders::Mark;
 use kthena_router::scheduling::endpoint::Endpoint;
 use kthena_router_upstream::{Ask, Body, Peer};
 use tokio::sync::Semaphore;
@@ -60,31 +60,9 @@ enum Word {
     Nothing,
 }
 
-/// Notes which endpoint has a response, as soon as an answer gives its id.
-pub(super) struct Naming {
-    search: IdSearch,
-    holders: Arc<ResponseHolders>,
-}
-
 impl Default for Lookups {
     fn default() -> Self {
         Self { active: Semaphore::new(LOOKUPS), all: Semaphore::new(LOOKUPS + LOOKUPS_WAITING) }
-    }
-}
-
-impl Naming {
-    /// Begins with an answer that may give an id.
-    pub(super) fn new(holders: &Arc<ResponseHolders>) -> Self {
-        Self { search: IdSearch::default(), holders: Arc::clone(holders) }
-    }
-
-    /// Takes the next piece of the answer of an endpoint, and returns whether that was all that matters.
-    pub(super) fn is_over(&mut self, piece: &[u8], endpoint: &Endpoint) -> bool {
-        let found = self.search.feed(piece);
-        if let Search::Found(id) = &found {
-            self.holders.note(id, Mark::of(endpoint));
-        }
-        found != Search::Open
     }
 }
 

@@ -22,12 +22,11 @@ use kthena_router::scheduling::objective::{is_refused, saturation};
 use kthena_router::scheduling::request::Split;
 use kthena_router_upstream::{Body, BodyStream};
 
-use super::answer::Passing;
 use super::call::Call;
-use super::holders::Naming;
 use super::turn::BYTES_OF_TOKEN;
 use super::way::Way;
 use super::{hint, holders, tokens};
+use crate::edge::answers::{Naming, Passing};
 use crate::edge::backends::Outbound;
 use crate::edge::bodies::{Inbound, replace};
 use crate::edge::errors::ProxyError;

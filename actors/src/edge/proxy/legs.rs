@@ -43,8 +43,8 @@ use kthena_router_downstream::Charge;
 use kthena_router_upstream::{AnswerBody, AttemptError, Body, BodyError, Failure, Processed, Stage};
 use tokio::time::timeout_at;
 
-use super::answer::Answer;
 use super::worker::Worker;
+use crate::edge::answers::Answer;
 use crate::edge::backends::{Outbound, To};
 use crate::edge::exchange::Exchange;
 use crate::pools::lease::Lease;

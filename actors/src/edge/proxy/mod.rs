@@ -1,9 +1,8 @@
 //! The request path: from a request's head to the last byte of its answer, on one worker thread.
 //!
 //! `handle` is the only file that knows the order of the steps. Values that several steps share are below them:
-//! `call`, `way`, `reply`.
+//! `call`, `way`.
 
-mod answer;
 mod call;
 mod deliver;
 mod early_answer;
@@ -17,13 +16,10 @@ mod inference;
 mod legs;
 mod mirrors;
 mod models;
-mod pace;
 mod pick;
-mod reply;
 mod service;
 mod shared_cache;
 mod tokens;
-mod tunnel;
 mod turn;
 mod way;
 mod worker;

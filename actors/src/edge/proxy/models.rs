@@ -8,7 +8,7 @@ use kthena_router::routing::model_list::ModelList;
 use kthena_router::routing::table::ListenerTable;
 
 use super::call::Call;
-use super::reply::Early;
+use crate::edge::answers::Early;
 use crate::edge::errors::ProxyError;
 use crate::edge::heads::made;
 

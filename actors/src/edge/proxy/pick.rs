@@ -16,10 +16,9 @@ use kthena_router_upstream::{Body, BodySize};
 use tokio::time::timeout_at;
 use tracing::debug;
 
-use super::answer::Answer;
 use super::call::Call;
-use super::reply::Early;
 use super::way::Way;
+use crate::edge::answers::{Answer, Early};
 use crate::edge::backends::{Backend, Outbound};
 use crate::edge::errors::{NoEndpoint, ProxyError};
 use crate::edge::ext_proc::{self, Consultation, Fault, Question, Served, Verdict};

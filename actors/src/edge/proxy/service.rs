@@ -8,8 +8,8 @@ use http::{Request, Response};
 use kthena_router_downstream::{Connection, Incoming, Refused, Service};
 
 use super::handle::handle;
-use super::reply::{ReplyBody, failed};
 use super::worker::Worker;
+use crate::edge::answers::{ReplyBody, failed};
 use crate::edge::bodies::Inbound;
 use crate::edge::errors::ProxyError;
 use crate::edge::exchange::Exchange;

@@ -8,8 +8,8 @@ use kthena_router::routing::retry::{Attempts, Repeatable};
 use kthena_router::routing::time_limits::{Limit, TimeLimits};
 
 use super::call::Call;
-use super::pace::Pace;
 use super::worker::Worker;
+use crate::edge::answers::Pace;
 use crate::edge::backends::Backend;
 
 /// Where a request goes, and by which route.

@@ -13,7 +13,7 @@ use tokio::time::{Sleep, sleep_until};
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The time that an engine has within its answer.
-pub(super) struct Pace {
+pub(in crate::edge) struct Pace {
     idle: Option<Duration>,
     /// When the first piece must be there, until it is.
     first_until: Option<Instant>,
@@ -39,7 +39,7 @@ pub(super) enum Due {
 
 impl Pace {
     /// Returns the time that an answer has to a request that came in at `started`.
-    pub(super) fn new(limits: &TimeLimits, started: Instant) -> Self {
+    pub(in crate::edge) fn new(limits: &TimeLimits, started: Instant) -> Self {
         Self {
             idle: limits.idle,
             first_until: None,

@@ -5,6 +5,7 @@
 
 use std::io::ErrorKind;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
@@ -17,8 +18,7 @@ use kthena_router::inference::tap::{AnswerHead, Ended, Reading, Tap};
 use kthena_router::routing::time_limits::Limit;
 use kthena_router_upstream::{self as upstream, BodyError, BodySize};
 
-use super::first_token::First;
-use super::holders::Naming;
+use super::naming::Naming;
 use super::pace::{Due, Pace};
 use crate::edge::exchange::{Exchange, Held};
 use crate::edge::heads::text;
@@ -26,7 +26,7 @@ use crate::ops::requests::facts::REQUEST_ID;
 use crate::pools::lease::Lease;
 
 /// A backend's answer that is about to be passed on.
-pub(super) struct Answer {
+pub(in crate::edge) struct Answer {
     /// The head, and the body still to come.
     pub upstream: Box<upstream::Answer>,
     /// The reservation of the endpoint that answers.
@@ -39,9 +39,18 @@ pub(super) struct Answer {
     pub first: First,
 }
 
+/// What was found out of the first piece of an answer.
+#[derive(Default)]
+pub(in crate::edge) struct First {
+    /// What has come, where it was waited for: a piece, or the end.
+    pub piece: Option<Option<Result<Bytes, BodyError>>>,
+    /// When it must have come.
+    pub until: Option<Instant>,
+}
+
 /// How the body of an answer is passed on.
 #[derive(Default)]
-pub(super) struct Passing {
+pub(in crate::edge) struct Passing {
     /// How it is read.
     pub reading: Reading,
     /// Gives the model the name back that the client knows.
@@ -78,7 +87,7 @@ pub struct AnswerBody {
 
 impl Answer {
     /// Makes an answer of which nothing but its head is known.
-    pub(super) fn new(upstream: Box<upstream::Answer>, lease: Lease) -> Self {
+    pub(in crate::edge) fn new(upstream: Box<upstream::Answer>, lease: Lease) -> Self {
         Self { upstream, lease, prefill: None, prompt: None, first: First::default() }
     }
 }

@@ -5,21 +5,21 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
-use http::{Method, Response, StatusCode, Version};
+use http::{Method, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use kthena_router_downstream::Upgrade;
 use kthena_router_upstream::BodyError;
 
 use super::answer::{Answer, AnswerBody, Passing};
-use super::call::Call;
 use super::pace::Pace;
 use super::tunnel;
 use crate::edge::errors::ProxyError;
-use crate::edge::exchange::Exchange;
+use crate::edge::exchange::{Exchange, Held};
+use crate::edge::heads::response_filters::Sharing;
 use crate::ops::requests::facts::REQUEST_ID;
 
 /// What a backend answers, and how that is passed on.
-pub(super) struct Reply {
+pub(in crate::edge) struct Reply {
     /// The answer.
     pub answer: Answer,
     /// How it is passed on.
@@ -30,8 +30,20 @@ pub(super) struct Reply {
     pub upgrade: Option<Upgrade>,
 }
 
+/// What ends with a request.
+pub(in crate::edge) struct Ending<'w> {
+    /// What is said of it.
+    pub exchange: Exchange,
+    /// What it holds.
+    pub held: Held,
+    /// What other origins learn from an answer of the router's own.
+    pub sharing: Option<Box<Sharing<'w>>>,
+    /// Whether the client's connection ends as well.
+    pub closes: bool,
+}
+
 /// What the router answers itself, so that no further stage is reached.
-pub(super) enum Early {
+pub(in crate::edge) enum Early {
     /// An answer that the routes, or an endpoint picker, give.
     Answer(Box<Response<Bytes>>),
     /// An error.
@@ -48,8 +60,8 @@ pub enum ReplyBody {
 
 impl Reply {
     /// Makes the response to a client. What is said of the request, and what it holds, end with the response.
-    pub(super) fn complete(reply: Result<Self, Early>, call: Call<'_>) -> Response<ReplyBody> {
-        let Call { worker, head, sharing, mut exchange, mut held, .. } = call;
+    pub(in crate::edge) fn complete(reply: Result<Self, Early>, ending: Ending<'_>) -> Response<ReplyBody> {
+        let Ending { mut exchange, mut held, sharing, closes } = ending;
         let (status, reason) = match &reply {
             Ok(Self { answer, .. }) => (answer.upstream.head.status, "answered"),
             Err(Early::Answer(response)) => (response.status(), "answered by the router"),
@@ -80,8 +92,7 @@ impl Reply {
         if let Some(sharing) = sharing {
             sharing.apply(response.headers_mut());
         }
-        // A client that is told so connects elsewhere, and loses nothing when the ports are closed.
-        if worker.is_stopping() && head.version < Version::HTTP_2 {
+        if closes {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
@@ -89,7 +100,7 @@ impl Reply {
 }
 
 /// Makes the response that tells a client of an error.
-pub(super) fn failed(error: &ProxyError, exchange: &mut Exchange) -> Response<ReplyBody> {
+pub(in crate::edge) fn failed(error: &ProxyError, exchange: &mut Exchange) -> Response<ReplyBody> {
     exchange.fails(error);
     own(error.response(exchange.api), exchange)
 }
