@@ -1,6 +1,7 @@
 //! The edge: sockets, certificates, and the way of requests to the endpoints that serve them.
 
 mod answers;
+mod attempts;
 mod backends;
 mod bodies;
 mod errors;

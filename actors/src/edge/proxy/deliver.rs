@@ -22,12 +22,12 @@ use tokio::time::sleep;
 use tracing::debug;
 
 use super::call::Call;
-use super::first_token::FirstToken;
-use super::legs::{self, Leg, Tried};
 use super::pick::Picked;
 use super::way::{Deadline, Way};
 use super::worker::Worker;
 use crate::edge::answers::Answer;
+use crate::edge::attempts::FirstToken;
+use crate::edge::attempts::legs::{self, Leg, Tried};
 use crate::edge::backends::{Backend, Outbound};
 use crate::edge::bodies;
 use crate::edge::errors::{AttemptFailure, NoEndpoint, ProxyError};
@@ -94,7 +94,8 @@ pub(super) async fn deliver(
             Legs::Two { prefill, decode } => {
                 outbound.charge_legs(way.backend.policy.disaggregation.map_or(0, Disaggregation::bodies_at_once))?;
                 let pair = (prefill, decode);
-                Box::pin(legs::send((course.worker, to), (outbound, &body), pair, limit, exchange)).await
+                let (to, time) = ((to, &course.worker.engine_ids), (course.worker.draw_id(), limit));
+                Box::pin(legs::send(to, (outbound, &body), pair, time, exchange)).await
             }
         };
         let tried = match &course.first_token {

@@ -6,14 +6,11 @@
 mod call;
 mod deliver;
 mod early_answer;
-mod engine_ids;
 mod find_way;
-mod first_token;
 mod handle;
 mod hint;
 mod holders;
 mod inference;
-mod legs;
 mod mirrors;
 mod models;
 mod pick;

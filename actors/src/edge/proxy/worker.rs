@@ -20,10 +20,10 @@ use rand::{RngExt, SeedableRng};
 use rustls::ServerConfig;
 use tokio::sync::Semaphore;
 
-use super::engine_ids::EngineIds;
 use super::holders::Lookups;
 use super::mirrors;
 use super::shared_cache::SharedCache;
+use crate::edge::attempts::EngineIds;
 use crate::edge::backends::{Backend, To};
 use crate::edge::errors::{NoEndpoint, ProxyError};
 use crate::edge::ext_proc::Channels;

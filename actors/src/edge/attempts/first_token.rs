@@ -18,7 +18,7 @@ use crate::edge::answers::Answer;
 use crate::edge::heads::text;
 
 /// The limit on the time to the first piece of a stream.
-pub(super) struct FirstToken {
+pub(in crate::edge) struct FirstToken {
     limit: Duration,
     /// For how long nothing has to be sent to the client.
     patience: Option<Duration>,
@@ -26,13 +26,13 @@ pub(super) struct FirstToken {
 
 impl FirstToken {
     /// Returns the limit, if there is one.
-    pub(super) fn of(limits: &TimeLimits) -> Option<Self> {
+    pub(in crate::edge) fn of(limits: &TimeLimits) -> Option<Self> {
         let patience = limits.heartbeat.map(|heartbeat| heartbeat.interval);
         limits.first_token.map(|limit| Self { limit, patience })
     }
 
     /// Waits for the first piece of what an attempt that `began` has yielded, no longer than until `deadline`.
-    pub(super) async fn of_attempt(&self, tried: Tried, began: Instant, deadline: Option<Instant>) -> Tried {
+    pub(in crate::edge) async fn of_attempt(&self, tried: Tried, began: Instant, deadline: Option<Instant>) -> Tried {
         let Tried::Answered(mut answer, Leg::Answer) = tried else { return tried };
         let (true, Some(until)) = (is_stream(&answer), began.checked_add(self.limit)) else {
             return Tried::Answered(answer, Leg::Answer);

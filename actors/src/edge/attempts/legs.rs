@@ -43,7 +43,7 @@ use kthena_router_downstream::Charge;
 use kthena_router_upstream::{AnswerBody, AttemptError, Body, BodyError, Failure, Processed, Stage};
 use tokio::time::timeout_at;
 
-use super::worker::Worker;
+use super::EngineIds;
 use crate::edge::answers::Answer;
 use crate::edge::backends::{Outbound, To};
 use crate::edge::exchange::Exchange;
@@ -51,7 +51,7 @@ use crate::pools::lease::Lease;
 
 /// What an endpoint does in an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Leg {
+pub(in crate::edge) enum Leg {
     /// It answers.
     Answer,
     /// It computes the prompt for one that answers.
@@ -59,7 +59,7 @@ pub(super) enum Leg {
 }
 
 /// What came of an attempt.
-pub(super) enum Tried {
+pub(in crate::edge) enum Tried {
     /// An answer began, for the client if nothing follows.
     Answered(Answer, Leg),
     /// There was none.
@@ -72,22 +72,23 @@ pub(super) enum Tried {
 
 /// What an attempt is made with.
 struct Attempt<'a> {
-    worker: &'a Worker,
     to: To<'a>,
+    engine_ids: &'a EngineIds,
     outbound: &'a Outbound,
     /// When it must have an answer.
     until: Instant,
 }
 
-/// Has a request answered by a pair in no more time than `limit` to the head of the answer.
-pub(super) async fn send(
-    (worker, to): (&Worker, To<'_>),
+/// Has a request answered by a pair in no more time than `limit` to the head of the answer; `id` is that of the
+/// transfer, and of no other one.
+pub(in crate::edge) async fn send(
+    (to, engine_ids): (To<'_>, &EngineIds),
     (outbound, body): (&Outbound, &Body),
     (prefill, decode): (Lease, Lease),
-    limit: Duration,
+    (id, limit): (u128, Duration),
     exchange: &mut Exchange,
 ) -> Tried {
-    let attempt = Attempt { worker, to, outbound, until: Instant::now() + limit };
+    let attempt = Attempt { to, engine_ids, outbound, until: Instant::now() + limit };
     // Who leaves now has left while this one computes.
     exchange.prefill = Some(Arc::clone(prefill.endpoint()));
     exchange.marks.decoding = None;
@@ -97,7 +98,7 @@ pub(super) async fn send(
     };
     let Endpoint { address, bootstrap_port, .. } = **prefill.endpoint();
     let bootstrap_port = bootstrap_port.unwrap_or(BOOTSTRAP_PORT);
-    let transfer = Transfer { bootstrap_port, ..Transfer::new(worker.draw_id(), address.to_string()) };
+    let transfer = Transfer { bootstrap_port, ..Transfer::new(id, address.to_string()) };
     match connector.protocol().order {
         Order::Together => attempt.together(split, &transfer, (prefill, decode), exchange).await,
         Order::PrefillFirst => attempt.in_turn((connector, split), &transfer, (prefill, decode), exchange).await,
@@ -105,7 +106,7 @@ pub(super) async fn send(
 }
 
 /// Returns what came of a request to the endpoint that answers.
-pub(super) fn answered(sent: Result<Box<kthena_router_upstream::Answer>, Failure>, lease: Lease) -> Tried {
+pub(in crate::edge) fn answered(sent: Result<Box<kthena_router_upstream::Answer>, Failure>, lease: Lease) -> Tried {
     match sent {
         Ok(upstream) => Tried::Answered(Answer::new(upstream, lease), Leg::Answer),
         Err(failure) => Tried::Failed(lease, failure, Leg::Answer),
@@ -146,13 +147,13 @@ impl Attempt<'_> {
         };
         let (prompt, handover) = (counts(exchange, &answer), Handover::read(connector, &answer));
         let mut body = handover.clone().and_then(|handover| split.decode(transfer, &handover));
-        let (worker, prefill_endpoint) = (self.worker, Arc::clone(prefill.endpoint()));
+        let prefill_endpoint = Arc::clone(prefill.endpoint());
         let mut asked = false;
         if connector == Connector::Mooncake
             && let (Ok(handover), Err(HandoverError::NoParams)) = (handover, &body)
         {
             let charge = self.outbound.more_charge();
-            let id = worker.engine_ids.find(&worker.client, &prefill_endpoint, self.until, charge).await;
+            let id = self.engine_ids.find(self.to.client, &prefill_endpoint, self.until, charge).await;
             let prefill_engine = id.as_deref().map(Cow::Borrowed);
             body = split.decode(&Transfer { prefill_engine, ..transfer.clone() }, &handover);
             asked = true;
@@ -166,7 +167,7 @@ impl Attempt<'_> {
         exchange.marks.decoding = Some(Instant::now());
         let sent = self.send(&decode, body, &[plain()]).await;
         if asked && !sent.as_ref().is_ok_and(|answer| answer.head.status.is_success()) {
-            worker.engine_ids.forget(&prefill_endpoint);
+            self.engine_ids.forget(&prefill_endpoint);
         }
         answered(sent, decode).with(prompt)
     }

@@ -28,7 +28,7 @@ type Life = (SocketAddr, Arc<str>);
 /// The ids that one thread knows; `None` for an engine with several ranks, of which it is not known which one has
 /// computed a prompt.
 #[derive(Default)]
-pub(super) struct EngineIds(RefCell<HashMap<Life, Option<Arc<str>>>>);
+pub(in crate::edge) struct EngineIds(RefCell<HashMap<Life, Option<Arc<str>>>>);
 
 impl EngineIds {
     /// Returns the id of a prefill engine, asking it if need be; `None` if it has several, or does not tell in time.
