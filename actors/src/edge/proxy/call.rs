@@ -20,6 +20,7 @@ use kthena_router::routing::request::RequestHead;
 use kthena_router::routing::table::ListenerTable;
 use kthena_router::scheduling::request::RequestFacts;
 use kthena_router_downstream::Connection;
+use kthena_router_upstream::Body;
 
 use super::holders::Holder;
 use super::way::Way;
@@ -240,6 +241,16 @@ impl<'w> Call<'w> {
         let taken = Box::pin(limits::take(limits, asking, counters)).await;
         self.exchange.reservation = taken.map_err(ProxyError::RateLimited)?;
         Ok(())
+    }
+
+    /// Finds out which Pods hold its prompt, where Redis is asked for that.
+    pub(super) async fn look_up(&mut self, backend: &Backend, body: &Body) {
+        let worker = self.worker;
+        if let (Some(cache), api::Call::Inference(api)) = (&worker.shared_cache, self.asks)
+            && let (Body::Whole(body), Some(facts)) = (body, &mut self.request_facts)
+        {
+            cache.look_up(backend, (api, body), facts, |bound| worker.draw(bound)).await;
+        }
     }
 
     /// Returns the error for a path that is served by nobody, or to nobody.

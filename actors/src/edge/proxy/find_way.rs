@@ -4,7 +4,7 @@ use kthena_router::routing::decision::Verdict;
 
 use super::call::Call;
 use super::way::Way;
-use super::{early_answer, hint, holders, inference, models};
+use super::{early_answer, hint, holder, inference, models};
 use crate::edge::answers::Early;
 use crate::edge::bodies::Inbound;
 
@@ -13,7 +13,7 @@ pub(super) async fn find_way<'w>(call: &mut Call<'w>, body: &mut Inbound) -> Res
     call.enter()?;
     call.receive(body)?;
     inference::understand_to_decide(call, body).await?;
-    holders::find(call, body).await?;
+    holder::find(call, body).await?;
     let decision = match call.decide().map_err(|error| early_answer::unrouted(call, error))? {
         Verdict::Models(listeners) => return Err(models::answer(call, listeners)),
         Verdict::Serve(decision) => decision,

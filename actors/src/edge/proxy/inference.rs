@@ -25,7 +25,7 @@ use kthena_router_upstream::{Body, BodyStream};
 use super::call::Call;
 use super::turn::BYTES_OF_TOKEN;
 use super::way::Way;
-use super::{hint, holders, tokens};
+use super::{hint, holder, tokens};
 use crate::edge::answers::{Naming, Passing};
 use crate::edge::backends::Outbound;
 use crate::edge::bodies::{Inbound, replace};
@@ -111,7 +111,7 @@ pub(super) async fn admit(
     if call.understood.is_none() && is_read && (api.traits().body != api::Body::Json || is_json(&outbound.headers)) {
         understand(call, &mut outbound.headers, body).await?;
     }
-    holders::find_in(call, way, &outbound.headers, body).await
+    holder::find_in(call, way, &outbound.headers, body).await
 }
 
 /// Changes a request as the engines of its pool want it, and returns how their answer is passed on.

@@ -9,6 +9,7 @@ mod early_answer;
 mod find_way;
 mod handle;
 mod hint;
+mod holder;
 mod holders;
 mod inference;
 mod mirrors;

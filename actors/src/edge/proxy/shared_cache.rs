@@ -9,19 +9,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kthena_router::config::RedisConfig;
-use kthena_router::inference::api::{Api, Call as Asks};
+use kthena_router::inference::api::Api;
 use kthena_router::inference::kv_events::tokenize::{Asked, Question, TOKENIZE, tokens};
 use kthena_router::kinds::model_server::InferenceEngine;
 use kthena_router::scheduling::endpoint::Endpoint;
 use kthena_router::scheduling::owners::{Entries, Owners, keys};
 use kthena_router::scheduling::plugins::kvcache_aware::KvcacheAware;
-use kthena_router_upstream::{Body, Upstream};
+use kthena_router::scheduling::request::RequestFacts;
+use kthena_router_upstream::Upstream;
 use redis::RedisResult;
 use tokio::time::timeout;
 
-use super::call::Call;
 use crate::edge::backends::Backend;
-use crate::ops::metrics::KvEventLabels;
+use crate::ops::metrics::{KvEventLabels, Metrics};
 use crate::pools::kv_events::Questions;
 use crate::pools::redis_link::RedisLink;
 
@@ -32,10 +32,11 @@ const REDIS_LIMIT: Duration = Duration::from_millis(50);
 const MOST_ANSWER: usize = 16 << 20;
 
 /// The lookups of one worker thread.
-pub(super) struct SharedCache {
+pub(in crate::edge) struct SharedCache {
     redis: RedisLink,
     /// For engines that speak http, and for those that speak https.
     questions: [Questions; 2],
+    metrics: Arc<Metrics>,
 }
 
 /// A prompt to look up.
@@ -51,14 +52,50 @@ struct Lookup<'l> {
 
 impl SharedCache {
     /// Makes the lookups of the current thread; nothing is connected yet.
-    pub(super) fn new(redis: &RedisConfig, upstream: &Upstream) -> RedisResult<Self> {
+    pub(in crate::edge) fn new(redis: &RedisConfig, upstream: &Upstream, metrics: Arc<Metrics>) -> RedisResult<Self> {
         let link = RedisLink::to_own(redis, "kvcache-aware is neutral until it does")?;
         let questions = [false, true].map(|https| Questions::new(upstream, https));
-        Ok(Self { redis: link, questions })
+        Ok(Self { redis: link, questions, metrics })
+    }
+
+    /// Finds out which Pods hold a prompt, where the plugin is in use, and adds it to the facts of its request.
+    pub(in crate::edge) async fn look_up(
+        &self,
+        backend: &Backend,
+        (api, body): (Api, &Bytes),
+        facts: &mut Arc<RequestFacts>,
+        draw: impl FnOnce(u64) -> u64,
+    ) {
+        let Some(plugin) = backend.picker.lookups() else { return };
+        let view = backend.pool.view().clone();
+        if view.members.len() < 2 {
+            return;
+        }
+        let place = usize::try_from(draw(view.members.len() as u64)).unwrap_or_default();
+        let port = match backend.policy.engine {
+            Some(InferenceEngine::Sglang) => plugin.sglang_port,
+            Some(InferenceEngine::Vllm) | None => plugin.vllm_port,
+        };
+        let engine = &view.members[place].endpoint;
+        let engine = SocketAddr::new(engine.address, port.unwrap_or(engine.port));
+        let lookup = Lookup { plugin, api, body, model: &facts.model, engine, https: backend.policy.https };
+        // Few requests are looked up, and the others need not carry the room that it takes.
+        let outcome = match Box::pin(self.ask(lookup)).await {
+            Ok(entries) => {
+                let endpoints = view.members.iter().map(|member| -> &Endpoint { &member.endpoint });
+                let owners = Owners::of(&entries, endpoints);
+                let outcome = if owners.held.is_empty() { "not_found" } else { "found" };
+                Arc::make_mut(facts).owners = Some(owners);
+                outcome
+            }
+            Err(outcome) => outcome,
+        };
+        let labels = KvEventLabels { pool: backend.pool.key.to_string(), what: outcome };
+        self.metrics.kv_events.lookups.get_or_create(&labels).inc();
     }
 
     /// Asks what Redis has for the blocks of a prompt; says what came of it.
-    async fn look_up(&self, lookup: Lookup<'_>) -> Result<Vec<Entries>, &'static str> {
+    async fn ask(&self, lookup: Lookup<'_>) -> Result<Vec<Entries>, &'static str> {
         if self.redis.is_away() {
             return Err("no_redis");
         }
@@ -76,39 +113,4 @@ impl SharedCache {
         let asked = self.redis.ask(REDIS_LIMIT, async |connection| connection.hashes(&keys).await);
         asked.await.map_err(|_| "no_redis")
     }
-}
-
-/// Finds out which Pods hold a request's prompt, where the plugin is in use.
-pub(super) async fn look_up(call: &mut Call<'_>, backend: &Backend, body: &Body) {
-    let Some(plugin) = backend.picker.lookups() else { return };
-    let (Some(cache), Asks::Inference(api), Body::Whole(body), Some(facts)) =
-        (&call.worker.shared_cache, call.asks, body, &mut call.request_facts)
-    else {
-        return;
-    };
-    let view = backend.pool.view().clone();
-    if view.members.len() < 2 {
-        return;
-    }
-    let place = usize::try_from(call.worker.draw(view.members.len() as u64)).unwrap_or_default();
-    let port = match backend.policy.engine {
-        Some(InferenceEngine::Sglang) => plugin.sglang_port,
-        Some(InferenceEngine::Vllm) | None => plugin.vllm_port,
-    };
-    let engine = &view.members[place].endpoint;
-    let engine = SocketAddr::new(engine.address, port.unwrap_or(engine.port));
-    let lookup = Lookup { plugin, api, body, model: &facts.model, engine, https: backend.policy.https };
-    // Few requests are looked up, and the others need not carry the room that it takes.
-    let outcome = match Box::pin(cache.look_up(lookup)).await {
-        Ok(entries) => {
-            let endpoints = view.members.iter().map(|member| -> &Endpoint { &member.endpoint });
-            let owners = Owners::of(&entries, endpoints);
-            let outcome = if owners.held.is_empty() { "not_found" } else { "found" };
-            Arc::make_mut(facts).owners = Some(owners);
-            outcome
-        }
-        Err(outcome) => outcome,
-    };
-    let labels = KvEventLabels { pool: backend.pool.key.to_string(), what: outcome };
-    call.worker.door.serving.metrics.kv_events.lookups.get_or_create(&labels).inc();
 }
