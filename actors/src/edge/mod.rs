@@ -10,6 +10,7 @@ pub mod ext_proc;
 mod heads;
 mod limits;
 pub mod listener;
+mod lookups;
 pub mod proxy;
 pub mod tls;
 pub mod workers;

@@ -22,7 +22,6 @@ use kthena_router::scheduling::request::RequestFacts;
 use kthena_router_downstream::Connection;
 use kthena_router_upstream::Body;
 
-use super::holders::Holder;
 use super::way::Way;
 use super::worker::Worker;
 use crate::edge::backends::{Backend, Outbound};
@@ -32,6 +31,7 @@ use crate::edge::exchange::{Exchange, Held};
 use crate::edge::heads::response_filters::Sharing;
 use crate::edge::heads::{Received, detach, purge};
 use crate::edge::limits::{self, Asking, Counters};
+use crate::edge::lookups::Holder;
 use crate::edge::tls::PORT_IDENTITY;
 use crate::ops::requests::facts::Facts;
 use crate::ops::requests::names::Subject;

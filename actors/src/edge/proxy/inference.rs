@@ -25,12 +25,13 @@ use kthena_router_upstream::{Body, BodyStream};
 use super::call::Call;
 use super::turn::BYTES_OF_TOKEN;
 use super::way::Way;
-use super::{hint, holder, tokens};
+use super::{hint, holder};
 use crate::edge::answers::{Naming, Passing};
 use crate::edge::backends::Outbound;
 use crate::edge::bodies::{Inbound, replace};
 use crate::edge::errors::ProxyError;
 use crate::edge::heads::{Received, decoded, text};
+use crate::edge::lookups::tokens;
 use crate::pools::published::Pool;
 
 /// Understands a request whose model decides where it goes; while its body is read it takes a place of the port.

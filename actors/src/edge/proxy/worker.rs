@@ -20,14 +20,13 @@ use rand::{RngExt, SeedableRng};
 use rustls::ServerConfig;
 use tokio::sync::Semaphore;
 
-use super::holders::Lookups;
 use super::mirrors;
-use super::shared_cache::SharedCache;
 use crate::edge::attempts::EngineIds;
 use crate::edge::backends::{Backend, To};
 use crate::edge::errors::{NoEndpoint, ProxyError};
 use crate::edge::ext_proc::Channels;
 use crate::edge::limits::{PortPlaces, SharedLimits};
+use crate::edge::lookups::{Lookups, SharedCache};
 use crate::edge::tls::TlsReader;
 use crate::nursery::{Child, Tended};
 use crate::ops::access_logger::AccessLog;

@@ -16,12 +16,12 @@ use crate::pools::published::Pool;
 const FEW: usize = 4;
 
 /// Returns what a prompt has in common with a known one.
-pub(super) fn likeness(pool: &Pool, texts: &[BlockHash]) -> Option<Likeness> {
+pub(in crate::edge) fn likeness(pool: &Pool, texts: &[BlockHash]) -> Option<Likeness> {
     pool.view().learner.as_ref().and_then(|_| pool.prompts.find(texts))
 }
 
 /// Has a prompt's tokens learnt if too little is known of them; the next request like it will profit.
-pub(super) fn learn(pool: &Pool, api: Api, body: &Bytes, facts: &Arc<RequestFacts>) {
+pub(in crate::edge) fn learn(pool: &Pool, api: Api, body: &Bytes, facts: &Arc<RequestFacts>) {
     let known = facts.likeness.as_ref().map_or(0, |likeness| likeness.texts);
     if facts.prefix.len() <= known + FEW {
         return;
