@@ -199,33 +199,18 @@ impl<'c> Course<'c> {
 
     /// Takes in what came of an attempt: what metrics call it, whose doing it was, and what it is to the policy.
     fn conclude(&mut self, tried: Tried, exchange: &mut Exchange) -> Result<(Label, Leg, Outcome), ProxyError> {
-        Ok(match tried {
+        let (lease, sends, judged, leg) = match tried {
             Tried::Answered(answer, leg) => {
                 exchange.attempts += answer.upstream.sends;
                 self.last = Some(answer.lease.endpoint().socket());
-                (Label::Answered, leg, self.take(answer))
+                return Ok((Label::Answered, leg, self.take(answer)));
             }
-            Tried::Failed(lease, failure, leg) => {
-                exchange.attempts += failure.sends.max(1);
-                self.last = Some(lease.endpoint().socket());
-                let (failure, health, outcome) = judge(failure, self.deadline)?;
-                if let Some(health) = health {
-                    lease.note(health);
-                }
-                self.failure = Some(failure);
-                (Label::Failed(failure), leg, outcome)
-            }
+            Tried::Failed(lease, failure, leg) => (lease, failure.sends.max(1), judge(failure, self.deadline), leg),
             Tried::Silent(lease, sends) => {
-                exchange.attempts += sends;
-                self.last = Some(lease.endpoint().socket());
-                lease.note(Health::Late);
                 let failure = late(self.deadline, Limit::FirstToken);
-                self.failure = Some(failure);
-                (Label::Failed(failure), Leg::Answer, Outcome::Late)
+                (lease, sends, Ok((failure, Some(Health::Late), Outcome::Late)), Leg::Answer)
             }
             Tried::Unusable(lease, error) => {
-                exchange.attempts += 1;
-                self.last = Some(lease.endpoint().socket());
                 debug!(endpoint = %lease.endpoint(), %error, "prefill of no use");
                 let (health, outcome) = match error {
                     // An engine whose one token ended the text has nothing to hand over, and others will have no more; for
@@ -233,12 +218,17 @@ impl<'c> Course<'c> {
                     HandoverError::NoParams | HandoverError::NoMemory => (Health::Answered(200), Outcome::Malformed),
                     _ => (Health::Malformed, Outcome::Answered(502)),
                 };
-                lease.note(health);
-                let failure = AttemptFailure::Handover;
-                self.failure = Some(failure);
-                (Label::Failed(failure), Leg::Prefill, outcome)
+                (lease, 1, Ok((AttemptFailure::Handover, Some(health), outcome)), Leg::Prefill)
             }
-        })
+        };
+        exchange.attempts += sends;
+        self.last = Some(lease.endpoint().socket());
+        let (failure, health, outcome) = judged?;
+        if let Some(health) = health {
+            lease.note(health);
+        }
+        self.failure = Some(failure);
+        Ok((Label::Failed(failure), leg, outcome))
     }
 
     /// Returns whether an endpoint that decodes may do all of the request.
@@ -330,12 +320,12 @@ fn judge(Failure { error, processed, .. }: Failure, deadline: Option<Deadline>) 
         AttemptError::Stale(_) => return Ok((AttemptFailure::Broken, None, Outcome::Stale)),
         AttemptError::RequestBody(fault) => return Err(bodies::fault(fault)),
         AttemptError::Unsendable(_) => return Err(Refusal::Target.into()),
-        AttemptError::Connect(error) if is_late(&error) => (Limit::Connect.into(), Health::Refused, Outcome::Unsent),
-        AttemptError::Handshake(error) if is_late(&error) => {
-            (Limit::Connect.into(), Health::Handshake, Outcome::Unsent)
+        AttemptError::Connect(error) => {
+            (unconnected(&error, AttemptFailure::Refused), Health::Refused, Outcome::Unsent)
         }
-        AttemptError::Connect(_) => (AttemptFailure::Refused, Health::Refused, Outcome::Unsent),
-        AttemptError::Handshake(_) => (AttemptFailure::Handshake, Health::Handshake, Outcome::Unsent),
+        AttemptError::Handshake(error) => {
+            (unconnected(&error, AttemptFailure::Handshake), Health::Handshake, Outcome::Unsent)
+        }
         AttemptError::Timeout(Stage::Connect) => (late, Health::Refused, Outcome::Unsent),
         AttemptError::Timeout(Stage::Handshake) => (late, Health::Handshake, Outcome::Unsent),
         AttemptError::Timeout(Stage::Exchange) => (late, Health::Late, Outcome::Late),
@@ -356,7 +346,7 @@ fn late(deadline: Option<Deadline>, limit: Limit) -> AttemptFailure {
     }
 }
 
-/// Returns whether a connection was waited for too long.
-fn is_late(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::TimedOut
+/// Returns the failure of an attempt without a connection: this one, unless it was waited for too long.
+fn unconnected(error: &io::Error, failure: AttemptFailure) -> AttemptFailure {
+    if error.kind() == io::ErrorKind::TimedOut { Limit::Connect.into() } else { failure }
 }
