@@ -44,18 +44,13 @@ impl FirstToken {
         match timeout_at(end.into(), poll_fn(|context| body.poll_chunk(context))).await {
             Ok(Some(Err(error))) => {
                 let (error, sends) = (as_attempt(error), answer.upstream.sends);
-                Tried::Failed(answer.lease, Failure { error, processed: Processed::Maybe, sends }, Leg::Answer)
+                return Tried::Failed(answer.lease, Failure { error, processed: Processed::Maybe, sends }, Leg::Answer);
             }
-            Ok(piece) => {
-                answer.first.piece = Some(piece);
-                Tried::Answered(answer, Leg::Answer)
-            }
-            Err(_) if end < last => {
-                answer.first.until = Some(until);
-                Tried::Answered(answer, Leg::Answer)
-            }
-            Err(_) => Tried::Silent(answer.lease, answer.upstream.sends),
+            Ok(piece) => answer.first.piece = Some(piece),
+            Err(_) if end < last => answer.first.until = Some(until),
+            Err(_) => return Tried::Silent(answer.lease, answer.upstream.sends),
         }
+        Tried::Answered(answer, Leg::Answer)
     }
 }
 

@@ -138,12 +138,10 @@ impl Attempt<'_> {
     ) -> Tried {
         let began = Instant::now();
         let prefilled = self.prefill(split, transfer, &prefill).await;
-        exchange.note_prefill(began, prefilled.status());
+        exchange.note_prefill(began, prefilled.as_ref().map_or_else(NoPrefill::status, |_| 200));
         let (answer, _charge) = match prefilled {
-            Prefilled::Answered(answer, charge) => (answer, charge),
-            Prefilled::Refused(upstream) => return refused(upstream, prefill),
-            Prefilled::Failed(failure) => return Tried::Failed(prefill, failure, Leg::Prefill),
-            Prefilled::Unread(error) => return Tried::Unusable(prefill, error),
+            Ok(computed) => computed,
+            Err(failed) => return failed.tried(prefill),
         };
         let (prompt, handover) = (counts(exchange, &answer), Handover::read(connector, &answer));
         let mut body = handover.clone().and_then(|handover| split.decode(transfer, &handover));
@@ -196,8 +194,8 @@ impl Attempt<'_> {
                 tokio::select! {
                     biased;
                     prefilled = &mut prefilling, if computed_answer.is_none() => match prefilled {
-                        Prefilled::Answered(answer, charge) => computed_answer = Some((answer, charge)),
-                        failed => break Err(failed),
+                        Ok(computed) => computed_answer = Some(computed),
+                        Err(failed) => break Err(failed),
                     },
                     sent = &mut decoding, if answer.is_none() => match sent {
                         Ok(sent) if sent.head.status.is_success() => answer = Some(sent),
@@ -209,17 +207,14 @@ impl Attempt<'_> {
                 }
             }
         };
-        let status = if computed_answer.is_some() { 200 } else { ended.as_ref().err().map_or(0, Prefilled::status) };
+        let status = if computed_answer.is_some() { 200 } else { ended.as_ref().err().map_or(0, NoPrefill::status) };
         exchange.note_prefill(began, status);
         if computed_answer.is_some() {
             computed(&prefill);
         }
         match ended {
             Ok(sent) => answered(sent, decode).with(computed_answer.and_then(|(answer, _)| counts(exchange, &answer))),
-            Err(Prefilled::Refused(upstream)) => refused(upstream, prefill),
-            Err(Prefilled::Failed(failure)) => Tried::Failed(prefill, failure, Leg::Prefill),
-            Err(Prefilled::Unread(error)) => Tried::Unusable(prefill, error),
-            Err(Prefilled::Answered(..)) => Tried::Unusable(prefill, HandoverError::NoParams),
+            Err(failed) => failed.tried(prefill),
         }
     }
 
@@ -233,31 +228,29 @@ impl Attempt<'_> {
         self.outbound.send(self.to, lease, Some(rest), (&mut Body::Whole(body), replaced)).await
     }
 
-    /// Has a prompt computed, and reads the whole answer.
-    async fn prefill(&self, split: &SplitRequest, transfer: &Transfer<'_>, lease: &Lease) -> Prefilled {
+    /// Has a prompt computed, and reads the whole answer, which takes as much of the memory for requests.
+    async fn prefill(
+        &self,
+        split: &SplitRequest,
+        transfer: &Transfer<'_>,
+        lease: &Lease,
+    ) -> Result<(Bytes, Option<Charge>), NoPrefill> {
         let replaced = [plain()];
-        let upstream = match self.send(lease, split.prefill(transfer), &replaced).await {
-            Ok(upstream) => upstream,
-            Err(failure) => return Prefilled::Failed(failure),
-        };
+        let upstream = self.send(lease, split.prefill(transfer), &replaced).await.map_err(NoPrefill::Failed)?;
         if !upstream.head.status.is_success() {
-            return Prefilled::Refused(upstream);
+            return Err(NoPrefill::Refused(upstream));
         }
-        let failed = |error| Prefilled::Failed(Failure { error, processed: Processed::Maybe, sends: upstream.sends });
+        let failed = |error| NoPrefill::Failed(Failure { error, processed: Processed::Maybe, sends: upstream.sends });
         let (mut body, mut charge) = (upstream.body, self.outbound.more_charge());
-        match timeout_at(self.until.into(), read(&mut body, &mut charge)).await {
-            Err(_) => failed(AttemptError::Timeout(Stage::Exchange)),
-            Ok(Err(_)) => failed(AttemptError::Broken(ErrorKind::UnexpectedEof.into())),
-            Ok(Ok(Err(error))) => Prefilled::Unread(error),
-            Ok(Ok(Ok(answer))) => Prefilled::Answered(answer, charge),
-        }
+        let read = timeout_at(self.until.into(), read(&mut body, &mut charge)).await;
+        let read = read.map_err(|_| failed(AttemptError::Timeout(Stage::Exchange)))?;
+        let read = read.map_err(|_| failed(AttemptError::Broken(ErrorKind::UnexpectedEof.into())))?;
+        Ok((read.map_err(NoPrefill::Unread)?, charge))
     }
 }
 
-/// What came of a prefill.
-enum Prefilled {
-    /// It was answered with this, which takes as much of the memory for requests.
-    Answered(Bytes, Option<Charge>),
+/// Why a prompt was not computed.
+enum NoPrefill {
     /// It was answered with an error.
     Refused(Box<kthena_router_upstream::Answer>),
     /// It was answered with more than is read, or than there is memory for.
@@ -266,13 +259,22 @@ enum Prefilled {
     Failed(Failure),
 }
 
-impl Prefilled {
+impl NoPrefill {
     /// Returns the status, 0 without an answer.
     fn status(&self) -> u16 {
         match self {
-            Self::Answered(..) | Self::Unread(_) => 200,
             Self::Refused(answer) => answer.head.status.as_u16(),
+            Self::Unread(_) => 200,
             Self::Failed(_) => 0,
+        }
+    }
+
+    /// Returns what came of the attempt.
+    fn tried(self, prefill: Lease) -> Tried {
+        match self {
+            Self::Refused(upstream) => Tried::Answered(Answer::new(upstream, prefill), Leg::Prefill),
+            Self::Unread(error) => Tried::Unusable(prefill, error),
+            Self::Failed(failure) => Tried::Failed(prefill, failure, Leg::Prefill),
         }
     }
 }
@@ -301,11 +303,6 @@ fn counts(exchange: &Exchange, answer: &[u8]) -> Option<Box<PromptCounts>> {
 fn computed(prefill: &Lease) {
     prefill.note_first_bytes(true);
     prefill.note(Health::Answered(200));
-}
-
-/// Returns an endpoint's refusal to compute a prompt.
-fn refused(upstream: Box<kthena_router_upstream::Answer>, lease: Lease) -> Tried {
-    Tried::Answered(Answer::new(upstream, lease), Leg::Prefill)
 }
 
 fn unsendable() -> Failure {
