@@ -120,7 +120,7 @@ impl Inbound {
                 self.read = Some(segments.join());
                 return Ok(understood.map(|()| form));
             };
-            self.take_in(&mut segments, &bytes)?;
+            take_in(&mut segments, &bytes, self.limit, &mut self.charge)?;
             understood = form.feed(&bytes);
         }
         let rest = understood.is_ok().then(|| form.clone());
@@ -128,20 +128,11 @@ impl Inbound {
         Ok(understood.map(|()| form))
     }
 
-    fn take_in(&mut self, segments: &mut Segments, bytes: &[u8]) -> Result<(), ProxyError> {
-        if segments.length() + bytes.len() > self.limit {
-            return Err(ProxyError::BodyTooLarge { limit: self.limit });
-        }
-        self.charge.grow(bytes.len())?;
-        segments.push(bytes);
-        Ok(())
-    }
-
     /// Reads the rest of a form.
     async fn read_on(&mut self, begun: Begun) -> Result<(), ProxyError> {
         let Begun { mut segments, mut form } = begun;
         while let Some(bytes) = next(&mut self.incoming).await? {
-            self.take_in(&mut segments, &bytes)?;
+            take_in(&mut segments, &bytes, self.limit, &mut self.charge)?;
             if let Some(form) = &mut form {
                 form.feed(&bytes)?;
             }
@@ -171,29 +162,28 @@ impl Inbound {
         let nothing = self.charge.beside();
         let (length, charge) = (self.incoming.announced_length(), std::mem::replace(&mut self.charge, nothing));
         let (incoming, begun, watched) = (Incoming::take(&mut self.incoming), self.begun.take(), self.watched.take());
-        let Some(body) = self.read.take() else {
-            if let Some(begun) = begun {
-                return Ok((self.passed_on(incoming, *begun, length), charge));
+        let body = match (self.read.take(), begun) {
+            (Some(body), _) => {
+                if let Some(mut watch) = watched {
+                    watch.feed(&body)?;
+                    watch.end()?;
+                }
+                Body::Whole(body)
             }
-            if incoming.is_empty() {
-                return Ok((Body::Empty, charge));
+            (None, Some(begun)) => self.passed_on(incoming, *begun, length),
+            (None, None) if incoming.is_empty() => Body::Empty,
+            (None, None) => {
+                let rest = Passed { incoming, room: self.limit, limit: self.limit };
+                let source = match watched {
+                    None => rest.boxed_local(),
+                    Some(watch) => Checked { held: None, rest, watch: Some(Watch::Model(watch)) }.boxed_local(),
+                };
+                Body::Stream(BodyStream { source, length })
             }
-            let rest = Passed { incoming, room: self.limit, limit: self.limit };
-            let source = match watched {
-                None => rest.boxed_local(),
-                Some(watch) => Checked { held: None, rest, watch: Some(Watch::Model(watch)) }.boxed_local(),
-            };
-            return Ok((Body::Stream(BodyStream { source, length }), charge));
         };
-        if let Some(mut watch) = watched {
-            watch.feed(&body)?;
-            watch.end()?;
-        }
-        Ok((Body::Whole(body), charge))
+        Ok((body, charge))
     }
-}
 
-impl Inbound {
     /// Returns a form as it is passed on: what was read of it, and what is still to come.
     fn passed_on(&self, incoming: Incoming, begun: Begun, length: Option<u64>) -> Body {
         let Begun { segments, form } = begun;
@@ -215,15 +205,21 @@ pub(super) async fn collect(incoming: &mut Incoming, limit: usize, charge: &mut 
     }
     let (mut segments, mut piece) = (Segments::begin(announced), Some(first));
     while let Some(bytes) = piece {
-        if segments.length() + bytes.len() > limit {
-            return Err(ProxyError::BodyTooLarge { limit });
-        }
-        charge.grow(bytes.len())?;
-        segments.push(&bytes);
+        take_in(&mut segments, &bytes, limit, charge)?;
         drop(bytes);
         piece = next(incoming).await?;
     }
     Ok(segments.join())
+}
+
+/// Adds what has arrived of a body, within its limit and the memory for requests.
+fn take_in(segments: &mut Segments, bytes: &[u8], limit: usize, charge: &mut Charge) -> Result<(), ProxyError> {
+    if segments.length() + bytes.len() > limit {
+        return Err(ProxyError::BodyTooLarge { limit });
+    }
+    charge.grow(bytes.len())?;
+    segments.push(bytes);
+    Ok(())
 }
 
 async fn next(incoming: &mut Incoming) -> Result<Option<Bytes>, ReadError> {
