@@ -99,16 +99,9 @@ impl Pace {
 
     /// Returns the limit that is reached, if one is.
     fn reached(&self, since: Instant, now: Instant) -> Option<Limit> {
-        let is_over = |end: Option<Instant>| end.is_some_and(|end| now >= end);
-        if is_over(self.until) {
-            Some(Limit::Total)
-        } else if is_over(self.first_until) {
-            Some(Limit::FirstToken)
-        } else if self.idle.is_some_and(|idle| now >= after(since, idle)) {
-            Some(Limit::Idle)
-        } else {
-            None
-        }
+        let idle = self.idle.map(|idle| after(since, idle));
+        let ends = [(self.until, Limit::Total), (self.first_until, Limit::FirstToken), (idle, Limit::Idle)];
+        ends.into_iter().find_map(|(end, limit)| end.filter(|end| now >= *end).and(Some(limit)))
     }
 }
 
