@@ -114,7 +114,11 @@ pub(in crate::edge) async fn take(
     let place = match limits.concurrent.map(|most| (most, meter.enter(most))) {
         None => None,
         Some((_, Some(place))) => Some(place),
-        Some((most, None)) => return Err(refuse_concurrent(metrics, api, limits, most)),
+        Some((most, None)) => {
+            // When a request ends is not known; it may be soon.
+            let (limit, wait) = (("concurrent_requests", told::concurrent_limit(most)), Duration::from_secs(1));
+            return Err(refuse((metrics, api, limits), limit, wait, Vec::new()));
+        }
     };
     let amounts = foresee(all, limits, api, body);
     let link = limits.redis.as_ref().map(|address| links.link(address, redis));
@@ -136,7 +140,12 @@ pub(in crate::edge) async fn take(
             }
         },
     };
-    let taken = verdict.map_err(|exceeded| refuse(metrics, api, limits, exceeded, standings.clone()))?;
+    let taken = match verdict {
+        Ok(taken) => taken,
+        Err(Exceeded { quantity, wait }) => {
+            return Err(refuse((metrics, api, limits), limit_on(quantity, limits), wait, standings));
+        }
+    };
     let count = Count { meters: meters.clone(), all: Arc::clone(all), meter, client, shared };
     let limits = Arc::clone(limits);
     Ok(Some(Box::new(Reservation { limits, count, taken, _place: place, standings, events: 0 })))
@@ -177,33 +186,27 @@ async fn invoke(call: &Invocation, names: &KeyNames, connection: &mut Connection
     }
 }
 
-fn refuse(
-    metrics: &Metrics,
-    api: Api,
-    limits: &RateLimits,
-    Exceeded { quantity, wait }: Exceeded,
-    standings: Vec<Standing>,
-) -> Box<Refused> {
+/// Returns what metrics and clients call the limit on a quantity.
+fn limit_on(quantity: Quantity, limits: &RateLimits) -> (&'static str, String) {
     let limit_type = match quantity {
         Quantity::Requests => "requests",
         Quantity::Input => "input_tokens",
         Quantity::Output => "output_tokens",
     };
-    let limit = limits.rate(quantity).map(|rate| told::limit(quantity, rate)).unwrap_or_default();
-    refusal(metrics, api, limit_type, Refused { limit, model: Arc::clone(&limits.key.model), wait, standings })
+    (limit_type, limits.rate(quantity).map(|rate| told::limit(quantity, rate)).unwrap_or_default())
 }
 
-fn refuse_concurrent(metrics: &Metrics, api: Api, limits: &RateLimits, most: u32) -> Box<Refused> {
-    // When a request ends is not known; it may be soon.
-    let (limit, wait) = (told::concurrent_limit(most), Duration::from_secs(1));
-    let refused = Refused { limit, model: Arc::clone(&limits.key.model), wait, standings: Vec::new() };
-    refusal(metrics, api, "concurrent_requests", refused)
-}
-
-fn refusal(metrics: &Metrics, api: Api, limit_type: &'static str, refused: Refused) -> Box<Refused> {
-    let labels = RateLimitLabels { model: Text::from(&*refused.model), limit_type, path: api.label() };
+/// Counts a refusal, and says why it is one.
+fn refuse(
+    (metrics, api, limits): (&Metrics, Api, &RateLimits),
+    (limit_type, limit): (&'static str, String),
+    wait: Duration,
+    standings: Vec<Standing>,
+) -> Box<Refused> {
+    let model = Arc::clone(&limits.key.model);
+    let labels = RateLimitLabels { model: Text::from(&*model), limit_type, path: api.label() };
     metrics.rate_limits.exceeded.get_or_create(&labels).inc();
-    Box::new(refused)
+    Box::new(Refused { limit, model, wait, standings })
 }
 
 impl SharedLimits {
