@@ -2,8 +2,7 @@
 
 use bytes::Bytes;
 use http::header::{
-    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION,
-    ORIGIN,
+    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, CONTENT_TYPE, HeaderValue, LOCATION, ORIGIN,
 };
 use http::request::Parts;
 use http::{Response, StatusCode};
@@ -11,6 +10,7 @@ use kthena_router::routing::http::cors::is_preflight;
 use kthena_router::routing::http::filters::Filters;
 use kthena_router::routing::http::redirect::{Redirect, RedirectContext};
 
+use super::headers::append;
 use super::text;
 
 /// Returns what a preflight is answered with, where a filter says which origins may read answers.
@@ -23,11 +23,7 @@ pub(in crate::edge) fn preflight(filters: &Filters, head: &Parts) -> Option<Resp
         return None;
     }
     let mut response = made(StatusCode::NO_CONTENT, "", Bytes::new());
-    for (name, value) in cors.preflight(origin?, method?, text(headers, ACCESS_CONTROL_REQUEST_HEADERS)) {
-        if let Ok(value) = HeaderValue::try_from(value) {
-            response.headers_mut().append(HeaderName::from_static(name), value);
-        }
-    }
+    append(response.headers_mut(), cors.preflight(origin?, method?, text(headers, ACCESS_CONTROL_REQUEST_HEADERS)));
     Some(response)
 }
 

@@ -75,6 +75,15 @@ fn remove(headers: &mut HeaderMap, names: &[HeaderName]) {
     }
 }
 
+/// Adds headers; what can be no value of one is left out.
+pub(super) fn append(headers: &mut HeaderMap, added: impl IntoIterator<Item = (&'static str, String)>) {
+    for (name, value) in added {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.append(HeaderName::from_static(name), value);
+        }
+    }
+}
+
 /// Tells a backend of the client, as the router sees it.
 pub(in crate::edge) fn set_forwarded(headers: &mut HeaderMap, scheme: Scheme, host: &str, client: &HeaderValue) {
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme.as_str()));

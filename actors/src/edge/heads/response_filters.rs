@@ -6,6 +6,7 @@ use kthena_router::routing::http::cors::{Cors, RESPONSE_HEADERS};
 use kthena_router::routing::http::filters::Filters;
 use kthena_router::routing::table::ListenerTable;
 
+use super::headers::append;
 use super::{Edited, detach};
 
 /// What other origins learn from the answers that the router gives itself, where a Gateway says something about them.
@@ -54,12 +55,7 @@ fn share(headers: &mut HeaderMap, cors: &Cors, origin: Option<&str>) {
         headers.remove(HeaderName::from_static(name));
     }
     match origin {
-        Some(origin) => {
-            for (name, value) in cors.simple(origin) {
-                let Ok(value) = HeaderValue::try_from(value) else { continue };
-                headers.append(HeaderName::from_static(name), value);
-            }
-        }
+        Some(origin) => append(headers, cors.simple(origin)),
         None if cors.depends_on_origin() => {
             headers.append(VARY, HeaderValue::from_static("Origin"));
         }
