@@ -5,7 +5,7 @@
 //! body is read all the same where anything depends on it: an HTTPRoute that might stand in for another ModelRoute, limits on
 //! tokens, another name that the engines know the model by, two engines that share the work, a written retry.
 
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
 use kthena_router::inference::api::{Api, Body as Takes, Call as Asks};
 use kthena_router::inference::understood::{MODEL_HEADER, Shape, Understood, shape};
 use kthena_router::rate_limit::Quantity;
@@ -24,7 +24,8 @@ use crate::edge::heads::text;
 pub(super) const MODEL: HeaderName = HeaderName::from_static(MODEL_HEADER);
 
 /// Takes the header's word for the model of a call, where its body is large and could pass unread; returns whether it did.
-pub(super) fn take(call: &mut Call<'_>, headers: &HeaderMap, body: &Inbound) -> Result<bool, ProxyError> {
+pub(super) fn take(call: &mut Call<'_>, body: &Inbound) -> Result<bool, ProxyError> {
+    let headers = &call.head.headers;
     let Some(model) = text(headers, MODEL) else { return Ok(false) };
     let Asks::Inference(api) = call.asks else { return Ok(false) };
     // What goes on from a stored response names it in its body.
@@ -54,17 +55,9 @@ pub(super) async fn settle(call: &mut Call<'_>, decision: &Decision<'_>, body: &
 
 async fn read(call: &mut Call<'_>, body: &mut Inbound) -> Result<(), ProxyError> {
     call.understood = None;
-    let mut headers = std::mem::take(&mut call.head.headers);
-    let outcome = inference::understand(call, &mut headers, body).await;
-    call.head.headers = headers;
-    outcome?;
-    match call.understood.take() {
-        Some(Err(fault)) => Err(fault.into()),
-        understood => {
-            call.understood = understood;
-            Ok(())
-        }
-    }
+    inference::understand_own(call, body).await?;
+    call.understood = call.understood.take().transpose()?.map(Ok);
+    Ok(())
 }
 
 fn is_unread<E>(understood: &Result<Understood, E>) -> bool {

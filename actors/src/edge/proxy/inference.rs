@@ -40,23 +40,20 @@ pub(super) async fn understand_to_decide(call: &mut Call<'_>, body: &mut Inbound
         return Ok(());
     }
     call.admit()?;
+    if hint::take(call, body)? { Ok(()) } else { understand_own(call, body).await }
+}
+
+/// Reads the body of an inference call that still has its headers.
+pub(super) async fn understand_own(call: &mut Call<'_>, body: &mut Inbound) -> Result<(), ProxyError> {
     let mut headers = std::mem::take(&mut call.head.headers);
-    let outcome = match hint::take(call, &headers, body) {
-        Ok(true) => Ok(()),
-        Ok(false) => understand(call, &mut headers, body).await,
-        Err(fault) => Err(fault),
-    };
+    let outcome = understand(call, &mut headers, body).await;
     call.head.headers = headers;
     outcome
 }
 
 /// Reads the body of an inference call, unless that was done already. A body that cannot be understood is no error
 /// here: it may be for somebody who understands it. One that was decoded to be read stays so.
-pub(super) async fn understand(
-    call: &mut Call<'_>,
-    headers: &mut HeaderMap,
-    body: &mut Inbound,
-) -> Result<(), ProxyError> {
+async fn understand(call: &mut Call<'_>, headers: &mut HeaderMap, body: &mut Inbound) -> Result<(), ProxyError> {
     let (Asks::Inference(api), None) = (call.asks, &call.understood) else { return Ok(()) };
     call.exchange.api = Some(api);
     let shaped = shape_of(api, text(headers, CONTENT_TYPE)).and_then(|shape| Ok((shape, codings_of(headers)?)));
