@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue, ORIGIN, UPGRADE};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
@@ -199,6 +200,11 @@ impl Outbound {
         if let Body::Whole(body) = &mut self.body {
             detach::bytes(body);
         }
+    }
+
+    /// Returns the body, if it is there whole.
+    pub(in crate::edge) fn whole(&self) -> Option<&Bytes> {
+        if let Body::Whole(body) = &self.body { Some(body) } else { None }
     }
 
     /// Returns the path and the query.

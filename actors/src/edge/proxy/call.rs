@@ -20,7 +20,6 @@ use kthena_router::routing::request::RequestHead;
 use kthena_router::routing::table::ListenerTable;
 use kthena_router::scheduling::request::RequestFacts;
 use kthena_router_downstream::Connection;
-use kthena_router_upstream::Body;
 
 use super::way::Way;
 use super::worker::Worker;
@@ -244,10 +243,10 @@ impl<'w> Call<'w> {
     }
 
     /// Finds out which Pods hold its prompt, where Redis is asked for that.
-    pub(super) async fn look_up(&mut self, backend: &Backend, body: &Body) {
+    pub(super) async fn look_up(&mut self, backend: &Backend, outbound: &Outbound) {
         let worker = self.worker;
         if let (Some(cache), api::Call::Inference(api)) = (&worker.shared_cache, self.asks)
-            && let (Body::Whole(body), Some(facts)) = (body, &mut self.request_facts)
+            && let (Some(body), Some(facts)) = (outbound.whole(), &mut self.request_facts)
         {
             cache.look_up(backend, (api, body), facts, |bound| worker.draw(bound)).await;
         }

@@ -53,7 +53,7 @@ async fn answer(call: &mut Call<'_>, body: &mut Inbound) -> Result<Reply, Early>
     mirrors::send(call, mirrors, &outbound);
     let passing = inference::shape(call, &way, &mut outbound)?;
     turn::wait(call, &way, &mut outbound).await?;
-    call.look_up(&way.backend, &outbound.body).await;
+    call.look_up(&way.backend, &outbound).await;
     let picked = pick(call, &way, &mut outbound).await?;
     // Half of all that a request takes: who waits for its turn does not carry it, and it is made where it stays.
     let mut answer = Box::into_pin(Box::write(Box::new_uninit(), deliver(call, &way, &mut outbound, &picked))).await?;

@@ -130,7 +130,7 @@ pub(super) fn shape(call: &mut Call<'_>, way: &Way<'_>, outbound: &mut Outbound)
     }
     let understood = match call.understood.take() {
         Some(Ok(understood)) => understood,
-        Some(Err(fault)) if rewrites.is_some() && matches!(outbound.body, Body::Whole(_)) => return Err(fault.into()),
+        Some(Err(fault)) if rewrites.is_some() && outbound.whole().is_some() => return Err(fault.into()),
         // What the router does not understand may still be for the engine.
         Some(Err(_)) | None => return Ok(unread),
     };
@@ -148,8 +148,8 @@ pub(super) fn shape(call: &mut Call<'_>, way: &Way<'_>, outbound: &mut Outbound)
     let has_choice = backend.pool.view().members.len() > 1;
     let priority = priority(policy, decision.route.priority(), |name| text(&outbound.headers, name));
     let told = Told { asked: &understood.model, model, adapter, priority };
-    let body: &[u8] = if let Body::Whole(body) = &outbound.body { body } else { &[] };
-    let mut facts = told.facts(&understood.prompt(body), has_choice);
+    let prompt = outbound.whole().map(|body| understood.prompt(body)).unwrap_or_default();
+    let mut facts = told.facts(&prompt, has_choice);
     facts.session = policy.sessions.find(&Received(&outbound.headers), call.head.uri.query().unwrap_or_default());
     facts.streams = call.exchange.stream;
     facts.likeness = tokens::likeness(&backend.pool, &facts.prefix);
@@ -161,7 +161,7 @@ pub(super) fn shape(call: &mut Call<'_>, way: &Way<'_>, outbound: &mut Outbound)
     }
     facts.split = split(policy, understood.api, outbound)?;
     let facts = Arc::new(facts);
-    if let Body::Whole(body) = &outbound.body {
+    if let Some(body) = outbound.whole() {
         tokens::learn(&backend.pool, understood.api, body, &facts);
     } else if let Some(model) = model {
         rename(outbound, &understood, model);
@@ -186,7 +186,7 @@ fn rename(outbound: &mut Outbound, understood: &Understood, model: &str) {
 
 /// Finds out whether two endpoints may work on a request.
 fn split(policy: &PoolPolicy, api: Api, outbound: &mut Outbound) -> Result<Split, ProxyError> {
-    let (Some(disaggregation), Body::Whole(body)) = (policy.disaggregation, &outbound.body) else {
+    let (Some(disaggregation), Some(body)) = (policy.disaggregation, outbound.whole()) else {
         return Ok(Split::default());
     };
     let (split, request) = disaggregation.split(api, body.clone()).map_err(NotUnderstood::from)?;

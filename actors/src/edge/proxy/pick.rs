@@ -130,10 +130,7 @@ async fn consult(
         (":path", outbound.target()),
     ];
     let headers = ext_proc::headers(&first_line, &outbound.headers);
-    let body = match &outbound.body {
-        Body::Whole(bytes) => bytes.clone(),
-        Body::Empty | Body::Stream(_) | Body::Gone => Bytes::new(),
-    };
+    let body = outbound.whole().cloned().unwrap_or_default();
     let question = Question { headers: &headers, body: &body, limit: worker.limits().max_body_bytes };
     let first = worker.draw(picker.endpoints.len().max(1) as u64);
     let first = usize::try_from(first).unwrap_or_default();

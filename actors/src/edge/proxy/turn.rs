@@ -7,12 +7,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use kthena_router::flow::identity::FlowId;
 use kthena_router::flow::queue::{Asked, Rank};
 use kthena_router::inference::api::Call as Asks;
 use kthena_router::routing::time_limits::Limit;
 use kthena_router::scheduling::request::RequestFacts;
-use kthena_router_upstream::Body;
 
 use super::call::Call;
 use super::inference;
@@ -97,10 +97,7 @@ async fn line_up(call: &mut Call<'_>, way: &Way<'_>, outbound: &mut Outbound) ->
 
 /// Returns what the queue is told of a request.
 fn request(call: &Call<'_>, way: &Way<'_>, outbound: &Outbound) -> Request {
-    let bytes = match &outbound.body {
-        Body::Whole(bytes) => bytes.len(),
-        Body::Stream(_) | Body::Empty | Body::Gone => 0,
-    };
+    let bytes = outbound.whole().map_or(0, Bytes::len);
     let facts = call.request_facts.as_deref();
     let (read, priority) = facts.map_or((0, 0), |facts| (facts.tokens, facts.priority));
     let prompt_tokens = if read > 0 { read.into() } else { bytes as u64 / BYTES_OF_TOKEN };
