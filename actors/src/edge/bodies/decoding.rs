@@ -107,33 +107,24 @@ pub(super) async fn decode(
 /// and what is none of them is an error.
 async fn decoder(coding: Coding, mut body: Encoded<'_>) -> io::Result<Decoded<'_>> {
     Ok(match coding {
-        Coding::Gzip => {
-            let mut decoder = GzipDecoder::new(body);
-            decoder.multiple_members(true);
-            Box::new(decoder)
-        }
-        Coding::Brotli => {
-            let mut decoder = BrotliDecoder::new(body);
-            decoder.multiple_members(true);
-            Box::new(decoder)
-        }
+        Coding::Gzip => members(GzipDecoder::new(body), GzipDecoder::multiple_members),
+        Coding::Brotli => members(BrotliDecoder::new(body), BrotliDecoder::multiple_members),
         Coding::Zstd => {
-            let mut decoder = ZstdDecoder::with_params(body, &[DParameter::window_log_max(ZSTD_WINDOW_LOG)]);
-            decoder.multiple_members(true);
-            Box::new(decoder)
+            let decoder = ZstdDecoder::with_params(body, &[DParameter::window_log_max(ZSTD_WINDOW_LOG)]);
+            members(decoder, ZstdDecoder::multiple_members)
         }
         // The method 8 in the first byte is a header of zlib; a block of deflate would have bits where it has none.
         Coding::Deflate if body.fill_buf().await?.first().is_none_or(|first| first & 0x0f == 8) => {
-            let mut decoder = ZlibDecoder::new(body);
-            decoder.multiple_members(true);
-            Box::new(decoder)
+            members(ZlibDecoder::new(body), ZlibDecoder::multiple_members)
         }
-        Coding::Deflate => {
-            let mut decoder = DeflateDecoder::new(body);
-            decoder.multiple_members(true);
-            Box::new(decoder)
-        }
+        Coding::Deflate => members(DeflateDecoder::new(body), DeflateDecoder::multiple_members),
     })
+}
+
+/// Has a decoder go on with what follows the end of a stream.
+fn members<'i, D: AsyncRead + Unpin + 'i>(mut decoder: D, allow: impl FnOnce(&mut D, bool)) -> Decoded<'i> {
+    allow(&mut decoder, true);
+    Box::new(decoder)
 }
 
 /// Says why a body could not be decoded.
