@@ -39,17 +39,6 @@ pub(in crate::edge) struct SharedCache {
     metrics: Arc<Metrics>,
 }
 
-/// A prompt to look up.
-struct Lookup<'l> {
-    plugin: &'l KvcacheAware,
-    api: Api,
-    body: &'l Bytes,
-    model: &'l str,
-    /// The engine that is asked for tokens.
-    engine: SocketAddr,
-    https: bool,
-}
-
 impl SharedCache {
     /// Makes the lookups of the current thread; nothing is connected yet.
     pub(in crate::edge) fn new(redis: &RedisConfig, upstream: &Upstream, metrics: Arc<Metrics>) -> RedisResult<Self> {
@@ -78,9 +67,9 @@ impl SharedCache {
         };
         let engine = &view.members[place].endpoint;
         let engine = SocketAddr::new(engine.address, port.unwrap_or(engine.port));
-        let lookup = Lookup { plugin, api, body, model: &facts.model, engine, https: backend.policy.https };
+        let engine = (engine, backend.policy.https);
         // Few requests are looked up, and the others need not carry the room that it takes.
-        let outcome = match Box::pin(self.ask(lookup)).await {
+        let outcome = match Box::pin(self.ask(plugin, (api, body, &facts.model), engine)).await {
             Ok(entries) => {
                 let endpoints = view.members.iter().map(|member| -> &Endpoint { &member.endpoint });
                 let owners = Owners::of(&entries, endpoints);
@@ -94,22 +83,27 @@ impl SharedCache {
         self.metrics.kv_events.lookups.get_or_create(&labels).inc();
     }
 
-    /// Asks what Redis has for the blocks of a prompt; says what came of it.
-    async fn ask(&self, lookup: Lookup<'_>) -> Result<Vec<Entries>, &'static str> {
+    /// Asks an engine for the tokens of a prompt, and Redis what it has for their blocks; says what came of it.
+    async fn ask(
+        &self,
+        plugin: &KvcacheAware,
+        (api, body, model): (Api, &Bytes, &str),
+        (engine, https): (SocketAddr, bool),
+    ) -> Result<Vec<Entries>, &'static str> {
         if self.redis.is_away() {
             return Err("no_redis");
         }
-        let asked = Asked::about(lookup.api, lookup.body, lookup.model).ok_or("not_told")?;
+        let asked = Asked::about(api, body, model).ok_or("not_told")?;
         let tokens = match asked.question {
             Question::Known(tokens) => tokens,
             Question::Ask(question) => {
-                let questions = &self.questions[usize::from(lookup.https)];
-                let answer = questions.ask(lookup.engine, TOKENIZE, Some(question), MOST_ANSWER);
+                let questions = &self.questions[usize::from(https)];
+                let answer = questions.ask(engine, TOKENIZE, Some(question), MOST_ANSWER);
                 let answer = timeout(TOKENS_LIMIT, answer).await.map_err(|_| "late")?;
                 answer.and_then(|answer| tokens(&answer)).ok_or("no_tokens")?
             }
         };
-        let keys = keys(lookup.model, &tokens, lookup.plugin.block_size, lookup.plugin.most_blocks);
+        let keys = keys(model, &tokens, plugin.block_size, plugin.most_blocks);
         let asked = self.redis.ask(REDIS_LIMIT, async |connection| connection.hashes(&keys).await);
         asked.await.map_err(|_| "no_redis")
     }
