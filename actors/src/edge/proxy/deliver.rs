@@ -105,7 +105,7 @@ pub(super) async fn deliver(
                 Box::pin(first_token.of_attempt(tried, began, end)).await
             }
         };
-        let (label, leg, outcome) = course.conclude(tried, exchange)?;
+        let (failure, leg, outcome) = course.conclude(tried, exchange)?;
         outbound.fresh |= outcome == Outcome::Stale;
         let next = match leg {
             _ if !body.is_there() => Next::Stop,
@@ -114,7 +114,7 @@ pub(super) async fn deliver(
             Leg::Prefill => attempts.after_prefill(outcome, course.may_go_alone()),
         };
         let pause = course.pause(next);
-        exchange.note_attempt(label.of(leg, pause.is_some()));
+        exchange.note_attempt(label(failure, leg, pause.is_some()));
         match pause {
             None => break,
             Some(pause) if pause.is_zero() => {}
@@ -197,13 +197,17 @@ impl<'c> Course<'c> {
         written.into_iter().chain(rest).fold(always, Duration::min)
     }
 
-    /// Takes in what came of an attempt: what metrics call it, whose doing it was, and what it is to the policy.
-    fn conclude(&mut self, tried: Tried, exchange: &mut Exchange) -> Result<(Label, Leg, Outcome), ProxyError> {
+    /// Takes in what came of an attempt: how it failed, if it did, whose doing it was, and what it is to the policy.
+    fn conclude(
+        &mut self,
+        tried: Tried,
+        exchange: &mut Exchange,
+    ) -> Result<(Option<AttemptFailure>, Leg, Outcome), ProxyError> {
         let (lease, sends, judged, leg) = match tried {
             Tried::Answered(answer, leg) => {
                 exchange.attempts += answer.upstream.sends;
                 self.last = Some(answer.lease.endpoint().socket());
-                return Ok((Label::Answered, leg, self.take(answer)));
+                return Ok((None, leg, self.take(answer)));
             }
             Tried::Failed(lease, failure, leg) => (lease, failure.sends.max(1), judge(failure, self.deadline), leg),
             Tried::Silent(lease, sends) => {
@@ -228,7 +232,7 @@ impl<'c> Course<'c> {
             lease.note(health);
         }
         self.failure = Some(failure);
-        Ok((Label::Failed(failure), leg, outcome))
+        Ok((Some(failure), leg, outcome))
     }
 
     /// Returns whether an endpoint that decodes may do all of the request.
@@ -289,23 +293,14 @@ impl<'c> Course<'c> {
     }
 }
 
-/// How an attempt ended, for metrics.
-#[derive(Clone, Copy)]
-enum Label {
-    Answered,
-    Failed(AttemptFailure),
-}
-
-impl Label {
-    /// Returns the word for it; an answer after which another attempt is made was none for the client.
-    fn of(self, leg: Leg, is_passed_over: bool) -> &'static str {
-        match (self, leg) {
-            (Self::Answered, Leg::Answer) if is_passed_over => "unavailable",
-            (Self::Answered, Leg::Prefill) if is_passed_over => "prefill_unavailable",
-            (Self::Answered, _) => "answered",
-            (Self::Failed(failure), Leg::Answer) => failure.label(),
-            (Self::Failed(failure), Leg::Prefill) => failure.prefill_label(),
-        }
+/// Returns what metrics call an attempt; an answer after which another attempt is made was none for the client.
+fn label(failure: Option<AttemptFailure>, leg: Leg, is_passed_over: bool) -> &'static str {
+    match (failure, leg) {
+        (None, Leg::Answer) if is_passed_over => "unavailable",
+        (None, Leg::Prefill) if is_passed_over => "prefill_unavailable",
+        (None, _) => "answered",
+        (Some(failure), Leg::Answer) => failure.label(),
+        (Some(failure), Leg::Prefill) => failure.prefill_label(),
     }
 }
 
