@@ -222,8 +222,7 @@ impl AnswerBody {
                 self.begin();
             }
             if let Some(piece) = passed {
-                self.exchange.pass(&piece);
-                return Poll::Ready(Some(piece));
+                return Poll::Ready(Some(self.count(piece)));
             }
         }
     }

@@ -116,9 +116,8 @@ pub(in crate::edge) fn answered(sent: Result<Box<kthena_router_upstream::Answer>
 impl Attempt<'_> {
     /// Tells the sidecar of the endpoint that answers which one computes the prompt.
     async fn by_sidecar(&self, body: &Body, (prefill, decode): (Lease, Lease), exchange: &mut Exchange) -> Tried {
-        let Body::Whole(body) = body else { return answered(Err(unsendable()), decode) };
-        let socket = prefill.endpoint().socket().to_string();
-        let Ok(socket) = HeaderValue::from_str(&socket) else { return answered(Err(unsendable()), decode) };
+        let socket = HeaderValue::try_from(prefill.endpoint().socket().to_string());
+        let (Body::Whole(body), Ok(socket)) = (body, socket) else { return answered(Err(unsendable()), decode) };
         let mut replaced = decode.told().to_vec();
         replaced.push((HeaderName::from_static(PREFILLER_HEADER), socket));
         exchange.marks.decoding = Some(Instant::now());

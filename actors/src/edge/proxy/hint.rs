@@ -42,9 +42,10 @@ pub(super) fn take(call: &mut Call<'_>, body: &Inbound) -> Result<bool, ProxyErr
 
 /// Has a body that was not read checked while it passes; one of which more is needed than the model is read.
 pub(super) async fn settle(call: &mut Call<'_>, decision: &Decision<'_>, body: &mut Inbound) -> Result<(), ProxyError> {
-    let Some(Ok(understood)) = call.understood.as_ref().filter(|understood| is_unread(understood)) else {
+    let Some(Ok(understood)) = &call.understood else { return Ok(()) };
+    if !understood.is_unread() {
         return Ok(());
-    };
+    }
     if may_stay_unread(call, decision, &understood.model) {
         body.watch(understood.model.clone());
         return Ok(());
@@ -58,10 +59,6 @@ async fn read(call: &mut Call<'_>, body: &mut Inbound) -> Result<(), ProxyError>
     inference::understand_own(call, body).await?;
     call.understood = call.understood.take().transpose()?.map(Ok);
     Ok(())
-}
-
-fn is_unread<E>(understood: &Result<Understood, E>) -> bool {
-    understood.as_ref().is_ok_and(Understood::is_unread)
 }
 
 /// Returns whether nothing of a body is needed but the model that it names.

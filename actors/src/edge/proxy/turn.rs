@@ -33,12 +33,11 @@ pub(super) const BYTES_OF_TOKEN: u64 = 4;
 /// Returns an error if it must not wait, or has waited for too long.
 pub(super) async fn wait(call: &mut Call<'_>, way: &Way<'_>, outbound: &mut Outbound) -> Result<(), ProxyError> {
     let backend = &way.backend;
-    let waits = matches!(call.asks, Asks::Inference(_)) && backend.is_inference() && backend.is_picked_here();
-    if waits && backend.pool.turnstile.settings().most_sessions > 0 {
-        call.exchange.session = session(call, way, outbound);
-    }
-    if !waits {
+    if !(matches!(call.asks, Asks::Inference(_)) && backend.is_inference() && backend.is_picked_here()) {
         return Ok(());
+    }
+    if backend.pool.turnstile.settings().most_sessions > 0 {
+        call.exchange.session = session(call, way, outbound);
     }
     match backend.pool.enter() {
         Entrance::Open => Ok(()),
