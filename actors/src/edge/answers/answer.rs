@@ -22,6 +22,7 @@ use super::naming::Naming;
 use super::pace::{Due, Pace};
 use crate::edge::exchange::{Exchange, Held};
 use crate::edge::heads::text;
+use crate::edge::limits::tell;
 use crate::ops::requests::facts::REQUEST_ID;
 use crate::pools::lease::Lease;
 
@@ -106,7 +107,7 @@ impl AnswerBody {
         head.version = Version::default();
         head.headers.insert(REQUEST_ID, exchange.request_id.clone());
         if let Some(reservation) = &exchange.reservation {
-            reservation.tell(&mut head.headers);
+            tell(&reservation.standings, &mut head.headers);
         }
         let Passing { reading, names, prompt, naming } = passing;
         let seen = AnswerHead {

@@ -20,7 +20,7 @@ use kthena_router_downstream::{Exhausted, ReadError, Refusal};
 use thiserror::Error;
 
 use crate::edge::ext_proc::Fault;
-use crate::edge::limits::Refused;
+use crate::edge::limits::{Refused, tell};
 use crate::pools::turnstile::Dropped;
 
 /// Why the router answers a request itself.
@@ -343,7 +343,7 @@ impl ProxyError {
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(ACCEPTED));
         }
         if let Self::RateLimited(refused) = self {
-            refused.tell(headers);
+            tell(&refused.standings, headers);
         }
         if let Some(reason) = self.dropped_reason() {
             for name in DROPPED_REASONS {

@@ -6,4 +6,4 @@ mod admission;
 mod rate_limit;
 
 pub(super) use admission::{Admission, PortPlaces};
-pub(super) use rate_limit::{Asking, Counters, Refused, Reservation, SharedLimits, take};
+pub(super) use rate_limit::{Asking, Refused, Reservation, SharedLimits, tell};

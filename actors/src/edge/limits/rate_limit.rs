@@ -36,8 +36,10 @@ static SCRIPT_HASH: LazyLock<Script> = LazyLock::new(|| Script::new(SCRIPT));
 static BLANK_LINE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\n\n"));
 
 /// The ways of one worker thread to the Redis servers that routes name.
-#[derive(Default)]
 pub(in crate::edge) struct SharedLimits {
+    /// The router's own, whose user and password are for no other one.
+    own: RedisConfig,
+    metrics: Arc<Metrics>,
     /// By address; `None` for one that cannot be used.
     links: RefCell<HashMap<Arc<str>, Option<Rc<RedisLink>>>>,
 }
@@ -52,18 +54,6 @@ pub(in crate::edge) struct Asking<'a> {
     pub body: Option<&'a Bytes>,
 }
 
-/// Where calls are counted.
-pub(in crate::edge) struct Counters<'a> {
-    /// The counts of this replica.
-    pub meters: &'a Meters,
-    /// The ways to the Redis servers in which replicas count together.
-    pub links: &'a SharedLimits,
-    /// How these are spoken to.
-    pub redis: &'a RedisConfig,
-    /// Who learns of refusals.
-    pub metrics: &'a Metrics,
-}
-
 /// What a request has taken; it is settled when the request ends.
 pub(in crate::edge) struct Reservation {
     limits: Arc<RateLimits>,
@@ -72,7 +62,7 @@ pub(in crate::edge) struct Reservation {
     /// Its place among the requests at the same time, if those are limited.
     _place: Option<Place>,
     /// What the client is told.
-    standings: Vec<Standing>,
+    pub standings: Vec<Standing>,
     /// The events of the answer that were passed on.
     events: u32,
 }
@@ -95,60 +85,8 @@ pub(in crate::edge) struct Refused {
     limit: String,
     model: Arc<str>,
     wait: Duration,
-    standings: Vec<Standing>,
-}
-
-/// Takes what an inference call may use of the limits of its model; nothing if nobody counts them any more.
-///
-/// # Errors
-///
-/// Returns an error if there is too little.
-pub(in crate::edge) async fn take(
-    limits: &Arc<RateLimits>,
-    Asking { api, client, body }: Asking<'_>,
-    counters: Counters<'_>,
-) -> Result<Option<Box<Reservation>>, Box<Refused>> {
-    let Counters { meters, links, redis, metrics } = counters;
-    let Some(all) = meters.find(&limits.key) else { return Ok(None) };
-    let meter = all.of(client, meters.now());
-    let place = match limits.concurrent.map(|most| (most, meter.enter(most))) {
-        None => None,
-        Some((_, Some(place))) => Some(place),
-        Some((most, None)) => {
-            // When a request ends is not known; it may be soon.
-            let (limit, wait) = (("concurrent_requests", told::concurrent_limit(most)), Duration::from_secs(1));
-            return Err(refuse((metrics, api, limits), limit, wait, Vec::new()));
-        }
-    };
-    let amounts = foresee(all, limits, api, body);
-    let link = limits.redis.as_ref().map(|address| links.link(address, redis));
-    let (verdict, standings, shared) = match link {
-        None => {
-            let now = meters.now();
-            let verdict = meter.take(limits, amounts, now);
-            (verdict, meter.standings(limits, now), None)
-        }
-        Some(link) => match ask(link.as_deref(), &Invocation::take(limits, client, amounts)).await {
-            Ok(Verdict { exceeded, standings }) => {
-                let verdict = exceeded.map_or_else(|| Ok(Taken::of(amounts)), Err);
-                (verdict, standings, link)
-            }
-            Err(Away) => {
-                let model = Text::from(&*limits.key.model);
-                metrics.rate_limits.unchecked.get_or_create(&ModelLabel { model }).inc();
-                (Ok(Taken::default()), Vec::new(), None)
-            }
-        },
-    };
-    let taken = match verdict {
-        Ok(taken) => taken,
-        Err(Exceeded { quantity, wait }) => {
-            return Err(refuse((metrics, api, limits), limit_on(quantity, limits), wait, standings));
-        }
-    };
-    let count = Count { meters: meters.clone(), all: Arc::clone(all), meter, client, shared };
-    let limits = Arc::clone(limits);
-    Ok(Some(Box::new(Reservation { limits, count, taken, _place: place, standings, events: 0 })))
+    /// What the client is told.
+    pub standings: Vec<Standing>,
 }
 
 /// Returns what a request may use.
@@ -210,11 +148,71 @@ fn refuse(
 }
 
 impl SharedLimits {
+    /// Makes no connection yet; the metrics tell of refusals.
+    pub(in crate::edge) fn new(own: RedisConfig, metrics: Arc<Metrics>) -> Self {
+        Self { own, metrics, links: RefCell::default() }
+    }
+
+    /// Takes what an inference call may use of the limits of its model; nothing if nobody counts them any more.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if there is too little.
+    pub(in crate::edge) async fn take(
+        &self,
+        meters: &Meters,
+        limits: &Arc<RateLimits>,
+        Asking { api, client, body }: Asking<'_>,
+    ) -> Result<Option<Box<Reservation>>, Box<Refused>> {
+        let metrics = &self.metrics;
+        let Some(all) = meters.find(&limits.key) else { return Ok(None) };
+        let meter = all.of(client, meters.now());
+        let place = match limits.concurrent.map(|most| (most, meter.enter(most))) {
+            None => None,
+            Some((_, Some(place))) => Some(place),
+            Some((most, None)) => {
+                // When a request ends is not known; it may be soon.
+                let (limit, wait) = (("concurrent_requests", told::concurrent_limit(most)), Duration::from_secs(1));
+                return Err(refuse((metrics, api, limits), limit, wait, Vec::new()));
+            }
+        };
+        let amounts = foresee(all, limits, api, body);
+        let link = limits.redis.as_ref().map(|address| self.link(address));
+        let (verdict, standings, shared) = match link {
+            None => {
+                let now = meters.now();
+                let verdict = meter.take(limits, amounts, now);
+                (verdict, meter.standings(limits, now), None)
+            }
+            Some(link) => match ask(link.as_deref(), &Invocation::take(limits, client, amounts)).await {
+                Ok(Verdict { exceeded, standings }) => {
+                    let verdict = exceeded.map_or_else(|| Ok(Taken::of(amounts)), Err);
+                    (verdict, standings, link)
+                }
+                Err(Away) => {
+                    let model = Text::from(&*limits.key.model);
+                    metrics.rate_limits.unchecked.get_or_create(&ModelLabel { model }).inc();
+                    (Ok(Taken::default()), Vec::new(), None)
+                }
+            },
+        };
+        let taken = match verdict {
+            Ok(taken) => taken,
+            Err(Exceeded { quantity, wait }) => {
+                return Err(refuse((metrics, api, limits), limit_on(quantity, limits), wait, standings));
+            }
+        };
+        let count = Count { meters: meters.clone(), all: Arc::clone(all), meter, client, shared };
+        let limits = Arc::clone(limits);
+        Ok(Some(Box::new(Reservation { limits, count, taken, _place: place, standings, events: 0 })))
+    }
+
     /// Returns the way to the Redis at an address.
-    fn link(&self, address: &Arc<str>, own: &RedisConfig) -> Option<Rc<RedisLink>> {
+    fn link(&self, address: &Arc<str>) -> Option<Rc<RedisLink>> {
         let mut links = self.links.borrow_mut();
         let link = links.entry(Arc::clone(address)).or_insert_with(|| {
-            let link = RedisLink::new(RedisAddress::read(address)?, own, "requests are not limited until it does");
+            let link =
+                RedisLink::new(RedisAddress::read(address)?, &self.own, "requests are not limited until it does");
             link.ok().map(Rc::new)
         });
         link.clone()
@@ -226,11 +224,6 @@ impl Reservation {
     pub(in crate::edge) fn pass(&mut self, piece: &[u8]) {
         let events = BLANK_LINE.find_iter(piece).count();
         self.events = self.events.saturating_add(u32::try_from(events).unwrap_or(u32::MAX));
-    }
-
-    /// Tells the client how the limits stand.
-    pub(in crate::edge) fn tell(&self, headers: &mut HeaderMap) {
-        tell(&self.standings, headers);
     }
 
     /// Settles what the request has used.
@@ -264,11 +257,6 @@ impl Refused {
     pub(in crate::edge) fn retry_after(&self) -> u32 {
         u32::try_from(self.wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1)
     }
-
-    /// Tells the client how the limits stand.
-    pub(in crate::edge) fn tell(&self, headers: &mut HeaderMap) {
-        tell(&self.standings, headers);
-    }
 }
 
 impl std::fmt::Display for Refused {
@@ -278,7 +266,8 @@ impl std::fmt::Display for Refused {
     }
 }
 
-fn tell(standings: &[Standing], headers: &mut HeaderMap) {
+/// Tells a client how the limits stand.
+pub(in crate::edge) fn tell(standings: &[Standing], headers: &mut HeaderMap) {
     for (name, value) in standings.iter().flat_map(Standing::headers) {
         if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(name, value);

@@ -29,7 +29,7 @@ use crate::edge::errors::{NoEndpoint, ProxyError};
 use crate::edge::exchange::{Exchange, Held};
 use crate::edge::heads::response_filters::Sharing;
 use crate::edge::heads::{Received, detach, purge};
-use crate::edge::limits::{self, Asking, Counters};
+use crate::edge::limits::Asking;
 use crate::edge::lookups::Holder;
 use crate::edge::tls::PORT_IDENTITY;
 use crate::ops::requests::facts::Facts;
@@ -233,11 +233,8 @@ impl<'w> Call<'w> {
         let query = self.head.uri.query().unwrap_or_default();
         let client = route.clients().and_then(|clients| clients.find(&Received(&self.head.headers), query));
         let asking = Asking { api, client: client.map(|key| ClientId::of(&key)), body: body.whole() };
-        let Worker { shared_limits: links, door, .. } = &**self.worker;
-        let (redis, metrics) = (&door.serving.config.redis, &door.serving.metrics);
-        let counters = Counters { meters: &self.snapshot.meters, links, redis, metrics };
         // Most requests are not limited, and do not carry the room for it.
-        let taken = Box::pin(limits::take(limits, asking, counters)).await;
+        let taken = Box::pin(self.worker.shared_limits.take(&self.snapshot.meters, limits, asking)).await;
         self.exchange.reservation = taken.map_err(ProxyError::RateLimited)?;
         Ok(())
     }

@@ -129,7 +129,7 @@ impl Worker {
             observer,
             pickers: Channels::new(engines.connect_timeout, engines.endpoint_picker_timeout),
             engine_ids: EngineIds::default(),
-            shared_limits: SharedLimits::default(),
+            shared_limits: SharedLimits::new(serving.config.redis.clone(), Arc::clone(metrics)),
             lookups: Lookups::new(Arc::clone(&serving.holders)),
             shared_cache: SharedCache::new(&serving.config.redis, &serving.upstream, Arc::clone(metrics)).ok(),
             started: i64::try_from(since_epoch.as_secs()).unwrap_or_default(),
