@@ -2,7 +2,7 @@
 //! and as long as nothing was passed on, another one can be asked.
 //!
 //! With heartbeats the head is passed on when the first of them is due, and then nobody else can be asked: the limit holds
-//! within the answer (`pace`).
+//! within the answer (`answers::Pace`).
 
 use std::future::poll_fn;
 use std::time::{Duration, Instant};

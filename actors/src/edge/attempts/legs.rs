@@ -1,4 +1,4 @@
-//! One attempt: a request to one endpoint, or its two legs to a pair, which the one loop of `deliver` makes.
+//! One attempt: a request to one endpoint, or its two legs to a pair.
 //!
 //! # The legs
 //!

@@ -1,7 +1,7 @@
 //! The request path: from a request's head to the last byte of its answer, on one worker thread.
 //!
-//! `handle` is the only file that knows the order of the steps. Values that several steps share are below them:
-//! `call`, `way`.
+//! `handle` and `find_way` are the only files that know the order of the steps. Values that several steps share are
+//! below them, `call` and `way`; what the steps stand on is in the other rooms of `edge`, which know nothing of them.
 
 mod call;
 mod deliver;
