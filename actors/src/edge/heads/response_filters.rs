@@ -54,11 +54,9 @@ fn share(headers: &mut HeaderMap, cors: &Cors, origin: Option<&str>) {
     for name in RESPONSE_HEADERS {
         headers.remove(HeaderName::from_static(name));
     }
-    match origin {
-        Some(origin) => append(headers, cors.simple(origin)),
-        None if cors.depends_on_origin() => {
-            headers.append(VARY, HeaderValue::from_static("Origin"));
-        }
-        None => {}
+    if let Some(origin) = origin {
+        append(headers, cors.simple(origin));
+    } else if cors.depends_on_origin() {
+        headers.append(VARY, HeaderValue::from_static("Origin"));
     }
 }

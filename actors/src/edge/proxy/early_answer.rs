@@ -14,11 +14,7 @@ use crate::edge::heads::{preflight, redirect, text};
 
 /// Answers a request whose rule leaves nothing to a backend.
 pub(super) fn of_rule<'w>(call: &mut Call<'w>, decision: &Decision<'w>) -> Result<(), Early> {
-    let answered = filters(decision.steps.filters, call, decision);
-    if answered.is_err() {
-        call.attribute_to(decision, None);
-    }
-    answered
+    filters(decision.steps.filters, call, decision).inspect_err(|_| call.attribute_to(decision, None))
 }
 
 /// Returns what a request is answered with that falls under no route: what its browser asks before a call of the
@@ -31,16 +27,10 @@ pub(super) fn unrouted(call: &mut Call<'_>, error: ProxyError) -> Early {
         return error.into();
     }
     let mut policies = call.listeners.iter().map(|listener| &listener.filters);
-    let Some(first) = policies.next().filter(|first| policies.all(|filters| filters.cors == first.cors)) else {
-        return error.into();
-    };
-    match preflight(first, call.head) {
-        None => error.into(),
-        Some(answer) => {
-            call.sharing = None;
-            answer.into()
-        }
-    }
+    let agreed = policies.next().filter(|first| policies.all(|filters| filters.cors == first.cors));
+    let Some(answer) = agreed.and_then(|filters| preflight(filters, call.head)) else { return error.into() };
+    call.sharing = None;
+    answer.into()
 }
 
 /// Answers a request whose backend has filters that leave nothing to it.

@@ -23,14 +23,10 @@ pub(super) async fn find(call: &mut Call<'_>, body: &Inbound) -> Result<(), Prox
         }
         Asks::Inference(_) | Asks::ListModels | Asks::GetModel | Asks::Health | Asks::Unserved => None,
     };
-    match id {
-        None => Ok(()),
-        // Few requests are about a response, and the others do not carry the room for it.
-        Some(id) => {
-            let destinations = call.destinations();
-            Box::pin(find_among(call, &id, destinations, None)).await
-        }
-    }
+    let Some(id) = id else { return Ok(()) };
+    let destinations = call.destinations();
+    // Few requests are about a response, and the others do not carry the room for it.
+    Box::pin(find_among(call, &id, destinations, None)).await
 }
 
 /// Finds it where the body was read only when it was decided where the request goes: in the pool that it goes to.
@@ -43,10 +39,8 @@ pub(super) async fn find_in(
     if call.holder.is_some() || call.asks != Asks::Inference(Api::Responses) {
         return Ok(());
     }
-    match body.whole().and_then(|body| response_id::previous(body)) {
-        None => Ok(()),
-        Some(id) => Box::pin(find_among(call, &id, vec![way.target.destination], Some(headers))).await,
-    }
+    let Some(id) = body.whole().and_then(|body| response_id::previous(body)) else { return Ok(()) };
+    Box::pin(find_among(call, &id, vec![way.target.destination], Some(headers))).await
 }
 
 /// Finds it at these destinations; the headers are those of the call, unless they were taken out of it.
