@@ -4,12 +4,11 @@
 //! which there is no room is not sent: a backend that does not answer would otherwise fill the memory with them.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use kthena_router_upstream::Body;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 use tracing::debug;
@@ -22,21 +21,6 @@ use crate::pools::scheduler::Among;
 
 /// How long a copy and its answer may take.
 const LIMIT: Duration = Duration::from_secs(30);
-/// The bytes of copies that one worker thread may have under way.
-const ROOM: usize = 64 << 20;
-/// What a copy counts for at least, so that no more than 512 of them are under way.
-const LEAST: usize = ROOM / 512;
-
-/// Makes the room for the copies of one worker thread.
-pub(super) fn room() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(ROOM))
-}
-
-/// Takes the room for a copy with a body of as many bytes, if there is any.
-fn take(room: &Arc<Semaphore>, length: usize) -> Option<OwnedSemaphorePermit> {
-    let bytes = u32::try_from(length.max(LEAST)).ok()?;
-    Arc::clone(room).try_acquire_many_owned(bytes).ok()
-}
 
 /// Draws the backends that get copies of a request.
 pub(super) fn draw(call: &Call<'_>, way: &Way<'_>) -> Vec<Backend> {
@@ -55,7 +39,7 @@ pub(super) fn send(call: &Call<'_>, backends: Vec<Backend>, outbound: &Outbound)
             Body::Empty => (Body::Empty, 0),
             Body::Stream(_) | Body::Gone => return,
         };
-        match take(&call.worker.mirrors, length) {
+        match call.worker.mirrors.take(length) {
             Some(room) => {
                 spawn_local(pass(Rc::clone(call.worker), backend, outbound.copy(body), room));
             }
@@ -80,22 +64,5 @@ async fn pass(worker: Rc<Worker>, backend: Backend, mut copy: Outbound, _room: O
     };
     if timeout(LIMIT, exchange).await.is_err() {
         debug!(pool = %pool.key, "copy of a request given up");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn copies_are_bounded_in_number_and_in_bytes() {
-        for (length, expected) in [(0, 512), (1 << 10, 512), (1 << 20, 64), (40 << 20, 1), (ROOM + 1, 0), (1 << 40, 0)]
-        {
-            let room = room();
-            let copies: Vec<_> = std::iter::from_fn(|| take(&room, length)).collect();
-            assert_eq!(copies.len(), expected, "copies of {length} bytes");
-            drop(copies);
-            assert_eq!(room.available_permits(), ROOM, "all of it is given back");
-        }
     }
 }

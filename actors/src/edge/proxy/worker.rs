@@ -18,14 +18,12 @@ use prometheus_client::metrics::histogram::Histogram;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use rustls::ServerConfig;
-use tokio::sync::Semaphore;
 
-use super::mirrors;
 use crate::edge::attempts::EngineIds;
 use crate::edge::backends::{Backend, To};
 use crate::edge::errors::{NoEndpoint, ProxyError};
 use crate::edge::ext_proc::Channels;
-use crate::edge::limits::{PortPlaces, SharedLimits};
+use crate::edge::limits::{MirrorRoom, PortPlaces, SharedLimits};
 use crate::edge::lookups::{Lookups, SharedCache};
 use crate::edge::tls::TlsReader;
 use crate::nursery::{Child, Tended};
@@ -83,7 +81,7 @@ pub struct Worker {
     /// Who learns of the end of requests.
     pub(super) observer: Rc<Observer>,
     /// The room for copies of requests that are under way.
-    pub(super) mirrors: Arc<Semaphore>,
+    pub(super) mirrors: MirrorRoom,
     /// Connections to endpoint pickers.
     pub(super) pickers: Channels,
     /// The ids of prefill engines.
@@ -125,7 +123,7 @@ impl Worker {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Rc::new(Self {
             client: serving.upstream.client(),
-            mirrors: mirrors::room(),
+            mirrors: MirrorRoom::default(),
             observer,
             pickers: Channels::new(engines.connect_timeout, engines.endpoint_picker_timeout),
             engine_ids: EngineIds::default(),
