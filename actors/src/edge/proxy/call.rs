@@ -11,9 +11,7 @@ use kthena_router::inference::api;
 use kthena_router::inference::understood::{NotUnderstood, Understood};
 use kthena_router::rate_limit::ClientId;
 use kthena_router::routing::backend::Availability;
-use kthena_router::routing::decision::{
-    Asked, Decision, Destination, Matched, Moment, Refusal, Unreachable, Verdict, needs_model,
-};
+use kthena_router::routing::decision::{Asked, Decision, Destination, Matched, Moment, Refusal, Verdict, needs_model};
 use kthena_router::routing::path;
 use kthena_router::routing::pool::PoolIndex;
 use kthena_router::routing::request::RequestHead;
@@ -21,11 +19,10 @@ use kthena_router::routing::table::ListenerTable;
 use kthena_router::scheduling::request::RequestFacts;
 use kthena_router_downstream::Connection;
 
-use super::way::Way;
 use super::worker::Worker;
 use crate::edge::backends::{Backend, Outbound};
 use crate::edge::bodies::Inbound;
-use crate::edge::errors::{NoEndpoint, ProxyError};
+use crate::edge::errors::ProxyError;
 use crate::edge::exchange::{Exchange, Held};
 use crate::edge::heads::response_filters::Sharing;
 use crate::edge::heads::{Received, detach, purge};
@@ -255,15 +252,9 @@ impl<'w> Call<'w> {
         ProxyError::NoRoute { method, path, has_rules }
     }
 
-    /// Notes which route the request falls under, and finds the backend that it goes to, if any of its filters has not
-    /// answered it.
-    pub(super) fn find(&mut self, decision: Decision<'w>) -> Result<Way<'w>, ProxyError> {
-        self.attribute_to(&decision, decision.target.ok().map(|target| target.destination.pool));
-        let target = decision.target.map_err(|unreachable| nowhere(&decision.route, unreachable))?;
-        let unusable = Unreachable::Invalid("the TLS settings of its backend cannot be used");
-        let backend = Backend::find(&self.worker.door.serving.upstream, self.snapshot, target.destination);
-        let backend = backend.ok_or_else(|| nowhere(&decision.route, unusable))?;
-        Ok(Way { decision, target, backend })
+    /// Finds a backend; `None` if nothing may be sent to it.
+    pub(super) fn backend(&self, destination: Destination) -> Option<Backend> {
+        Backend::find(&self.worker.door.serving.upstream, self.snapshot, destination)
     }
 
     /// Counts the request for its route, and for the pool if one was chosen.
@@ -277,19 +268,6 @@ impl<'w> Call<'w> {
             _ => None,
         };
         self.exchange.attribute_to(self.snapshot, Subject { model, route: Some(decision.route), pool });
-    }
-}
-
-/// Returns the error for a request whose route leads nowhere.
-fn nowhere(route: &Matched<'_>, unreachable: Unreachable) -> ProxyError {
-    let unresolved = match route {
-        Matched::Model(entry) => entry.unresolved.clone(),
-        Matched::Http(_) => Vec::new(),
-    };
-    let route = route.key().clone();
-    match unreachable {
-        Unreachable::Invalid(reason) => ProxyError::Invalid { route, reason },
-        Unreachable::NoEndpoints => NoEndpoint::Route { route, unresolved }.into(),
     }
 }
 

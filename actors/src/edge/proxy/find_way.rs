@@ -22,7 +22,7 @@ pub(super) async fn find_way<'w>(call: &mut Call<'w>, body: &mut Inbound) -> Res
     early_answer::of_rule(call, &decision)?;
     hint::settle(call, &decision, body).await?;
     call.take_part(&decision, body).await?;
-    let way = call.find(decision)?;
+    let way = Way::find(call, decision)?;
     early_answer::of_backend(call, &way)?;
     Ok(way)
 }

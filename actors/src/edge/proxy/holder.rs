@@ -7,7 +7,6 @@ use kthena_router::routing::decision::Destination;
 
 use super::call::Call;
 use super::way::Way;
-use crate::edge::backends::Backend;
 use crate::edge::bodies::Inbound;
 use crate::edge::errors::ProxyError;
 
@@ -52,8 +51,7 @@ async fn find_among(
 ) -> Result<(), ProxyError> {
     call.admit()?;
     let worker = call.worker;
-    let found =
-        |destination| Some((destination, Backend::find(&worker.door.serving.upstream, call.snapshot, destination)?));
+    let found = |destination| Some((destination, call.backend(destination)?));
     let (engines, others): (Vec<_>, Vec<_>) = destinations
         .into_iter()
         .filter_map(found)

@@ -26,9 +26,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 pub(super) fn draw(call: &Call<'_>, way: &Way<'_>) -> Vec<Backend> {
     let worker = call.worker;
     let drawn = way.decision.mirrors(&way.target).filter(|(share, _)| share.is_drawn(|bound| worker.draw(bound)));
-    drawn
-        .filter_map(|(_, destination)| Backend::find(&worker.door.serving.upstream, call.snapshot, *destination))
-        .collect()
+    drawn.filter_map(|(_, destination)| call.backend(*destination)).collect()
 }
 
 /// Sends copies of a request whose body is there; nothing is waited for.

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use kthena_router::inference::api::Call as Asks;
-use kthena_router::routing::decision::{Decision, Target};
+use kthena_router::routing::decision::{Decision, Matched, Target, Unreachable};
 use kthena_router::routing::retry::{Attempts, Repeatable};
 use kthena_router::routing::time_limits::{Limit, TimeLimits};
 
@@ -11,6 +11,7 @@ use super::call::Call;
 use super::worker::Worker;
 use crate::edge::answers::Pace;
 use crate::edge::backends::Backend;
+use crate::edge::errors::{NoEndpoint, ProxyError};
 
 /// Where a request goes, and by which route.
 pub(super) struct Way<'w> {
@@ -31,7 +32,17 @@ pub(super) struct Deadline {
     pub limit: Limit,
 }
 
-impl Way<'_> {
+impl<'w> Way<'w> {
+    /// Notes which route a request falls under, and finds the backend that it goes to, if any of its filters has not
+    /// answered it.
+    pub(super) fn find(call: &mut Call<'w>, decision: Decision<'w>) -> Result<Self, ProxyError> {
+        call.attribute_to(&decision, decision.target.ok().map(|target| target.destination.pool));
+        let target = decision.target.map_err(|unreachable| nowhere(&decision.route, unreachable))?;
+        let unusable = Unreachable::Invalid("the TLS settings of its backend cannot be used");
+        let backend = call.backend(target.destination).ok_or_else(|| nowhere(&decision.route, unusable))?;
+        Ok(Self { decision, target, backend })
+    }
+
     /// Begins the attempts to have a request answered. A call of an inference API that only computes an answer may be
     /// run twice without anybody having written so.
     pub(super) fn attempts(&self, call: &Call<'_>) -> Attempts<'_> {
@@ -67,5 +78,18 @@ impl Way<'_> {
     /// Returns how long the other parts of the request may take.
     pub(super) fn limits(&self, worker: &Worker) -> TimeLimits {
         self.backend.policy.limits.or(worker.door.serving.config.engines.limits())
+    }
+}
+
+/// Returns the error for a request whose route leads nowhere.
+fn nowhere(route: &Matched<'_>, unreachable: Unreachable) -> ProxyError {
+    let unresolved = match route {
+        Matched::Model(entry) => entry.unresolved.clone(),
+        Matched::Http(_) => Vec::new(),
+    };
+    let route = route.key().clone();
+    match unreachable {
+        Unreachable::Invalid(reason) => ProxyError::Invalid { route, reason },
+        Unreachable::NoEndpoints => NoEndpoint::Route { route, unresolved }.into(),
     }
 }
