@@ -17,13 +17,12 @@ use kthena_router::inference::tap::Reading;
 use kthena_router::inference::understood::{NotUnderstood, Shape, Understood, shape as shape_of};
 use kthena_router::routing::pool::PoolPolicy;
 use kthena_router::routing::told::{Told, model_for, priority};
-use kthena_router::scheduling::drain;
 use kthena_router::scheduling::objective::{is_refused, saturation};
 use kthena_router::scheduling::request::Split;
 use kthena_router_upstream::{Body, BodyStream};
 
 use super::call::Call;
-use super::turn::BYTES_OF_TOKEN;
+use super::turn::{BYTES_OF_TOKEN, retry_after};
 use super::way::Way;
 use super::{hint, holder};
 use crate::edge::answers::{Naming, Passing};
@@ -32,7 +31,6 @@ use crate::edge::bodies::{Inbound, replace};
 use crate::edge::errors::ProxyError;
 use crate::edge::heads::{Received, decoded, text};
 use crate::edge::lookups::tokens;
-use crate::pools::published::Pool;
 
 /// Understands a request whose model decides where it goes; while its body is read it takes a place of the port.
 pub(super) async fn understand_to_decide(call: &mut Call<'_>, body: &mut Inbound) -> Result<(), ProxyError> {
@@ -207,12 +205,6 @@ fn shed(Way { decision, backend, .. }: &Way<'_>, headers: &HeaderMap) -> Result<
         return Ok(());
     }
     Err(ProxyError::Saturated { pool: backend.pool.key.clone(), retry_after: retry_after(&backend.pool) })
-}
-
-/// Returns after how many seconds a pool may have room.
-pub(super) fn retry_after(pool: &Pool) -> u32 {
-    let view = pool.view();
-    drain::retry_after(view.members.iter().map(|member| &member.observation), pool.turnstile.waiting())
 }
 
 fn codings_of(headers: &HeaderMap) -> Result<Vec<Coding>, NotUnderstood> {

@@ -12,10 +12,10 @@ use kthena_router::flow::identity::FlowId;
 use kthena_router::flow::queue::{Asked, Rank};
 use kthena_router::inference::api::Call as Asks;
 use kthena_router::routing::time_limits::Limit;
+use kthena_router::scheduling::drain;
 use kthena_router::scheduling::request::RequestFacts;
 
 use super::call::Call;
-use super::inference;
 use super::way::Way;
 use crate::edge::backends::Outbound;
 use crate::edge::errors::{AttemptFailure, ProxyError};
@@ -119,5 +119,11 @@ fn refused(dropped: Dropped, way: &Way<'_>, limit: Limit) -> ProxyError {
         return ProxyError::Failed { attempts: 0, failure: AttemptFailure::Late(limit) };
     }
     let pool = &way.backend.pool;
-    ProxyError::Dropped { pool: pool.key.clone(), dropped, retry_after: inference::retry_after(pool) }
+    ProxyError::Dropped { pool: pool.key.clone(), dropped, retry_after: retry_after(pool) }
+}
+
+/// Returns after how many seconds a pool may have room.
+pub(super) fn retry_after(pool: &Pool) -> u32 {
+    let view = pool.view();
+    drain::retry_after(view.members.iter().map(|member| &member.observation), pool.turnstile.waiting())
 }
