@@ -4,7 +4,7 @@ use kthena_router::routing::decision::Verdict;
 
 use super::call::Call;
 use super::way::Way;
-use super::{early_answer, hint, holder, inference, models};
+use super::{early_answer, hint, holder, models};
 use crate::edge::answers::Early;
 use crate::edge::bodies::Inbound;
 
@@ -12,7 +12,7 @@ use crate::edge::bodies::Inbound;
 pub(super) async fn find_way<'w>(call: &mut Call<'w>, body: &mut Inbound) -> Result<Way<'w>, Early> {
     call.enter()?;
     call.receive(body)?;
-    inference::understand_to_decide(call, body).await?;
+    hint::understand_to_decide(call, body).await?;
     holder::find(call, body).await?;
     let decision = match call.decide().map_err(|error| early_answer::unrouted(call, error))? {
         Verdict::Models(listeners) => return Err(models::answer(call, listeners)),

@@ -5,9 +5,9 @@
 //! body is read all the same where anything depends on it: an HTTPRoute that might stand in for another ModelRoute, limits on
 //! tokens, another name that the engines know the model by, two engines that share the work, a written retry.
 
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use kthena_router::inference::api::{Api, Body as Takes, Call as Asks};
-use kthena_router::inference::understood::{MODEL_HEADER, Shape, Understood, shape};
+use kthena_router::inference::understood::{Shape, Understood, shape};
 use kthena_router::rate_limit::Quantity;
 use kthena_router::routing::decision::{Decision, Matched};
 use kthena_router::routing::pool::PickerPolicy;
@@ -15,16 +15,22 @@ use kthena_router::routing::retry::Repeatable;
 use kthena_router::routing::told::model_for;
 
 use super::call::Call;
-use super::inference;
+use super::understand::{MODEL, understand_own};
 use crate::edge::bodies::Inbound;
 use crate::edge::errors::ProxyError;
 use crate::edge::heads::text;
 
-/// The header.
-pub(super) const MODEL: HeaderName = HeaderName::from_static(MODEL_HEADER);
+/// Understands a request whose model decides where it goes; while its body is read it takes a place of the port.
+pub(super) async fn understand_to_decide(call: &mut Call<'_>, body: &mut Inbound) -> Result<(), ProxyError> {
+    if !call.is_decided_by_model() {
+        return Ok(());
+    }
+    call.admit()?;
+    if take(call, body)? { Ok(()) } else { understand_own(call, body).await }
+}
 
 /// Takes the header's word for the model of a call, where its body is large and could pass unread; returns whether it did.
-pub(super) fn take(call: &mut Call<'_>, body: &Inbound) -> Result<bool, ProxyError> {
+fn take(call: &mut Call<'_>, body: &Inbound) -> Result<bool, ProxyError> {
     let headers = &call.head.headers;
     let Some(model) = text(headers, MODEL) else { return Ok(false) };
     let Asks::Inference(api) = call.asks else { return Ok(false) };
@@ -56,7 +62,7 @@ pub(super) async fn settle(call: &mut Call<'_>, decision: &Decision<'_>, body: &
 
 async fn read(call: &mut Call<'_>, body: &mut Inbound) -> Result<(), ProxyError> {
     call.understood = None;
-    inference::understand_own(call, body).await?;
+    understand_own(call, body).await?;
     call.understood = call.understood.take().transpose()?.map(Ok);
     Ok(())
 }

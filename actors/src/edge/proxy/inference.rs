@@ -1,20 +1,18 @@
-//! What is made of inference calls: the one place that reads a body, and what follows from it.
+//! What is made of inference calls whose backend is known.
 //!
 //! Source: InferenceObjective, InferenceModelRewrite, and the ModelServer API. Where the router picks, it knows how
 //! full the pool is, refuses requests that can be refused, and gives requests the model that the engines know. What an
 //! engine consumed is read from its answer. A pool with an endpoint picker leaves all but the reading to the picker.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use http::HeaderMap;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 use kthena_router::inference::api::{self, Api, Call as Asks};
-use kthena_router::inference::coding::{Coding, codings};
 use kthena_router::inference::management::is_management;
 use kthena_router::inference::model_names::ModelNames;
 use kthena_router::inference::tap::Reading;
-use kthena_router::inference::understood::{NotUnderstood, Shape, Understood, shape as shape_of};
+use kthena_router::inference::understood::{NotUnderstood, Understood};
 use kthena_router::routing::pool::PoolPolicy;
 use kthena_router::routing::told::{Told, model_for, priority};
 use kthena_router::scheduling::objective::{is_refused, saturation};
@@ -22,65 +20,16 @@ use kthena_router::scheduling::request::Split;
 use kthena_router_upstream::{Body, BodyStream};
 
 use super::call::Call;
+use super::holder;
 use super::turn::{BYTES_OF_TOKEN, retry_after};
+use super::understand::understand;
 use super::way::Way;
-use super::{hint, holder};
 use crate::edge::answers::{Naming, Passing};
 use crate::edge::backends::Outbound;
 use crate::edge::bodies::{Inbound, replace};
 use crate::edge::errors::ProxyError;
-use crate::edge::heads::{Received, decoded, text};
+use crate::edge::heads::{Received, text};
 use crate::edge::lookups::tokens;
-
-/// Understands a request whose model decides where it goes; while its body is read it takes a place of the port.
-pub(super) async fn understand_to_decide(call: &mut Call<'_>, body: &mut Inbound) -> Result<(), ProxyError> {
-    if !call.is_decided_by_model() {
-        return Ok(());
-    }
-    call.admit()?;
-    if hint::take(call, body)? { Ok(()) } else { understand_own(call, body).await }
-}
-
-/// Reads the body of an inference call that still has its headers.
-pub(super) async fn understand_own(call: &mut Call<'_>, body: &mut Inbound) -> Result<(), ProxyError> {
-    let mut headers = std::mem::take(&mut call.head.headers);
-    let outcome = understand(call, &mut headers, body).await;
-    call.head.headers = headers;
-    outcome
-}
-
-/// Reads the body of an inference call, unless that was done already. A body that cannot be understood is no error
-/// here: it may be for somebody who understands it. One that was decoded to be read stays so.
-async fn understand(call: &mut Call<'_>, headers: &mut HeaderMap, body: &mut Inbound) -> Result<(), ProxyError> {
-    let (Asks::Inference(api), None) = (call.asks, &call.understood) else { return Ok(()) };
-    call.exchange.api = Some(api);
-    let shaped = shape_of(api, text(headers, CONTENT_TYPE)).and_then(|shape| Ok((shape, codings_of(headers)?)));
-    let understood = match shaped {
-        Err(fault) => Err(fault),
-        Ok((Shape::Query, _)) => Understood::of_query(api, call.head.uri.query().unwrap_or_default()),
-        Ok((Shape::Form(form), codings)) if codings.is_empty() => {
-            let form = Box::pin(body.read_form(form)).await?;
-            form.and_then(|form| Understood::of_form(api, &form))
-        }
-        Ok((shape, codings)) => {
-            let bytes = body.read(&codings).await?;
-            if !codings.is_empty() {
-                decoded(headers);
-            }
-            Understood::of(api, shape, "", bytes)
-        }
-    };
-    call.exchange.marks.body_read = Some(Instant::now());
-    if let Ok(understood) = &understood {
-        if let Some(hint) = headers.get(hint::MODEL) {
-            understood.agrees_with(hint.as_bytes())?;
-        }
-        call.exchange.model = Some(Arc::clone(&understood.model));
-        call.exchange.stream = understood.is_streamed();
-    }
-    call.understood = Some(understood);
-    Ok(())
-}
 
 /// Finds out what a request to an inference pool asks for, and refuses what is not a client's to ask, and what the pool
 /// has no room for.
@@ -205,11 +154,6 @@ fn shed(Way { decision, backend, .. }: &Way<'_>, headers: &HeaderMap) -> Result<
         return Ok(());
     }
     Err(ProxyError::Saturated { pool: backend.pool.key.clone(), retry_after: retry_after(&backend.pool) })
-}
-
-fn codings_of(headers: &HeaderMap) -> Result<Vec<Coding>, NotUnderstood> {
-    let unread = |_| "a value that is no text";
-    codings(headers.get_all(CONTENT_ENCODING).iter().map(|value| value.to_str().unwrap_or_else(unread)))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -16,6 +16,7 @@ mod models;
 mod pick;
 mod service;
 mod turn;
+mod understand;
 mod way;
 mod worker;
 
