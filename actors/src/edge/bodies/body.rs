@@ -14,7 +14,6 @@ use kthena_router::inference::model_watch::ModelWatch;
 use kthena_router::inference::understood::{NotUnderstood, without_mark};
 use kthena_router_downstream::{Charge, Connection, Incoming, ReadError, Upgrade};
 use kthena_router_upstream::{Body, BodyFault, BodyStream};
-use thiserror::Error;
 
 use super::decoding::decode;
 use super::forms::{Checked, Watch};
@@ -53,11 +52,6 @@ struct Passed {
     room: usize,
     limit: usize,
 }
-
-/// A body that is passed on became longer than is allowed.
-#[derive(Debug, Error)]
-#[error("the request body is larger than {0} bytes")]
-struct TooLarge(usize);
 
 impl Inbound {
     /// Takes a body that may have up to `limit` bytes.
@@ -240,11 +234,12 @@ impl Stream for Passed {
         let Some(piece) = ready!(this.incoming.poll_piece(context)) else { return Poll::Ready(None) };
         let piece = piece.map_err(|error| match error {
             ReadError::Late => BodyFault::Late,
-            error => BodyFault::Read(error.into()),
+            error => BodyFault::Read(Box::new(ProxyError::Body(error))),
         });
         Poll::Ready(Some(piece.and_then(|bytes| {
             let room = this.room.checked_sub(bytes.len());
-            this.room = room.ok_or_else(|| BodyFault::Read(TooLarge(this.limit).into()))?;
+            let too_large = || ProxyError::BodyTooLarge { limit: this.limit };
+            this.room = room.ok_or_else(|| BodyFault::Read(Box::new(too_large())))?;
             Ok(bytes)
         })))
     }
@@ -255,15 +250,9 @@ pub(in crate::edge) fn fault(fault: BodyFault) -> ProxyError {
     match fault {
         BodyFault::Late => ReadError::Late.into(),
         BodyFault::Length => ReadError::Malformed(Box::new(fault)).into(),
-        BodyFault::Read(source) => match source.downcast::<ReadError>() {
-            Ok(error) => ProxyError::Body(*error),
-            Err(source) => match source.downcast::<TooLarge>() {
-                Ok(too_large) => ProxyError::BodyTooLarge { limit: too_large.0 },
-                Err(source) => match source.downcast::<NotUnderstood>() {
-                    Ok(fault) => ProxyError::NotUnderstood(*fault),
-                    Err(source) => ReadError::Broken(source).into(),
-                },
-            },
+        BodyFault::Read(source) => match source.downcast::<ProxyError>() {
+            Ok(error) => *error,
+            Err(source) => ReadError::Broken(source).into(),
         },
     }
 }

@@ -17,6 +17,8 @@ use kthena_router::inference::model_watch::ModelWatch;
 use kthena_router::inference::understood::NotUnderstood;
 use kthena_router_upstream::{Body, BodyFault, BodyStream};
 
+use crate::edge::errors::ProxyError;
+
 /// A form, or another body, that is passed on while it is looked through.
 pub(super) struct Checked<S> {
     /// What was read of it last: it is held back until it is known that the form may go on, or end, like this.
@@ -90,7 +92,7 @@ impl<S: Stream<Item = Result<Bytes, BodyFault>> + Unpin> Stream for Checked<S> {
             };
             if let Some(fault) = fault {
                 (this.watch, this.held) = (None, None);
-                return Poll::Ready(Some(Err(BodyFault::Read(Box::new(fault)))));
+                return Poll::Ready(Some(Err(BodyFault::Read(Box::new(ProxyError::from(fault))))));
             }
             let is_end = piece.is_none();
             let passed = std::mem::replace(&mut this.held, piece);
