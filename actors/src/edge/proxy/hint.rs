@@ -57,12 +57,8 @@ pub(super) async fn settle(call: &mut Call<'_>, decision: &Decision<'_>, body: &
         return Ok(());
     }
     // Few bodies are read as late as this, and the others do not carry the room for it.
-    Box::pin(read(call, body)).await
-}
-
-async fn read(call: &mut Call<'_>, body: &mut Inbound) -> Result<(), ProxyError> {
     call.understood = None;
-    understand_own(call, body).await?;
+    Box::pin(understand_own(call, body)).await?;
     call.understood = call.understood.take().transpose()?.map(Ok);
     Ok(())
 }
