@@ -7,10 +7,10 @@ use crate::hostname::request_host;
 use crate::manifest::read;
 use crate::object::Bind;
 use crate::plan::{Plan, plan};
+use crate::request_head::RequestHead;
 use crate::routing::backend::Availability;
 use crate::routing::decision::{Asked, Decision, Matched, Moment, Refusal, Verdict};
 use crate::routing::pool::PoolIndex;
-use crate::routing::request::RequestHead;
 use crate::world::World;
 
 /// Returns a world of the objects in a manifest.
@@ -74,7 +74,7 @@ impl Moment for FirstDraw<'_> {
 /// The headers of a request, their names in lower case.
 pub(crate) struct Pairs<'a>(pub(crate) &'a [(&'a str, &'a str)]);
 
-impl crate::routing::request::Headers for Pairs<'_> {
+impl crate::request_head::Headers for Pairs<'_> {
     fn any(&self, name: &str, test: &mut dyn FnMut(&str) -> bool) -> bool {
         self.0.iter().any(|(candidate, value)| *candidate == name && test(value))
     }

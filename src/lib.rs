@@ -29,6 +29,7 @@ pub mod object;
 pub mod plan;
 pub mod rate_limit;
 pub mod record;
+pub mod request_head;
 pub mod routing;
 pub mod scheduling;
 pub mod selector;

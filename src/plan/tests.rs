@@ -8,8 +8,8 @@ use crate::fixtures::{FirstDraw, Pairs, bind, controller, decision, plan_of, wor
 use crate::inference::health::Cause;
 use crate::manifest::read;
 use crate::object::{BindState, ObjectKey, PoolKey};
+use crate::request_head::RequestHead;
 use crate::routing::decision::{Asked, Decision, Verdict};
-use crate::routing::request::RequestHead;
 use crate::world::Ejected;
 
 mod endpoints;

@@ -7,9 +7,9 @@
 
 use super::contender::{Contender, Matching, Standing};
 use super::decision::Asked;
-use super::request::RequestHead;
 use super::table::RouteTable;
 use crate::object::Bind;
+use crate::request_head::RequestHead;
 
 /// The most rules that are told of.
 const MOST: usize = 200;

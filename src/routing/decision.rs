@@ -22,10 +22,10 @@ use super::http::table::HttpMatch;
 use super::models::entry::{RouteEntry, Target as ModelTarget};
 use super::models::table::Found;
 use super::pool::PoolIndex;
-use super::request::RequestHead;
 use super::retry::RetryPolicy;
 use super::table::{ListenerTable, RouteTable};
 use crate::object::{Bind, ObjectKey};
+use crate::request_head::RequestHead;
 
 /// What a request asks for, as far as that chooses between the APIs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

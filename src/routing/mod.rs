@@ -2,7 +2,6 @@
 
 pub mod admission;
 pub mod backend;
-pub mod client_headers;
 pub mod connections;
 pub mod contender;
 pub mod contenders;
@@ -14,11 +13,8 @@ pub mod http;
 pub mod kv_events;
 pub mod model_list;
 pub mod models;
-pub mod path;
 pub mod pool;
 pub mod priority;
-pub mod query;
-pub mod request;
 pub mod response_holders;
 pub mod retry;
 pub mod session;

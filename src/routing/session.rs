@@ -10,9 +10,9 @@ use std::sync::Arc;
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use serde_json::Value;
 
-use super::query;
-use super::request::Headers;
 use crate::kinds::model_server::{SessionKeySource, SessionKeySourceKind};
+use crate::request_head::Headers;
+use crate::request_head::query;
 
 /// The longest key of a session, in bytes; longer ones are no keys.
 const MAX_KEY: usize = 4096;

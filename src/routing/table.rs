@@ -21,9 +21,9 @@ use super::http::table::{HttpMatch, HttpTable};
 use super::models::entry::RouteEntry;
 use super::models::table::ModelTable;
 use super::pool::PoolPolicy;
-use super::request::RequestHead;
 use crate::hostname::Hostname;
 use crate::object::{Bind, PoolKey};
+use crate::request_head::RequestHead;
 
 /// All routes of the router at one moment.
 #[derive(Debug, Default)]

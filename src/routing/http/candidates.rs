@@ -8,8 +8,8 @@ use foldhash::{HashMap, HashMapExt};
 
 use super::precedence::Candidate;
 use super::predicate::{Predicate, ValueMatcher};
-use crate::routing::query;
-use crate::routing::request::RequestHead;
+use crate::request_head::RequestHead;
+use crate::request_head::query;
 use crate::routing::text_matcher::TextMatcher;
 
 /// Up to so many matches are asked one by one.

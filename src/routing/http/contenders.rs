@@ -6,9 +6,9 @@ use super::precedence::{Candidate, Rank};
 use super::predicate::{PathMatcher, Predicate};
 use super::table::HttpTable;
 use crate::hostname::Hostname;
+use crate::request_head::RequestHead;
+use crate::request_head::query;
 use crate::routing::contender::{Contender, Matching, Standing};
-use crate::routing::query;
-use crate::routing::request::RequestHead;
 
 /// How specific a hostname is; the least goes first.
 type Specificity = (bool, u8, Reverse<usize>);

@@ -8,7 +8,7 @@ use foldhash::{HashMap, HashMapExt};
 use super::candidates::Candidates;
 use super::precedence::Candidate;
 use super::predicate::PathMatcher;
-use crate::routing::request::RequestHead;
+use crate::request_head::RequestHead;
 
 /// The matches that share a hostname.
 #[derive(Debug)]

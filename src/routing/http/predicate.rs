@@ -12,8 +12,8 @@ use super::faults::Faults;
 use crate::kinds::compile_regex;
 use crate::kinds::http_route::{HttpPathMatch, HttpRouteMatch, HttpValueMatch};
 use crate::kinds::names::is_header_name;
-use crate::routing::query;
-use crate::routing::request::RequestHead;
+use crate::request_head::RequestHead;
+use crate::request_head::query;
 use crate::routing::text_matcher::TextMatcher;
 
 /// The longest path, query value and expression, in characters.

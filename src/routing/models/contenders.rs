@@ -2,8 +2,8 @@
 
 use super::entry::RouteEntry;
 use super::table::ModelTable;
+use crate::request_head::RequestHead;
 use crate::routing::contender::{Contender, Matching, Standing};
-use crate::routing::request::RequestHead;
 
 impl ModelTable {
     /// Returns every rule of every route for a model, in the order in which they are asked.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::route::{CompiledRule, Route, RuleTarget};
 use crate::object::ObjectKey;
 use crate::rate_limit::RateLimits;
+use crate::request_head::RequestHead;
 use crate::routing::pool::PoolIndex;
-use crate::routing::request::RequestHead;
 use crate::routing::session::SessionKeys;
 
 /// A ModelRoute whose targets are resolved.

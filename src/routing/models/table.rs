@@ -5,8 +5,8 @@ use std::sync::Arc;
 use foldhash::{HashMap, HashMapExt};
 
 use super::entry::{RouteEntry, Target};
+use crate::request_head::RequestHead;
 use crate::routing::pool::PoolIndex;
-use crate::routing::request::RequestHead;
 
 /// The ModelRoutes of one listener.
 #[derive(Debug, Default)]

@@ -13,7 +13,7 @@ use kthena_router::inference::coding::ACCEPTED;
 use kthena_router::inference::error_body::ApiError;
 use kthena_router::inference::understood::NotUnderstood;
 use kthena_router::object::{ObjectKey, PoolKey};
-use kthena_router::routing::path::PathFault;
+use kthena_router::request_head::path::PathFault;
 use kthena_router::routing::time_limits::Limit;
 use kthena_router::scheduling::objective::{DROPPED_REASONS, REJECTED_NO_ENDPOINTS, REJECTED_SATURATED};
 use kthena_router_downstream::{Exhausted, ReadError, Refusal};

@@ -2,10 +2,10 @@
 
 use http::HeaderMap;
 use http::header::{CONNECTION, CONTENT_ENCODING, HeaderName, HeaderValue};
-use kthena_router::routing::client_headers::is_reserved;
+use kthena_router::request_head::Headers;
+use kthena_router::request_head::client_headers::is_reserved;
 use kthena_router::routing::http::headers::HeaderList;
 use kthena_router::routing::http::redirect::Scheme;
-use kthena_router::routing::request::Headers;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");

@@ -16,11 +16,11 @@ use crate::kinds::HttpRouteSpec;
 use crate::kinds::http_route::{HttpPathMatch, HttpRouteMatch, HttpRouteRule, HttpValueMatch};
 use crate::object::ObjectKey;
 use crate::record::Record;
+use crate::request_head::RequestHead;
 use crate::routing::contender::Matching;
 use crate::routing::http::precedence::Candidate;
 use crate::routing::http::route::HttpRoute;
 use crate::routing::http::table::HttpTable;
-use crate::routing::request::RequestHead;
 
 const HOSTNAMES: [&str; 7] =
     ["a.example.com", "a.b.example.com", "*.b.example.com", "*.example.com", "*.com", "example.com", "*.org"];

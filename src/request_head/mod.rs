@@ -1,4 +1,8 @@
-//! What routing sees of a request: its head, borrowed from whatever HTTP library received it.
+//! What a request says in its head, borrowed from whatever HTTP library received it, and what of it is refused or taken out.
+
+pub mod client_headers;
+pub mod path;
+pub mod query;
 
 /// The head of a request.
 #[derive(Clone, Copy)]
