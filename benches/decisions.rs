@@ -14,11 +14,11 @@ use kthena_router::inference::request::{Edit, parse};
 use kthena_router::manifest::read;
 use kthena_router::object::{Bind, Kind};
 use kthena_router::plan::{Plan, plan};
+use kthena_router::pool::availability::Availability;
+use kthena_router::pool::policy::PoolIndex;
 use kthena_router::request_head::{Headers, RequestHead};
-use kthena_router::routing::backend::Availability;
 use kthena_router::routing::decision::{Asked, Decision, Matched, Moment, Verdict};
 use kthena_router::routing::http::entry::{Destination, HttpEntry};
-use kthena_router::routing::pool::PoolIndex;
 use kthena_router::routing::table::{ListenerIdentity, ListenerTable, RouteTable};
 use kthena_router::world::World;
 

@@ -7,10 +7,10 @@ use crate::hostname::request_host;
 use crate::manifest::read;
 use crate::object::Bind;
 use crate::plan::{Plan, plan};
+use crate::pool::availability::Availability;
+use crate::pool::policy::PoolIndex;
 use crate::request_head::RequestHead;
-use crate::routing::backend::Availability;
 use crate::routing::decision::{Asked, Decision, Matched, Moment, Refusal, Verdict};
-use crate::routing::pool::PoolIndex;
 use crate::world::World;
 
 /// Returns a world of the objects in a manifest.

@@ -27,6 +27,7 @@ pub mod kinds;
 pub mod manifest;
 pub mod object;
 pub mod plan;
+pub mod pool;
 pub mod rate_limit;
 pub mod record;
 pub mod request_head;

@@ -14,10 +14,10 @@ use crate::gateway::parents::Parents;
 use crate::gateway::references::References;
 use crate::gateway::tls::{TlsPlan, UpstreamTls};
 use crate::object::{Bind, ObjectKey};
+use crate::pool::policy::PoolIndex;
 use crate::routing::http::entry::HttpEntry;
 use crate::routing::http::redirect::Scheme;
 use crate::routing::models::entry::RouteEntry;
-use crate::routing::pool::PoolIndex;
 use crate::routing::table::{ListenerIdentity, ListenerTable, PoolEntry, RouteTable};
 use crate::world::World;
 
@@ -57,7 +57,7 @@ pub struct Plan {
     pub binds: Vec<BindPlan>,
     /// How TLS is spoken with clients, for each bind where listeners say so.
     pub tls: TlsPlan,
-    /// How TLS is spoken with backends, in the order of [`TlsIndex`](crate::routing::pool::TlsIndex).
+    /// How TLS is spoken with backends, in the order of [`TlsIndex`](crate::pool::policy::TlsIndex).
     pub upstream_tls: Vec<Arc<UpstreamTls>>,
     /// The pools, in the order of [`RouteTable::pools`].
     pub pools: Vec<PoolPlan>,

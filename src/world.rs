@@ -15,9 +15,10 @@ use crate::inference::health::Cause;
 use crate::kinds::{self, ReferenceGrantSpec};
 use crate::manifest::Object;
 use crate::object::{Bind, BindState, Kind, ObjectKey, PoolKey};
+use crate::pool::model_server::Server;
 use crate::record::Effect;
 use crate::routing::http::route::HttpRoute;
-use crate::routing::models::route::{Route, Server};
+use crate::routing::models::route::Route;
 
 pub use digests::{
     BOOTSTRAP_PORTS, BackendTlsPolicyFacts, Channel, ConfigMapFacts, CorsPolicy, DefinitionFacts, EndpointSliceFacts,

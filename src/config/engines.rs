@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::duration;
 use crate::kinds::model_server::HeartbeatForm;
-use crate::routing::time_limits::{Heartbeat, TimeLimits};
+use crate::pool::time_limits::{Heartbeat, TimeLimits};
 
 /// How engines are reached and observed.
 #[derive(Args, Clone, Debug)]

@@ -18,12 +18,12 @@ use crate::conditions::{Problem, reason};
 use crate::gateway::gateways::OwnGateway;
 use crate::gateway::references::{Reasons, Reference, References, Referrer};
 use crate::object::{Kind, ObjectKey, PoolKey};
+use crate::pool::policy::{BackendProtocol, PickerPolicy, PoolIndex, PoolPolicy};
+use crate::pool::retry::RetryPolicy;
+use crate::pool::session::SessionKeys;
+use crate::pool::time_limits::TimeLimits;
 use crate::routing::http::entry::Destination;
 use crate::routing::http::route::{BackendReference, HttpRoute, Rule};
-use crate::routing::pool::{BackendProtocol, PickerPolicy, PoolIndex, PoolPolicy};
-use crate::routing::retry::RetryPolicy;
-use crate::routing::session::SessionKeys;
-use crate::routing::time_limits::TimeLimits;
 use crate::scheduling::endpoint::Endpoint;
 use crate::world::{ServicePort, SliceEndpoint, World};
 

@@ -20,13 +20,13 @@ use crate::kinds::faults::Fault;
 use crate::kinds::inference_pool::{EndpointPickerRef, FAIL_OPEN, H2C, TargetPort, inference_pool_faults};
 use crate::kinds::model_server::InferenceEngine;
 use crate::object::{Kind, ObjectKey, PoolKey};
-use crate::routing::disaggregation::Disaggregation;
+use crate::pool::disaggregation::Disaggregation;
+use crate::pool::kv_events::KvEvents;
+use crate::pool::policy::{BackendProtocol, ExternalPicker, PickerPolicy, PoolIndex, PoolPolicy, RequestPolicy};
+use crate::pool::retry::RetryPolicy;
+use crate::pool::session::SessionKeys;
+use crate::pool::time_limits::TimeLimits;
 use crate::routing::http::route::Rule;
-use crate::routing::kv_events::KvEvents;
-use crate::routing::pool::{BackendProtocol, ExternalPicker, PickerPolicy, PoolIndex, PoolPolicy, RequestPolicy};
-use crate::routing::retry::RetryPolicy;
-use crate::routing::session::SessionKeys;
-use crate::routing::time_limits::TimeLimits;
 use crate::world::{InferencePoolFacts, World};
 
 /// The most Gateways that a pool's status can tell of.

@@ -7,9 +7,9 @@ use foldhash::{HashMap, HashMapExt};
 use super::{Controller, RouteReport};
 use crate::gateway::parents::{Candidate, ListenerPlace, Parents};
 use crate::object::{Kind, ObjectKey};
+use crate::pool::policy::PoolIndex;
 use crate::routing::models::entry::RouteEntry;
 use crate::routing::models::route::{BackendName, Route, RuleTarget};
-use crate::routing::pool::PoolIndex;
 use crate::world::World;
 
 /// The ModelRoutes of a plan.

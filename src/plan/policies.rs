@@ -19,7 +19,7 @@ use crate::gateway::references::{Reasons, Reference, References, Referrer};
 use crate::gateway::tls::{SubjectAltName, Trust, UpstreamTls};
 use crate::kinds::backend_tls_policy::{BackendTlsPolicySpec, BackendTlsValidation, PolicySubjectAltName};
 use crate::object::{Kind, ObjectKey};
-use crate::routing::pool::TlsIndex;
+use crate::pool::policy::TlsIndex;
 use crate::world::{BackendTlsPolicyFacts, World};
 
 /// How conditions tell of references to certificates of authorities.

@@ -15,7 +15,8 @@ use crate::gateway::gateways::OwnGateway;
 use crate::gateway::listeners::Listener;
 use crate::kinds::faults::Fault;
 use crate::object::{Bind, BindState, Kind, ObjectKey, PoolKey};
-use crate::routing::models::route::{Route, Server};
+use crate::pool::model_server::Server;
+use crate::routing::models::route::Route;
 use crate::routing::priority;
 use crate::world::{Ejected, World};
 

@@ -4,20 +4,7 @@
 //! that its weight has in the sum of all weights. A backend without endpoints that can serve takes no share while
 //! another one has some, and one whose endpoints all have queues takes none while another one has room.
 
-/// How much a backend can serve at this moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Availability {
-    /// It has no endpoint at all.
-    Empty,
-    /// It has none now, and requests wait for one to come.
-    Awaited,
-    /// It has endpoints, but all of them are ejected.
-    Ejected,
-    /// It has an endpoint that serves, but requests wait at all of them.
-    Full,
-    /// It has an endpoint that serves, and room.
-    Ready,
-}
+use crate::pool::availability::Availability;
 
 /// Chooses one of `backends` at random by weight, among those with the best availability.
 ///

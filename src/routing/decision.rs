@@ -14,17 +14,18 @@
 //! InferencePools as well: Gateway API, `HTTPRouteRule.backendRefs`, "requests that would have been routed to it
 //! receive a 500", and 503 where it has no endpoints.
 
-use super::backend::{Availability, choose};
+use super::backend::choose;
 pub use super::http::entry::{Destination, Target, Unreachable};
 use super::http::filters::{Filters, Share};
 use super::http::route::Timeouts;
 use super::http::table::HttpMatch;
 use super::models::entry::{RouteEntry, Target as ModelTarget};
 use super::models::table::Found;
-use super::pool::PoolIndex;
-use super::retry::RetryPolicy;
 use super::table::{ListenerTable, RouteTable};
 use crate::object::{Bind, ObjectKey};
+use crate::pool::availability::Availability;
+use crate::pool::policy::PoolIndex;
+use crate::pool::retry::RetryPolicy;
 use crate::request_head::RequestHead;
 
 /// What a request asks for, as far as that chooses between the APIs.

@@ -20,9 +20,9 @@ use super::http::redirect::Scheme;
 use super::http::table::{HttpMatch, HttpTable};
 use super::models::entry::RouteEntry;
 use super::models::table::ModelTable;
-use super::pool::PoolPolicy;
 use crate::hostname::Hostname;
 use crate::object::{Bind, PoolKey};
+use crate::pool::policy::PoolPolicy;
 use crate::request_head::RequestHead;
 
 /// All routes of the router at one moment.

@@ -14,10 +14,11 @@ use crate::kinds::{
     XInferenceObjective,
 };
 use crate::object::ObjectKey;
+use crate::pool::model_server::Server;
 use crate::record::{Effect, Record};
 use crate::routing::http::cors::Cors;
 use crate::routing::http::route::HttpRoute as CompiledHttpRoute;
-use crate::routing::models::route::{Route, Server};
+use crate::routing::models::route::Route;
 
 pub use provided::{GATEWAY_NAME, MANAGED_BY, ProvidedFacts};
 

@@ -27,7 +27,7 @@ use kthena_router::config::EngineConfig;
 use kthena_router::inference::exposition::Dialect;
 use kthena_router::inference::health::{Outcome, PoolHealth, Standing};
 use kthena_router::kinds::model_server::InferenceEngine;
-use kthena_router::routing::pool::{BackendProtocol, PoolPolicy};
+use kthena_router::pool::policy::{BackendProtocol, PoolPolicy};
 use kthena_router::scheduling::endpoint::Endpoint;
 use kthena_router::scheduling::homes::{Homes, Surveyed};
 use kthena_router::scheduling::room::Room;

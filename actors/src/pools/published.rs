@@ -13,8 +13,8 @@ use kthena_router::flow::settings::Settings;
 use kthena_router::inference::kv_events::index::HeldBlocks;
 use kthena_router::inference::kv_events::known::KnownPrompts;
 use kthena_router::object::PoolKey;
-use kthena_router::routing::backend::Availability;
-use kthena_router::routing::pool::PoolIndex;
+use kthena_router::pool::availability::Availability;
+use kthena_router::pool::policy::PoolIndex;
 use kthena_router::routing::table::RouteTable;
 use kthena_router::scheduling::commons::Commons;
 use kthena_router::scheduling::endpoint::{Endpoint, Observation, Role};
@@ -46,7 +46,7 @@ pub struct Snapshot {
     pub meters: Meters,
     /// How endpoints of the pools are picked, in the same order.
     pub pickers: Vec<Arc<Picker>>,
-    /// How TLS is spoken to backends, by [`TlsIndex`](kthena_router::routing::pool::TlsIndex); `None` where it cannot
+    /// How TLS is spoken to backends, by [`TlsIndex`](kthena_router::pool::policy::TlsIndex); `None` where it cannot
     /// be spoken as a policy asks for, so that nothing may be sent.
     pub backend_tls: Vec<Option<Arc<ClientTls>>>,
 }

@@ -142,7 +142,7 @@ fn the_endpoints_of_a_service_are_those_of_its_slices_that_are_ready() {
     };
     assert_eq!(endpoints(80), ["default/10.1.0.1 (10.1.0.1:3000)", "default/a-0 ([fd00::1]:3000)"]);
     assert_eq!(endpoints(81), ["default/10.1.0.1 (10.1.0.1:3001)"]);
-    let is_h2c = |pool: &PoolPlan| pool.policy.protocol == crate::routing::pool::BackendProtocol::H2c;
+    let is_h2c = |pool: &PoolPlan| pool.policy.protocol == crate::pool::policy::BackendProtocol::H2c;
     assert_eq!(plan.pools.iter().map(is_h2c).collect::<Vec<_>>(), [false, true]);
 }
 

@@ -2,9 +2,9 @@ use super::*;
 use crate::fixtures::{Outcome, http_decision};
 use crate::kinds::model_server::InferenceEngine;
 use crate::object::Kind;
-use crate::routing::kv_events::KvEvents;
-use crate::routing::pool::{BackendProtocol, ExternalPicker, PickerPolicy};
-use crate::routing::told::priority;
+use crate::pool::kv_events::KvEvents;
+use crate::pool::policy::{BackendProtocol, ExternalPicker, PickerPolicy};
+use crate::pool::told::priority;
 use crate::scheduling::objective::OBJECTIVE_HEADERS;
 
 /// Two Gateways, Pods of two engines, and a picker's Service `epp` with a port of each protocol.

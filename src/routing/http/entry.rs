@@ -9,8 +9,8 @@ use super::filters::{Filters, Share};
 use super::route::{BackendReference, HttpRoute, Rule};
 use crate::conditions::Problem;
 use crate::object::ObjectKey;
+use crate::pool::policy::{PoolIndex, TlsIndex};
 use crate::routing::backend::drawn;
-use crate::routing::pool::{PoolIndex, TlsIndex};
 
 /// An HTTPRoute whose backends are resolved.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use super::predicate::{PathMatcher, Predicate};
 use crate::kinds::duration::parse_gateway_duration;
 use crate::kinds::http_route::{HttpBackendRef, HttpRouteRetry, HttpRouteRule, HttpRouteTimeouts};
 use crate::object::ObjectKey;
-use crate::routing::retry::RetryPolicy;
+use crate::pool::retry::RetryPolicy;
 
 /// The most matches of a rule.
 const MAX_MATCHES: usize = 64;

@@ -14,9 +14,9 @@ use super::precedence::Candidate;
 use super::predicate::PathMatcher;
 use super::route::Rule;
 use crate::hostname::Hostname;
+use crate::pool::policy::PoolIndex;
 use crate::request_head::RequestHead;
 use crate::routing::host_index::HostIndex;
-use crate::routing::pool::PoolIndex;
 
 /// The HTTPRoutes of one listener.
 #[derive(Debug, Default)]

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::route::{CompiledRule, Route, RuleTarget};
 use crate::object::ObjectKey;
+use crate::pool::policy::PoolIndex;
+use crate::pool::session::SessionKeys;
 use crate::rate_limit::RateLimits;
 use crate::request_head::RequestHead;
-use crate::routing::pool::PoolIndex;
-use crate::routing::session::SessionKeys;
 
 /// A ModelRoute whose targets are resolved.
 #[derive(Debug)]

@@ -6,25 +6,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::controller::KV_EVENTS;
-use crate::kinds::duration::DurationError;
-use crate::kinds::faults::{Fault, compile_regex, model_route_faults, model_server_faults};
+use crate::kinds::faults::{Fault, compile_regex, model_route_faults};
 use crate::kinds::model_route::{ModelMatch, ModelRouteSpec, RouteRule, StringMatch, TargetModel};
-use crate::kinds::model_server::ModelServerSpec;
 use crate::object::ObjectKey;
+use crate::pool::session::SessionKeys;
 use crate::rate_limit::RateLimits;
 use crate::record::Record;
 use crate::request_head::RequestHead;
-use crate::routing::connections::ConnectionLimits;
-use crate::routing::data_parallel;
-use crate::routing::disaggregation::Disaggregation;
-use crate::routing::kv_events::KvEvents;
-use crate::routing::pool::{BackendProtocol, PickerPolicy, PoolPolicy};
 use crate::routing::priority;
-use crate::routing::retry::RetryPolicy;
-use crate::routing::session::SessionKeys;
 use crate::routing::text_matcher::TextMatcher;
-use crate::routing::time_limits::TimeLimits;
 
 /// A ModelRoute as the router keeps it.
 #[derive(Clone, Debug)]
@@ -79,23 +69,6 @@ pub enum BackendName {
     ExternalModelProvider(ObjectKey),
 }
 
-/// A ModelServer as the router keeps it.
-#[derive(Clone, Debug)]
-pub struct Server {
-    /// The object.
-    pub key: ObjectKey,
-    /// The API server's records of it.
-    pub record: Record,
-    /// The object's spec.
-    pub spec: Arc<ModelServerSpec>,
-    /// What its traffic policy says, or why the spec cannot be used.
-    pub policy: Result<Arc<PoolPolicy>, Vec<Fault>>,
-    /// The scheduler's profile that its annotation names.
-    pub profile: Option<Arc<str>>,
-    /// How many data-parallel ranks each Pod has, at ports that follow each other.
-    pub ranks: u16,
-}
-
 impl Route {
     /// Compiles a ModelRoute; faults of its spec are kept, not returned, because they are reported by condition.
     pub fn compile(
@@ -115,34 +88,6 @@ impl Route {
         let clients = clients.map(|clients| SessionKeys::of(&clients.sources));
         let (limits, priority) = (limits.map(Arc::new), priority::of(annotations));
         Self { limits, clients, priority, key, record, spec, model, adapters, parents, rules }
-    }
-}
-
-impl Server {
-    /// Reads a ModelServer's policy; faults of its spec are kept, because they are reported by condition.
-    pub fn compile(
-        key: ObjectKey,
-        record: Record,
-        spec: ModelServerSpec,
-        annotations: Option<&BTreeMap<String, String>>,
-    ) -> Self {
-        let mut faults = model_server_faults(&spec);
-        let kv_events = KvEvents::of(annotations).unwrap_or_else(|message| {
-            faults.push(Fault { path: format!("metadata.annotations[{KV_EVENTS}]"), message });
-            None
-        });
-        let ranks = data_parallel::ranks(annotations, spec.port()).unwrap_or_else(|message| {
-            faults.push(Fault { path: format!("metadata.annotations[{}]", data_parallel::ANNOTATION), message });
-            1
-        });
-        let policy = if faults.is_empty() {
-            pool_policy(&spec, kv_events)
-                .map(Arc::new)
-                .map_err(|error| vec![Fault { path: "spec.trafficPolicy".to_owned(), message: error.to_string() }])
-        } else {
-            Err(faults)
-        };
-        Self { key, record, spec: Arc::new(spec), policy, profile: None, ranks }
     }
 }
 
@@ -203,27 +148,4 @@ impl RuleTarget {
         };
         Self { backend, weight: target.weight }
     }
-}
-
-fn pool_policy(spec: &ModelServerSpec, kv_events: Option<KvEvents>) -> Result<PoolPolicy, DurationError> {
-    let connections = spec.traffic_policy.as_ref().and_then(|policy| policy.connection_pool.as_ref());
-    let sticky = spec.traffic_policy.as_ref().and_then(|policy| policy.session_sticky.as_ref());
-    Ok(PoolPolicy {
-        served_model: spec.served_model().map(str::to_owned),
-        engine: Some(spec.inference_engine),
-        protocol: BackendProtocol::Http1,
-        https: spec.speaks_https(),
-        timeout: spec.timeout()?,
-        limits: TimeLimits::of_server(spec)?,
-        connections: connections.map(ConnectionLimits::of).transpose()?,
-        retry: match spec.retry()? {
-            Some((attempts, interval)) => RetryPolicy::of_engines(attempts, interval),
-            None => RetryPolicy::Engines,
-        },
-        picker: PickerPolicy::BuiltIn,
-        sessions: sticky.map(|sticky| SessionKeys::of(&sticky.sources)).unwrap_or_default(),
-        requests: None,
-        kv_events,
-        disaggregation: Disaggregation::of_server(spec),
-    })
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use foldhash::{HashMap, HashMapExt};
 
 use super::entry::{RouteEntry, Target};
+use crate::pool::policy::PoolIndex;
 use crate::request_head::RequestHead;
-use crate::routing::pool::PoolIndex;
 
 /// The ModelRoutes of one listener.
 #[derive(Debug, Default)]

@@ -1,7 +1,7 @@
 //! Keeps endpoints that can serve the LoRA adapter that a request names.
 //!
 //! An endpoint that has not told which adapters it serves is kept: if it does not know the adapter it says so, and the
-//! request goes to another one (`routing::retry`). The filter gives way when it would leave none.
+//! request goes to another one (`pool::retry`). The filter gives way when it would leave none.
 
 use crate::scheduling::endpoint::{Candidate, PoolFacts};
 use crate::scheduling::picker::Filter;

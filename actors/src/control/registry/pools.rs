@@ -7,7 +7,7 @@ use kthena_router::flow::settings::Settings;
 use kthena_router::inference::health::Cause;
 use kthena_router::object::{Kind, PoolKey};
 use kthena_router::plan::{PoolPlan, Reports};
-use kthena_router::routing::pool::PoolPolicy;
+use kthena_router::pool::policy::PoolPolicy;
 use kthena_router::scheduling::endpoint::Endpoint;
 use kthena_router::scheduling::profiles::Profiles;
 

@@ -15,7 +15,7 @@ use kthena_router::inference::disaggregation::PromptCounts;
 use kthena_router::inference::health::Outcome;
 use kthena_router::inference::model_names::ModelNames;
 use kthena_router::inference::tap::{AnswerHead, Ended, Reading, Tap};
-use kthena_router::routing::time_limits::Limit;
+use kthena_router::pool::time_limits::Limit;
 use kthena_router_upstream::{self as upstream, BodyError, BodySize};
 
 use super::naming::Naming;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kthena_router::inference::response_id::{IdSearch, Search};
-use kthena_router::routing::response_holders::{Mark, ResponseHolders};
+use kthena_router::pool::response_holders::{Mark, ResponseHolders};
 use kthena_router::scheduling::endpoint::Endpoint;
 
 /// Notes which endpoint has a response, as soon as an answer gives its id.

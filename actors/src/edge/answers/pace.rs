@@ -6,7 +6,7 @@ use std::task::Context;
 use std::time::{Duration, Instant};
 
 use kthena_router::kinds::model_server::HeartbeatForm;
-use kthena_router::routing::time_limits::{Heartbeat, Limit, TimeLimits};
+use kthena_router::pool::time_limits::{Heartbeat, Limit, TimeLimits};
 use tokio::time::{Sleep, sleep_until};
 
 /// What stands for a limit that no clock reaches: a year.

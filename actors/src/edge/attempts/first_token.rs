@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use http::header::CONTENT_TYPE;
 use kthena_router::inference::tap::AnswerHead;
-use kthena_router::routing::time_limits::TimeLimits;
+use kthena_router::pool::time_limits::TimeLimits;
 use kthena_router_upstream::{AttemptError, BodyError, Failure, Processed};
 use tokio::time::timeout_at;
 

@@ -37,7 +37,7 @@ use kthena_router::inference::disaggregation::{
     BOOTSTRAP_PORT, Connector, Handover, HandoverError, MAX_ANSWER, Order, PromptCounts, SplitRequest, Transfer,
 };
 use kthena_router::inference::health::Outcome as Health;
-use kthena_router::routing::disaggregation::{Disaggregation, PREFILLER_HEADER};
+use kthena_router::pool::disaggregation::{Disaggregation, PREFILLER_HEADER};
 use kthena_router::scheduling::endpoint::Endpoint;
 use kthena_router_downstream::Charge;
 use kthena_router_upstream::{AnswerBody, AttemptError, Body, BodyError, Failure, Processed, Stage};

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use foldhash::quality::FixedState;
 use kthena_router::object::Kind;
-use kthena_router::routing::connections::ConnectionLimits;
+use kthena_router::pool::connections::ConnectionLimits;
+use kthena_router::pool::policy::{BackendProtocol, PickerPolicy, PoolPolicy};
 use kthena_router::routing::decision::Destination;
-use kthena_router::routing::pool::{BackendProtocol, PickerPolicy, PoolPolicy};
 use kthena_router::scheduling::picker::Picker;
 use kthena_router_upstream::{Client, Keeping, Together, Transport, Upstream};
 

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use foldhash::{HashMap, HashMapExt};
-use kthena_router::routing::pool::ExternalPicker;
+use kthena_router::pool::policy::ExternalPicker;
 use tokio::time::timeout;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 

@@ -1,7 +1,7 @@
 //! Has a request answered by an endpoint of its backend: the one loop of attempts, and the one place that knows what a
 //! failure means.
 //!
-//! What follows an attempt is the policy's to say (`routing::retry`). The last answer of an engine passes to the client
+//! What follows an attempt is the policy's to say (`pool::retry`). The last answer of an engine passes to the client
 //! as it is, whatever was tried after it.
 
 use std::io;
@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use kthena_router::inference::disaggregation::HandoverError;
 use kthena_router::inference::health::Outcome as Health;
-use kthena_router::routing::disaggregation::Disaggregation;
-use kthena_router::routing::retry::{Next, Outcome};
-use kthena_router::routing::time_limits::Limit;
+use kthena_router::pool::disaggregation::Disaggregation;
+use kthena_router::pool::retry::{Next, Outcome};
+use kthena_router::pool::time_limits::Limit;
 use kthena_router::scheduling::picker::{Legs, PickError};
 use kthena_router::scheduling::request::RequestFacts;
 use kthena_router_downstream::Refusal;

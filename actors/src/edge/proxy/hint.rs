@@ -8,11 +8,11 @@
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use kthena_router::inference::api::{Api, Body as Takes, Call as Asks};
 use kthena_router::inference::understood::{Shape, Understood, shape};
+use kthena_router::pool::policy::PickerPolicy;
+use kthena_router::pool::retry::Repeatable;
+use kthena_router::pool::told::model_for;
 use kthena_router::rate_limit::Quantity;
 use kthena_router::routing::decision::{Decision, Matched};
-use kthena_router::routing::pool::PickerPolicy;
-use kthena_router::routing::retry::Repeatable;
-use kthena_router::routing::told::model_for;
 
 use super::call::Call;
 use super::understand::{MODEL, understand_own};

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use kthena_router::inference::api::{Call as Asks, model_in};
-use kthena_router::routing::backend::Availability;
+use kthena_router::pool::availability::Availability;
 use kthena_router::routing::model_list::ModelList;
 use kthena_router::routing::table::ListenerTable;
 

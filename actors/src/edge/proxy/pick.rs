@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::Response;
-use kthena_router::routing::pool::{ExternalPicker, PickerPolicy};
+use kthena_router::pool::policy::{ExternalPicker, PickerPolicy};
 use kthena_router_upstream::{Body, BodySize};
 use tokio::time::timeout_at;
 use tracing::debug;

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use kthena_router::flow::identity::FlowId;
 use kthena_router::flow::queue::{Asked, Rank};
 use kthena_router::inference::api::Call as Asks;
-use kthena_router::routing::time_limits::Limit;
+use kthena_router::pool::time_limits::Limit;
 use kthena_router::scheduling::drain;
 use kthena_router::scheduling::request::RequestFacts;
 

@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use kthena_router::inference::api::Call as Asks;
+use kthena_router::pool::retry::{Attempts, Repeatable};
+use kthena_router::pool::time_limits::{Limit, TimeLimits};
 use kthena_router::routing::decision::{Decision, Matched, Target, Unreachable};
-use kthena_router::routing::retry::{Attempts, Repeatable};
-use kthena_router::routing::time_limits::{Limit, TimeLimits};
 
 use super::call::Call;
 use super::worker::Worker;

@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use actix::{Actor, Addr, MailboxError};
 use kthena_router::config::{Config, LimitConfig};
 use kthena_router::object::Bind;
-use kthena_router::routing::response_holders::ResponseHolders;
+use kthena_router::pool::response_holders::ResponseHolders;
 use kthena_router::scheduling::picker::{Legs, PickError, Picker};
 use kthena_router::scheduling::record::PickRecord;
 use kthena_router::scheduling::request::RequestFacts;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use kthena_router::inference::api::Api;
 use kthena_router::object::Kind;
+use kthena_router::pool::policy::PoolIndex;
 use kthena_router::routing::decision::Matched;
 use kthena_router::routing::models::entry::RouteEntry;
-use kthena_router::routing::pool::PoolIndex;
 
 use super::log_fields::{Field, Fields, write_fields};
 use crate::ops::metrics::{BackendLabels, NONE, RequestLabels, Text};

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, SpawnHandle, WrapFuture};
 use kthena_router::inference::kv_events::index::HeldBlocks;
-use kthena_router::routing::kv_events::KvEvents;
+use kthena_router::pool::kv_events::KvEvents;
 use kthena_router::scheduling::endpoint::Endpoint;
 use kthena_router::scheduling::ledger::Ledger;
 

@@ -10,7 +10,7 @@ use kthena_router::inference::kv_events::index::{Standing, Writer};
 use kthena_router::inference::kv_events::sequence::{self, END, Sequence, Step};
 use kthena_router::inference::kv_events::tokenize::{SOURCES, Source, sources};
 use kthena_router::inference::kv_events::wire::{Batch, Event};
-use kthena_router::routing::kv_events::KvEvents;
+use kthena_router::pool::kv_events::KvEvents;
 use thiserror::Error;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info};

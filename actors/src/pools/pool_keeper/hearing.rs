@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, WeakRecipient, WrapFuture};
 use kthena_router::object::PoolKey;
-use kthena_router::routing::pool::PoolPolicy;
+use kthena_router::pool::policy::PoolPolicy;
 
 use super::{Means, PoolKeeper};
 use crate::messages::LearnPrompt;

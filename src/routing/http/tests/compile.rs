@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::scene::{Scene, exact, prefix, route, route_of, routes, rule};
+use crate::pool::retry::RetryPolicy;
 use crate::routing::http::route::{HttpRoute, Timeouts, Validity};
-use crate::routing::retry::RetryPolicy;
 
 const BACKEND: &str = "backendRefs: [{name: v1, port: 8080}]";
 

@@ -6,11 +6,11 @@ use crate::conditions::{Problem, reason};
 use crate::fixtures::{Pairs, bind, world};
 use crate::hostname::{Hostname, request_host};
 use crate::object::ObjectKey;
+use crate::pool::policy::PoolIndex;
 use crate::request_head::RequestHead;
 use crate::routing::http::entry::{Destination, HttpEntry};
 use crate::routing::http::route::{BackendReference, HttpRoute};
 use crate::routing::http::table::HttpMatch;
-use crate::routing::pool::PoolIndex;
 use crate::routing::table::{ListenerIdentity, ListenerTable, RouteTable};
 
 /// The backends that there are.

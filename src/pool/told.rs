@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::pool::PoolPolicy;
+use super::policy::PoolPolicy;
 use crate::inference::prompt::{Prompt, PromptFields};
 use crate::scheduling::objective::OBJECTIVE_HEADERS;
 use crate::scheduling::request::RequestFacts;

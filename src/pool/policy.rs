@@ -7,16 +7,15 @@ use std::time::Duration;
 use crate::inference::model_rewrite::ModelRewrites;
 use crate::kinds::model_server::InferenceEngine;
 use crate::object::ObjectKey;
-use crate::routing::connections::ConnectionLimits;
-use crate::routing::disaggregation::Disaggregation;
-use crate::routing::kv_events::KvEvents;
-use crate::routing::retry::RetryPolicy;
-use crate::routing::session::SessionKeys;
-use crate::routing::time_limits::TimeLimits;
+use crate::pool::connections::ConnectionLimits;
+use crate::pool::disaggregation::Disaggregation;
+use crate::pool::kv_events::KvEvents;
+use crate::pool::retry::RetryPolicy;
+use crate::pool::session::SessionKeys;
+use crate::pool::time_limits::TimeLimits;
 use crate::scheduling::objective::Objectives;
 
-/// Finds a pool in [`RouteTable::pools`](super::table::RouteTable::pools), and in whatever list is kept beside it in
-/// the same order.
+/// Finds a pool in the list of them that a plan has, and in whatever list is kept beside it in the same order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PoolIndex(pub usize);
 

@@ -1,0 +1,15 @@
+//! How a pool's requests are treated once routing has led them to it: what a ModelServer's `trafficPolicy` says, and
+//! its like of InferencePools and Services.
+
+pub mod availability;
+pub mod connections;
+pub mod data_parallel;
+pub mod disaggregation;
+pub mod kv_events;
+pub mod model_server;
+pub mod policy;
+pub mod response_holders;
+pub mod retry;
+pub mod session;
+pub mod time_limits;
+pub mod told;
