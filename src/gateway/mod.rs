@@ -11,6 +11,7 @@ pub mod frontend;
 pub mod gateways;
 pub mod listeners;
 pub mod parents;
+pub mod places;
 pub mod references;
 pub mod services;
 pub mod tls;

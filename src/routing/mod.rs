@@ -1,6 +1,5 @@
 //! From a request's head to a pool.
 
-pub mod admission;
 pub mod backend;
 pub mod contender;
 pub mod contenders;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use kthena_router::routing::admission::Places;
+use kthena_router::gateway::places::Places;
 use prometheus_client::metrics::gauge::Gauge;
 
 /// Gateways of one port whose own places are counted apart; further ones share these counts.
