@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::text_matcher::ValueMatcher;
+use crate::request_head::RequestHead;
+
 /// A rule of a route that stood for a request.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -39,6 +42,26 @@ pub(super) struct Standing {
     pub matching: Matching,
     /// Why one goes first that is alike in all but this, by the criteria of the order; the first that differs decides.
     pub criteria: Vec<(&'static str, String)>,
+}
+
+impl Matching {
+    /// Returns what of the headers and parameters of a request is not as it should be; no value of a `remembered` one
+    /// is known.
+    pub(super) fn of_values(
+        headers: &[ValueMatcher],
+        parameters: &[ValueMatcher],
+        head: &RequestHead<'_>,
+        remembered: bool,
+    ) -> Self {
+        let header = |asked: &ValueMatcher| (asked.is_in_headers(head), format!("the header `{}`", asked.name));
+        let parameter = |asked: &ValueMatcher| (asked.is_in_query(head), format!("the parameter `{}`", asked.name));
+        let mut asked = headers.iter().map(header).chain(parameters.iter().map(parameter));
+        if remembered {
+            let names: Vec<_> = asked.map(|(_, name)| name).collect();
+            return if names.is_empty() { Self::Yes } else { Self::Unknown(names.join(" or ")) };
+        }
+        asked.find(|(holds, _)| !holds).map_or(Self::Yes, |(_, name)| Self::No(name))
+    }
 }
 
 impl Standing {

@@ -7,10 +7,10 @@
 use foldhash::{HashMap, HashMapExt};
 
 use super::precedence::Candidate;
-use super::predicate::{Predicate, ValueMatcher};
+use super::predicate::Predicate;
 use crate::request_head::RequestHead;
 use crate::request_head::query;
-use crate::routing::text_matcher::TextMatcher;
+use crate::routing::text_matcher::{TextMatcher, ValueMatcher};
 
 /// Up to so many matches are asked one by one.
 const FEW: usize = 8;

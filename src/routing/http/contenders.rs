@@ -7,7 +7,6 @@ use super::predicate::{PathMatcher, Predicate};
 use super::table::HttpTable;
 use crate::hostname::Hostname;
 use crate::request_head::RequestHead;
-use crate::request_head::query;
 use crate::routing::contender::{Contender, Matching, Standing};
 
 /// How specific a hostname is; the least goes first.
@@ -63,23 +62,7 @@ impl Predicate {
         if self.method.as_deref().is_some_and(|method| method != head.method) {
             return Matching::No("the method".to_owned());
         }
-        let headers = self.headers.iter().map(|header| format!("the header `{}`", header.name));
-        let parameters = self.query.iter().map(|parameter| format!("the parameter `{}`", parameter.name));
-        if remembered {
-            let names: Vec<_> = headers.chain(parameters).collect();
-            return if names.is_empty() { Matching::Yes } else { Matching::Unknown(names.join(" or ")) };
-        }
-        let has_header = |place: usize| {
-            let header = &self.headers[place];
-            head.headers.any(&header.name, &mut |value| header.value.matches(value))
-        };
-        let has_parameter = |place: usize| {
-            let parameter = &self.query[place];
-            query::first(head.query, &parameter.name).is_some_and(|value| parameter.value.matches(&value))
-        };
-        let header = headers.enumerate().find(|(place, _)| !has_header(*place));
-        let parameter = || parameters.enumerate().find(|(place, _)| !has_parameter(*place));
-        header.or_else(parameter).map_or(Matching::Yes, |(_, name)| Matching::No(name))
+        Matching::of_values(&self.headers, &self.query, head, remembered)
     }
 
     /// Says what it asks for.

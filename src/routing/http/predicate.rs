@@ -13,8 +13,7 @@ use crate::kinds::compile_regex;
 use crate::kinds::http_route::{HttpPathMatch, HttpRouteMatch, HttpValueMatch};
 use crate::kinds::names::is_header_name;
 use crate::request_head::RequestHead;
-use crate::request_head::query;
-use crate::routing::text_matcher::TextMatcher;
+use crate::routing::text_matcher::{TextMatcher, ValueMatcher};
 
 /// The longest path, query value and expression, in characters.
 const MAX_PATH: usize = 1024;
@@ -52,15 +51,6 @@ pub(super) enum PathMatcher {
     Prefix(String),
 }
 
-/// A condition on the value of a header or parameter.
-#[derive(Clone, Debug)]
-pub(super) struct ValueMatcher {
-    /// The header's name in lower case, or the parameter's name.
-    pub name: String,
-    /// The condition on its value.
-    pub value: TextMatcher,
-}
-
 impl Default for Predicate {
     /// Returns the match of a rule that has none: every request.
     fn default() -> Self {
@@ -87,13 +77,8 @@ impl Predicate {
     pub(super) fn matches(&self, head: &RequestHead<'_>) -> bool {
         self.method.as_deref().is_none_or(|method| method == head.method)
             && self.path.matches(head.path)
-            && self
-                .headers
-                .iter()
-                .all(|header| head.headers.any(&header.name, &mut |value| header.value.matches(value)))
-            && self.query.iter().all(|parameter| {
-                query::first(head.query, &parameter.name).is_some_and(|value| parameter.value.matches(&value))
-            })
+            && self.headers.iter().all(|header| header.is_in_headers(head))
+            && self.query.iter().all(|parameter| parameter.is_in_query(head))
     }
 
     /// Returns whether it says nothing about a request but its path.

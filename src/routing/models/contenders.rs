@@ -42,20 +42,13 @@ impl super::route::CompiledRule {
         if self.uri.as_ref().is_some_and(|uri| !uri.matches(head.path)) {
             return Matching::No("the path".to_owned());
         }
-        let name = |name: &str| format!("the header `{name}`");
-        if remembered {
-            let names: Vec<_> = self.headers.iter().map(|(header, _)| name(header)).collect();
-            return if names.is_empty() { Matching::Yes } else { Matching::Unknown(names.join(" or ")) };
-        }
-        let missing =
-            self.headers.iter().find(|(name, matcher)| !head.headers.any(name, &mut |value| matcher.matches(value)));
-        missing.map_or(Matching::Yes, |(header, _)| Matching::No(name(header)))
+        Matching::of_values(&self.headers, &[], head, remembered)
     }
 
     /// Says what the rule asks for.
     fn words(&self, model: &str) -> String {
         let uri = self.uri.iter().map(|_| "a path".to_owned());
-        let headers = self.headers.iter().map(|(name, _)| format!("header {name}"));
+        let headers = self.headers.iter().map(|header| format!("header {}", header.name));
         std::iter::once(format!("model {model}")).chain(uri).chain(headers).collect::<Vec<_>>().join(", ")
     }
 }

@@ -14,7 +14,7 @@ use crate::rate_limit::RateLimits;
 use crate::record::Record;
 use crate::request_head::RequestHead;
 use crate::routing::priority;
-use crate::routing::text_matcher::TextMatcher;
+use crate::routing::text_matcher::{TextMatcher, ValueMatcher};
 
 /// A ModelRoute as the router keeps it.
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ pub struct Route {
 /// One rule of a ModelRoute.
 #[derive(Clone, Debug)]
 pub struct CompiledRule {
-    pub(super) headers: Vec<(String, TextMatcher)>,
+    pub(super) headers: Vec<ValueMatcher>,
     pub(super) uri: Option<TextMatcher>,
     pub(super) body_model: Option<String>,
     /// The rule's targets in the order of the spec.
@@ -101,7 +101,7 @@ impl CompiledRule {
 
     /// Returns whether the headers of a request are what the rule wants.
     pub(super) fn has_headers(&self, head: &RequestHead<'_>) -> bool {
-        self.headers.iter().all(|(name, matcher)| head.headers.any(name, &mut |value| matcher.matches(value)))
+        self.headers.iter().all(|header| header.is_in_headers(head))
     }
 }
 
@@ -117,8 +117,8 @@ fn compile_rule(route: &ObjectKey, index: usize, rule: &RouteRule) -> Result<Com
     };
     let path = format!("spec.rules[{index}].modelMatch");
     let headers = headers.iter().map(|(name, spec)| {
-        let matcher = text_matcher(&format!("{path}.headers.{name}"), spec)?;
-        Ok((name.to_ascii_lowercase(), matcher))
+        let value = text_matcher(&format!("{path}.headers.{name}"), spec)?;
+        Ok(ValueMatcher { name: name.to_ascii_lowercase(), value })
     });
     let headers = headers.collect::<Result<_, Fault>>()?;
     let uri = uri.as_ref().map(|uri| text_matcher(&format!("{path}.uri"), uri)).transpose()?;
