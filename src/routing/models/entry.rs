@@ -65,7 +65,7 @@ impl RouteEntry {
         self.route.priority.as_ref().copied().unwrap_or_default()
     }
 
-    /// Returns the pools that its rules lead to.
+    /// Returns the pools that its rules lead to, in the order of the spec.
     pub(super) fn pools(&self) -> impl Iterator<Item = PoolIndex> {
         self.targets.iter().flatten().filter_map(|target| target.pool)
     }
@@ -76,11 +76,6 @@ impl RouteEntry {
         let mut rules = rules(&self.route).iter().zip(&self.targets);
         let place = rules.position(|(rule, targets)| rule.has_headers(head) && leads(targets))?;
         Some((place, self.targets.get(place)?.as_slice()))
-    }
-
-    /// Returns the first pool that a rule leads to.
-    pub(super) fn first_pool(&self) -> Option<PoolIndex> {
-        self.targets.iter().flatten().find_map(|target| target.pool)
     }
 
     /// Returns the place and the targets of the first rule that matches.

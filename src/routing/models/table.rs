@@ -45,7 +45,7 @@ impl<'t> Served<'t> {
     fn of(name: &'t Arc<str>, routes: &'t [Arc<RouteEntry>], adapter: bool) -> Option<Self> {
         let entry = routes.first()?;
         let parent = entry.route.model.as_ref().filter(|_| adapter);
-        Some(Self { name, created: entry.route.record.created, parent, pool: entry.first_pool() })
+        Some(Self { name, created: entry.route.record.created, parent, pool: entry.pools().next() })
     }
 }
 
