@@ -10,7 +10,6 @@ use super::route::{BackendReference, HttpRoute, Rule};
 use crate::conditions::Problem;
 use crate::object::ObjectKey;
 use crate::pool::policy::{PoolIndex, TlsIndex};
-use crate::routing::backend::drawn;
 
 /// An HTTPRoute whose backends are resolved.
 #[derive(Debug)]
@@ -37,7 +36,7 @@ pub type Mirrors = Vec<(Share, Destination)>;
 #[derive(Debug)]
 pub(super) struct Targets {
     /// Where each backend is, unless it cannot be used, and where copies of its requests go.
-    backends: Vec<(Option<Destination>, Mirrors)>,
+    pub(super) backends: Vec<(Option<Destination>, Mirrors)>,
     pub(super) mirrors: Mirrors,
 }
 
@@ -92,41 +91,6 @@ impl HttpEntry {
     /// Returns the route's namespace and name.
     pub fn key(&self) -> &ObjectKey {
         &self.route.key
-    }
-}
-
-impl Targets {
-    /// Returns where the backends are that can be used.
-    pub(super) fn destinations(&self) -> impl Iterator<Item = Destination> {
-        self.backends.iter().filter_map(|(destination, _)| *destination)
-    }
-
-    /// Returns the backend that is this pool.
-    pub(super) fn leading_to<'t>(&'t self, rule: &'t Rule, pool: PoolIndex) -> Option<Target<'t>> {
-        let mut backends = rule.backends.iter().zip(&self.backends).filter(|_| rule.is_valid);
-        backends.find_map(|(backend, (destination, mirrors))| {
-            let destination = destination.filter(|destination| destination.pool == pool)?;
-            Some(Target { destination, filters: &backend.filters, mirrors })
-        })
-    }
-
-    /// Chooses a backend of the rule at random by weight; `draw(n)` must return a uniformly random number below `n`.
-    ///
-    /// Source: Gateway API, `HTTPRouteRule.backendRefs`: a backend that cannot be used keeps its share of the requests,
-    /// which are answered with 500, and so does one without endpoints, whose requests the caller answers with 503.
-    pub(super) fn choose<'t>(
-        &'t self,
-        rule: &'t Rule,
-        draw: impl FnOnce(u64) -> u64,
-    ) -> Result<Target<'t>, Unreachable> {
-        if !rule.is_valid {
-            return Err(Unreachable::Invalid("the rule is invalid"));
-        }
-        let place = drawn(&rule.backends, |backend| backend.weight.into(), draw);
-        let place = place.ok_or(Unreachable::Invalid("the rule has no backend"))?;
-        let (destination, mirrors) = &self.backends[place];
-        let destination = destination.ok_or(Unreachable::Invalid("the backend of the rule cannot be used"))?;
-        Ok(Target { destination, filters: &rule.backends[place].filters, mirrors })
     }
 }
 

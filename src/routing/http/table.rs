@@ -16,6 +16,7 @@ use super::route::Rule;
 use crate::hostname::Hostname;
 use crate::pool::policy::PoolIndex;
 use crate::request_head::RequestHead;
+use crate::routing::backend::drawn;
 use crate::routing::host_index::HostIndex;
 
 /// The HTTPRoutes of one listener.
@@ -92,19 +93,36 @@ impl<'t> HttpMatch<'t> {
 
     /// Chooses a backend at random by weight; `draw(n)` must return a uniformly random number below `n`.
     ///
-    /// A redirect and a preflight of the rule's filters are to be answered before.
+    /// A redirect and a preflight of the rule's filters are to be answered before. Source: Gateway API,
+    /// `HTTPRouteRule.backendRefs`: a backend that cannot be used keeps its share of the requests, which are answered
+    /// with 500, and so does one without endpoints, whose requests the caller answers with 503.
+    ///
+    /// # Errors
+    ///
+    /// Returns why the request goes nowhere.
     pub fn choose(&self, draw: impl FnOnce(u64) -> u64) -> Result<Target<'t>, Unreachable> {
-        self.targets.choose(self.rule, draw)
+        if !self.rule.is_valid {
+            return Err(Unreachable::Invalid("the rule is invalid"));
+        }
+        let place = drawn(&self.rule.backends, |backend| backend.weight.into(), draw);
+        let place = place.ok_or(Unreachable::Invalid("the rule has no backend"))?;
+        let (destination, mirrors) = &self.targets.backends[place];
+        let destination = destination.ok_or(Unreachable::Invalid("the backend of the rule cannot be used"))?;
+        Ok(Target { destination, filters: &self.rule.backends[place].filters, mirrors })
     }
 
     /// Returns the backends of the rule that can be used.
     pub fn destinations(&self) -> impl Iterator<Item = Destination> + use<'t> {
-        self.targets.destinations()
+        self.targets.backends.iter().filter_map(|(destination, _)| *destination)
     }
 
     /// Returns the backend of the rule that is this pool.
     pub fn leading_to(&self, pool: PoolIndex) -> Option<Target<'t>> {
-        self.targets.leading_to(self.rule, pool)
+        let mut backends = self.rule.backends.iter().zip(&self.targets.backends).filter(|_| self.rule.is_valid);
+        backends.find_map(|(backend, (destination, mirrors))| {
+            let destination = destination.filter(|destination| destination.pool == pool)?;
+            Some(Target { destination, filters: &backend.filters, mirrors })
+        })
     }
 
     /// Returns the backends that get copies of the requests of the rule.
