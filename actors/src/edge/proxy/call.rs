@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::uri::Authority;
+use http::{Response, Version};
 use kthena_router::hostname::request_host;
 use kthena_router::inference::api;
 use kthena_router::inference::understood::{NotUnderstood, Understood};
@@ -18,7 +19,9 @@ use kthena_router::routing::table::ListenerTable;
 use kthena_router::scheduling::request::RequestFacts;
 use kthena_router_downstream::Connection;
 
+use super::way::Way;
 use super::worker::Worker;
+use crate::edge::answers::{Early, Ending, Reply, ReplyBody};
 use crate::edge::backends::{Backend, Outbound};
 use crate::edge::bodies::Inbound;
 use crate::edge::errors::ProxyError;
@@ -138,6 +141,20 @@ impl<'w> Call<'w> {
             self.exchange.api = Some(api);
         }
         checked
+    }
+
+    /// Returns the request as it leaves by this way, without its body.
+    pub(super) fn outbound(&mut self, way: &Way<'_>) -> Outbound {
+        let (client, request_id) = (self.connection.client(), self.exchange.request_id.clone());
+        Outbound::new(self.head, (&way.decision, &way.target), client, request_id)
+    }
+
+    /// Ends the request with what it is answered.
+    pub(super) fn complete(self, reply: Result<Reply, Early>) -> Response<ReplyBody> {
+        let Self { worker, head, exchange, held, sharing, .. } = self;
+        // A client that is told so connects elsewhere, and loses nothing when the ports are closed.
+        let closes = worker.is_stopping() && head.version < Version::HTTP_2;
+        Reply::complete(reply, Ending { exchange, held, sharing, closes })
     }
 
     /// Takes the request out of what it was read into, as it is about to wait for long: it holds what it needs, and no more.

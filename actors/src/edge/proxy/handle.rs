@@ -3,8 +3,8 @@
 use std::rc::Rc;
 use std::time::Instant;
 
+use http::Response;
 use http::request::Parts;
-use http::{Response, Version};
 use kthena_router_downstream::Connection;
 
 use super::call::Call;
@@ -13,15 +13,11 @@ use super::find_way::find_way;
 use super::pick::pick;
 use super::worker::Worker;
 use super::{inference, mirrors, turn};
-use crate::edge::answers::{Early, Ending, Reply, ReplyBody};
-use crate::edge::backends::Outbound;
+use crate::edge::answers::{Early, Reply, ReplyBody};
 use crate::edge::bodies::Inbound;
-use crate::edge::heads::response_filters;
 
-/// Handles one request.
-///
-/// When the client leaves, this future or the answer that it returned is dropped, and with it everything that is under
-/// way for the request: the connection to the engine, the lease, the admission.
+/// Handles one request. When the client leaves, this future or the answer that it returned is dropped, and with it
+/// everything that is under way for the request: the connection to the engine, the lease, the admission.
 #[expect(clippy::manual_async_fn, reason = "an `async fn` has room for the request twice")]
 pub(super) fn handle(
     worker: Rc<Worker>,
@@ -33,18 +29,14 @@ pub(super) fn handle(
         let snapshot = worker.door.serving.reader.load();
         let mut call = Call::begin(&worker, &snapshot, connection, &mut head);
         let reply = answer(&mut call, &mut body).await;
-        let Call { head, exchange, held, sharing, .. } = call;
-        // A client that is told so connects elsewhere, and loses nothing when the ports are closed.
-        let closes = worker.is_stopping() && head.version < Version::HTTP_2;
-        Reply::complete(reply, Ending { exchange, held, sharing, closes })
+        call.complete(reply)
     }
 }
 
 /// Takes a request from stage to stage, until it is answered.
 async fn answer(call: &mut Call<'_>, body: &mut Inbound) -> Result<Reply, Early> {
     let way = find_way(call, body).await?;
-    let (client, request_id) = (call.connection.client(), call.exchange.request_id.clone());
-    let mut outbound = Outbound::new(call.head, (&way.decision, &way.target), client, request_id);
+    let mut outbound = call.outbound(&way);
     inference::admit(call, &way, &mut outbound, body).await?;
     let mirrors = mirrors::draw(call, &way);
     body.settle(!mirrors.is_empty() || way.keeps_body(call)).await?;
@@ -58,8 +50,7 @@ async fn answer(call: &mut Call<'_>, body: &mut Inbound) -> Result<Reply, Early>
     // Half of all that a request takes: who waits for its turn does not carry it, and it is made where it stays.
     let mut answer = Box::into_pin(Box::write(Box::new_uninit(), deliver(call, &way, &mut outbound, &picked))).await?;
     picked.report(call, &way, &mut answer).await;
-    let filters = (way.decision.steps.filters, way.target.filters);
-    response_filters::apply(&mut answer.upstream.head.headers, filters, outbound.origin.as_ref());
+    way.filter(&mut answer.upstream.head.headers, outbound.origin.as_ref());
     Ok(Reply { answer, passing, pace: way.pace(call), upgrade })
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use http::{HeaderMap, HeaderValue};
 use kthena_router::inference::api::Call as Asks;
 use kthena_router::pool::retry::{Attempts, Repeatable};
 use kthena_router::pool::time_limits::{Limit, TimeLimits};
@@ -12,6 +13,7 @@ use super::worker::Worker;
 use crate::edge::answers::Pace;
 use crate::edge::backends::Backend;
 use crate::edge::errors::{NoEndpoint, ProxyError};
+use crate::edge::heads::response_filters;
 
 /// Where a request goes, and by which route.
 pub(super) struct Way<'w> {
@@ -68,6 +70,11 @@ impl<'w> Way<'w> {
         let (request, total) = (self.decision.steps.timeouts.request, self.limits(call.worker).total);
         let limits = [request.map(|time| (time, Limit::Request)), total.map(|time| (time, Limit::Total))];
         limits.into_iter().flatten().min_by_key(|(time, _)| *time).and_then(deadline)
+    }
+
+    /// Changes the headers of an answer as the filters of the route say; `origin` is the client's.
+    pub(super) fn filter(&self, headers: &mut HeaderMap, origin: Option<&HeaderValue>) {
+        response_filters::apply(headers, (self.decision.steps.filters, self.target.filters), origin);
     }
 
     /// Returns the time that an answer has.
