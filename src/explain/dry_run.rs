@@ -117,7 +117,7 @@ fn understand(calls: Call, question: &Question) -> Option<Result<Understood, Not
     let headers = Pairs(&question.headers);
     let query = question.target.split_once('?').map_or("", |(_, query)| query);
     let understood = codings(headers.first("content-encoding")).and_then(|codings| match codings.first() {
-        None => Understood::of(api, shape(api, headers.first("content-type"))?, query, &question.body),
+        None => Understood::of(api, shape(api, headers.first("content-type"))?, query, without_mark(&question.body)),
         Some(coding) => {
             let fault = "an explanation takes bodies without a coding".to_owned();
             Err(NotUnderstood::Undecodable { encoding: coding.name().to_owned(), fault })

@@ -140,14 +140,14 @@ pub fn without_mark(body: &[u8]) -> &[u8] {
 }
 
 impl Understood {
-    /// Reads a call of which all is there.
+    /// Reads a call of which all is there; a JSON body has no byte order mark.
     ///
     /// # Errors
     ///
     /// Returns why the call cannot be routed by its model.
     pub fn of(api: Api, shape: Shape, query: &str, body: &[u8]) -> Result<Self, NotUnderstood> {
         match shape {
-            Shape::Json => Self::read(api, without_mark(body)),
+            Shape::Json => Self::read(api, body),
             Shape::Query => Self::of_query(api, query),
             Shape::Form(mut form) => {
                 form.feed(body)?;

@@ -139,6 +139,8 @@ async fn a_body_that_may_mean_two_models_reaches_no_engine() {
     let answer = ask(&harness, post(CHAT, "", "\u{feff}{\"model\":\"allowed\"}")).await;
     assert_eq!((answer.status, blocked.received().len()), (200, 0), "{}", answer.text());
     assert_eq!(allowed.received()[0].body, br#"{"model":"allowed"}"#);
+    let answer = ask(&harness, post(CHAT, "", "\u{feff}\u{feff}{\"model\":\"allowed\"}")).await;
+    assert_eq!((answer.status, allowed.received().len()), (400, 1), "two of them: {}", answer.text());
 }
 
 /// Case 13: names of models in paths, and paths in other spellings.

@@ -80,10 +80,18 @@ impl Inbound {
         let (incoming, limit, charge) = (&mut self.incoming, self.limit, &mut self.charge);
         let body = match self.read.take() {
             Some(body) => body,
-            None if codings.is_empty() => unmarked(collect(incoming, limit, charge).await?),
-            None => unmarked(Box::pin(decode(incoming, codings, limit, charge)).await?),
+            None if codings.is_empty() => collect(incoming, limit, charge).await?,
+            None => Box::pin(decode(incoming, codings, limit, charge)).await?,
         };
         Ok(self.read.insert(body))
+    }
+
+    /// The same for a body that is JSON, and is sent without the byte order mark that it may begin with.
+    pub(in crate::edge) async fn read_json(&mut self, codings: &[Coding]) -> Result<&Bytes, ProxyError> {
+        self.read(codings).await?;
+        let body = self.read.get_or_insert_default();
+        body.advance(body.len() - without_mark(body).len());
+        Ok(body)
     }
 
     /// Returns the whole body, if it was read.
@@ -218,12 +226,6 @@ fn take_in(segments: &mut Segments, bytes: &[u8], limit: usize, charge: &mut Cha
 
 async fn next(incoming: &mut Incoming) -> Result<Option<Bytes>, ReadError> {
     poll_fn(|context| incoming.poll_piece(context)).await.transpose()
-}
-
-fn unmarked(mut body: Bytes) -> Bytes {
-    let mark = body.len() - without_mark(&body).len();
-    body.advance(mark);
-    body
 }
 
 impl Stream for Passed {

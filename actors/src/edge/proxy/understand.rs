@@ -1,4 +1,4 @@
-//! Reads the bodies of inference calls: the one place that does.
+//! Understands the bodies of inference calls: the one place that does.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -43,7 +43,8 @@ pub(super) async fn understand(
             form.and_then(|form| Understood::of_form(api, &form))
         }
         Ok((shape, codings)) => {
-            let bytes = body.read(&codings).await?;
+            let is_json = matches!(shape, Shape::Json);
+            let bytes = if is_json { body.read_json(&codings).await? } else { body.read(&codings).await? };
             if !codings.is_empty() {
                 decoded(headers);
             }

@@ -22,8 +22,10 @@ async fn bodies_of_every_length_and_framing_reach_the_backend_whole() {
     let spoken = async || scene.ask("GET a/h2c", &[]).await.json()["version"] == "HTTP/2.0";
     scene.harness.until("the backend is spoken to in HTTP/2", spoken).await;
     for path in ["streamed", "mirrored", "h2c"] {
-        for length in [0, 1, 64 << 10, (64 << 10) + 1, 3 << 20] {
-            let body = "x".repeat(length);
+        for length in [0_usize, 3, 64 << 10, (64 << 10) + 1, 3 << 20] {
+            // A byte order mark belongs to a text as any other of its bytes.
+            let mark = if length == 0 { "" } else { "\u{feff}" };
+            let body = mark.to_owned() + &"x".repeat(length.saturating_sub(mark.len()));
             let known = scene.request(&format!("POST a/{path}"), &[]).send_body(body.clone()).await.unwrap();
             assert!(read(known).await.json()["body"] == *body, "{path}: {length} bytes of known length");
             let pieces = body.as_bytes().chunks(50_000).map(|piece| Ok::<_, std::io::Error>(piece.to_vec().into()));
