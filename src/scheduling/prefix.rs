@@ -19,7 +19,9 @@ const STAMP_BITS: u32 = 24;
 const STAMP_MASK: u64 = (1 << STAMP_BITS) - 1;
 
 /// The entries in which a block may stand.
-type Set = [AtomicU64; WAYS];
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Set([AtomicU64; WAYS]);
 
 /// The blocks that one endpoint was sent.
 #[derive(Debug)]
@@ -104,7 +106,7 @@ impl PrefixTable {
 
     /// Forgets all blocks.
     pub fn clear(&self) {
-        for entry in self.entries.get().into_iter().flatten().flatten() {
+        for entry in self.entries.get().into_iter().flatten().flat_map(|set| &set.0) {
             entry.store(0, Ordering::Relaxed);
         }
     }
@@ -112,18 +114,19 @@ impl PrefixTable {
     /// Returns how old the block was, if it was there.
     fn note_block(&self, entries: &[Set], block: BlockHash, now: u32) -> Option<u32> {
         let (tag, set) = self.place(block);
-        let values = entries[set].each_ref().map(|entry| entry.load(Ordering::Relaxed));
+        let Set(set) = &entries[set];
+        let values = set.each_ref().map(|entry| entry.load(Ordering::Relaxed));
         // Most blocks of a prompt are there: the oldest entry is looked for only where it has to go.
         let found = values.iter().position(|value| value & !STAMP_MASK == tag);
         let age_at = |place: &usize| if values[*place] == 0 { u32::MAX } else { age(values[*place], now) };
         let place = found.or_else(|| (0..WAYS).max_by_key(age_at))?;
-        entries[set][place].store(tag | stamp(now), Ordering::Relaxed);
+        set[place].store(tag | stamp(now), Ordering::Relaxed);
         found.map(|place| age(values[place], now))
     }
 
     fn holds(&self, entries: &[Set], block: BlockHash, now: u32, capacity: u32) -> bool {
         let (tag, set) = self.place(block);
-        entries[set].iter().any(|entry| {
+        entries[set].0.iter().any(|entry| {
             let value = entry.load(Ordering::Relaxed);
             value & !STAMP_MASK == tag && age(value, now) < capacity
         })
