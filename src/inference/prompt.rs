@@ -53,7 +53,7 @@ const IMAGE_BYTES: usize = 256 * 4;
 
 impl<'b> PromptFields<&'b [u8]> {
     /// Takes in a field of a body, if it tells of the prompt.
-    pub fn note(&mut self, key: &str, value: &'b str) {
+    pub(super) fn note(&mut self, key: &str, value: &'b str) {
         let place = match key {
             "tools" => 0,
             "system" => 1,
@@ -70,7 +70,7 @@ impl<'b> PromptFields<&'b [u8]> {
     }
 
     /// Returns where in `body`, from which they are borrowed, the values are; behind 4 GiB nothing counts.
-    pub fn places(&self, body: &[u8]) -> PromptFields<Range<u32>> {
+    pub(super) fn places(&self, body: &[u8]) -> PromptFields<Range<u32>> {
         let place = |value: &[u8]| {
             let start = value.as_ptr().addr().checked_sub(body.as_ptr().addr())?;
             Some(u32::try_from(start).ok()?..u32::try_from(start + value.len()).ok()?)
@@ -81,7 +81,7 @@ impl<'b> PromptFields<&'b [u8]> {
 
 impl PromptFields<Range<u32>> {
     /// Returns the values, which are in `body`.
-    pub fn values<'b>(&self, body: &'b [u8]) -> PromptFields<&'b [u8]> {
+    pub(super) fn values<'b>(&self, body: &'b [u8]) -> PromptFields<&'b [u8]> {
         let value = |place: &Range<u32>| body.get(place.start as usize..place.end as usize).unwrap_or_default();
         PromptFields(self.0.each_ref().map(value))
     }

@@ -146,7 +146,7 @@ impl InferenceRequest<'_> {
     }
 
     /// Returns what the body, from which this was read, says of its prompt.
-    pub fn prompt<'b>(&self, body: &'b [u8]) -> PromptFields<&'b [u8]> {
+    pub(super) fn prompt<'b>(&self, body: &'b [u8]) -> PromptFields<&'b [u8]> {
         self.prompt.values(body)
     }
 }

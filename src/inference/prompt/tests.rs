@@ -52,6 +52,7 @@ fn how_a_body_is_written_does_not_matter() {
     );
     assert_eq!(blocks(&plain), blocks(&spaced), "order of fields, white space, hints for caches");
     assert!(blocks(&plain).len() > 4);
+    assert_eq!(blocks(&plain), blocks(&plain.replace("messages", r"mess\u0061ges")), "a key with an escape");
 }
 
 #[test]
@@ -79,6 +80,11 @@ fn models_adapters_and_salts_share_no_block() {
     let salted = format!(r#"{{"cache_salt":"s",{}"#, &body[1..]);
     let prompts =
         [read(&body, "m", None), read(&body, "n", None), read(&body, "m", Some("a")), read(&salted, "m", None)];
+    assert_eq!(
+        read(&salted.replacen(':', " :\n ", 1), "m", None),
+        prompts[3],
+        "a salt is the same however it is written"
+    );
     for (place, prompt) in prompts.iter().enumerate() {
         for other in &prompts[place + 1..] {
             assert_ne!(prompt.blocks[0], other.blocks[0]);

@@ -8,7 +8,7 @@ const MAX_DEPTH: u32 = 63;
 
 /// Notes each field with its value, as it is written, in their order; `None` leaves the body to the general parser.
 pub(super) fn top_level<'t>(text: &'t str, mut note: impl FnMut(&str, &'t str)) -> Option<()> {
-    let mut scanner = Scanner { text, at: 0, may_have_controls: has_controls(text.as_bytes()) };
+    let mut scanner = Scanner { text, at: 0, may_have_controls: has_controls(text.trim().as_bytes()) };
     scanner.space();
     scanner.expect(b'{')?;
     scanner.space();
@@ -37,7 +37,7 @@ pub(super) fn top_level<'t>(text: &'t str, mut note: impl FnMut(&str, &'t str)) 
 struct Scanner<'t> {
     text: &'t str,
     at: usize,
-    /// Whether strings must be looked through for control characters; a body of one line has none.
+    /// Whether strings must be looked through for control characters; a body without line breaks between its values has none.
     may_have_controls: bool,
 }
 
