@@ -1,5 +1,5 @@
-//! How a pool's requests are treated once routing has led them to it: what a ModelServer's `trafficPolicy` says, and
-//! its like of InferencePools and Services.
+//! How a pool's requests are treated, and what routing asks of a pool: what a ModelServer's `trafficPolicy` says, and its
+//! like of InferencePools and Services.
 
 pub mod availability;
 pub mod connections;

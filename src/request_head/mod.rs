@@ -1,4 +1,5 @@
-//! What a request says in its head, borrowed from whatever HTTP library received it, and what of it is refused or taken out.
+//! What a request says in its head, borrowed from whatever HTTP library received it; what of it is refused or taken
+//! out.
 
 pub mod client_headers;
 pub mod path;

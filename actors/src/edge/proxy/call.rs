@@ -19,7 +19,6 @@ use kthena_router::routing::table::ListenerTable;
 use kthena_router::scheduling::request::RequestFacts;
 use kthena_router_downstream::Connection;
 
-use super::way::Way;
 use super::worker::Worker;
 use crate::edge::answers::{Early, Ending, Reply, ReplyBody};
 use crate::edge::backends::{Backend, Outbound};
@@ -141,12 +140,6 @@ impl<'w> Call<'w> {
             self.exchange.api = Some(api);
         }
         checked
-    }
-
-    /// Returns the request as it leaves by this way, without its body.
-    pub(super) fn outbound(&mut self, way: &Way<'_>) -> Outbound {
-        let (client, request_id) = (self.connection.client(), self.exchange.request_id.clone());
-        Outbound::new(self.head, (&way.decision, &way.target), client, request_id)
     }
 
     /// Ends the request with what it is answered.

@@ -36,7 +36,7 @@ pub(super) fn handle(
 /// Takes a request from stage to stage, until it is answered.
 async fn answer(call: &mut Call<'_>, body: &mut Inbound) -> Result<Reply, Early> {
     let way = find_way(call, body).await?;
-    let mut outbound = call.outbound(&way);
+    let mut outbound = way.outbound(call);
     inference::admit(call, &way, &mut outbound, body).await?;
     let mirrors = mirrors::draw(call, &way);
     body.settle(!mirrors.is_empty() || way.keeps_body(call)).await?;

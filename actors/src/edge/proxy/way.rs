@@ -11,7 +11,7 @@ use kthena_router::routing::decision::{Decision, Matched, Target, Unreachable};
 use super::call::Call;
 use super::worker::Worker;
 use crate::edge::answers::Pace;
-use crate::edge::backends::Backend;
+use crate::edge::backends::{Backend, Outbound};
 use crate::edge::errors::{NoEndpoint, ProxyError};
 use crate::edge::heads::response_filters;
 
@@ -70,6 +70,12 @@ impl<'w> Way<'w> {
         let (request, total) = (self.decision.steps.timeouts.request, self.limits(call.worker).total);
         let limits = [request.map(|time| (time, Limit::Request)), total.map(|time| (time, Limit::Total))];
         limits.into_iter().flatten().min_by_key(|(time, _)| *time).and_then(deadline)
+    }
+
+    /// Returns the request as it leaves by this way, without its body.
+    pub(super) fn outbound(&self, call: &mut Call<'_>) -> Outbound {
+        let (client, request_id) = (call.connection.client(), call.exchange.request_id.clone());
+        Outbound::new(call.head, (&self.decision, &self.target), client, request_id)
     }
 
     /// Changes the headers of an answer as the filters of the route say; `origin` is the client's.
