@@ -236,9 +236,10 @@ impl RouteRegistry {
         let backend_tls = self.backend_tls.make(upstream_tls);
         let picker = |pool: &PoolPlan| Arc::clone(self.keeping.profiles.picker(pool.profile.as_deref()));
         let pickers = pools.iter().map(picker).collect();
-        let meters = self.keep_meters();
+        let (meters, gone) = self.keep_meters();
         let snapshot = Snapshot { generation: self.generation, table, pools: handles, meters, pickers, backend_tls };
         self.publishers.snapshot.publish(snapshot);
+        self.forget_limits(&gone);
         self.existing = existing(&reports, &pools);
         self.books.note_change();
         self.world.ejected.retain(|pool, _| self.pools.contains_key(pool));

@@ -1,6 +1,7 @@
 //! The limits of ModelRoutes: their counts, and the Redis servers in which replicas count together.
 
 use actix::{Context, Handler};
+use kthena_router::rate_limit::LimitKey;
 use kthena_router::record::Effect;
 
 use super::RouteRegistry;
@@ -8,13 +9,16 @@ use crate::messages::RedisReported;
 use crate::pools::meters::Meters;
 
 impl RouteRegistry {
-    /// Returns the counts of the limits that there are now.
-    pub(super) fn keep_meters(&mut self) -> Meters {
+    /// Returns the counts of the limits that there are now, and which limits are gone.
+    pub(super) fn keep_meters(&mut self) -> (Meters, Vec<LimitKey>) {
         let limits = self.world.model_routes.objects.values().filter_map(|route| route.limits.as_deref());
-        for gone in self.meters.follow(limits) {
-            self.vitals.metrics().rate_limits.forget(&gone.model);
-        }
-        self.meters.clone()
+        let gone = self.meters.follow(limits);
+        (self.meters.clone(), gone)
+    }
+
+    /// Removes the series of limits that no request meets any more: one that did would make them anew.
+    pub(super) fn forget_limits(&self, gone: &[LimitKey]) {
+        gone.iter().for_each(|gone| self.vitals.metrics().rate_limits.forget(&gone.model));
     }
 }
 
